@@ -1,0 +1,116 @@
+"""Options, fixtures, header and closing table; what they stand for is in ``tests/subject.py`` and ``conversion``."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from conversion.card import read_versions
+from conversion.errors import ConversionError
+from conversion.variants import VARIANTS
+from tests.matrix import check_axes, choose_variants, share_threads
+from tests.subject import Request, Subject
+
+SUBJECT_KEY = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity", "conversion and proof")
+    group.addoption("--checkpoint", type=Path, metavar="PATH", help="verify and convert this file")
+    group.addoption("--linear-head", type=Path, metavar="PATH", help="the classifier file that goes with --checkpoint")
+    group.addoption("--num-attention-heads", type=int, metavar="N", help="of --checkpoint, where it is not width / 64")
+    group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
+    group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
+    group.addoption("--attention", action="append", metavar="NAME", help="axis of the matrix (default: eager, sdpa)")
+    group.addoption("--image-size", type=int, metavar="N", help="bake position embeddings for N x N pixels")
+    group.addoption(
+        "--require-exact",
+        action="store_true",
+        default=os.environ.get("CI", "").lower() in ("true", "1"),
+        help="close is not enough where exact is known to be possible (default: on if CI is set)",
+    )
+    group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
+    group.addoption("--artifacts-dir", type=Path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
+    group.addoption("--seed", type=int, default=0, metavar="N", help="of synthetic weights and inputs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    transformers.utils.logging.disable_progress_bar()
+    share_threads(os.environ.get("PYTEST_XDIST_WORKER_COUNT"))
+    try:
+        config.stash[SUBJECT_KEY] = choose_variants(
+            config.option.checkpoint,
+            config.option.linear_head,
+            config.option.num_attention_heads,
+            config.option.keyword,
+        )
+        config.option.device, config.option.dtype, config.option.attention = check_axes(
+            config.option.device, config.option.dtype, config.option.attention
+        )
+    except ConversionError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_header() -> str:
+    return "parity: " + ", ".join(f"{name} {version}" for name, version in read_versions().items())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "subject" in metafunc.fixturenames:
+        names = [_mark(name) for name in metafunc.config.stash[SUBJECT_KEY]]
+        metafunc.parametrize("subject", names, indirect=True, scope="session")
+    for axis in ("device", "dtype", "attention"):
+        if axis in metafunc.fixturenames:
+            metafunc.parametrize(axis, metafunc.config.getoption(axis))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.checkpoint:  # one file is to be verified, not the project
+        others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture(scope="session")
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """The variant under test, with everything made of it; published at the end if it passed."""
+    option = request.config.option
+    subject = Subject(
+        request.param,
+        Request(
+            seed=option.seed,
+            checkpoint=option.checkpoint,
+            linear_head=option.linear_head,
+            num_attention_heads=option.num_attention_heads,
+            image_size=option.image_size,
+            artifacts=option.artifacts_dir if option.save_artifacts else None,
+            require_exact=option.require_exact,
+        ),
+    )
+    yield subject
+    subject.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    rows = [
+        (report.nodeid.split("::")[-1], dict(report.user_properties), report.duration)
+        for report in reports
+        if getattr(report, "when", "") == "call" and "verdicts" in dict(report.user_properties)
+    ]
+    if rows:
+        terminalreporter.section("parity")
+    for name, properties, seconds in rows:
+        verdicts = ", ".join(f"{case} {verdict}" for case, verdict in properties["verdicts"].items())
+        terminalreporter.write_line(f"{name}  max ULP {properties['max_ulp']}  {seconds:.1f} s  {verdicts}")
+
+
+def _mark(name: str) -> object:
+    """Keep tests of one backbone on one worker of pytest-xdist, and giants apart for ``-m "not giant"``."""
+    variant = VARIANTS.get(name)
+    marks = [pytest.mark.xdist_group(variant.backbone if variant else name)]
+    return pytest.param(name, marks=marks + ([pytest.mark.giant] if variant and variant.giant else []))

@@ -1,0 +1,254 @@
+"""The artifact: staged beside its target, loaded back, compared, published by one rename.
+
+Until it is published, a staged artifact's ``config.json`` goes by another name, so that what a killed run leaves
+behind does not load as a model.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
+from conversion.errors import ArtifactError
+from conversion.parity.metrics import is_bit_equal
+from conversion.state_dict import Conversion, restore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
+FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
+UNVERIFIED_CONFIG = "config.json.unverified"
+
+
+@dataclass(frozen=True)
+class StagedArtifact:
+    """A converted model on disk, loaded back and found equal, not yet published."""
+
+    conversion: Conversion
+    directory: Path
+    target: Path
+
+    def publish(self, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...] = ()) -> None:
+        """Write the cards, and move the directory to its target by one rename; an artifact there is replaced.
+
+        Raises:
+            ArtifactError: the disk is full, or the target has become something else in the meantime.
+        """
+        with _explain_io_errors(self.target):
+            check_target(self.target)
+            written = {CONFIG: UNVERIFIED_CONFIG, WEIGHTS: WEIGHTS, PREPROCESSOR: PREPROCESSOR}
+            result = {name: hash_file(self.directory / file) for name, file in written.items()}
+            card = build_parity_card(self.conversion, provenance, verdicts, result)
+            (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
+            _write_json(self.directory / PARITY_CARD, card)
+            (self.directory / UNVERIFIED_CONFIG).rename(self.directory / CONFIG)
+            previous = _hidden(self.target, "previous")
+            if self.target.exists():
+                self.target.rename(previous)
+            self.directory.rename(self.target)
+            shutil.rmtree(previous, ignore_errors=True)
+
+
+def save_artifact(conversion: Conversion, target: str | Path, provenance: Provenance | None = None) -> None:
+    """Write a converted model so that ``from_pretrained`` reads it: complete, or not at all.
+
+    The tensors are proven, bit for bit; activations are not compared here, which is what the test suite does, and
+    the cards say so.
+
+    Raises:
+        ArtifactError: the target is something else than an artifact, the disk is full, another process is writing
+            there, or what was written does not load back equal. Nothing is left behind.
+    """
+    with stage_artifact(conversion, target) as staged:
+        staged.publish(provenance or Provenance())
+
+
+@contextmanager
+def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[StagedArtifact]:
+    """Write a converted model beside ``target``, load it back, compare; it is gone afterwards unless published.
+
+    Raises:
+        ArtifactError: as :func:`save_artifact`.
+    """
+    target = Path(target)
+    with _explain_io_errors(target):
+        check_target(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    directory = _hidden(target, "staging")
+    with _lock(target):
+        _recover(target)
+        try:
+            with _explain_io_errors(target):
+                directory.mkdir()
+                _write(conversion, directory)
+                _check_tensors(conversion, directory)
+            load_model(directory)
+            yield StagedArtifact(conversion, directory, target)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Demand that ``target`` is free, or an artifact, which may be replaced.
+
+    Raises:
+        ArtifactError: it is anything else.
+    """
+    hint = "Choose another directory, or remove it yourself."
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ArtifactError(f"{target}: exists and is not a directory; it is not overwritten.", hint=hint)
+    if not target.exists() or not any(target.iterdir()):
+        return
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES)
+    if foreign or not _has_parity_card(target):
+        reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
+        raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
+
+
+def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
+    """Load an artifact, staged or published, with ``from_pretrained``, and demand that the loading info is empty.
+
+    Args:
+        attention: ``"eager"``, ``"sdpa"``, or another implementation that transformers knows.
+        dtype: name of the torch dtype.
+
+    Raises:
+        ArtifactError: a key was missing, ignored, or of another shape, which transformers 5 only warns about.
+    """
+    return _load(read_config(directory), str(directory), attention, dtype)
+
+
+def load_converted(conversion: Conversion, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
+    """Load a converted model as :func:`load_model` does, from memory in place of a directory.
+
+    Raises:
+        ArtifactError: as :func:`load_model`.
+    """
+    return _load(conversion.config, None, attention, dtype, state_dict=dict(conversion.state_dict))
+
+
+def read_config(directory: Path) -> "PretrainedConfig":
+    """The transformers config of an artifact, staged or published."""
+    from transformers import AutoConfig
+
+    unverified = directory / UNVERIFIED_CONFIG
+    path = unverified if unverified.exists() else directory / CONFIG
+    values = json.loads(path.read_text(encoding="utf-8"))
+    config: PretrainedConfig = AutoConfig.for_model(**values)
+    return config
+
+
+def read_tensors(directory: Path) -> "dict[str, Tensor]":
+    """The tensors of an artifact's weights file, on-disk layout."""
+    with safe_open(directory / WEIGHTS, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def load_image_processor(directory: Path) -> Any:
+    """The artifact's image processor, with the backend that computes what the original does: Pillow."""
+    import transformers
+
+    major = int(transformers.__version__.split(".")[0])
+    pillow: dict[str, Any] = {"use_fast": False} if major < 5 else {"backend": "pil"}
+    return transformers.AutoImageProcessor.from_pretrained(directory, local_files_only=True, **pillow)
+
+
+def _load(config: "PretrainedConfig", directory: str | None, attention: str, dtype: str, **source: Any) -> Any:
+    import torch
+    import transformers
+
+    architecture = (config.architectures or [""])[0]
+    model, info = getattr(transformers, architecture).from_pretrained(
+        directory,
+        config=config,
+        attn_implementation=attention,
+        dtype=getattr(torch, dtype),
+        output_loading_info=True,
+        **source,
+    )
+    problems = [f"{kind.replace('_', ' ')}: {key}" for kind, keys in info.items() for key in keys]
+    if problems:
+        raise ArtifactError(f"{directory or architecture}: does not load back whole as {architecture}.", problems)
+    return model.eval()
+
+
+def _write(conversion: Conversion, directory: Path) -> None:
+    save_file(dict(conversion.state_dict), directory / WEIGHTS, metadata={"format": "pt"})
+    _write_json(directory / UNVERIFIED_CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
+    _write_json(directory / PREPROCESSOR, conversion.preprocessor)
+
+
+def _check_tensors(conversion: Conversion, directory: Path) -> None:
+    """Level 2 of the proof: what is in the file, restored, is the source bit for bit."""
+    restored = restore(read_tensors(directory), read_config(directory))
+    problems = [f"{key}: only in the source" for key in conversion.source if key not in restored]
+    problems += [f"{key}: only in the artifact" for key in restored if key not in conversion.source]
+    problems += [
+        f"{key}: source {tuple(tensor.shape)} {tensor.dtype}, restored {tuple(restored[key].shape)} "
+        f"{restored[key].dtype}, not bit for bit equal"
+        for key, tensor in conversion.source.items()
+        if key in restored and not is_bit_equal(tensor, restored[key])
+    ]
+    if problems:
+        raise ArtifactError(f"{conversion.variant}: the artifact does not give the source back.", problems)
+
+
+def _has_parity_card(directory: Path) -> bool:
+    try:
+        return bool(json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))["schema"] == SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _hidden(target: Path, purpose: str) -> Path:
+    return target.with_name(f".{target.name}.{purpose}")
+
+
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Keep other processes from writing to the same target; the system releases the lock of a killed one."""
+    lock = FileLock(_hidden(target, "lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(f"{target}: another process is writing there.", hint="Wait for it to end.") from None
+    try:
+        yield
+    finally:
+        _hidden(target, "lock").unlink(missing_ok=True)
+        lock.release()
+
+
+def _recover(target: Path) -> None:
+    """Clear away what a killed run left: a staged artifact; the previous one, if it was killed between two renames."""
+    shutil.rmtree(_hidden(target, "staging"), ignore_errors=True)
+    previous = _hidden(target, "previous")
+    if previous.exists() and not target.exists():
+        previous.rename(target)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+@contextmanager
+def _explain_io_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{target}: cannot be written: {error}",
+            hint="Nothing was left behind. Check free space and permissions, or choose another directory.",
+        ) from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,178 @@
+"""The cards beside a converted model: ``parity.json`` for machines, ``README.md`` for people."""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from conversion.family import load_family
+from conversion.key_map import expand
+from conversion.parity.deviations import LEDGER
+from conversion.parity.verdict import PointVerdict, Verdict, worst
+from conversion.parity.verify import InputVerdict
+
+if TYPE_CHECKING:
+    from conversion.state_dict import Conversion
+
+SCHEMA = "parity-card/1"
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
+PIPELINE_TAGS = {"backbone": "image-feature-extraction", "classifier": "image-classification"}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A checkpoint file, as it was read."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights come from.
+
+    Attributes:
+        weights: ``"synthetic"``, ``"pretrained"`` (the official download), ``"checkpoint"`` (a file of the user's) or
+            ``"unknown"`` (a state dict in memory).
+        seed: of synthetic weights.
+        files: role to file.
+    """
+
+    weights: str = "unknown"
+    seed: int | None = None
+    files: Mapping[str, SourceFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MatrixVerdict:
+    """The verdict of one cell of the matrix, with all its inputs."""
+
+    device: str
+    dtype: str
+    attention: str
+    inputs: tuple[InputVerdict, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the inputs'."""
+        return worst([result.verdict for result in self.inputs])
+
+
+def read_source_file(path: Path) -> SourceFile:
+    """Name, size and hash of a checkpoint file."""
+    return SourceFile(path.name, path.stat().st_size, hash_file(path))
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build_parity_card(
+    conversion: "Conversion", provenance: Provenance, verdicts: tuple[MatrixVerdict, ...], result: Mapping[str, str]
+) -> dict[str, Any]:
+    """The content of ``parity.json``. Holds nothing that changes from run to run: no time, no path.
+
+    Args:
+        result: file name to SHA-256, of the files whose tensors were loaded back and compared.
+    """
+    family = load_family(conversion.family)
+    targets = expand(family.select_key_map(conversion.spec), conversion.spec.depth).values()
+    return {
+        "schema": SCHEMA,
+        "variant": conversion.variant,
+        "family": conversion.family,
+        "architecture": conversion.architecture,
+        "spec": asdict(conversion.spec),
+        "baked_image_size": conversion.baked,
+        "notes": list(conversion.notes),
+        "source": asdict(provenance),
+        "result": dict(result),
+        "versions": read_versions(),
+        "keys": {
+            "renamed": sum(len(names) == 1 for names in targets),
+            "split": sum(len(names) > 1 for names in targets),
+            "dropped": dict(conversion.dropped),
+        },
+        "tensors": {
+            "compared": len(conversion.source),
+            "verdict": str(Verdict.EXACT),
+            "how": "restored from the written file and compared with the source, bit for bit",
+        },
+        "loading_info": "empty",
+        "activations": [
+            {
+                "device": cell.device,
+                "dtype": cell.dtype,
+                "attention": cell.attention,
+                "verdict": str(cell.verdict),
+                "inputs": [_record_input(result) for result in cell.inputs],
+            }
+            for cell in verdicts
+        ],
+        "verdict": str(worst([cell.verdict for cell in verdicts])) if verdicts else "not compared",
+    }
+
+
+def read_versions() -> dict[str, str]:
+    """What a result depends on: versions of Python and libraries, and the instructions that torch uses on this CPU."""
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED}
+    versions["cpu"] = torch.backends.cpu.get_cpu_capability()
+    if torch.cuda.is_available():
+        versions["cuda"] = f"{torch.version.cuda} on {torch.cuda.get_device_name()}"
+    return versions
+
+
+def render_model_card(conversion: "Conversion", card: Mapping[str, Any]) -> str:
+    """The model card that people read, with the Hub's front matter."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    is_synthetic = card["source"]["weights"] == "synthetic"
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=PIPELINE_TAGS["classifier" if conversion.spec.num_classes else "backbone"],
+        license=None if is_synthetic else "apache-2.0",
+        tags=["vision", conversion.family, *(["synthetic-weights"] if is_synthetic else [])],
+    )
+    named = {result["deviation"] for cell in card["activations"] for result in cell["inputs"]}
+    named |= {entry.name for entry in LEDGER if not entry.original_attributes and conversion.family in entry.families}
+    rendered = ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        conversion=conversion,
+        card=card,
+        is_synthetic=is_synthetic,
+        auto_class="AutoModelForImageClassification" if conversion.spec.num_classes else "AutoModel",
+        deviations=[entry for entry in LEDGER if entry.name in named],
+    )
+    return str(rendered.content)
+
+
+def _record_input(result: InputVerdict) -> dict[str, Any]:
+    recorded: dict[str, Any] = {
+        "input": result.name,
+        "verdict": str(result.verdict),
+        "deviation": result.deviation or None,
+        "worst_point": _find_worst(result.points).point,
+        "max_ulp": max((point.difference.max_ulp for point in result.points if point.difference), default=None),
+        "points": [_record_point(point) for point in result.points],
+    }
+    if result.counterfactual:
+        recorded["counterfactual"] = [_record_point(point) for point in result.counterfactual]
+    return recorded
+
+
+def _record_point(point: PointVerdict) -> dict[str, Any]:
+    return {name: value for name, value in asdict(point).items() if value not in (None, "")}
+
+
+def _find_worst(points: tuple[PointVerdict, ...]) -> PointVerdict:
+    return max(points, key=lambda point: point.difference.max_abs if point.difference else float("inf"))

@@ -1,0 +1,169 @@
+"""DINOv2: what a model is made of, from a variant's row or from the shapes found, and its transformers config."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from conversion.errors import CheckpointError, KeyMapError
+from conversion.key_map import Shapes
+from conversion.labels import imagenet_labels
+from conversion.tensors import square_side
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+HEAD_DIM = 64
+"""Width of an attention head in every official model; shapes cannot tell it."""
+
+LAYER_NORM_EPS = 1e-6
+
+# what the spec is read from: key and number of dimensions
+NEEDED = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.ls1.gamma": 1}
+OPTIONAL = {"register_tokens": 3, "linear_head.weight": 2}
+
+
+@dataclass(frozen=True)
+class Dinov2Spec:
+    """All that the architecture depends on.
+
+    Attributes:
+        embed_dim: width D of the tokens.
+        ffn: ``"mlp"``, or ``"swiglu"`` as in the giant.
+        num_register_tokens: 0 for a plain model.
+        patch_size: side of a patch, in pixels.
+        image_size: native side, in pixels: ``pos_embed`` has ``(image_size / patch_size) ** 2`` patch positions.
+        num_classes: of the 1-layer linear head; 0 for a backbone.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    ffn: Literal["mlp", "swiglu"]
+    num_register_tokens: int
+    patch_size: int
+    image_size: int
+    num_classes: int
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the feed-forward's hidden layer: 4D, or for SwiGLU two thirds of it rounded up to a multiple of 8."""
+        return 4 * self.embed_dim if self.ffn == "mlp" else (int(4 * self.embed_dim * 2 / 3) + 7) // 8 * 8
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side at the native size."""
+        return self.image_size // self.patch_size
+
+    @property
+    def hf_prefix(self) -> str:
+        """Where a classifier's backbone lives, in transformers' module tree and keys."""
+        return "dinov2_with_registers." if self.num_register_tokens else "dinov2."
+
+    @property
+    def hf_class(self) -> str:
+        """Name of the transformers class."""
+        base = "Dinov2WithRegisters" if self.num_register_tokens else "Dinov2"
+        return base + ("ForImageClassification" if self.num_classes else "Model")
+
+
+def is_dinov2(shapes: Shapes) -> bool:
+    """Whether these keys are a DINOv2 model's: a position embedding, and blocks with layer scale under DINOv2's name."""
+    return "pos_embed" in shapes and "blocks.0.ls1.gamma" in shapes
+
+
+def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Dinov2Spec:
+    """Read the spec off the shapes of an original state dict (linear head under ``linear_head.``).
+
+    Args:
+        num_attention_heads: what shapes cannot tell; width / 64 unless given.
+
+    Raises:
+        CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
+    """
+    problems = [
+        f"{key}: {tuple(shapes[key]) if key in shapes else 'missing'}, needed with {ndim} dimension(s)"
+        for key, ndim in NEEDED.items()
+        if len(shapes.get(key, ())) != ndim
+    ]
+    problems += [
+        f"{key}: {tuple(shapes[key])}, needed with {ndim} dimension(s)"
+        for key, ndim in OPTIONAL.items()
+        if key in shapes and len(shapes[key]) != ndim
+    ]
+    blocks = {int(part) for key in shapes if key.startswith("blocks.") and (part := key.split(".")[1]).isdecimal()}
+    if blocks and max(blocks) + 1 != len(blocks):
+        absent = next(index for index in range(len(blocks) + 1) if index not in blocks)
+        problems.append(f"blocks.{absent}.*: missing, though there are blocks up to {max(blocks)}")
+    if problems:
+        raise CheckpointError("This cannot be recognised as a DINOv2 model.", problems)
+    embed_dim, patch_size = shapes["pos_embed"][2], shapes["patch_embed.proj.weight"][3]
+    try:
+        grid = square_side(shapes["pos_embed"][1] - 1)
+    except KeyMapError as error:
+        raise CheckpointError(f"pos_embed {tuple(shapes['pos_embed'])}: {error.headline}") from error
+    return Dinov2Spec(
+        embed_dim=embed_dim,
+        depth=len(blocks),
+        num_heads=_check_heads(embed_dim, num_attention_heads),
+        ffn="swiglu" if "blocks.0.mlp.w12.weight" in shapes else "mlp",
+        num_register_tokens=shapes["register_tokens"][1] if "register_tokens" in shapes else 0,
+        patch_size=patch_size,
+        image_size=grid * patch_size,
+        num_classes=shapes["linear_head.weight"][0] if "linear_head.weight" in shapes else 0,
+    )
+
+
+def build_config(spec: Dinov2Spec) -> "PretrainedConfig":
+    """The transformers config, every value written out that the library would otherwise default."""
+    from transformers import Dinov2Config, Dinov2WithRegistersConfig
+
+    values: dict[str, object] = {
+        "architectures": [spec.hf_class],
+        "hidden_size": spec.embed_dim,
+        "num_hidden_layers": spec.depth,
+        "num_attention_heads": spec.num_heads,
+        "mlp_ratio": 4,
+        "hidden_act": "gelu",
+        "layer_norm_eps": LAYER_NORM_EPS,
+        "image_size": spec.image_size,
+        "patch_size": spec.patch_size,
+        "num_channels": 3,
+        "qkv_bias": True,
+        "use_swiglu_ffn": spec.ffn == "swiglu",
+    }
+    if spec.num_classes:
+        values |= _build_labels(spec.num_classes)
+    if spec.num_register_tokens:
+        return Dinov2WithRegistersConfig(num_register_tokens=spec.num_register_tokens, **values)
+    return Dinov2Config(use_mask_token=True, **values)
+
+
+def read_config(config: "PretrainedConfig") -> Dinov2Spec:
+    """The spec that a transformers config describes; the inverse of :func:`build_config`."""
+    return Dinov2Spec(
+        embed_dim=config.hidden_size,
+        depth=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        ffn="swiglu" if config.use_swiglu_ffn else "mlp",
+        num_register_tokens=getattr(config, "num_register_tokens", 0),
+        patch_size=config.patch_size,
+        image_size=config.image_size,
+        num_classes=config.num_labels if "ForImageClassification" in (config.architectures or [""])[0] else 0,
+    )
+
+
+def _check_heads(embed_dim: int, num_attention_heads: int | None) -> int:
+    num_heads = num_attention_heads if num_attention_heads is not None else embed_dim // HEAD_DIM
+    if num_heads < 1 or embed_dim % num_heads:
+        given = "given" if num_attention_heads is not None else f"assumed from width / {HEAD_DIM}"
+        raise CheckpointError(
+            f"A width of {embed_dim} cannot have {num_heads} attention heads ({given}).",
+            hint="Shapes cannot tell the number of heads: give num_attention_heads.",
+        )
+    return num_heads
+
+
+def _build_labels(num_classes: int) -> Mapping[str, object]:
+    labels = imagenet_labels() if num_classes == 1000 else tuple(f"LABEL_{index}" for index in range(num_classes))
+    # two ImageNet classes may share a name, never an index: the last one wins in label2id, as in the official models
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}

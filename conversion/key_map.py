@@ -1,0 +1,125 @@
+"""The engine of every key map: a map is data, and everything else is derived from it.
+
+A key map is a table from the original's keys to the target's::
+
+    {"blocks.{}.attn.qkv.weight": ("layer.{}.query.weight", "layer.{}.key.weight", "layer.{}.value.weight"),
+     "norm.weight":                "layernorm.weight"}
+
+``{}`` stands for the block index. A text renames; a tuple splits the tensor into equal parts by rows, in this order.
+The table is read in both directions: :func:`convert` left to right, :func:`restore` right to left.
+"""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from conversion.errors import KeyMapError
+from conversion.tensors import describe_unusable, fuse_rows, split_rows
+
+KeyMap = Mapping[str, str | tuple[str, ...]]
+ExpandedKeyMap = Mapping[str, tuple[str, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
+StateDict = Mapping[str, Tensor]
+
+
+def expand(key_map: KeyMap, depth: int) -> dict[str, tuple[str, ...]]:
+    """Write the table out for ``depth`` blocks: original key to the target keys its parts go to.
+
+    Raises:
+        KeyMapError: two entries produce the same target key.
+    """
+    expanded: dict[str, tuple[str, ...]] = {}
+    for source, target in key_map.items():
+        targets = (target,) if isinstance(target, str) else target
+        for index in range(depth) if "{}" in source else (None,):
+            expanded[source.format(index)] = tuple(name.format(index) for name in targets)
+    counts = Counter(name for targets in expanded.values() for name in targets)
+    colliding = [
+        f"{name}: produced by {', '.join(source for source, targets in expanded.items() if name in targets)}"
+        for name, count in counts.items()
+        if count > 1
+    ]
+    if colliding:
+        raise KeyMapError("The key map sends several tensors to one key.", colliding)
+    return expanded
+
+
+def drop(state_dict: StateDict, dropped: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Part a state dict into what is converted and what is dropped by name.
+
+    Args:
+        dropped: shell-style pattern to the reason.
+
+    Returns:
+        the tensors kept, and for every other key the reason it was dropped for.
+    """
+    kept: dict[str, Tensor] = {}
+    reasons: dict[str, str] = {}
+    for key, tensor in state_dict.items():
+        reason = next((reason for pattern, reason in dropped.items() if fnmatch.fnmatchcase(key, pattern)), None)
+        if reason is None:
+            kept[key] = tensor
+        else:
+            reasons[key] = reason
+    return kept, reasons
+
+
+def account(state_dict: StateDict, expected: Shapes, *, subject: str, hint: str = "") -> None:
+    """Demand exactly the expected keys, with the expected shapes and usable values.
+
+    Args:
+        state_dict: what there is.
+        expected: key to shape, what must be there.
+        subject: what is being accounted for, as the message should call it.
+        hint: the way out, for the message.
+
+    Raises:
+        KeyMapError: with every missing, unexpected, misshapen or unusable tensor in it.
+    """
+    problems = [f"missing: {key} {tuple(expected[key])}" for key in expected if key not in state_dict]
+    problems += [f"unexpected: {key} {tuple(state_dict[key].shape)}" for key in state_dict if key not in expected]
+    problems += [
+        f"wrong shape: {key} is {tuple(tensor.shape)}, expected {tuple(expected[key])}{_transposition(tensor, expected[key])}"
+        for key, tensor in state_dict.items()
+        if key in expected and tuple(tensor.shape) != tuple(expected[key])
+    ]
+    problems += describe_unusable({key: state_dict[key] for key in state_dict if key in expected})
+    if problems:
+        raise KeyMapError(f"{subject}: {len(problems)} problem(s) with its tensors.", problems, hint)
+
+
+def convert(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor]:
+    """Rename and split. Every tensor of the result is the input's own, or a view of it.
+
+    Raises:
+        KeyMapError: a key of the state dict is not in the table, or the other way round.
+    """
+    problems = [f"not in the key map: {key}" for key in state_dict if key not in expanded]
+    problems += [f"missing: {key}" for key in expanded if key not in state_dict]
+    if problems:
+        raise KeyMapError("State dict and key map do not cover each other.", problems)
+    return {
+        name: part
+        for source, targets in expanded.items()
+        for name, part in zip(targets, split_rows(state_dict[source], len(targets)), strict=True)
+    }
+
+
+def restore(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor]:
+    """The inverse of :func:`convert`, from the same table: what was split is fused again.
+
+    Raises:
+        KeyMapError: a key of the state dict is not a target of the table, or the other way round.
+    """
+    targets = {name for names in expanded.values() for name in names}
+    problems = [f"not a target of the key map: {key}" for key in state_dict if key not in targets]
+    problems += [f"missing: {key}" for key in sorted(targets) if key not in state_dict]
+    if problems:
+        raise KeyMapError("Converted state dict and key map do not cover each other.", problems)
+    return {source: fuse_rows([state_dict[name] for name in names]) for source, names in expanded.items()}
+
+
+def _transposition(tensor: Tensor, expected: tuple[int, ...]) -> str:
+    return " (transposed?)" if tuple(tensor.shape) == tuple(reversed(expected)) else ""

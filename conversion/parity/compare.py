@@ -1,0 +1,170 @@
+"""Run a model, keep what passes its capture points, and compare two models point by point."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conversion.parity.metrics import Error, error_of
+from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge
+
+Captures = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class CapturePoint:
+    """A place where original and converted model must carry the same values.
+
+    Both places are written ``module.path:input`` (its first argument), ``module.path:output``, or ``:name`` for the
+    entry called ``name`` of what the model returns.
+
+    Attributes:
+        name: ``embeddings``, ``block.7``, ``norm``, ``pooled``, ``logits``.
+        original, hf: the place in either model.
+        sources: shell-style patterns of the original's keys whose tensors enter here for the first time.
+    """
+
+    name: str
+    original: str
+    hf: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both models are given: ``(B, 3, height, width)``, and ``(B, N)`` where patches are masked."""
+
+    pixel_values: Tensor
+    bool_masked_pos: Tensor | None = None
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Inputs":
+        masks = None if self.bool_masked_pos is None else self.bool_masked_pos.to(device)
+        return Inputs(self.pixel_values.to(device, dtype), masks)
+
+
+def capture_original(original: nn.Module, points: Sequence[CapturePoint], inputs: Inputs, dtype: torch.dtype) -> Captures:
+    """Run the original in ``dtype``, whatever dtype its weights are kept in; inputs are rounded to ``dtype`` first."""
+    device = next(original.parameters()).device
+    with cast_parameters(original, dtype):
+        call = partial(original, **_arguments(inputs.to(device, dtype)))
+        return _capture(original, {point.name: point.original for point in points}, call)
+
+
+def capture_hf(model: nn.Module, points: Sequence[CapturePoint], inputs: Inputs) -> Captures:
+    """Run a transformers model in the dtype it was loaded in; masked inputs go to its base model, which takes masks."""
+    parameter = next(model.parameters())
+    entry = model if inputs.bool_masked_pos is None else model.base_model
+    call = partial(entry, **_arguments(inputs.to(parameter.device, parameter.dtype)))  # type: ignore[arg-type]
+    return _capture(model, {point.name: point.hf for point in points}, call)
+
+
+def compare(
+    original: nn.Module,
+    points: Sequence[CapturePoint],
+    inputs: Inputs,
+    dtype: torch.dtype,
+    expected: Captures,
+    actual: Captures,
+) -> list[PointVerdict]:
+    """Judge every capture point, in the order of ``points``.
+
+    Args:
+        original: runs once more, in float64, if some point is not bit for bit equal. For a float64 comparison, which
+            has nothing more precise to be held against, it runs in float32 instead: rounding errors scale with the
+            unit roundoff, so the original's float64 error is its float32 error times the ratio of the two.
+        dtype: of the comparison.
+        expected, actual: as captured from original and converted model.
+    """
+    other = torch.float32 if dtype == torch.float64 else torch.float64
+    run_other = cache(lambda: capture_original(original, points, inputs.to("cpu", dtype), other))
+
+    def yardstick(name: str) -> Yardstick:
+        if dtype == torch.float64:
+            scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+            error = error_of(run_other()[name], expected[name])
+            return Yardstick(expected[name], Error(error.max_abs * scale, error.rms * scale))
+        reference = run_other()[name]
+        return Yardstick(reference, error_of(expected[name], reference))
+
+    return [
+        judge(point.name, expected[point.name], actual[point.name], cache(partial(yardstick, point.name)))
+        if point.name in expected and point.name in actual
+        else PointVerdict(point.name, Verdict.FAILED, reason="this capture point was never reached")
+        for point in points
+    ]
+
+
+@contextmanager
+def cast_parameters(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Run a model in another dtype with one module's weights cast at a time.
+
+    While a module runs, its own parameters are replaced by casts; afterwards it has its own back. A copy of a whole
+    model in float64 would take twice its memory. The parameters of the outermost module are cast for the whole run.
+    """
+    with ExitStack() as stack:
+        for module in model.modules():
+            parameters = dict(module.named_parameters(recurse=False))
+            if any(parameter.dtype != dtype for parameter in parameters.values()):
+                stack.callback(_assign, module, parameters)
+                stack.enter_context(_hook(module.register_forward_pre_hook(partial(_cast, parameters, dtype))))
+                stack.enter_context(_hook(module.register_forward_hook(partial(_restore, parameters))))
+        yield
+
+
+def _cast(parameters: Mapping[str, nn.Parameter], dtype: torch.dtype, module: nn.Module, _args: Any) -> None:
+    _assign(module, {name: nn.Parameter(value.to(dtype), requires_grad=False) for name, value in parameters.items()})
+
+
+def _restore(parameters: Mapping[str, nn.Parameter], module: nn.Module, _args: Any, _output: Any) -> None:
+    _assign(module, parameters)
+
+
+def _assign(module: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        setattr(module, name, parameter)
+
+
+def _capture(model: nn.Module, taps: Mapping[str, str], call: Callable[[], Any]) -> dict[str, Tensor]:
+    captured: dict[str, Tensor] = {}
+    with ExitStack() as stack, torch.inference_mode():
+        for name, tap in taps.items():
+            path, side = tap.split(":")
+            if not path:
+                continue
+            module = model.get_submodule(path)
+            if side == "input":
+                hook = module.register_forward_pre_hook(partial(_keep_input, captured, name))
+            else:
+                hook = module.register_forward_hook(partial(_keep_output, captured, name))
+            stack.enter_context(_hook(hook))
+        result = call()
+    for name, tap in taps.items():
+        path, item = tap.split(":")
+        if not path and item in result:
+            captured[name] = result[item]
+    return captured
+
+
+def _keep_input(captured: dict[str, Tensor], name: str, _module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    captured[name] = args[0]
+
+
+def _keep_output(captured: dict[str, Tensor], name: str, _module: nn.Module, _args: Any, output: Any) -> None:
+    captured[name] = output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def _hook(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _arguments(inputs: Inputs) -> dict[str, Tensor]:
+    arguments = {"pixel_values": inputs.pixel_values, "bool_masked_pos": inputs.bool_masked_pos}
+    return {name: value for name, value in arguments.items() if value is not None}

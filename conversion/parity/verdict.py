@@ -1,0 +1,117 @@
+"""What a comparison comes to: exact, close, deviation or failed. Every tolerance of the project is in this file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from conversion.parity.metrics import Difference, Error, error_of, is_bit_equal, measure
+
+ERROR_RATIO = 2.0
+"""How much larger than the original's own rounding error the converted model's may be.
+
+Two evaluations of one function that round at different places have errors of the same size, independent of each
+other; their ratio scatters around 1. Twice is what DESIGN allows for that scatter.
+"""
+
+FLOOR_ULP = 4.0
+"""What every error may be, in units of the dtype's epsilon at the tensor's own scale.
+
+Where the original happens to round hardly at all (a tensor of few elements), the ratio alone would demand more than
+one rounding of the result can give: half an epsilon for each of the handful of operations since the last norm.
+"""
+
+
+class Verdict(StrEnum):
+    """The outcome at a capture point, of an input, of a test: the worst of its parts, in this order."""
+
+    EXACT = "exact"
+    CLOSE = "close"
+    DEVIATION = "deviation"
+    FAILED = "failed"
+
+
+def worst(verdicts: "list[Verdict]") -> Verdict:
+    """The worst of several; of none, failed: nothing was compared."""
+    return max(verdicts, key=list(Verdict).index, default=Verdict.FAILED)
+
+
+@dataclass(frozen=True)
+class PointVerdict:
+    """The verdict at one capture point.
+
+    Attributes:
+        difference: converted against original; None where they cannot be subtracted.
+        original_error, converted_error: each against the float64 yardstick; None where exactness made it needless.
+        reason: why it failed.
+    """
+
+    point: str
+    verdict: Verdict
+    difference: Difference | None = None
+    original_error: Error | None = None
+    converted_error: Error | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What decides whether a difference is rounding.
+
+    Attributes:
+        reference: the original's value in float64, ``(...)``.
+        original_error: the rounding error of the original itself in the dtype under test.
+    """
+
+    reference: Tensor
+    original_error: Error
+
+
+def judge(point: str, expected: Tensor, actual: Tensor, yardstick: Callable[[], Yardstick]) -> PointVerdict:
+    """Judge one capture point.
+
+    Args:
+        expected: ``(...)``, the original's.
+        actual: ``(...)``, the converted model's.
+        yardstick: called only where the two are not bit for bit equal.
+    """
+    reason = find_vacuity(expected, actual)
+    if reason:
+        return PointVerdict(point, Verdict.FAILED, reason=reason)
+    difference = measure(expected, actual)
+    if is_bit_equal(expected, actual):
+        return PointVerdict(point, Verdict.EXACT, difference)
+    reference, original_error = yardstick().reference, yardstick().original_error
+    if reference.shape != expected.shape:
+        return PointVerdict(point, Verdict.FAILED, difference, reason="the float64 yardstick has another shape")
+    floor = FLOOR_ULP * torch.finfo(expected.dtype).eps
+    converted_error = error_of(actual, reference)
+    magnitude = error_of(torch.zeros_like(reference), reference)
+    reason = "; ".join(
+        f"{name} error {error:.3g} exceeds {bound:.3g}"
+        for name, error, bound in (
+            ("RMS", converted_error.rms, ERROR_RATIO * original_error.rms + floor * magnitude.rms),
+            ("max", converted_error.max_abs, ERROR_RATIO * original_error.max_abs + floor * magnitude.max_abs),
+        )
+        if not error <= bound
+    )
+    verdict = Verdict.FAILED if reason else Verdict.CLOSE
+    return PointVerdict(point, verdict, difference, original_error, converted_error, reason)
+
+
+def find_vacuity(expected: Tensor, actual: Tensor) -> str:
+    """Why this comparison would say nothing; empty when it says something."""
+    if expected.shape != actual.shape:
+        return f"shapes differ: original {tuple(expected.shape)}, converted {tuple(actual.shape)}"
+    if expected.dtype != actual.dtype:
+        return f"dtypes differ: original {expected.dtype}, converted {actual.dtype}"
+    if not expected.numel():
+        return "nothing to compare: no elements"
+    for name, tensor in (("original", expected), ("converted", actual)):
+        if not tensor.isfinite().all():
+            return f"the {name} has NaN or Inf"
+    if not expected.any():
+        return "nothing to compare: all zeros"
+    return ""

@@ -1,0 +1,101 @@
+"""The parity body: one input through both models, judged at every capture point. The same for every family."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from conversion.parity.compare import Captures, CapturePoint, Inputs, capture_hf, capture_original, compare
+from conversion.parity.deviations import Deviation, counterfactual
+from conversion.parity.verdict import PointVerdict, Verdict, worst
+
+
+@dataclass(frozen=True)
+class InputVerdict:
+    """The verdict on one input.
+
+    Attributes:
+        name: of the input, as ``native`` or ``masked``.
+        points: the comparison as it came out.
+        deviation: name of the ledger's entry that applies, if one does.
+        counterfactual: the same comparison with that entry's counterfactual in force.
+    """
+
+    name: str
+    verdict: Verdict
+    points: tuple[PointVerdict, ...]
+    deviation: str = ""
+    counterfactual: tuple[PointVerdict, ...] = ()
+    reason: str = ""
+
+    @property
+    def decisive(self) -> tuple[PointVerdict, ...]:
+        """The points that decide: those under the counterfactual where a known deviation applies."""
+        return self.counterfactual or self.points
+
+    @property
+    def max_ulp(self) -> int:
+        """The largest ULP distance at a deciding capture point."""
+        return max((point.difference.max_ulp for point in self.decisive if point.difference), default=0)
+
+
+def verify_input(
+    name: str,
+    original: nn.Module,
+    converted: nn.Module,
+    points: Sequence[CapturePoint],
+    inputs: Inputs,
+    dtype: torch.dtype,
+    expected: Captures,
+    deviation: Deviation | None = None,
+    converted_inputs: Inputs | None = None,
+) -> InputVerdict:
+    """Run the converted model on one input and judge it against what the original gave.
+
+    Args:
+        expected: the original's captures on this input in ``dtype``.
+        deviation: the ledger's entry that applies. Then the two must differ, and must agree under the counterfactual.
+        converted_inputs: what the converted model is given, where that came another way (an image processor's).
+    """
+    actual = capture_hf(converted, points, converted_inputs or inputs)
+    judged = tuple(compare(original, points, inputs, dtype, expected, actual))
+    verdict = worst([point.verdict for point in judged])
+    if deviation is None:
+        return InputVerdict(name, verdict, judged)
+    with counterfactual(deviation, original):
+        expected = capture_original(original, points, inputs, dtype)
+        agreed = tuple(compare(original, points, inputs, dtype, expected, actual))
+    reason = ""
+    if verdict is not Verdict.FAILED:
+        reason = f"the known deviation {deviation.name!r} is gone: take it out of the ledger"
+    elif worst([point.verdict for point in agreed]) is Verdict.FAILED:
+        reason = f"differs by more than the known deviation {deviation.name!r} explains"
+    return InputVerdict(
+        name, Verdict.FAILED if reason else Verdict.DEVIATION, judged, deviation.name, agreed, reason
+    )
+
+
+def describe_failure(variant: str, where: str, results: Sequence[InputVerdict], points: Sequence[CapturePoint]) -> str:
+    """Say what failed: for each input the first capture point that differs, by how much, and the keys that feed it."""
+    sources = {point.name: point.sources for point in points}
+    lines = [f"{variant} ({where}): not the same model."]
+    for result in results:
+        if result.verdict is not Verdict.FAILED:
+            lines.append(f"  {result.name}: {result.verdict}")
+            continue
+        lines.append(f"  {result.name}: failed{': ' + result.reason if result.reason else ''}")
+        failed = [point for point in result.decisive if point.verdict is Verdict.FAILED]
+        if not failed:
+            continue
+        first = failed[0]
+        lines.append(f"    first of {len(failed)} failing capture points (of {len(result.decisive)}): {first.point}")
+        lines.append(f"    {first.reason}")
+        if first.difference:
+            difference = first.difference
+            lines.append(
+                f"    converted against original: max abs {difference.max_abs:.3g}, RMS {difference.rms:.3g}, "
+                f"max ULP {difference.max_ulp}"
+            )
+        lines.append(f"    fed by: {', '.join(sources.get(first.point, ())) or 'nothing of its own'}")
+    return "\n".join(lines)

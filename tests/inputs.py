@@ -1,0 +1,84 @@
+"""The inputs that every variant is verified on."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from conversion.family import Spec
+from conversion.parity.compare import Inputs
+
+PHOTO = Path(__file__).parents[1] / "fixtures" / "images" / "chelsea.png"
+MASKED_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """One input.
+
+    Attributes:
+        height, width: in pixels.
+        baked: image size that the converted model's position embeddings are baked for; None: the artifact as it is.
+        photo: the picture in ``fixtures/images``, through image processor and original transform, in place of noise.
+    """
+
+    name: str
+    height: int
+    width: int
+    batch: int = 1
+    masked: bool = False
+    baked: int | None = None
+    photo: bool = False
+
+
+def list_inputs(spec: Spec, crop_size: int, baked: int | None) -> list[InputCase]:
+    """The inputs for a model of this spec.
+
+    The native size runs once, with one image; what needs several images, masks or another aspect ratio runs with few
+    patches, through the same code.
+
+    Args:
+        spec: of the artifact.
+        crop_size: what its image processor gives, in pixels.
+        baked: the size that the artifact itself is baked for, if it is; then it is not used at other sizes.
+    """
+    native, small, wide = spec.image_size, 7 * spec.patch_size, (4 * spec.patch_size, 7 * spec.patch_size)
+    cases = [
+        InputCase("native", native, native),
+        InputCase("224_baked", 224, 224, baked=224),
+        InputCase("224", 224, 224),
+        InputCase("non_square", *wide),
+        InputCase("batch_2", small, small, batch=2, baked=small),
+        InputCase("masked", small, small, batch=2, masked=True, baked=small),
+        InputCase("photo", crop_size, crop_size, baked=crop_size, photo=True),
+    ]
+    redundant = {"224", "224_baked"} if native == 224 else set()
+    if baked:
+        redundant |= {"224", "non_square"}
+    if 224 % spec.patch_size:
+        redundant |= {"224", "224_baked"}
+    return [case for case in cases if case.name not in redundant]
+
+
+def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:
+    """Noise ``(batch, 3, height, width)`` and, where masked, ``(batch, N)`` with some of the patches masked."""
+    digest = hashlib.sha256(f"{seed}/{case.name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    pixel_values = torch.randn(case.batch, 3, case.height, case.width, generator=generator)
+    if not case.masked:
+        return Inputs(pixel_values)
+    num_patches = (case.height // patch_size) * (case.width // patch_size)
+    return Inputs(pixel_values, torch.rand(case.batch, num_patches, generator=generator) < MASKED_SHARE)
+
+
+def open_photo() -> Image.Image:
+    """The photo, RGB."""
+    return Image.open(PHOTO).convert("RGB")
+
+
+def as_batch(pixel_values: Tensor) -> Inputs:
+    """One image ``(3, height, width)`` as a batch."""
+    return Inputs(pixel_values.unsqueeze(0))

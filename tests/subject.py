@@ -1,0 +1,170 @@
+"""A variant under test: its checkpoint, its conversion, its staged artifact, and what the original computes."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import conversion
+from conversion import Conversion
+from conversion.artifact import StagedArtifact, load_converted, load_image_processor, load_model, stage_artifact
+from conversion.card import MatrixVerdict, Provenance, read_source_file
+from conversion.family import Family, load_family
+from conversion.parity.compare import Captures, Inputs, capture_original
+from conversion.parity.verify import InputVerdict, verify_input
+from conversion.synthetic import write_synthetic_checkpoint
+from conversion.variants import VARIANTS
+from tests.inputs import InputCase, as_batch, draw_inputs, list_inputs, open_photo
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of every variant."""
+
+    seed: int = 0
+    checkpoint: Path | None = None
+    linear_head: Path | None = None
+    num_attention_heads: int | None = None
+    image_size: int | None = None
+    artifacts: Path | None = None
+    require_exact: bool = False
+
+
+@dataclass
+class Subject:
+    """A variant under test. Everything is made on first use, and freed by :meth:`close`."""
+
+    variant: str
+    request: Request
+    verdicts: list[MatrixVerdict] = field(default_factory=list)
+    unfinished: set[str] = field(default_factory=set)
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """Role to checkpoint file: the user's, or synthetic ones that are gone afterwards."""
+        if self.request.checkpoint:
+            files = {"backbone": self.request.checkpoint}
+            return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
+        return write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
+
+    @cached_property
+    def scratch(self) -> Path:
+        return Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+
+    @cached_property
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
+        return {role: conversion.load_checkpoint(path) for role, path in self.files.items()}
+
+    @cached_property
+    def converted(self) -> Conversion:
+        """The conversion that becomes the artifact."""
+        return self.convert(self.request.image_size)
+
+    @cached_property
+    def staged(self) -> StagedArtifact:
+        """The artifact, written, loaded back and found equal; beside its target if it is to be kept."""
+        target = (self.request.artifacts or self.scratch) / self.variant
+        return self.resources.enter_context(stage_artifact(self.converted, target))
+
+    @property
+    def family(self) -> Family[Any]:
+        return load_family(self.converted.family)
+
+    @cached_property
+    def inputs(self) -> list[InputCase]:
+        crop_size = self.request.image_size or self.family.crop_size
+        return list_inputs(self.converted.spec, crop_size, self.converted.baked)
+
+    def convert(self, image_size: int | None) -> Conversion:
+        """Convert the checkpoint, with position embeddings baked for ``image_size``."""
+        return conversion.convert(
+            self.state_dicts["backbone"],
+            self.variant if self.variant in VARIANTS else None,
+            linear_head=self.state_dicts.get("linear_head"),
+            num_attention_heads=self.request.num_attention_heads,
+            image_size=image_size,
+        )
+
+    @cached_property
+    def originals(self) -> dict[str, nn.Module]:
+        return {}
+
+    def original(self, device: str) -> nn.Module:
+        """The original model with the checkpoint's own weights, nothing baked."""
+        if device not in self.originals:
+            unbaked = self.convert(None)
+            source = {key: tensor.to(device) for key, tensor in unbaked.source.items()}
+            self.originals[device] = self.family.load_original(unbaked.spec, source)
+        return self.originals[device]
+
+    @cached_property
+    def expected(self) -> dict[tuple[str, str, torch.dtype], Captures]:
+        return {}
+
+    def load(self, image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
+        """The converted model: the artifact itself, or one baked for another size, which is not written to disk."""
+        if image_size in (None, self.converted.spec.image_size):
+            model = load_model(self.staged.directory, attention=attention, dtype=dtype)
+        else:
+            model = load_converted(self.convert(image_size), attention=attention, dtype=dtype)
+        return model.to(device)
+
+    def verify(self, device: str, dtype: str, attention: str) -> MatrixVerdict:
+        """Verify one cell of the matrix, on every input."""
+        results = []
+        for image_size, cases in groupby(sorted(self.inputs, key=lambda case: case.baked or 0), lambda case: case.baked):
+            model = self.load(image_size, device, dtype, attention)
+            results += [self.verify_case(case, model, device, getattr(torch, dtype)) for case in cases]
+            del model  # before the next is loaded
+        order = [case.name for case in self.inputs]
+        return MatrixVerdict(device, dtype, attention, tuple(sorted(results, key=lambda result: order.index(result.name))))
+
+    def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
+        """Verify one input with a converted model that is loaded already."""
+        spec = self.converted.spec
+        original = self.original(device)
+        points = self.family.capture_points(spec, masked=case.masked)
+        inputs, converted_inputs = self.draw(case)
+        key = (case.name, device, dtype)
+        if key not in self.expected:
+            self.expected[key] = capture_original(original, points, inputs, dtype)
+        deviation = None if case.baked else self.family.find_deviation(spec, case.height, case.width)
+        return verify_input(
+            case.name, original, model, points, inputs, dtype, self.expected[key], deviation, converted_inputs
+        )
+
+    def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None]:
+        """The original's input; and the converted model's, if it comes another way."""
+        if not case.photo:
+            return draw_inputs(case, self.converted.spec.patch_size, self.request.seed), None
+        photo = open_photo()
+        processed = load_image_processor(self.staged.directory)(photo, return_tensors="pt")["pixel_values"]
+        return as_batch(self.family.build_transform(case.height)(photo)), Inputs(processed)
+
+    @contextmanager
+    def passing(self, what: str) -> Iterator[None]:
+        """Around a test: unless it passes, nothing of this variant is published."""
+        self.unfinished.add(what)
+        yield
+        self.unfinished.remove(what)
+
+    def close(self) -> None:
+        """Publish what was asked for and has passed; free the rest."""
+        with self.resources:
+            if self.request.artifacts and self.verdicts and not self.unfinished:
+                self.staged.publish(self.provenance, tuple(self.verdicts))
+
+    @property
+    def provenance(self) -> Provenance:
+        files = {role: read_source_file(path) for role, path in self.files.items()}
+        if self.request.checkpoint:
+            return Provenance("checkpoint", None, files)
+        return Provenance("synthetic", self.request.seed, files)

@@ -59,9 +59,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "subject" in metafunc.fixturenames:
-        names = [_mark(name) for name in metafunc.config.stash[SUBJECT_KEY]]
-        metafunc.parametrize("subject", names, indirect=True, scope="session")
+    if "subject" not in metafunc.fixturenames:
+        return
+    names = [_mark(name) for name in metafunc.config.stash[SUBJECT_KEY]]
+    metafunc.parametrize("subject", names, indirect=True, scope="session")
     for axis in ("device", "dtype", "attention"):
         if axis in metafunc.fixturenames:
             metafunc.parametrize(axis, metafunc.config.getoption(axis))

@@ -176,10 +176,8 @@ def _demand_variant(family: Family[Any], row: Variant, shapes: key_map.Shapes) -
 
 
 def _merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> dict[str, Tensor]:
-    merged = dict(state_dict)
-    for key, tensor in (linear_head or {}).items():
-        name = HEAD_PREFIX + key.removeprefix(HEAD_PREFIX)
-        if name in merged:
-            raise KeyMapError(f"{name} is in the checkpoint and in the linear head's file.")
-        merged[name] = tensor
-    return merged
+    prefixed = {HEAD_PREFIX + key.removeprefix(HEAD_PREFIX): tensor for key, tensor in (linear_head or {}).items()}
+    twice = [name for name in prefixed if name in state_dict]
+    if twice:
+        raise KeyMapError("Tensors that are in the checkpoint and in the linear head's file as well.", twice)
+    return {**state_dict, **prefixed}

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from conversion import Conversion
 from conversion.artifact import StagedArtifact, load_converted, load_image_processor, load_model, stage_artifact
 from conversion.card import MatrixVerdict, Provenance, read_source_file
 from conversion.family import Family, load_family
-from conversion.parity.compare import Captures, Inputs, capture_original
+from conversion.parity.compare import Inputs, OriginalRun
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
@@ -106,8 +106,18 @@ class Subject:
         return self.originals[device]
 
     @cached_property
-    def expected(self) -> dict[tuple[str, str, torch.dtype], Captures]:
+    def runs(self) -> dict[tuple[object, ...], OriginalRun]:
         return {}
+
+    def run_original(self, case: InputCase, inputs: Inputs, device: str, dtype: torch.dtype) -> OriginalRun:
+        """What the original computes; shared by attention implementations, and by inputs that differ in baking only."""
+        key = (replace(case, name="", baked=None), device, dtype)
+        if key not in self.runs:
+            for run in self.runs.values():  # a giant's float64 activations are large: one at a time
+                run.forget_yardstick()
+            points = self.family.capture_points(self.converted.spec, masked=case.masked)
+            self.runs[key] = OriginalRun(self.original(device), points, inputs, dtype)
+        return self.runs[key]
 
     def load(self, image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
         """The converted model: the artifact itself, or one baked for another size, which is not written to disk."""
@@ -119,27 +129,20 @@ class Subject:
 
     def verify(self, device: str, dtype: str, attention: str) -> MatrixVerdict:
         """Verify one cell of the matrix, on every input."""
-        results = []
-        for image_size, cases in groupby(sorted(self.inputs, key=lambda case: case.baked or 0), lambda case: case.baked):
+        results: list[InputVerdict] = []
+        for image_size, cases in groupby(self.inputs, lambda case: case.baked):
             model = self.load(image_size, device, dtype, attention)
             results += [self.verify_case(case, model, device, getattr(torch, dtype)) for case in cases]
             del model  # before the next is loaded
-        order = [case.name for case in self.inputs]
-        return MatrixVerdict(device, dtype, attention, tuple(sorted(results, key=lambda result: order.index(result.name))))
+        return MatrixVerdict(device, dtype, attention, tuple(results))
 
     def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
         """Verify one input with a converted model that is loaded already."""
-        spec = self.converted.spec
-        original = self.original(device)
-        points = self.family.capture_points(spec, masked=case.masked)
         inputs, converted_inputs = self.draw(case)
-        key = (case.name, device, dtype)
-        if key not in self.expected:
-            self.expected[key] = capture_original(original, points, inputs, dtype)
+        run = self.run_original(case, inputs, device, dtype)
+        spec = self.converted.spec
         deviation = None if case.baked else self.family.find_deviation(spec, case.height, case.width)
-        return verify_input(
-            case.name, original, model, points, inputs, dtype, self.expected[key], deviation, converted_inputs
-        )
+        return verify_input(case.name, run, model, deviation, converted_inputs)
 
     def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None]:
         """The original's input; and the converted model's, if it comes another way."""

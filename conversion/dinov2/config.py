@@ -67,8 +67,8 @@ class Dinov2Spec:
 
 
 def is_dinov2(shapes: Shapes) -> bool:
-    """Whether these keys are a DINOv2 model's: a position embedding, and blocks with layer scale under DINOv2's name."""
-    return "pos_embed" in shapes and "blocks.0.ls1.gamma" in shapes
+    """Whether these keys are a DINOv2 model's: its name for layer scale is its own."""
+    return any(key.endswith(".ls1.gamma") for key in shapes)
 
 
 def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Dinov2Spec:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -46,6 +46,58 @@ class Inputs:
         return Inputs(self.pixel_values.to(device, dtype), masks)
 
 
+@dataclass
+class OriginalRun:
+    """What the original computes from one input; each part on first use, kept until forgotten.
+
+    Attributes:
+        dtype: that the comparison is made in, whatever dtype the weights are kept in.
+    """
+
+    original: nn.Module
+    points: Sequence[CapturePoint]
+    inputs: Inputs
+    dtype: torch.dtype
+
+    @cached_property
+    def expected(self) -> Captures:
+        """The original in the dtype of the comparison."""
+        return capture_original(self.original, self.points, self.inputs, self.dtype)
+
+    @cached_property
+    def more_precise(self) -> Captures:
+        """The original in float64, from the inputs as the comparison's dtype has them.
+
+        For a comparison in float64, which has nothing more precise to be held against, it is the original in float32:
+        rounding errors scale with the unit roundoff, so the float64 error is the float32 error times their ratio.
+        """
+        other = torch.float32 if self.dtype == torch.float64 else torch.float64
+        return capture_original(self.original, self.points, self.inputs.to("cpu", self.dtype), other)
+
+    def yardstick(self, point: str) -> Yardstick:
+        """What decides at this capture point whether a difference is rounding."""
+        expected, other = self.expected[point], self.more_precise[point]
+        if self.dtype != torch.float64:
+            return Yardstick(other, error_of(expected, other))
+        scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+        error = error_of(other, expected)
+        return Yardstick(expected, Error(error.max_abs * scale, error.rms * scale))
+
+    def forget_yardstick(self) -> None:
+        """Free what only the yardstick needs; it is computed again if asked for."""
+        self.__dict__.pop("more_precise", None)
+
+
+def compare(run: OriginalRun, actual: Captures) -> list[PointVerdict]:
+    """Judge what the converted model computed at every capture point, in their order."""
+    return [
+        judge(point.name, run.expected[point.name], actual[point.name], partial(run.yardstick, point.name))
+        if point.name in run.expected and point.name in actual
+        else PointVerdict(point.name, Verdict.FAILED, reason="this capture point was never reached")
+        for point in run.points
+    ]
+
+
 def capture_original(original: nn.Module, points: Sequence[CapturePoint], inputs: Inputs, dtype: torch.dtype) -> Captures:
     """Run the original in ``dtype``, whatever dtype its weights are kept in; inputs are rounded to ``dtype`` first."""
     device = next(original.parameters()).device
@@ -60,42 +112,6 @@ def capture_hf(model: nn.Module, points: Sequence[CapturePoint], inputs: Inputs)
     entry = model if inputs.bool_masked_pos is None else model.base_model
     call = partial(entry, **_arguments(inputs.to(parameter.device, parameter.dtype)))  # type: ignore[arg-type]
     return _capture(model, {point.name: point.hf for point in points}, call)
-
-
-def compare(
-    original: nn.Module,
-    points: Sequence[CapturePoint],
-    inputs: Inputs,
-    dtype: torch.dtype,
-    expected: Captures,
-    actual: Captures,
-) -> list[PointVerdict]:
-    """Judge every capture point, in the order of ``points``.
-
-    Args:
-        original: runs once more, in float64, if some point is not bit for bit equal. For a float64 comparison, which
-            has nothing more precise to be held against, it runs in float32 instead: rounding errors scale with the
-            unit roundoff, so the original's float64 error is its float32 error times the ratio of the two.
-        dtype: of the comparison.
-        expected, actual: as captured from original and converted model.
-    """
-    other = torch.float32 if dtype == torch.float64 else torch.float64
-    run_other = cache(lambda: capture_original(original, points, inputs.to("cpu", dtype), other))
-
-    def yardstick(name: str) -> Yardstick:
-        if dtype == torch.float64:
-            scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-            error = error_of(run_other()[name], expected[name])
-            return Yardstick(expected[name], Error(error.max_abs * scale, error.rms * scale))
-        reference = run_other()[name]
-        return Yardstick(reference, error_of(expected[name], reference))
-
-    return [
-        judge(point.name, expected[point.name], actual[point.name], cache(partial(yardstick, point.name)))
-        if point.name in expected and point.name in actual
-        else PointVerdict(point.name, Verdict.FAILED, reason="this capture point was never reached")
-        for point in points
-    ]
 
 
 @contextmanager

@@ -83,7 +83,8 @@ def judge(point: str, expected: Tensor, actual: Tensor, yardstick: Callable[[], 
     difference = measure(expected, actual)
     if is_bit_equal(expected, actual):
         return PointVerdict(point, Verdict.EXACT, difference)
-    reference, original_error = yardstick().reference, yardstick().original_error
+    held_against = yardstick()
+    reference, original_error = held_against.reference, held_against.original_error
     if reference.shape != expected.shape:
         return PointVerdict(point, Verdict.FAILED, difference, reason="the float64 yardstick has another shape")
     floor = FLOOR_ULP * torch.finfo(expected.dtype).eps

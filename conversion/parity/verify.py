@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from conversion.parity.compare import Captures, CapturePoint, Inputs, capture_hf, capture_original, compare
+from conversion.parity.compare import CapturePoint, Inputs, OriginalRun, capture_hf, compare
 from conversion.parity.deviations import Deviation, counterfactual
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 
@@ -42,30 +41,25 @@ class InputVerdict:
 
 def verify_input(
     name: str,
-    original: nn.Module,
+    run: OriginalRun,
     converted: nn.Module,
-    points: Sequence[CapturePoint],
-    inputs: Inputs,
-    dtype: torch.dtype,
-    expected: Captures,
     deviation: Deviation | None = None,
     converted_inputs: Inputs | None = None,
 ) -> InputVerdict:
-    """Run the converted model on one input and judge it against what the original gave.
+    """Run the converted model on one input and judge it against what the original computes.
 
     Args:
-        expected: the original's captures on this input in ``dtype``.
+        run: the original's.
         deviation: the ledger's entry that applies. Then the two must differ, and must agree under the counterfactual.
         converted_inputs: what the converted model is given, where that came another way (an image processor's).
     """
-    actual = capture_hf(converted, points, converted_inputs or inputs)
-    judged = tuple(compare(original, points, inputs, dtype, expected, actual))
+    actual = capture_hf(converted, run.points, converted_inputs or run.inputs)
+    judged = tuple(compare(run, actual))
     verdict = worst([point.verdict for point in judged])
     if deviation is None:
         return InputVerdict(name, verdict, judged)
-    with counterfactual(deviation, original):
-        expected = capture_original(original, points, inputs, dtype)
-        agreed = tuple(compare(original, points, inputs, dtype, expected, actual))
+    with counterfactual(deviation, run.original):
+        agreed = tuple(compare(OriginalRun(run.original, run.points, run.inputs, run.dtype), actual))
     reason = ""
     if verdict is not Verdict.FAILED:
         reason = f"the known deviation {deviation.name!r} is gone: take it out of the ledger"

@@ -1,0 +1,227 @@
+"""The judge: what is exact, close or failed; what says nothing; and the float64 yardstick."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conversion.parity.compare import CapturePoint, Inputs, OriginalRun, capture_original, cast_parameters, compare
+from conversion.parity.deviations import LEDGER, Deviation, counterfactual
+from conversion.parity.metrics import Error
+from conversion.parity.verdict import FLOOR_ULP, PointVerdict, Verdict, Yardstick, judge, worst
+from conversion.parity.verify import InputVerdict, describe_failure, verify_input
+
+
+def never() -> Yardstick:
+    raise AssertionError("the yardstick must not be computed here")
+
+
+def judge_error(scale: float) -> PointVerdict:
+    """Judge a tensor whose error is ``scale`` times the original's own."""
+    reference = torch.randn(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
+    error = torch.randn(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 1e-4
+    expected, actual = (reference + error).float(), (reference - scale * error).float()
+    own = Error(float(error.abs().max()), float(error.square().mean().sqrt()))
+    return judge("point", expected, actual, lambda: Yardstick(reference, own))
+
+
+def test_equal_bits_are_exact_and_need_no_yardstick() -> None:
+    assert judge("point", torch.ones(3), torch.ones(3), never).verdict is Verdict.EXACT
+
+
+def test_errors_like_the_originals_own_are_close() -> None:
+    assert judge_error(1.0).verdict is Verdict.CLOSE
+    assert judge_error(1.9).verdict is Verdict.CLOSE
+
+
+def test_errors_beyond_twice_the_originals_own_fail() -> None:
+    failed = judge_error(2.1)
+    assert failed.verdict is Verdict.FAILED
+    assert "RMS error" in failed.reason
+    assert "max error" in failed.reason
+
+
+def test_one_element_off_fails_by_its_maximum() -> None:
+    expected = torch.ones(100_000)
+    actual = expected.clone()
+    actual[7] += 1e-5
+    failed = judge("point", expected, actual, lambda: Yardstick(expected.double(), Error(1e-7, 1e-7)))
+    assert failed.verdict is Verdict.FAILED
+    assert failed.reason.startswith("max error")
+
+
+def test_a_few_ulp_are_allowed_where_the_original_is_right_to_the_last_bit() -> None:
+    expected, eps = torch.ones(8), torch.finfo(torch.float32).eps
+    yardstick = Yardstick(expected.double(), Error(0.0, 0.0))
+    assert judge("point", expected, expected + FLOOR_ULP * eps, lambda: yardstick).verdict is Verdict.CLOSE
+    assert judge("point", expected, expected + (FLOOR_ULP + 1) * eps, lambda: yardstick).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "reason"),
+    [
+        (torch.zeros(0), torch.zeros(0), "no elements"),
+        (torch.zeros(4), torch.zeros(4), "all zeros"),
+        (torch.tensor([math.nan]), torch.tensor([math.nan]), "the original has NaN"),
+        (torch.ones(1), torch.tensor([math.inf]), "the converted has NaN or Inf"),
+        (torch.ones(2), torch.ones(3), r"shapes differ"),
+        (torch.ones(2), torch.ones(2, dtype=torch.float64), "dtypes differ"),
+    ],
+)
+def test_a_comparison_that_says_nothing_fails(expected: Tensor, actual: Tensor, reason: str) -> None:
+    verdict = judge("point", expected, actual, never)
+    assert verdict.verdict is Verdict.FAILED
+    assert reason in verdict.reason
+
+
+def test_a_nan_yardstick_fails() -> None:
+    yardstick = Yardstick(torch.full((2,), math.nan, dtype=torch.float64), Error(math.nan, math.nan))
+    assert judge("point", torch.ones(2), torch.ones(2) + 1e-6, lambda: yardstick).verdict is Verdict.FAILED
+
+
+def test_worst_of_none_is_failed() -> None:
+    assert worst([]) is Verdict.FAILED
+    assert worst([Verdict.EXACT, Verdict.DEVIATION, Verdict.CLOSE]) is Verdict.DEVIATION
+
+
+class Toy(nn.Module):
+    """A model with parameters of its own and of a submodule, and a switch for a counterfactual."""
+
+    def __init__(self, noise: float = 0.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.token = nn.Parameter(torch.randn(64, generator=generator))
+        self.linear = nn.Linear(64, 64)
+        self.linear.weight = nn.Parameter(torch.randn(64, 64, generator=generator))
+        self.linear.bias = nn.Parameter(torch.randn(64, generator=generator))
+        self.offset = 0.0
+        self.noise = noise
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        return {"out": self.linear(pixel_values + self.token + self.offset) + self.noise}
+
+
+POINTS = [
+    CapturePoint("inner", "linear:input", "linear:input", ("token",)),
+    CapturePoint("linear", "linear:output", "linear:output", ("linear.*",)),
+    CapturePoint("out", ":out", ":out", ()),
+]
+INPUTS = Inputs(torch.randn(5, 64, generator=torch.Generator().manual_seed(2)))
+
+
+def verify(original: nn.Module, converted: nn.Module, deviation: Deviation | None = None) -> InputVerdict:
+    return verify_input("toy", OriginalRun(original, POINTS, INPUTS, torch.float32), converted, deviation)
+
+
+def test_capture_reaches_inputs_outputs_and_results() -> None:
+    model = Toy()
+    captures = capture_original(model, POINTS, INPUTS, torch.float32)
+    assert torch.equal(captures["inner"], INPUTS.pixel_values + model.token)
+    assert torch.equal(captures["linear"], captures["out"])
+
+
+def test_a_point_that_is_never_reached_fails() -> None:
+    point = CapturePoint("ghost", ":ghost", ":ghost", ())
+    run = OriginalRun(Toy(), [point], INPUTS, torch.float32)
+    judged = compare(run, run.expected)
+    assert judged[0].verdict is Verdict.FAILED
+    assert "never reached" in judged[0].reason
+
+
+def test_casting_runs_in_the_other_dtype_and_gives_the_weights_back() -> None:
+    model = Toy()
+    before = dict(model.named_parameters())
+    double = Toy().double()
+    with torch.no_grad():
+        expected = double(INPUTS.pixel_values.double())["out"]
+    actual = capture_original(model, POINTS, INPUTS, torch.float64)["out"]
+    assert actual.dtype == torch.float64
+    assert torch.equal(actual, expected)
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+
+
+def test_casting_gives_the_weights_back_after_an_error() -> None:
+    model = Toy()
+    before = dict(model.named_parameters())
+    with pytest.raises(RuntimeError), cast_parameters(model, torch.float64):
+        model(torch.ones(1, 7, dtype=torch.float64))
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+
+
+def test_casting_holds_one_module_in_the_other_dtype_at_a_time() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    seen = []
+    model[1].register_forward_pre_hook(lambda *_: seen.append([p.dtype for p in model.parameters()]))
+    with cast_parameters(model, torch.float64):
+        model[1].register_forward_pre_hook(lambda *_: seen.append([p.dtype for p in model.parameters()]))
+        model(torch.ones(1, 4, dtype=torch.float64))
+    assert seen[1] == [torch.float32, torch.float32, torch.float64, torch.float64]
+
+
+def test_the_same_model_is_exact_and_a_noisy_one_fails() -> None:
+    assert verify(Toy(), Toy()).verdict is Verdict.EXACT
+    assert verify(Toy(), Toy(noise=1e-3)).verdict is Verdict.FAILED
+
+
+def test_rounding_is_close_in_float64_too() -> None:
+    run = OriginalRun(Toy(), POINTS, INPUTS, torch.float64)
+    assert verify_input("toy", run, Toy(noise=1e-15).double()).verdict is Verdict.CLOSE
+    assert verify_input("toy", run, Toy(noise=1e-12).double()).verdict is Verdict.FAILED
+
+
+def test_a_forgotten_yardstick_is_computed_again() -> None:
+    run = OriginalRun(Toy(), POINTS, INPUTS, torch.float32)
+    before = run.yardstick("out")
+    run.forget_yardstick()
+    assert "more_precise" not in vars(run)
+    assert torch.equal(run.yardstick("out").reference, before.reference)
+
+
+OFFSET = Deviation("offset", (), "", "", "", "", "", {"offset": 1.0})
+
+
+def test_a_deviation_must_differ_and_agree_under_its_counterfactual() -> None:
+    converted = Toy()
+    converted.offset = 1.0
+    original = Toy()
+    assert verify(original, converted, OFFSET).verdict is Verdict.DEVIATION
+    assert original.offset == 0.0
+
+
+def test_a_deviation_that_is_gone_fails_and_says_so() -> None:
+    result = verify(Toy(), Toy(), OFFSET)
+    assert result.verdict is Verdict.FAILED
+    assert "is gone" in result.reason
+
+
+def test_a_difference_beyond_the_deviation_fails() -> None:
+    converted = Toy(noise=1e-3)
+    converted.offset = 1.0
+    result = verify(Toy(), converted, OFFSET)
+    assert result.verdict is Verdict.FAILED
+    assert "more than the known deviation" in result.reason
+
+
+def test_the_counterfactual_ends_with_its_context() -> None:
+    model = Toy()
+    with pytest.raises(ZeroDivisionError), counterfactual(OFFSET, model):
+        assert model.offset == 1.0
+        _ = 1 / 0
+    assert model.offset == 0.0
+
+
+def test_every_entry_of_the_ledger_says_everything() -> None:
+    for entry in LEDGER:
+        assert all((entry.name, entry.families, entry.where, entry.cause, entry.size, entry.counterfactual, entry.remedy))
+
+
+def test_a_failure_names_variant_point_figures_and_source_keys() -> None:
+    message = describe_failure("toy", "cpu, float32", [verify(Toy(), Toy(noise=1e-3))], POINTS)
+    assert "toy (cpu, float32)" in message
+    assert "capture points (of 3): out" in message
+    assert "max abs 0.001" in message
+    converted = Toy()
+    converted.linear.bias = nn.Parameter(converted.linear.bias + 1)
+    assert "fed by: linear.*" in describe_failure("toy", "cpu", [verify(Toy(), converted)], POINTS)
+    assert len(message.splitlines()) < 40

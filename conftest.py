@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 import transformers
 
 from conversion.card import read_versions
 from conversion.errors import ConversionError
-from conversion.variants import VARIANTS
-from tests.matrix import check_axes, choose_variants, share_threads
+from conversion.variants import VARIANTS, find_variant
+from tests.matrix import check_axes, choose_variants, prepare_torch
 from tests.subject import Request, Subject
 
 SUBJECT_KEY = pytest.StashKey[list[str]]()
@@ -39,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     transformers.utils.logging.disable_progress_bar()
-    share_threads(os.environ.get("PYTEST_XDIST_WORKER_COUNT"))
+    prepare_torch(os.environ.get("PYTEST_XDIST_WORKER_COUNT"))
     try:
         config.stash[SUBJECT_KEY] = choose_variants(
             config.option.checkpoint,
@@ -74,6 +73,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+    if not items and config.option.keyword.isidentifier():
+        try:
+            find_variant(config.option.keyword)
+        except ConversionError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[Stage
     Raises:
         ArtifactError: as :func:`save_artifact`.
     """
-    target = Path(target)
+    target = Path(target).absolute()
     with _explain_io_errors(target):
         check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +175,7 @@ def _load(config: "PretrainedConfig", directory: str | None, attention: str, dty
         attn_implementation=attention,
         dtype=getattr(torch, dtype),
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported below with their keys, in place of an error without them
         **source,
     )
     problems = [f"{kind.replace('_', ' ')}: {key}" for kind, keys in info.items() for key in keys]
@@ -184,9 +185,22 @@ def _load(config: "PretrainedConfig", directory: str | None, attention: str, dty
 
 
 def _write(conversion: Conversion, directory: Path) -> None:
-    save_file(dict(conversion.state_dict), directory / WEIGHTS, metadata={"format": "pt"})
+    save_file(_separate(conversion.state_dict), directory / WEIGHTS, metadata={"format": "pt"})
     _write_json(directory / UNVERIFIED_CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
     _write_json(directory / PREPROCESSOR, conversion.preprocessor)
+    # safetensors makes its file readable for the owner alone; the artifact is as readable as the user's other files
+    (directory / WEIGHTS).chmod((directory / UNVERIFIED_CONFIG).stat().st_mode)
+
+
+def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Tensors as the file format wants them: contiguous, each in memory of its own; copied only where they are not."""
+    separate = {key: tensor.contiguous() for key, tensor in state_dict.items()}
+    end = 0
+    for key, tensor in sorted(separate.items(), key=lambda item: item[1].data_ptr()):
+        if tensor.data_ptr() < end:
+            separate[key] = tensor.clone()
+        end = max(end, tensor.data_ptr() + tensor.nbytes)
+    return separate
 
 
 def _check_tensors(conversion: Conversion, directory: Path) -> None:
@@ -198,7 +212,7 @@ def _check_tensors(conversion: Conversion, directory: Path) -> None:
         f"{key}: source {tuple(tensor.shape)} {tensor.dtype}, restored {tuple(restored[key].shape)} "
         f"{restored[key].dtype}, not bit for bit equal"
         for key, tensor in conversion.source.items()
-        if key in restored and not is_bit_equal(tensor, restored[key])
+        if key in restored and not is_bit_equal(tensor.cpu(), restored[key])
     ]
     if problems:
         raise ArtifactError(f"{conversion.variant}: the artifact does not give the source back.", problems)
@@ -219,10 +233,11 @@ def _hidden(target: Path, purpose: str) -> Path:
 def _lock(target: Path) -> Iterator[None]:
     """Keep other processes from writing to the same target; the system releases the lock of a killed one."""
     lock = FileLock(_hidden(target, "lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ArtifactError(f"{target}: another process is writing there.", hint="Wait for it to end.") from None
+    with _explain_io_errors(target):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ArtifactError(f"{target}: another process is writing there.", hint="Wait for it to end.") from None
     try:
         yield
     finally:

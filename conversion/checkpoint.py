@@ -119,7 +119,9 @@ def unchunk_blocks(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Te
 
 def _read_torch(path: Path) -> Any:
     # files older than torch 1.6 are not zip archives and cannot be mapped
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=torch.serialization._is_zipfile(path.open("rb")))
+    return torch.load(
+        path, map_location="cpu", weights_only=True, mmap=torch.serialization._is_zipfile(path.open("rb"))
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

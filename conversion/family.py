@@ -54,8 +54,10 @@ class Family(Generic[S]):
         select_key_map: the key map of a model of this spec.
         build_original: the original model of this spec.
         bake_image_size: tensors that change, and the new spec, for another native image size.
-        build_image_processor: content of ``preprocessor_config.json`` for a crop size (the family's own if None).
-        build_transform: the original's evaluation transform for a crop size (likewise).
+        build_image_processor: content of ``preprocessor_config.json`` for a crop size.
+        build_transform: the original's evaluation transform for a crop size; ``as_processor`` for the counterfactual,
+            with the processor's deviation in it.
+        find_image_deviation: the ledger's entry that applies to an image's (width, height) at a crop size, if one does.
         crop_size: the official crop, in pixels.
         capture_points: for a spec; ``masked`` for a masked input.
         exact: (device type, dtype, attention) where bit for bit equality was reached before.
@@ -74,7 +76,8 @@ class Family(Generic[S]):
     build_original: Callable[[S], nn.Module]
     bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]]
     build_image_processor: Callable[[int], dict[str, object]]
-    build_transform: Callable[[int], "Callable[[Image], Tensor]"]
+    build_transform: Callable[..., "Callable[[Image], Tensor]"]
+    find_image_deviation: Callable[[tuple[int, int], int], Deviation | None]
     crop_size: int
     capture_points: Callable[..., list[CapturePoint]]
     find_deviation: Callable[[S, int, int], Deviation | None]

@@ -80,11 +80,11 @@ def account(state_dict: StateDict, expected: Shapes, *, subject: str, hint: str 
     """
     problems = [f"missing: {key} {tuple(expected[key])}" for key in expected if key not in state_dict]
     problems += [f"unexpected: {key} {tuple(state_dict[key].shape)}" for key in state_dict if key not in expected]
-    problems += [
-        f"wrong shape: {key} is {tuple(tensor.shape)}, expected {tuple(expected[key])}{_transposition(tensor, expected[key])}"
-        for key, tensor in state_dict.items()
-        if key in expected and tuple(tensor.shape) != tuple(expected[key])
-    ]
+    for key, tensor in state_dict.items():
+        found, wanted = tuple(tensor.shape), tuple(expected.get(key, tensor.shape))
+        if found != wanted:
+            transposed = " (transposed?)" if found == wanted[::-1] else ""
+            problems.append(f"wrong shape: {key} is {found}, expected {wanted}{transposed}")
     problems += describe_unusable({key: state_dict[key] for key in state_dict if key in expected})
     if problems:
         raise KeyMapError(f"{subject}: {len(problems)} problem(s) with its tensors.", problems, hint)
@@ -119,7 +119,3 @@ def restore(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor
     if problems:
         raise KeyMapError("Converted state dict and key map do not cover each other.", problems)
     return {source: fuse_rows([state_dict[name] for name in names]) for source, names in expanded.items()}
-
-
-def _transposition(tensor: Tensor, expected: tuple[int, ...]) -> str:
-    return " (transposed?)" if tuple(tensor.shape) == tuple(reversed(expected)) else ""

@@ -76,6 +76,9 @@ def convert(
     """
     row = find_variant(variant) if variant is not None else None
     merged = _merge_linear_head(state_dict, linear_head)
+    foreign = [f"{key!r}: a {type(value).__name__}" for key, value in merged.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise KeyMapError("A state dict holds tensors alone.", foreign)
     shapes = {key: tuple(tensor.shape) for key, tensor in merged.items()}
     family = load_family(row.family) if row else recognise_family(shapes)
     kept, dropped = key_map.drop(merged, family.dropped)

@@ -68,7 +68,10 @@ def write_synthetic_checkpoint(variant: Variant, directory: Path, seed: int) -> 
     family = load_family(variant.family)
     shapes = family.original_shapes(family.spec_of(variant))
     parts = {
-        "backbone": (variant.backbone, {key: shape for key, shape in shapes.items() if not key.startswith(HEAD_PREFIX)}),
+        "backbone": (
+            variant.backbone,
+            {key: shape for key, shape in shapes.items() if not key.startswith(HEAD_PREFIX)},
+        ),
         "linear_head": (variant.name, {key: shape for key, shape in shapes.items() if key.startswith(HEAD_PREFIX)}),
     }
     paths = {}

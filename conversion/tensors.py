@@ -1,5 +1,6 @@
 """Pure functions on tensors. None changes its input; slices are views."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conversion.errors import KeyMapError
+
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""Dtypes of weights that are converted and compared."""
 
 
 def split_rows(fused: Tensor, parts: int) -> tuple[Tensor, ...]:
@@ -50,9 +54,7 @@ def fuse_qkv(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return fuse_rows((query, key, value))
 
 
-def resample_position_embeddings(
-    pos_embed: Tensor, grid: tuple[int, int], *, offset: float, antialias: bool
-) -> Tensor:
+def resample_position_embeddings(pos_embed: Tensor, grid: tuple[int, int], *, offset: float, antialias: bool) -> Tensor:
     """Resample position embeddings to another grid of patches, in the original's arithmetic.
 
     The original resamples in float32 whatever the model's dtype. With an offset it passes the ratio of grid sizes
@@ -95,20 +97,20 @@ def square_side(num_positions: int) -> int:
     Raises:
         KeyMapError: they do not form a square.
     """
-    side = round(num_positions**0.5)
+    side = math.isqrt(max(num_positions, 0))
     if num_positions < 1 or side * side != num_positions:
         raise KeyMapError(f"{num_positions} patch positions do not form a square grid.")
     return side
 
 
 def describe_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Name every tensor that cannot be a weight: not floating point, or with NaN or Inf in it.
+    """Name every tensor that cannot be a weight: not a dense one of a usual dtype, or with NaN or Inf in it.
 
     Tensors on the meta device have no values and are taken as finite.
     """
     problems = []
     for key, tensor in tensors.items():
-        if not tensor.is_floating_point() or tensor.layout != torch.strided:
+        if tensor.dtype not in FLOATING or tensor.layout != torch.strided:
             problems.append(f"{key}: not a dense floating-point tensor ({tensor.dtype}, {tensor.layout})")
         elif tensor.numel() and not tensor.is_meta:
             # NaN and Inf both survive in the extremes; one pass, no mask the size of the tensor

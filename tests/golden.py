@@ -71,7 +71,9 @@ def read_golden(name: str) -> GoldenModel:
         pixel_values = tensors[f"{case}.pixel_values"]
         masks = tensors.get(f"{case}.masked.bool_masked_pos")
         outputs = _strip(tensors, f"{case}.")
-        plain = {key: value for key, value in outputs.items() if not key.startswith("masked.") and key != "pixel_values"}
+        plain = {
+            key: value for key, value in outputs.items() if not key.startswith("masked.") and key != "pixel_values"
+        }
         cases.append(GoldenCase(case, Inputs(pixel_values), plain))
         if masks is not None:
             masked = _strip(tensors, f"{case}.masked.")

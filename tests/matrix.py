@@ -57,8 +57,9 @@ def check_axes(
     return devices, dtypes, attentions
 
 
-def share_threads(worker_count: str | None) -> None:
-    """Divide torch's threads among the workers of pytest-xdist."""
+def prepare_torch(worker_count: str | None) -> None:
+    """Divide torch's threads among the workers of pytest-xdist, and let no GPU round float32 to TF32."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if worker_count:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(worker_count)))
 

@@ -9,11 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import conversion
-from conversion import Conversion
+from conversion import Conversion, ConversionError
 from conversion.artifact import StagedArtifact, load_converted, load_image_processor, load_model, stage_artifact
 from conversion.card import MatrixVerdict, Provenance, read_source_file
 from conversion.family import Family, load_family
@@ -35,6 +36,15 @@ class Request:
     image_size: int | None = None
     artifacts: Path | None = None
     require_exact: bool = False
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Report an error of conversion by its message alone: it says all, a traceback would bury it."""
+    try:
+        yield
+    except ConversionError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @dataclass
@@ -138,30 +148,35 @@ class Subject:
 
     def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
         """Verify one input with a converted model that is loaded already."""
-        inputs, converted_inputs = self.draw(case)
+        if case.photo:
+            return self.verify_photo(case, model, device, dtype)
+        inputs = draw_inputs(case, self.converted.spec.patch_size, self.request.seed)
         run = self.run_original(case, inputs, device, dtype)
         spec = self.converted.spec
         deviation = None if case.baked else self.family.find_deviation(spec, case.height, case.width)
-        return verify_input(case.name, run, model, deviation, converted_inputs)
+        return verify_input(case.name, run, model, deviation)
 
-    def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None]:
-        """The original's input; and the converted model's, if it comes another way."""
-        if not case.photo:
-            return draw_inputs(case, self.converted.spec.patch_size, self.request.seed), None
+    def verify_photo(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
+        """Verify the whole way from an image file to the output: transform and original, processor and converted."""
         photo = open_photo()
         processed = load_image_processor(self.staged.directory)(photo, return_tensors="pt")["pixel_values"]
-        return as_batch(self.family.build_transform(case.height)(photo)), Inputs(processed)
+        transformed = as_batch(self.family.build_transform(case.height)(photo))
+        deviation = self.family.find_image_deviation(photo.size, case.height)
+        counterfactual = as_batch(self.family.build_transform(case.height, as_processor=True)(photo))
+        run = self.run_original(case, transformed, device, dtype)
+        return verify_input(case.name, run, model, deviation, Inputs(processed), counterfactual)
 
     @contextmanager
     def passing(self, what: str) -> Iterator[None]:
         """Around a test: unless it passes, nothing of this variant is published."""
         self.unfinished.add(what)
-        yield
+        with plain_errors():
+            yield
         self.unfinished.remove(what)
 
     def close(self) -> None:
         """Publish what was asked for and has passed; free the rest."""
-        with self.resources:
+        with plain_errors(), self.resources:
             if self.request.artifacts and self.verdicts and not self.unfinished:
                 self.staged.publish(self.provenance, tuple(self.verdicts))
 

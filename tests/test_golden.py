@@ -1,6 +1,7 @@
 """Against what the original code and the official converters gave, recorded in ``fixtures/golden``."""
 
 import hashlib
+from functools import partial
 
 import pytest
 import torch
@@ -27,6 +28,10 @@ def convert_golden(golden: GoldenModel, **overrides: int) -> conversion.Conversi
     return conversion.convert(golden.backbone, linear_head=head, num_attention_heads=NUM_HEADS, **overrides)
 
 
+def keep(kept: dict[str, Tensor], name: str, _block: object, _args: object, output: Tensor) -> None:
+    kept[name] = output
+
+
 def test_golden_files_are_all_there() -> None:
     assert len(DINOV2) == 6
     assert all(case.outputs for name in DINOV2 for case in read_golden(name).cases)
@@ -39,7 +44,7 @@ def test_original_reproduces_every_recorded_output(golden: GoldenModel) -> None:
         inputs = case.inputs.to("cpu", torch.float64)
         actual: dict[str, Tensor] = {}
         for index, block in enumerate(model.blocks):
-            block.register_forward_hook(lambda _block, _args, out, key=f"block.{index}": actual.update({key: out}))
+            block.register_forward_hook(partial(keep, actual, f"block.{index}"))
         with torch.inference_mode(), cast_parameters(model, torch.float64):
             actual["embeddings"] = model.prepare_tokens(inputs.pixel_values, inputs.bool_masked_pos)
             actual |= model(inputs.pixel_values, inputs.bool_masked_pos)

@@ -1,5 +1,7 @@
 """The main job: original and converted model are the same model. What passes here becomes the artifact."""
 
+from collections.abc import Callable
+
 import pytest
 
 from conversion.artifact import read_config, read_tensors
@@ -21,7 +23,7 @@ def test_tensors(subject: Subject) -> None:
 
 
 def test_parity(
-    subject: Subject, device: str, dtype: str, attention: str, record_property: pytest.FixtureRequest
+    subject: Subject, device: str, dtype: str, attention: str, record_property: Callable[[str, object], None]
 ) -> None:
     """Levels 3 and 4: the model loaded back computes what the original computes, at every capture point."""
     with subject.passing(f"{device}-{dtype}-{attention}"):
@@ -31,7 +33,9 @@ def test_parity(
         record_property("max_ulp", max(result.max_ulp for result in cell.inputs))
         points = subject.family.capture_points(subject.converted.spec)
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs, points)
-        assert cell.verdict is not Verdict.FAILED, message
+        if cell.verdict is Verdict.FAILED:
+            pytest.fail(message, pytrace=False)
         if subject.request.require_exact and (device, dtype, attention) in subject.family.exact:
             judged = [point.verdict for result in cell.inputs for point in result.decisive]
-            assert worst(judged) is Verdict.EXACT, f"exact was reached here before\n{message}"
+            if worst(judged) is not Verdict.EXACT:
+                pytest.fail(f"exact was reached here before\n{message}", pytrace=False)

@@ -160,9 +160,19 @@ def test_foreign_keys_are_refused_with_what_was_found() -> None:
         conversion.convert({"layer1.0.conv1.weight": torch.zeros(1)})
 
 
+def test_what_is_no_tensor_is_refused() -> None:
+    with pytest.raises(KeyMapError, match="'epoch': a int"):
+        conversion.convert({**read_golden("dinov2_tiny").backbone, "epoch": 3}, num_attention_heads=NUM_HEADS)  # type: ignore[dict-item]
+    with pytest.raises(CheckpointError, match="0 keys that belong to no known family"):
+        conversion.convert({})
+
+
 def test_training_heads_are_dropped_with_their_reason() -> None:
     golden = read_golden("dinov2_tiny")
-    trained = golden.backbone | {"dino_head.mlp.0.weight": torch.zeros(1), "ibot_head.last_layer.weight": torch.zeros(1)}
+    trained = golden.backbone | {
+        "dino_head.mlp.0.weight": torch.zeros(1),
+        "ibot_head.last_layer.weight": torch.zeros(1),
+    }
     out = conversion.convert(trained, num_attention_heads=NUM_HEADS)
     assert out.dropped.keys() == {"dino_head.mlp.0.weight", "ibot_head.last_layer.weight"}
     assert "training only" in out.dropped["dino_head.mlp.0.weight"]

@@ -72,9 +72,7 @@ def test_resampling_is_float32_inside_and_keeps_the_dtype() -> None:
     pos_embed = torch.randn(1, 26, 4, generator=torch.Generator().manual_seed(0))
     double = resample_position_embeddings(pos_embed.double(), (3, 3), offset=0.1, antialias=False)
     assert double.dtype == torch.float64
-    assert torch.equal(
-        double.float(), resample_position_embeddings(pos_embed, (3, 3), offset=0.1, antialias=False)
-    )
+    assert torch.equal(double.float(), resample_position_embeddings(pos_embed, (3, 3), offset=0.1, antialias=False))
 
 
 @pytest.mark.parametrize("count", [0, 2, 24])
@@ -90,8 +88,9 @@ def test_unusable_tensors_are_all_named() -> None:
         "inf": torch.tensor([1.0, -float("inf"), float("inf")]),
         "integer": torch.ones(2, dtype=torch.int64),
         "sparse": torch.eye(2).to_sparse(),
+        "float8": torch.ones(2).to(torch.float8_e4m3fn),
         "half": torch.tensor([float("nan")], dtype=torch.float16),
     }
     problems = describe_unusable(tensors)
-    assert [problem.partition(":")[0] for problem in problems] == ["nan", "inf", "integer", "sparse", "half"]
+    assert [problem.partition(":")[0] for problem in problems] == ["nan", "inf", "integer", "sparse", "float8", "half"]
     assert "2 of 3" in problems[1]

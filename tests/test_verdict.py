@@ -213,7 +213,9 @@ def test_the_counterfactual_ends_with_its_context() -> None:
 
 def test_every_entry_of_the_ledger_says_everything() -> None:
     for entry in LEDGER:
-        assert all((entry.name, entry.families, entry.where, entry.cause, entry.size, entry.counterfactual, entry.remedy))
+        assert all(
+            (entry.name, entry.families, entry.where, entry.cause, entry.size, entry.counterfactual, entry.remedy)
+        )
 
 
 def test_a_failure_names_variant_point_figures_and_source_keys() -> None:

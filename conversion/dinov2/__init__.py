@@ -4,7 +4,7 @@ from conversion.dinov2.capture import EXACT, capture_points, find_deviation
 from conversion.dinov2.config import Dinov2Spec, build_config, is_dinov2, read_config, recognise_spec
 from conversion.dinov2.key_map import DROPPED, select_key_map
 from conversion.dinov2.original import Dinov2, bake_image_size
-from conversion.dinov2.preprocessing import CROP_SIZE, build_image_processor, build_transform
+from conversion.dinov2.preprocessing import CROP_SIZE, build_image_processor, build_transform, find_image_deviation
 from conversion.family import Family
 
 FAMILY = Family(
@@ -21,6 +21,7 @@ FAMILY = Family(
     bake_image_size=bake_image_size,
     build_image_processor=build_image_processor,
     build_transform=build_transform,
+    find_image_deviation=find_image_deviation,
     crop_size=CROP_SIZE,
     capture_points=capture_points,
     find_deviation=find_deviation,

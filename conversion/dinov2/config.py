@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.key_map import Shapes
@@ -46,7 +46,7 @@ class Dinov2Spec:
 
     @property
     def hidden_dim(self) -> int:
-        """Width of the feed-forward's hidden layer: 4D, or for SwiGLU two thirds of it rounded up to a multiple of 8."""
+        """Width of the feed-forward's hidden layer: 4D, of SwiGLU two thirds of it, rounded up to a multiple of 8."""
         return 4 * self.embed_dim if self.ffn == "mlp" else (int(4 * self.embed_dim * 2 / 3) + 7) // 8 * 8
 
     @property
@@ -117,7 +117,7 @@ def build_config(spec: Dinov2Spec) -> "PretrainedConfig":
     """The transformers config, every value written out that the library would otherwise default."""
     from transformers import Dinov2Config, Dinov2WithRegistersConfig
 
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "architectures": [spec.hf_class],
         "hidden_size": spec.embed_dim,
         "num_hidden_layers": spec.depth,
@@ -148,7 +148,7 @@ def read_config(config: "PretrainedConfig") -> Dinov2Spec:
         num_register_tokens=getattr(config, "num_register_tokens", 0),
         patch_size=config.patch_size,
         image_size=config.image_size,
-        num_classes=config.num_labels if "ForImageClassification" in (config.architectures or [""])[0] else 0,
+        num_classes=len(config.id2label or ()) if "ForImageClassification" in (config.architectures or [""])[0] else 0,
     )
 
 

@@ -7,7 +7,7 @@ A table per feature; :func:`select_key_map` lays together those that a model has
 from conversion.dinov2.config import Dinov2Spec
 from conversion.key_map import KeyMap
 
-KEY_MAP = {
+KEY_MAP: KeyMap = {
     # embeddings
     "cls_token":                    "embeddings.cls_token",
     "mask_token":                   "embeddings.mask_token",
@@ -35,25 +35,25 @@ KEY_MAP = {
     "norm.bias":                    "layernorm.bias",
 }  # fmt: skip
 
-REGISTERS = {
+REGISTERS: KeyMap = {
     "register_tokens":              "embeddings.register_tokens",
 }  # fmt: skip
 
-MLP = {
+MLP: KeyMap = {
     "blocks.{}.mlp.fc1.weight":     "encoder.layer.{}.mlp.fc1.weight",
     "blocks.{}.mlp.fc1.bias":       "encoder.layer.{}.mlp.fc1.bias",
     "blocks.{}.mlp.fc2.weight":     "encoder.layer.{}.mlp.fc2.weight",
     "blocks.{}.mlp.fc2.bias":       "encoder.layer.{}.mlp.fc2.bias",
 }  # fmt: skip
 
-SWIGLU = {
+SWIGLU: KeyMap = {
     "blocks.{}.mlp.w12.weight":     "encoder.layer.{}.mlp.weights_in.weight",
     "blocks.{}.mlp.w12.bias":       "encoder.layer.{}.mlp.weights_in.bias",
     "blocks.{}.mlp.w3.weight":      "encoder.layer.{}.mlp.weights_out.weight",
     "blocks.{}.mlp.w3.bias":        "encoder.layer.{}.mlp.weights_out.bias",
 }  # fmt: skip
 
-LINEAR_HEAD = {
+LINEAR_HEAD: KeyMap = {
     "linear_head.weight":           "classifier.weight",
     "linear_head.bias":             "classifier.bias",
 }  # fmt: skip
@@ -72,7 +72,7 @@ def select_key_map(spec: Dinov2Spec) -> KeyMap:
         backbone |= REGISTERS
     if not spec.num_classes:
         return backbone
-    return {source: _add_prefix(spec.hf_prefix, target) for source, target in backbone.items()} | LINEAR_HEAD
+    return {**{source: _add_prefix(spec.hf_prefix, target) for source, target in backbone.items()}, **LINEAR_HEAD}
 
 
 def _add_prefix(prefix: str, target: str | tuple[str, ...]) -> str | tuple[str, ...]:

@@ -224,7 +224,5 @@ def bake_image_size(
     if grid == spec.grid:
         return dict(state_dict), spec
     offset, antialias = resampling(spec)
-    pos_embed = resample_position_embeddings(
-        state_dict["pos_embed"], (grid, grid), offset=offset, antialias=antialias
-    )
+    pos_embed = resample_position_embeddings(state_dict["pos_embed"], (grid, grid), offset=offset, antialias=antialias)
     return {**state_dict, "pos_embed": pos_embed}, replace(spec, image_size=image_size)

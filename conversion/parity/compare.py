@@ -98,7 +98,9 @@ def compare(run: OriginalRun, actual: Captures) -> list[PointVerdict]:
     ]
 
 
-def capture_original(original: nn.Module, points: Sequence[CapturePoint], inputs: Inputs, dtype: torch.dtype) -> Captures:
+def capture_original(
+    original: nn.Module, points: Sequence[CapturePoint], inputs: Inputs, dtype: torch.dtype
+) -> Captures:
     """Run the original in ``dtype``, whatever dtype its weights are kept in; inputs are rounded to ``dtype`` first."""
     device = next(original.parameters()).device
     with cast_parameters(original, dtype):
@@ -109,8 +111,8 @@ def capture_original(original: nn.Module, points: Sequence[CapturePoint], inputs
 def capture_hf(model: nn.Module, points: Sequence[CapturePoint], inputs: Inputs) -> Captures:
     """Run a transformers model in the dtype it was loaded in; masked inputs go to its base model, which takes masks."""
     parameter = next(model.parameters())
-    entry = model if inputs.bool_masked_pos is None else model.base_model
-    call = partial(entry, **_arguments(inputs.to(parameter.device, parameter.dtype)))  # type: ignore[arg-type]
+    entry: Any = model if inputs.bool_masked_pos is None else model.base_model
+    call = partial(entry, **_arguments(inputs.to(parameter.device, parameter.dtype)))
     return _capture(model, {point.name: point.hf for point in points}, call)
 
 

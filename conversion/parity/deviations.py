@@ -58,7 +58,17 @@ IMAGE_PROCESSOR_BACKEND = Deviation(
     remedy='load the image processor with backend="pil" (transformers 5) or use_fast=False (4)',
 )
 
-LEDGER = (POSITION_EMBEDDINGS, IMAGE_PROCESSOR_BACKEND)
+CENTER_CROP = Deviation(
+    name="center-crop-rounding",
+    families=("dinov2",),
+    where="images of which the crop leaves over 4n + 3 rows or columns: a quarter of all",
+    cause="torchvision rounds half the surplus to the nearest even number, transformers down, with either backend",
+    size="the crop is shifted by one pixel",
+    counterfactual="the original transform with half the surplus rounded down",
+    remedy="crop with torchvision's center_crop beforehand, and load the image processor with do_center_crop=False",
+)
+
+LEDGER = (POSITION_EMBEDDINGS, IMAGE_PROCESSOR_BACKEND, CENTER_CROP)
 
 
 @contextmanager

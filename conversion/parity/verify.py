@@ -45,6 +45,7 @@ def verify_input(
     converted: nn.Module,
     deviation: Deviation | None = None,
     converted_inputs: Inputs | None = None,
+    counterfactual_inputs: Inputs | None = None,
 ) -> InputVerdict:
     """Run the converted model on one input and judge it against what the original computes.
 
@@ -52,6 +53,7 @@ def verify_input(
         run: the original's.
         deviation: the ledger's entry that applies. Then the two must differ, and must agree under the counterfactual.
         converted_inputs: what the converted model is given, where that came another way (an image processor's).
+        counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
     """
     actual = capture_hf(converted, run.points, converted_inputs or run.inputs)
     judged = tuple(compare(run, actual))
@@ -59,15 +61,14 @@ def verify_input(
     if deviation is None:
         return InputVerdict(name, verdict, judged)
     with counterfactual(deviation, run.original):
-        agreed = tuple(compare(OriginalRun(run.original, run.points, run.inputs, run.dtype), actual))
+        agreed_run = OriginalRun(run.original, run.points, counterfactual_inputs or run.inputs, run.dtype)
+        agreed = tuple(compare(agreed_run, actual))
     reason = ""
     if verdict is not Verdict.FAILED:
         reason = f"the known deviation {deviation.name!r} is gone: take it out of the ledger"
     elif worst([point.verdict for point in agreed]) is Verdict.FAILED:
         reason = f"differs by more than the known deviation {deviation.name!r} explains"
-    return InputVerdict(
-        name, Verdict.FAILED if reason else Verdict.DEVIATION, judged, deviation.name, agreed, reason
-    )
+    return InputVerdict(name, Verdict.FAILED if reason else Verdict.DEVIATION, judged, deviation.name, agreed, reason)
 
 
 def describe_failure(variant: str, where: str, results: Sequence[InputVerdict], points: Sequence[CapturePoint]) -> str:

@@ -1,0 +1,150 @@
+"""The artifact in bad company: other people's files, other writers, full disks, kills."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from conversion.artifact import (
+    CONFIG,
+    PARITY_CARD,
+    UNVERIFIED_CONFIG,
+    load_model,
+    save_artifact,
+    stage_artifact,
+)
+from conversion.errors import ArtifactError
+from tests.test_artifact import convert
+
+ROOT = Path(__file__).parents[1]
+
+
+def a_file(target: Path) -> None:
+    target.write_text("mine")
+
+
+def a_directory_of_mine(target: Path) -> None:
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+
+
+def a_model_of_mine(target: Path) -> None:
+    target.mkdir()
+    (target / CONFIG).write_text("{}")
+
+
+def an_artifact_with_a_file_of_mine(target: Path) -> None:
+    save_artifact(convert(), target)
+    (target / "notes.txt").write_text("mine")
+
+
+def a_card_of_something_else(target: Path) -> None:
+    target.mkdir()
+    (target / PARITY_CARD).write_text('["schema"]')
+
+
+def a_link(target: Path) -> None:
+    (target.parent / "elsewhere").mkdir()
+    target.symlink_to(target.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [a_file, a_directory_of_mine, a_model_of_mine, an_artifact_with_a_file_of_mine, a_card_of_something_else, a_link],
+)
+def test_what_is_not_an_artifact_is_left_alone(prepare: Callable[[Path], None], tmp_path: Path) -> None:
+    prepare(tmp_path / "tiny")
+    before = sorted((path, path.read_bytes() if path.is_file() else b"") for path in tmp_path.rglob("*"))
+    with pytest.raises(ArtifactError, match=r"tiny: .*not overwritten"):
+        save_artifact(convert(), tmp_path / "tiny")
+    assert sorted((path, path.read_bytes() if path.is_file() else b"") for path in tmp_path.rglob("*")) == before
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ArtifactError, match="file/tiny: cannot be written"):
+        save_artifact(convert(), tmp_path / "file" / "tiny")
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".tiny.lock"),
+        pytest.raises(ArtifactError, match="another process is writing there"),
+    ):
+        save_artifact(convert(), tmp_path / "tiny")
+
+
+def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on file size stands in for the full disk: both end a write with an error of the system."""
+    code = (
+        "import resource, sys\n"
+        "from tests.test_artifact_safety import *\n"
+        "out = convert()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "try:\n"
+        "    save_artifact(out, sys.argv[1])\n"
+        "except ArtifactError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "tiny")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "tiny: cannot be written" in result.stdout, result.stderr
+    assert "Check free space" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED_RUN = """
+import sys, time
+import conversion.artifact as artifact
+from tests.test_artifact import convert
+
+def stop(step):
+    if step == sys.argv[2]:
+        print("stopped", flush=True)
+        time.sleep(600)
+
+def then_stop(name, step):
+    call = getattr(artifact, name)
+    def wrapped(*args, **kwargs):
+        result = call(*args, **kwargs)
+        stop(step)
+        return result
+    setattr(artifact, name, wrapped)
+
+then_stop("save_file", "weights written")
+then_stop("_check_tensors", "tensors compared")
+then_stop("load_model", "loaded back")
+then_stop("render_model_card", "card rendered")
+artifact.save_artifact(convert(), sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("step", ["weights written", "tensors compared", "loaded back", "card rendered"])
+def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(step: str, tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    target = tmp_path / "tiny"
+    command = [sys.executable, "-c", KILLED_RUN, str(target), step]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "stopped\n"
+        process.send_signal(signal.SIGKILL)
+    assert not target.exists()
+    left = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert [(path / UNVERIFIED_CONFIG).exists() for path in left] == [step != "weights written"]
+    for path in left:
+        with pytest.raises((OSError, ValueError)):
+            AutoConfig.from_pretrained(path, local_files_only=True)
+    save_artifact(convert(), target)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+    load_model(target)
+
+
+def test_a_run_killed_between_two_renames_gives_the_previous_artifact_back(tmp_path: Path) -> None:
+    save_artifact(convert(), tmp_path / ".tiny.previous")
+    with stage_artifact(convert("dinov2_tiny_reg"), tmp_path / "tiny"):
+        assert type(load_model(tmp_path / "tiny")).__name__ == "Dinov2Model"

@@ -1,0 +1,74 @@
+"""Imports go one way, and a family is a folder."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "conversion"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# a module may import what stands above it, and from its own floor
+FLOORS = [
+    {"errors"},
+    {"variants", "tensors", "labels"},
+    {"key_map", "parity"},
+    {"family"},
+    {"dinov2"},
+    {"state_dict", "checkpoint", "synthetic"},
+    {"card", "artifact"},
+]
+FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
+ROOMS = {"__init__.py", "capture.py", "config.py", "key_map.py", "original.py", "preprocessing.py"}
+
+
+def room_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(module: Path) -> set[str]:
+    """The project's own rooms that a module imports, those for types only included."""
+    rooms = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "conversion" else [f"conversion.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("conversion.")}
+        assert not any(name.split(".")[0] in ("tests", "conftest") for name in names), module
+    return rooms
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(module: Path) -> None:
+    if module == PACKAGE / "__init__.py":
+        return
+    floor = next(index for index, rooms in enumerate(FLOORS) if room_of(module) in rooms)
+    allowed = set().union(*FLOORS[: floor + 1])
+    if room_of(module) in FAMILIES:
+        allowed -= FAMILIES - {room_of(module)}
+    assert imported_rooms(module) <= allowed
+
+
+def test_every_room_has_its_floor_and_families_have_the_same_rooms() -> None:
+    rooms = {room_of(module) for module in MODULES} - {"__init__"}
+    assert rooms == set().union(*FLOORS)
+    for family in FAMILIES:
+        assert {path.name for path in (PACKAGE / family).glob("*.py")} >= ROOMS
+
+
+def test_parity_knows_no_family() -> None:
+    for module in (PACKAGE / "parity").glob("*.py"):
+        assert imported_rooms(module) <= {"parity", "errors", "tensors"}
+
+
+def test_no_module_outside_a_family_imports_one() -> None:
+    for module in MODULES:
+        if room_of(module) not in FAMILIES:
+            assert not imported_rooms(module) & FAMILIES
+
+
+def test_files_are_short_enough_to_read() -> None:
+    for module in [*MODULES, *Path(__file__).parent.glob("*.py")]:
+        assert len(module.read_text(encoding="utf-8").splitlines()) <= 300, module

@@ -1,0 +1,216 @@
+"""The command line, used as its users do: on a tiny checkpoint, in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conversion.artifact import FILES, PARITY_CARD, load_model
+from tests.golden import read_golden
+
+ROOT = Path(__file__).parents[1]
+TINY = ("--checkpoint", "tiny.pth", "--num-attention-heads", "2")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A directory of a user's, with a tiny backbone and a linear head in it."""
+    golden = read_golden("dinov2_tiny_1layer")
+    torch.save(golden.backbone, tmp_path / "tiny.pth")
+    torch.save(golden.linear_head, tmp_path / "head.pth")
+    return tmp_path
+
+
+def start(here: Path, *options: str, plugin: str = "") -> "subprocess.Popen[str]":
+    """Start pytest on the project from a user's directory, with the source of a plugin to disturb it."""
+    (here / "disturb.py").write_text(plugin)
+    environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb",
+         "-p", "no:cacheprovider", "-q", str(ROOT / "tests" / "test_parity.py"), *options],
+        cwd=here, env=environment | {"PYTHONPATH": f"{here}:{ROOT}"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def run(here: Path, *options: str, plugin: str = "") -> tuple[int, str]:
+    with start(here, *options, plugin=plugin) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+    return process.returncode, output
+
+
+def left_over(here: Path) -> list[str]:
+    return sorted(path.name for path in (here / "artifacts").iterdir()) if (here / "artifacts").exists() else []
+
+
+def test_a_checkpoint_is_verified_and_nothing_is_kept_unasked(here: Path) -> None:
+    code, output = run(here, *TINY)
+    assert code == 0, output
+    assert "test_parity[dinov2_custom-cpu-float32-sdpa]  max ULP 0" in output
+    assert left_over(here) == []
+
+
+def test_what_passed_is_kept_on_request(here: Path) -> None:
+    code, output = run(here, *TINY, "--linear-head", "head.pth", "--save-artifacts", "--dtype", "float32")
+    assert code == 0, output
+    assert left_over(here) == ["dinov2_custom"]
+    artifact = here / "artifacts" / "dinov2_custom"
+    assert {path.name for path in artifact.iterdir()} == FILES
+    assert type(load_model(artifact)).__name__ == "Dinov2ForImageClassification"
+    card = json.loads((artifact / PARITY_CARD).read_text())
+    assert [(cell["attention"], cell["verdict"]) for cell in card["activations"]] == [
+        ("eager", "deviation"),
+        ("sdpa", "deviation"),
+    ]
+    assert {entry["name"] for entry in card["source"]["files"].values()} == {"tiny.pth", "head.pth"}
+    assert card["source"]["weights"] == "checkpoint"
+    native = next(entry for entry in card["activations"][1]["inputs"] if entry["input"] == "native")
+    assert {point["verdict"] for point in native["points"]} == {"exact"}
+    assert [point["point"] for point in native["points"]][-3:] == ["norm", "pooled", "logits"]
+
+
+def test_a_baked_artifact_is_exact_at_its_size(here: Path) -> None:
+    code, output = run(here, *TINY, "--image-size", "42", "--save-artifacts", "--attention", "sdpa")
+    assert code == 0, output
+    assert "native exact" in output
+    assert "deviation" not in output
+    assert load_model(here / "artifacts" / "dinov2_custom").config.image_size == 42
+
+
+WRONG_EPS = """
+import conversion.dinov2.config as config
+build = config.build_config
+import conversion.dinov2, dataclasses
+def build_wrong(spec):
+    built = build(spec)
+    built.layer_norm_eps = 1e-5
+    return built
+object.__setattr__(conversion.dinov2.FAMILY, "build_config", build_wrong)
+"""
+
+
+def test_a_failed_comparison_leaves_nothing(here: Path) -> None:
+    code, output = run(here, *TINY, "--save-artifacts", plugin=WRONG_EPS)
+    assert code == 1
+    assert "first of" in output
+    assert "fed by: blocks.0.*" in output
+    assert left_over(here) == []
+
+
+EXACT_EAGER = """
+import conversion.dinov2
+object.__setattr__(conversion.dinov2.FAMILY, "exact", frozenset({("cpu", "float32", "eager")}))
+"""
+
+
+def test_close_is_not_enough_where_exact_is_required(here: Path) -> None:
+    options = (*TINY, "--attention", "eager")
+    assert run(here, *options, plugin=EXACT_EAGER)[0] == 0
+    code, output = run(here, *options, "--require-exact", plugin=EXACT_EAGER)
+    assert code == 1
+    assert "exact was reached here before" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device", "nonsense"), "--device nonsense"),
+        (("--device", "cuda:99"), "--device cuda:99"),
+        (("--dtype", "float8"), "--dtype float8: not one of float32"),
+        (("--attention", "telepathy"), "--attention telepathy: not one of eager"),
+        (("--checkpoint", "absent.pth"), "absent.pth: there is no such file"),
+        (("--checkpoint", "disturb.py"), "disturb.py"),
+        (("--linear-head", "head.pth"), "--linear-head"),
+        (("--checkpoint", "head.pth"), "no known family"),
+        (("--checkpoint", "tiny.pth"), "give num_attention_heads"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_error(options: tuple[str, ...], message: str, here: Path) -> None:
+    code, output = run(here, *options, "--save-artifacts")
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert message in output
+    assert "Traceback" not in output
+    assert left_over(here) == []
+
+
+def test_an_unknown_variant_is_refused_with_the_nearest(here: Path) -> None:
+    code, output = run(here, "-k", "dinov2_vitl41")
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert re.search(r"Unknown variant 'dinov2_vitl41'.\n.*Did you mean .*dinov2_vitl14", output)
+
+
+def test_a_checkpoint_of_another_variant_fails_and_names_both(here: Path) -> None:
+    code, output = run(here, *TINY[:2], "-k", "dinov2_vits14", "--save-artifacts", "--attention", "sdpa")
+    assert code == 1
+    assert re.search(r"weights of another model of the family.*embed_dim=32.*dinov2_vits14 was asked for", output)
+    assert left_over(here) == []
+
+
+def test_a_target_that_is_something_else_is_left_alone(here: Path) -> None:
+    (here / "artifacts").mkdir()
+    (here / "artifacts" / "dinov2_custom").write_text("mine")
+    code, output = run(here, *TINY, "--save-artifacts", "--attention", "sdpa")
+    assert code == 1
+    assert "is not overwritten" in output
+    assert (here / "artifacts" / "dinov2_custom").read_text() == "mine"
+
+
+SLOW = """
+import time, tests.subject
+verify = tests.subject.Subject.verify
+def verify_slowly(self, *cell):
+    _ = self.staged
+    print("staged", flush=True)
+    time.sleep(600)
+tests.subject.Subject.verify = verify_slowly
+"""
+
+
+def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(here: Path) -> None:
+    options = (*TINY, "--save-artifacts", "--attention", "sdpa")
+    with start(here, *options, "-s", plugin=SLOW) as process:
+        while not (here / "artifacts" / ".dinov2_custom.staging" / "config.json.unverified").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert not list((here / "artifacts").rglob("config.json"))
+    assert run(here, *options)[0] == 0
+    assert left_over(here) == ["dinov2_custom"]
+
+
+def collect(here: Path, *options: str) -> list[str]:
+    code, output = run(here, "--collect-only", *options)
+    assert code == 0, output
+    return re.findall(r"::(\S+\[\S+\])", output)
+
+
+def test_ids_name_variant_device_dtype_and_attention(here: Path) -> None:
+    ids = collect(here, "--device", "cpu", "--dtype", "float32", "--dtype", "bfloat16")
+    assert "test_parity[dinov2_vitl14-cpu-float32-sdpa]" in ids
+    assert "test_parity[dinov2_vitg14_reg_1layer-cpu-bfloat16-eager]" in ids
+    assert len(ids) == 16 * (1 + 2 * 2)
+    assert ids.count("test_tensors[dinov2_vits14]") == 1
+
+
+def test_giants_can_be_left_out(here: Path) -> None:
+    ids = collect(here, "-m", "not giant")
+    assert ids
+    assert not [name for name in ids if "vitg14" in name]
+
+
+def test_a_variant_stays_on_one_worker(here: Path) -> None:
+    code, output = run(here, "-n", "2", "-v", "-k", "vits14 and (tensors or sdpa)")
+    assert code == 0, output
+    workers = dict.fromkeys(re.findall(r"\[(gw\d)\].*PASSED.*\[(dinov2_\w+?)[-\]]", output))
+    assert len(workers) == 4
+    assert {variant for _, variant in workers} == {
+        f"dinov2_vits14{reg}{head}" for reg in ("", "_reg") for head in ("", "_1layer")
+    }

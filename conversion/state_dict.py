@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -157,24 +157,26 @@ def identify_variant(family: Family[Any], spec: Spec) -> str:
 
 
 def _demand_variant(family: Family[Any], row: Variant, shapes: key_map.Shapes) -> Spec:
-    """The variant's spec, provided that these shapes are not another official variant's altogether."""
+    """The variant's spec, provided that these shapes are not those of another model altogether."""
     spec: Spec = family.spec_of(row)
     if shapes == family.original_shapes(spec):
         return spec
     try:
-        found = family.recognise_spec(shapes, None)
+        found = family.recognise_spec(shapes, 1)  # any number of heads has the same shapes
         is_complete = shapes == family.original_shapes(found)
     except (CheckpointError, KeyMapError):
-        return spec  # the account that follows lists what is wrong with it
+        is_complete = False
     if not is_complete:
-        return spec
+        return spec  # the account that follows lists what is wrong with it
     hint = ""
     if row.task == "image-classification" and not found.num_classes:
         hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
     elif found.num_classes and row.task == "backbone":
         hint = "A linear head was given with it: leave it out, or ask for the _1layer variant."
-    name = identify_variant(family, found)
-    described = f"another model of the family, {found}" if name.endswith("_custom") else name
+    others = (other for other in VARIANTS.values() if other.family == family.name)
+    name = next((other.name for other in others if family.original_shapes(family.spec_of(other)) == shapes), None)
+    sizes = ", ".join(f"{key} {value}" for key, value in asdict(found).items() if key != "num_heads")
+    described = name or f"another {family.name} model ({sizes})"
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
 
 

@@ -1,7 +1,7 @@
 """The artifact: staged beside its target, loaded back, compared, published by one rename.
 
-Until it is published, a staged artifact's ``config.json`` goes by another name, so that what a killed run leaves
-behind does not load as a model.
+Until it is published, a staged artifact's weights go by the name of a variant that nobody asks for, so that what a
+killed run leaves behind does not load as a model.
 """
 
 import json
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
 FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
-UNVERIFIED_CONFIG = "config.json.unverified"
+UNVERIFIED = "unverified"
+UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
+"""What ``from_pretrained`` reads with ``variant="unverified"``, and with no other."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class StagedArtifact:
         """
         with _explain_io_errors(self.target):
             check_target(self.target)
-            written = {CONFIG: UNVERIFIED_CONFIG, WEIGHTS: WEIGHTS, PREPROCESSOR: PREPROCESSOR}
+            written = {CONFIG: CONFIG, WEIGHTS: UNVERIFIED_WEIGHTS, PREPROCESSOR: PREPROCESSOR}
             result = {name: hash_file(self.directory / file) for name, file in written.items()}
             card = build_parity_card(self.conversion, provenance, verdicts, result)
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             _write_json(self.directory / PARITY_CARD, card)
-            (self.directory / UNVERIFIED_CONFIG).rename(self.directory / CONFIG)
+            (self.directory / UNVERIFIED_WEIGHTS).rename(self.directory / WEIGHTS)
             previous = _hidden(self.target, "previous")
             if self.target.exists():
                 self.target.rename(previous)
@@ -126,7 +128,8 @@ def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float3
     Raises:
         ArtifactError: a key was missing, ignored, or of another shape, which transformers 5 only warns about.
     """
-    return _load(read_config(directory), str(directory), attention, dtype)
+    variant = UNVERIFIED if (directory / UNVERIFIED_WEIGHTS).exists() else None
+    return _load(read_config(directory), directory, attention, dtype, variant=variant, local_files_only=True)
 
 
 def load_converted(conversion: Conversion, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
@@ -142,16 +145,14 @@ def read_config(directory: Path) -> "PretrainedConfig":
     """The transformers config of an artifact, staged or published."""
     from transformers import AutoConfig
 
-    unverified = directory / UNVERIFIED_CONFIG
-    path = unverified if unverified.exists() else directory / CONFIG
-    values = json.loads(path.read_text(encoding="utf-8"))
-    config: PretrainedConfig = AutoConfig.for_model(**values)
+    config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
     return config
 
 
 def read_tensors(directory: Path) -> "dict[str, Tensor]":
     """The tensors of an artifact's weights file, on-disk layout."""
-    with safe_open(directory / WEIGHTS, framework="pt") as file:
+    unverified = directory / UNVERIFIED_WEIGHTS
+    with safe_open(unverified if unverified.exists() else directory / WEIGHTS, framework="pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
@@ -164,7 +165,7 @@ def load_image_processor(directory: Path) -> Any:
     return transformers.AutoImageProcessor.from_pretrained(directory, local_files_only=True, **pillow)
 
 
-def _load(config: "PretrainedConfig", directory: str | None, attention: str, dtype: str, **source: Any) -> Any:
+def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dtype: str, **source: Any) -> Any:
     import torch
     import transformers
 
@@ -185,11 +186,11 @@ def _load(config: "PretrainedConfig", directory: str | None, attention: str, dty
 
 
 def _write(conversion: Conversion, directory: Path) -> None:
-    save_file(_separate(conversion.state_dict), directory / WEIGHTS, metadata={"format": "pt"})
-    _write_json(directory / UNVERIFIED_CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
+    save_file(_separate(conversion.state_dict), directory / UNVERIFIED_WEIGHTS, metadata={"format": "pt"})
+    _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
     _write_json(directory / PREPROCESSOR, conversion.preprocessor)
     # safetensors makes its file readable for the owner alone; the artifact is as readable as the user's other files
-    (directory / WEIGHTS).chmod((directory / UNVERIFIED_CONFIG).stat().st_mode)
+    (directory / UNVERIFIED_WEIGHTS).chmod((directory / CONFIG).stat().st_mode)
 
 
 def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

@@ -104,7 +104,7 @@ def test_an_artifact_is_replaced(tmp_path: Path) -> None:
 def test_a_staged_artifact_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:
     with stage_artifact(convert(), tmp_path / "tiny") as staged:
         assert staged.directory.parent == tmp_path
-        assert not (staged.directory / CONFIG).exists()
+        assert not (staged.directory / WEIGHTS).exists()
     assert list(tmp_path.iterdir()) == []
 
 

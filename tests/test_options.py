@@ -177,11 +177,11 @@ tests.subject.Subject.verify = verify_slowly
 def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(here: Path) -> None:
     options = (*TINY, "--save-artifacts", "--attention", "sdpa")
     with start(here, *options, "-s", plugin=SLOW) as process:
-        while not (here / "artifacts" / ".dinov2_custom.staging" / "config.json.unverified").exists():
+        while not (here / "artifacts" / ".dinov2_custom.staging" / "model.unverified.safetensors").exists():
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    assert not list((here / "artifacts").rglob("config.json"))
+    assert not list((here / "artifacts").rglob("model.safetensors"))
     assert run(here, *options)[0] == 0
     assert left_over(here) == ["dinov2_custom"]
 

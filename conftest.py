@@ -111,7 +111,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("parity")
     for name, properties, seconds in rows:
         verdicts = ", ".join(f"{case} {verdict}" for case, verdict in properties["verdicts"].items())
-        terminalreporter.write_line(f"{name}  max ULP {properties['max_ulp']}  {seconds:.1f} s  {verdicts}")
+        figures = f"max ULP {properties['max_ulp']}  error {properties['error_ratio']:.2f} x  {seconds:.1f} s"
+        terminalreporter.write_line(f"{name}  {figures}  {verdicts}")
 
 
 def _mark(name: str) -> object:

@@ -161,8 +161,9 @@ def _record_input(result: InputVerdict) -> dict[str, Any]:
         "input": result.name,
         "verdict": str(result.verdict),
         "deviation": result.deviation or None,
-        "worst_point": _find_worst(result.points).point,
-        "max_ulp": max((point.difference.max_ulp for point in result.points if point.difference), default=None),
+        "max_ulp": result.max_ulp,
+        "max_abs": max((point.difference.max_abs for point in result.decisive if point.difference), default=None),
+        "error_ratio": result.error_ratio,
         "points": [_record_point(point) for point in result.points],
     }
     if result.counterfactual:
@@ -172,7 +173,3 @@ def _record_input(result: InputVerdict) -> dict[str, Any]:
 
 def _record_point(point: PointVerdict) -> dict[str, Any]:
     return {name: value for name, value in asdict(point).items() if value not in (None, "")}
-
-
-def _find_worst(points: tuple[PointVerdict, ...]) -> PointVerdict:
-    return max(points, key=lambda point: point.difference.max_abs if point.difference else float("inf"))

@@ -31,6 +31,7 @@ def test_parity(
         subject.verdicts.append(cell)
         record_property("verdicts", {result.name: str(result.verdict) for result in cell.inputs})
         record_property("max_ulp", max(result.max_ulp for result in cell.inputs))
+        record_property("error_ratio", max(result.error_ratio for result in cell.inputs))
         points = subject.family.capture_points(subject.converted.spec)
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs, points)
         if cell.verdict is Verdict.FAILED:

@@ -170,6 +170,17 @@ def test_rounding_is_close_in_float64_too() -> None:
     assert verify_input("toy", run, Toy(noise=1e-12).double()).verdict is Verdict.FAILED
 
 
+def test_the_error_ratio_is_that_of_the_worst_point() -> None:
+    assert verify(Toy(), Toy()).error_ratio == 1.0
+    noisy = verify(Toy(), Toy(noise=1e-3))
+    worst_point = noisy.points[-1]
+    assert worst_point.point == "out"
+    assert worst_point.converted_error is not None
+    assert worst_point.original_error is not None
+    assert noisy.error_ratio == worst_point.converted_error.rms / worst_point.original_error.rms > 100
+    assert noisy.max_ulp > 0
+
+
 def test_a_forgotten_yardstick_is_computed_again() -> None:
     run = OriginalRun(Toy(), POINTS, INPUTS, torch.float32)
     before = run.yardstick("out")

@@ -38,6 +38,16 @@ class InputVerdict:
         """The largest ULP distance at a deciding capture point."""
         return max((point.difference.max_ulp for point in self.decisive if point.difference), default=0)
 
+    @property
+    def error_ratio(self) -> float:
+        """The largest RMS error at a deciding capture point, as a multiple of the original's own; 1 where exact."""
+        ratios = [
+            point.converted_error.rms / point.original_error.rms
+            for point in self.decisive
+            if point.converted_error and point.original_error and point.original_error.rms
+        ]
+        return max(ratios, default=1.0)
+
 
 def verify_input(
     name: str,

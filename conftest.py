@@ -10,7 +10,7 @@ import transformers
 from conversion.card import read_versions
 from conversion.errors import ConversionError
 from conversion.variants import VARIANTS, find_variant
-from tests.matrix import check_axes, choose_variants, prepare_torch
+from tests.matrix import check_axes, check_image_size, choose_variants, prepare_torch
 from tests.subject import Request, Subject
 
 SUBJECT_KEY = pytest.StashKey[list[str]]()
@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.device, config.option.dtype, config.option.attention = check_axes(
             config.option.device, config.option.dtype, config.option.attention
         )
+        check_image_size(config.option.image_size, config.stash[SUBJECT_KEY])
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -73,17 +74,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
-    if not items and config.option.keyword.isidentifier():
-        try:
-            find_variant(config.option.keyword)
-        except ConversionError as error:
-            raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(scope="session")
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """The variant under test, with everything made of it; published at the end if it passed."""
+    """The variant under test, with everything made of it."""
     option = request.config.option
+    selected = [item for item in request.session.items if _subject_of(item) == request.param]
     subject = Subject(
         request.param,
         Request(
@@ -95,12 +92,18 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
             artifacts=option.artifacts_dir if option.save_artifacts else None,
             require_exact=option.require_exact,
         ),
+        frozenset(item.nodeid for item in selected),
     )
     yield subject
     subject.close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and config.option.keyword.isidentifier():
+        try:
+            find_variant(config.option.keyword)
+        except ConversionError as error:
+            terminalreporter.write_line(str(error), red=True)
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     rows = [
         (report.nodeid.split("::")[-1], dict(report.user_properties), report.duration)
@@ -113,6 +116,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         verdicts = ", ".join(f"{case} {verdict}" for case, verdict in properties["verdicts"].items())
         figures = f"max ULP {properties['max_ulp']}  error {properties['error_ratio']:.2f} x  {seconds:.1f} s"
         terminalreporter.write_line(f"{name}  {figures}  {verdicts}")
+
+
+def _subject_of(item: pytest.Item) -> str | None:
+    return item.callspec.params.get("subject") if isinstance(item, pytest.Function) and item.callspec else None
 
 
 def _mark(name: str) -> object:

@@ -1,4 +1,4 @@
-"""The artifact: staged beside its target, loaded back, compared, published by one rename.
+"""The artifact: staged beside its target, loaded back, compared, moved there and published by one rename.
 
 Until it is published, a staged artifact's weights go by the name of a variant that nobody asks for, so that what a
 killed run leaves behind does not load as a model.
@@ -42,7 +42,10 @@ class StagedArtifact:
     target: Path
 
     def publish(self, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...] = ()) -> None:
-        """Write the cards, and move the directory to its target by one rename; an artifact there is replaced.
+        """Write the cards, move the directory to its target, and give the weights the name that makes a model of it.
+
+        That last rename publishes: before it nothing loads. An artifact that is there already is replaced, or is
+        there again if anything fails.
 
         Raises:
             ArtifactError: the disk is full, or the target has become something else in the meantime.
@@ -54,11 +57,15 @@ class StagedArtifact:
             card = build_parity_card(self.conversion, provenance, verdicts, result)
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             _write_json(self.directory / PARITY_CARD, card)
-            (self.directory / UNVERIFIED_WEIGHTS).rename(self.directory / WEIGHTS)
             previous = _hidden(self.target, "previous")
             if self.target.exists():
                 self.target.rename(previous)
-            self.directory.rename(self.target)
+            try:
+                self.directory.rename(self.target)
+                (self.target / UNVERIFIED_WEIGHTS).rename(self.target / WEIGHTS)
+            except BaseException:
+                _recover(self.target)
+                raise
             shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -91,6 +98,7 @@ def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[Stage
     with _lock(target):
         _recover(target)
         try:
+            _demand_values(conversion)
             with _explain_io_errors(target):
                 directory.mkdir()
                 _write(conversion, directory)
@@ -112,7 +120,7 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: exists and is not a directory; it is not overwritten.", hint=hint)
     if not target.exists() or not any(target.iterdir()):
         return
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES)
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES | {UNVERIFIED_WEIGHTS})
     if foreign or not _has_parity_card(target):
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
@@ -185,6 +193,12 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     return model.eval()
 
 
+def _demand_values(conversion: Conversion) -> None:
+    without = [key for key, tensor in conversion.state_dict.items() if tensor.is_meta]
+    if without:
+        raise ArtifactError(f"{conversion.variant}: tensors on the meta device have no values to write.", without)
+
+
 def _write(conversion: Conversion, directory: Path) -> None:
     save_file(_separate(conversion.state_dict), directory / UNVERIFIED_WEIGHTS, metadata={"format": "pt"})
     _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
@@ -247,8 +261,10 @@ def _lock(target: Path) -> Iterator[None]:
 
 
 def _recover(target: Path) -> None:
-    """Clear away what a killed run left: a staged artifact; the previous one, if it was killed between two renames."""
+    """Clear away what an interrupted run left, and put the previous artifact back if the new one was not published."""
     shutil.rmtree(_hidden(target, "staging"), ignore_errors=True)
+    if (target / UNVERIFIED_WEIGHTS).exists():
+        shutil.rmtree(target)
     previous = _hidden(target, "previous")
     if previous.exists() and not target.exists():
         previous.rename(target)

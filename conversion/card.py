@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 SCHEMA = "parity-card/1"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
-PIPELINE_TAGS = {"backbone": "image-feature-extraction", "classifier": "image-classification"}
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class MatrixVerdict:
-    """The verdict of one cell of the matrix, with all its inputs."""
+    """The verdict of one cell of the matrix, with all its inputs; ``seed`` is that of their noise."""
 
     device: str
     dtype: str
     attention: str
+    seed: int
     inputs: tuple[InputVerdict, ...]
 
     @property
@@ -113,6 +113,7 @@ def build_parity_card(
                 "device": cell.device,
                 "dtype": cell.dtype,
                 "attention": cell.attention,
+                "input_seed": cell.seed,
                 "verdict": str(cell.verdict),
                 "inputs": [_record_input(result) for result in cell.inputs],
             }
@@ -138,8 +139,8 @@ def render_model_card(conversion: "Conversion", card: Mapping[str, Any]) -> str:
     is_synthetic = card["source"]["weights"] == "synthetic"
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag=PIPELINE_TAGS["classifier" if conversion.spec.num_classes else "backbone"],
-        license=None if is_synthetic else "apache-2.0",
+        pipeline_tag="image-classification" if conversion.spec.num_classes else "image-feature-extraction",
+        license="apache-2.0" if card["source"]["weights"] == "pretrained" else None,  # the official weights' own
         tags=["vision", conversion.family, *(["synthetic-weights"] if is_synthetic else [])],
     )
     named = {result["deviation"] for cell in card["activations"] for result in cell["inputs"]}
@@ -159,6 +160,8 @@ def render_model_card(conversion: "Conversion", card: Mapping[str, Any]) -> str:
 def _record_input(result: InputVerdict) -> dict[str, Any]:
     recorded: dict[str, Any] = {
         "input": result.name,
+        "shape": list(result.shape),
+        "baked_twin": result.baked,
         "verdict": str(result.verdict),
         "deviation": result.deviation or None,
         "max_ulp": result.max_ulp,

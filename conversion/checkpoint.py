@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,14 @@ def open_checkpoint(path: Path) -> Any:
     Raises:
         CheckpointError: it cannot be read.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path}: there is no such file.")
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: there is no such file, or it cannot be looked at ({error}).") from error
     if not path.is_file():
         raise CheckpointError(f"{path}: not a file.", hint="Give the checkpoint file itself.")
     try:
-        if path.stat().st_size == 0:
+        if size == 0:
             raise CheckpointError(f"{path}: the file is empty.", hint="Download or copy it again.")
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except CheckpointError:
@@ -68,7 +71,7 @@ def open_checkpoint(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: cannot be read; truncated, damaged, or not a checkpoint.",
             [f"{type(error).__name__}: {_first_sentence(error)}"],
-            hint=f"The file has {path.stat().st_size} bytes; compare with its source, and download or copy it again.",
+            hint=f"The file has {size} bytes; compare with its source, and download or copy it again.",
         ) from error
 
 
@@ -119,9 +122,7 @@ def unchunk_blocks(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Te
 
 def _read_torch(path: Path) -> Any:
     # files older than torch 1.6 are not zip archives and cannot be mapped
-    return torch.load(
-        path, map_location="cpu", weights_only=True, mmap=torch.serialization._is_zipfile(path.open("rb"))
-    )
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -3,8 +3,10 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from conversion import key_map
@@ -75,10 +77,15 @@ def convert(
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
     row = find_variant(variant) if variant is not None else None
-    merged = _merge_linear_head(state_dict, linear_head)
-    foreign = [f"{key!r}: a {type(value).__name__}" for key, value in merged.items() if not isinstance(value, Tensor)]
+    foreign = [
+        f"{key!r}: a {type(value).__name__}"
+        for part in (state_dict, linear_head or {})
+        for key, value in part.items()
+        if not isinstance(key, str) or not isinstance(value, Tensor)
+    ]
     if foreign:
-        raise KeyMapError("A state dict holds tensors alone.", foreign)
+        raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
+    merged = merge_linear_head(state_dict, linear_head)
     shapes = {key: tuple(tensor.shape) for key, tensor in merged.items()}
     family = load_family(row.family) if row else recognise_family(shapes)
     kept, dropped = key_map.drop(merged, family.dropped)
@@ -95,7 +102,8 @@ def convert(
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
     config = family.build_config(spec)
-    config.dtype = next(iter(kept.values())).dtype  # else transformers 5 would guess it from the weights file
+    # transformers 5 loads in the dtype that the config names: the widest there is, so that no tensor is rounded
+    config.dtype = reduce(torch.promote_types, (tensor.dtype for tensor in kept.values()))
     return Conversion(
         variant=name,
         family=family.name,
@@ -103,7 +111,7 @@ def convert(
         config=config,
         architecture=spec.hf_class,
         state_dict=key_map.convert(kept, key_map.expand(family.select_key_map(spec), spec.depth)),
-        preprocessor=family.build_image_processor(image_size or family.crop_size),
+        preprocessor=family.build_image_processor(image_size or family.crop_size // spec.patch_size * spec.patch_size),
         source=kept,
         dropped=dropped,
         baked=image_size,
@@ -180,7 +188,12 @@ def _demand_variant(family: Family[Any], row: Variant, shapes: key_map.Shapes) -
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
 
 
-def _merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> dict[str, Tensor]:
+def merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> dict[str, Tensor]:
+    """One state dict of backbone and linear head, the head's keys under their prefix.
+
+    Raises:
+        KeyMapError: a tensor of the head is in the backbone's file as well.
+    """
     prefixed = {HEAD_PREFIX + key.removeprefix(HEAD_PREFIX): tensor for key, tensor in (linear_head or {}).items()}
     twice = [name for name in prefixed if name in state_dict]
     if twice:

@@ -14,7 +14,7 @@ FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def split_rows(fused: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Cut a tensor into equal parts along its first dimension.
+    """Cut a tensor into equal parts along its first dimension: a fused projection into query, key and value.
 
     Args:
         fused: ``(parts * D, ...)``.
@@ -41,17 +41,6 @@ def fuse_rows(parts: Sequence[Tensor]) -> Tensor:
     if len(shapes) != 1:
         raise KeyMapError(f"Parts of one fused tensor differ in shape: {sorted(shapes)}.")
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))  # (parts * D, ...)
-
-
-def split_qkv(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut a fused projection ``(3D, ...)`` into query, key and value views ``(D, ...)``, in this order."""
-    query, key, value = split_rows(qkv, 3)
-    return query, key, value
-
-
-def fuse_qkv(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The inverse of :func:`split_qkv`."""
-    return fuse_rows((query, key, value))
 
 
 def resample_position_embeddings(pos_embed: Tensor, grid: tuple[int, int], *, offset: float, antialias: bool) -> Tensor:

@@ -21,7 +21,7 @@ class InputCase:
 
     Attributes:
         height, width: in pixels.
-        baked: image size that the converted model's position embeddings are baked for; None: the artifact as it is.
+        baked: image size that position embeddings are baked for, in a twin of the artifact; None: the artifact itself.
         photo: the picture in ``fixtures/images``, through image processor and original transform, in place of noise.
     """
 
@@ -38,28 +38,28 @@ def list_inputs(spec: Spec, crop_size: int, baked: int | None) -> list[InputCase
     """The inputs for a model of this spec.
 
     The native size runs once, with one image; what needs several images, masks or another aspect ratio runs with few
-    patches, through the same code. Neighbours share a converted model, or what the original computes.
+    patches, through the same code. All but ``224_baked`` go through the artifact itself.
 
     Args:
         spec: of the artifact.
         crop_size: what its image processor gives, in pixels.
-        baked: the size that the artifact itself is baked for, if it is; then it is not used at other sizes.
+        baked: the size that the artifact itself is baked for, if it is; then it is used at no other.
     """
     native, small, wide = spec.image_size, 7 * spec.patch_size, (4 * spec.patch_size, 7 * spec.patch_size)
+    if baked:
+        small = native
     cases = [
-        InputCase("batch_2", small, small, batch=2, baked=small),
-        InputCase("masked", small, small, batch=2, masked=True, baked=small),
         InputCase("native", native, native),
+        InputCase("batch_2", small, small, batch=2),
+        InputCase("masked", small, small, batch=2, masked=True),
         InputCase("non_square", *wide),
+        InputCase("photo", crop_size, crop_size, photo=True),
         InputCase("224", 224, 224),
         InputCase("224_baked", 224, 224, baked=224),
-        InputCase("photo", crop_size, crop_size, baked=crop_size, photo=True),
     ]
-    redundant = {"224", "224_baked"} if native == 224 else set()
+    redundant = {"224", "224_baked"} if native == 224 or 224 % spec.patch_size else set()
     if baked:
         redundant |= {"224", "non_square"}
-    if 224 % spec.patch_size:
-        redundant |= {"224", "224_baked"}
     return [case for case in cases if case.name not in redundant]
 
 

@@ -7,7 +7,7 @@ import torch
 
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import CheckpointError, DeviceError
-from conversion.state_dict import HEAD_PREFIX, identify_variant, recognise_family
+from conversion.state_dict import identify_variant, merge_linear_head, recognise_family
 from conversion.variants import VARIANTS
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -23,15 +23,14 @@ def choose_variants(
         CheckpointError: the checkpoint cannot be read or recognised.
     """
     if checkpoint is None:
-        if linear_head or num_attention_heads:
+        if linear_head is not None or num_attention_heads is not None:
             raise CheckpointError("--linear-head and --num-attention-heads belong to --checkpoint, which is not given.")
         return list(VARIANTS)
     if keyword in VARIANTS:
         return [keyword]
-    shapes = {key: tuple(tensor.shape) for key, tensor in load_checkpoint(checkpoint).items()}
-    if linear_head:
-        head = load_checkpoint(linear_head)
-        shapes |= {HEAD_PREFIX + key.removeprefix(HEAD_PREFIX): tuple(head[key].shape) for key in head}
+    head = load_checkpoint(linear_head) if linear_head else None
+    merged = merge_linear_head(load_checkpoint(checkpoint), head)
+    shapes = {key: tuple(tensor.shape) for key, tensor in merged.items()}
     family = recognise_family(shapes)
     return [identify_variant(family, family.recognise_spec(shapes, num_attention_heads))]
 
@@ -44,17 +43,25 @@ def check_axes(
     Raises:
         DeviceError: a device is absent, or a dtype or attention implementation is unknown.
     """
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     devices = devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     dtypes, attentions = dtypes or ["float32"], attentions or list(ATTENTIONS)
-    known = ["eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
     problems = [problem for device in devices if (problem := _find_device_problem(device))]
     problems += [f"--dtype {dtype}: not one of {', '.join(DTYPES)}" for dtype in dtypes if dtype not in DTYPES]
-    problems += [f"--attention {name}: not one of {', '.join(known)}" for name in attentions if name not in known]
+    problems += [problem for attention in attentions if (problem := _find_attention_problem(attention))]
     if problems:
         raise DeviceError("The matrix asked for cannot be run here.", problems)
     return devices, dtypes, attentions
+
+
+def check_image_size(image_size: int | None, names: list[str]) -> None:
+    """Refuse an image size that cannot be baked, before anything is made.
+
+    Raises:
+        CheckpointError: it is not a multiple of an official variant's patch size.
+    """
+    for patch_size in {VARIANTS[name].spec["patch_size"] for name in names if name in VARIANTS}:
+        if image_size is not None and (image_size < 1 or image_size % int(patch_size)):
+            raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {patch_size}.")
 
 
 def prepare_torch(worker_count: str | None) -> None:
@@ -66,7 +73,19 @@ def prepare_torch(worker_count: str | None) -> None:
 
 def _find_device_problem(device: str) -> str:
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         return f"--device {device}: {str(error).splitlines()[0]}"
+    return ""
+
+
+def _find_attention_problem(attention: str) -> str:
+    from transformers import AutoModel, ViTConfig
+
+    smallest = ViTConfig(hidden_size=1, num_hidden_layers=1, num_attention_heads=1, intermediate_size=1)
+    try:
+        with torch.device("meta"):
+            AutoModel.from_config(smallest, attn_implementation=attention)
+    except (ImportError, ValueError) as error:
+        return f"--attention {attention}: {str(error).strip().splitlines()[0]}"
     return ""

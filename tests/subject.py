@@ -49,12 +49,17 @@ def plain_errors() -> Iterator[None]:
 
 @dataclass
 class Subject:
-    """A variant under test. Everything is made on first use, and freed by :meth:`close`."""
+    """A variant under test. Everything is made on first use, and freed by :meth:`close`.
+
+    Attributes:
+        selected: the ids of all tests of this variant that this run is to make; published when all have passed.
+    """
 
     variant: str
     request: Request
+    selected: frozenset[str] = frozenset()
+    passed: set[str] = field(default_factory=set)
     verdicts: list[MatrixVerdict] = field(default_factory=list)
-    unfinished: set[str] = field(default_factory=set)
     resources: ExitStack = field(default_factory=ExitStack)
 
     @cached_property
@@ -90,7 +95,7 @@ class Subject:
 
     @cached_property
     def inputs(self) -> list[InputCase]:
-        crop_size = self.request.image_size or self.family.crop_size
+        crop_size = self.converted.preprocessor["crop_size"]["height"]  # type: ignore[index]
         return list_inputs(self.converted.spec, crop_size, self.converted.baked)
 
     def convert(self, image_size: int | None) -> Conversion:
@@ -110,7 +115,7 @@ class Subject:
     def original(self, device: str) -> nn.Module:
         """The original model with the checkpoint's own weights, nothing baked."""
         if device not in self.originals:
-            unbaked = self.convert(None)
+            unbaked = self.converted if self.converted.baked is None else self.convert(None)
             source = {key: tensor.to(device) for key, tensor in unbaked.source.items()}
             self.originals[device] = self.family.load_original(unbaked.spec, source)
         return self.originals[device]
@@ -123,8 +128,6 @@ class Subject:
         """What the original computes; shared by attention implementations, and by inputs that differ in baking only."""
         key = (replace(case, name="", baked=None), device, dtype)
         if key not in self.runs:
-            for run in self.runs.values():  # a giant's float64 activations are large: one at a time
-                run.forget_yardstick()
             points = self.family.capture_points(self.converted.spec, masked=case.masked)
             self.runs[key] = OriginalRun(self.original(device), points, inputs, dtype)
         return self.runs[key]
@@ -144,41 +147,41 @@ class Subject:
             model = self.load(image_size, device, dtype, attention)
             results += [self.verify_case(case, model, device, getattr(torch, dtype)) for case in cases]
             del model  # before the next is loaded
-        return MatrixVerdict(device, dtype, attention, tuple(results))
+        return MatrixVerdict(device, dtype, attention, self.request.seed, tuple(results))
 
     def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
         """Verify one input with a converted model that is loaded already."""
-        if case.photo:
-            return self.verify_photo(case, model, device, dtype)
-        inputs = draw_inputs(case, self.converted.spec.patch_size, self.request.seed)
-        run = self.run_original(case, inputs, device, dtype)
         spec = self.converted.spec
         deviation = None if case.baked else self.family.find_deviation(spec, case.height, case.width)
-        return verify_input(case.name, run, model, deviation)
+        inputs, converted_inputs, counterfactual_inputs = self.draw(case)
+        if counterfactual_inputs and not deviation:
+            deviation = self.family.find_image_deviation(open_photo().size, case.height)
+        run = self.run_original(case, inputs, device, dtype)
+        result = verify_input(case.name, run, model, deviation, converted_inputs, counterfactual_inputs)
+        run.forget_yardstick()  # a giant's float64 activations are large
+        return replace(result, baked=case.baked)
 
-    def verify_photo(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
-        """Verify the whole way from an image file to the output: transform and original, processor and converted."""
-        photo = open_photo()
+    def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None, Inputs | None]:
+        """The original's input; the converted model's, and the counterfactual's, where they come another way."""
+        if not case.photo:
+            return draw_inputs(case, self.converted.spec.patch_size, self.request.seed), None, None
+        photo, build_transform = open_photo(), self.family.build_transform
         processed = load_image_processor(self.staged.directory)(photo, return_tensors="pt")["pixel_values"]
-        transformed = as_batch(self.family.build_transform(case.height)(photo))
-        deviation = self.family.find_image_deviation(photo.size, case.height)
-        counterfactual = as_batch(self.family.build_transform(case.height, as_processor=True)(photo))
-        run = self.run_original(case, transformed, device, dtype)
-        return verify_input(case.name, run, model, deviation, Inputs(processed), counterfactual)
+        as_processor = as_batch(build_transform(case.height, as_processor=True)(photo))
+        return as_batch(build_transform(case.height)(photo)), Inputs(processed), as_processor
 
     @contextmanager
-    def passing(self, what: str) -> Iterator[None]:
-        """Around a test: unless it passes, nothing of this variant is published."""
-        self.unfinished.add(what)
+    def passing(self, test: str) -> Iterator[None]:
+        """Around each test of this variant; the last of those selected to pass publishes what was asked for."""
         with plain_errors():
             yield
-        self.unfinished.remove(what)
+            self.passed.add(test)
+            if self.request.artifacts and self.verdicts and self.passed == self.selected:
+                self.staged.publish(self.provenance, tuple(self.verdicts))
 
     def close(self) -> None:
-        """Publish what was asked for and has passed; free the rest."""
-        with plain_errors(), self.resources:
-            if self.request.artifacts and self.verdicts and not self.unfinished:
-                self.staged.publish(self.provenance, tuple(self.verdicts))
+        """Free everything; what was not published is gone."""
+        self.resources.close()
 
     @property
     def provenance(self) -> Provenance:

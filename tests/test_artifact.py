@@ -30,8 +30,6 @@ from conversion.family import load_family
 from conversion.parity.metrics import is_bit_equal
 from tests.golden import NUM_HEADS, read_golden
 
-ROOT = Path(__file__).parents[1]
-
 
 def convert(name: str = "dinov2_tiny") -> Conversion:
     golden = read_golden(name)
@@ -72,6 +70,13 @@ def test_auto_classes_load_it_in_a_new_process(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split()[0] == "Dinov2ForImageClassification"
+
+
+def test_a_conversion_without_values_is_refused(tmp_path: Path) -> None:
+    meta = {key: tensor.to("meta") for key, tensor in read_golden("dinov2_tiny").state_dict.items()}
+    with pytest.raises(ArtifactError, match="have no values to write"):
+        save_artifact(conversion.convert(meta, num_attention_heads=NUM_HEADS), tmp_path / "tiny")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:

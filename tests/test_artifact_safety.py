@@ -119,11 +119,21 @@ then_stop("save_file", "weights written")
 then_stop("_check_tensors", "tensors compared")
 then_stop("load_model", "loaded back")
 then_stop("render_model_card", "card rendered")
+rename = artifact.Path.rename
+def rename_and_stop(path, target):
+    if path.name == "model.unverified.safetensors":
+        stop("moved")
+    if path.name == ".tiny.staging":
+        stop("about to move")
+    return rename(path, target)
+artifact.Path.rename = rename_and_stop
 artifact.save_artifact(convert(), sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("step", ["weights written", "tensors compared", "loaded back", "card rendered"])
+@pytest.mark.parametrize(
+    "step", ["weights written", "tensors compared", "loaded back", "card rendered", "about to move", "moved"]
+)
 def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(step: str, tmp_path: Path) -> None:
     from transformers import AutoModel
 
@@ -133,7 +143,7 @@ def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(step: str,
         assert process.stdout is not None
         assert process.stdout.readline() == "stopped\n"
         process.send_signal(signal.SIGKILL)
-    assert not target.exists()
+    assert target.exists() == (step == "moved")
     left = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert [(path / UNVERIFIED_WEIGHTS).exists() for path in left] == [True]
     for path in left:
@@ -142,6 +152,25 @@ def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(step: str,
     save_artifact(convert(), target)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
     load_model(target)
+
+
+@pytest.mark.parametrize("which", [".tiny.staging", "model.unverified.safetensors"])
+def test_a_failed_rename_puts_the_previous_artifact_back(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_artifact(convert(), tmp_path / "tiny")
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == which:
+            raise OSError("no more of that")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ArtifactError, match="no more of that"):
+        save_artifact(convert("dinov2_tiny_reg"), tmp_path / "tiny")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+    assert type(load_model(tmp_path / "tiny")).__name__ == "Dinov2Model"
 
 
 def test_a_run_killed_between_two_renames_gives_the_previous_artifact_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,12 @@ def drop_the_last_layer_scale(out: Conversion) -> Conversion:
     return edit(out, lambda tensors: tensors.pop(find(out, "encoder.layer.2.layer_scale2.lambda1")))
 
 
-def set_another_eps(out: Conversion) -> Conversion:
-    out.config.layer_norm_eps = 1e-5
+def set_eps(eps: float, out: Conversion) -> Conversion:
+    out.config.layer_norm_eps = eps
     return out
+
+
+set_a_larger_eps, set_twice_the_eps, set_a_tiny_eps = (partial(set_eps, eps) for eps in (1e-5, 2e-6, 1e-12))
 
 
 def set_another_number_of_heads(out: Conversion) -> Conversion:
@@ -100,7 +104,7 @@ class FaultySubject(Subject):
 
     @property
     def inputs(self) -> list[InputCase]:
-        return [InputCase("native", 70, 70, batch=2), InputCase("masked", 70, 70, batch=2, masked=True)]
+        return [InputCase("native", 70, 70, batch=2), InputCase("masked", 42, 42, batch=2, masked=True)]
 
     def convert(self, image_size: int | None) -> Conversion:
         return self.fault(super().convert(image_size))
@@ -132,7 +136,9 @@ FAULTS = [
     (swap_query_and_key,          "dinov2_tiny",            True,  True),
     (swap_gate_and_up,            "dinov2_tiny_swiglu",     True,  True),
     (drop_the_last_layer_scale,   "dinov2_tiny",            True,  True),
-    (set_another_eps,             "dinov2_tiny",            False, True),
+    (set_a_larger_eps,            "dinov2_tiny",            False, True),
+    (set_twice_the_eps,           "dinov2_tiny_1layer",     False, True),
+    (set_a_tiny_eps,              "dinov2_tiny_reg",        False, True),
     (set_another_number_of_heads, "dinov2_tiny",            False, True),
     (shift_position_embeddings,   "dinov2_tiny_reg",        True,  True),
     (zero_a_bias,                 "dinov2_tiny_1layer",     True,  True),

@@ -70,7 +70,10 @@ def test_a_crop_off_by_a_pixel_is_a_known_deviation(tmp_path: Path) -> None:
     assert is_bit_equal(FAMILY.build_transform(518, as_processor=True)(open_photo()), actual)
 
 
-@pytest.mark.skipif(int(transformers.__version__.split(".")[0]) < 5, reason="transformers 4 defaults to Pillow here")
+@pytest.mark.skipif(
+    int(transformers.__version__.split(".")[0]) < 5,
+    reason="transformers 4 defaults to Pillow; with transformers 5 (tox -e tests) this runs",
+)
 def test_the_default_backend_of_transformers_5_is_a_known_deviation(tmp_path: Path) -> None:
     """The ledger's image-processor-backend: one grey level here and there. When it is gone, take the entry out."""
     processor = transformers.AutoImageProcessor.from_pretrained(write_processor(tmp_path, 224), local_files_only=True)

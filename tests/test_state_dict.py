@@ -220,6 +220,43 @@ def test_the_dtype_of_the_checkpoint_is_kept() -> None:
     assert out.config.dtype == torch.float16
 
 
+def test_mixed_dtypes_are_loaded_in_the_widest() -> None:
+    mixed = dict(read_golden("dinov2_tiny").backbone)
+    mixed["cls_token"] = mixed["cls_token"].half()
+    out = conversion.convert(mixed, num_attention_heads=NUM_HEADS)
+    assert out.config.dtype == torch.float32
+    assert out.state_dict["embeddings.cls_token"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_config_says_what_the_original_is(name: str) -> None:
+    """Written out here once more, so that a wrong value in the converter has something to be held against."""
+    config, size = conversion.convert(meta(name)).config, name.split("_")[1]
+    width, depth, heads = {"vits14": (384, 12, 6), "vitb14": (768, 12, 12), "vitl14": (1024, 24, 16),
+                           "vitg14": (1536, 40, 24)}[size]  # fmt: skip
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (width, depth, heads)
+    assert (config.layer_norm_eps, config.hidden_act, config.mlp_ratio, config.qkv_bias) == (1e-6, "gelu", 4, True)
+    assert (config.image_size, config.patch_size, config.use_swiglu_ffn) == (518, 14, size == "vitg14")
+    assert getattr(config, "num_register_tokens", 0) == (4 if "_reg" in name else 0)
+    assert config.architectures[0].endswith("ForImageClassification" if "_1layer" in name else "Model")
+
+
+def test_a_patch_size_that_does_not_divide_224_is_cropped_for() -> None:
+    spec = replace(read_golden("dinov2_tiny").spec, patch_size=12, image_size=48)
+    out = conversion.convert(
+        {key: torch.randn(shape) for key, shape in FAMILY.original_shapes(spec).items()}, num_attention_heads=NUM_HEADS
+    )
+    assert out.preprocessor["crop_size"] == {"height": 216, "width": 216}
+
+
+def test_keys_that_are_no_names_and_empty_shapes_are_refused() -> None:
+    with pytest.raises(KeyMapError, match="1: a Tensor"):
+        conversion.convert({1: torch.zeros(1)})  # type: ignore[dict-item]
+    empty = read_golden("dinov2_tiny").backbone | {"patch_embed.proj.weight": torch.zeros(32, 3, 0, 0)}
+    with pytest.raises(CheckpointError, match=r"patch_embed\.proj\.weight: \(32, 3, 0, 0\)"):
+        conversion.convert(empty, num_attention_heads=NUM_HEADS)
+
+
 def test_classifiers_get_the_imagenet_names() -> None:
     config = conversion.convert(meta("dinov2_vits14_1layer")).config
     assert config.num_labels == 1000

@@ -8,19 +8,17 @@ from torch import Tensor
 from conversion.errors import KeyMapError
 from conversion.tensors import (
     describe_unusable,
-    fuse_qkv,
     fuse_rows,
     resample_position_embeddings,
-    split_qkv,
     split_rows,
     square_side,
 )
 from tests.strategies import fused_tensors
 
 
-def test_split_qkv_cuts_query_key_value_in_this_order() -> None:
+def test_split_cuts_fused_rows_into_query_key_value_in_this_order() -> None:
     rows = torch.tensor([[10.0], [11.0], [20.0], [21.0], [30.0], [31.0]])  # tens: q, k, v; ones: row
-    query, key, value = split_qkv(rows)
+    query, key, value = split_rows(rows, 3)
     assert query.tolist() == [[10.0], [11.0]]
     assert key.tolist() == [[20.0], [21.0]]
     assert value.tolist() == [[30.0], [31.0]]
@@ -29,8 +27,8 @@ def test_split_qkv_cuts_query_key_value_in_this_order() -> None:
 @given(fused_tensors())
 def test_splitting_then_fusing_qkv_is_the_identity(fused: Tensor) -> None:
     before = fused.clone()
-    parts = split_qkv(fused)
-    assert torch.equal(fuse_qkv(*parts), before)
+    parts = split_rows(fused, 3)
+    assert torch.equal(fuse_rows(parts), before)
     assert torch.equal(fused, before)
     assert {part.untyped_storage().data_ptr() for part in parts} == {fused.untyped_storage().data_ptr()}
     assert all(part.is_contiguous() for part in parts)

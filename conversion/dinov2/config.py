@@ -81,14 +81,14 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
         CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
     """
     problems = [
-        f"{key}: {tuple(shapes[key]) if key in shapes else 'missing'}, needed with {ndim} dimension(s)"
+        f"{key}: {tuple(shapes[key]) if key in shapes else 'missing'}, needed with {ndim} dimension(s), none of them 0"
         for key, ndim in NEEDED.items()
-        if len(shapes.get(key, ())) != ndim
+        if len(shapes.get(key, ())) != ndim or 0 in shapes[key]
     ]
     problems += [
         f"{key}: {tuple(shapes[key])}, needed with {ndim} dimension(s)"
         for key, ndim in OPTIONAL.items()
-        if key in shapes and len(shapes[key]) != ndim
+        if key in shapes and (len(shapes[key]) != ndim or 0 in shapes[key])
     ]
     blocks = {int(part) for key in shapes if key.startswith("blocks.") and (part := key.split(".")[1]).isdecimal()}
     if blocks and max(blocks) + 1 != len(blocks):

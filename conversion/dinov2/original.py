@@ -219,7 +219,7 @@ def bake_image_size(
     if rest or grid < 1:
         raise CheckpointError(
             f"An image size of {image_size} cannot be baked: it is not a multiple of the patch size {spec.patch_size}.",
-            hint=f"Nearest: {max(grid, 1) * spec.patch_size} or {(grid + 1) * spec.patch_size}.",
+            hint=f"Nearest: {max(grid, 1) * spec.patch_size} or {(max(grid, 1) + 1) * spec.patch_size}.",
         )
     if grid == spec.grid:
         return dict(state_dict), spec

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.metrics import Error, error_of
-from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge
+from conversion.parity.metrics import Distance, error_of
+from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference
 
 Captures = Mapping[str, Tensor]
 
@@ -81,21 +81,34 @@ class OriginalRun:
             return Yardstick(other, error_of(expected, other))
         scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
         error = error_of(other, expected)
-        return Yardstick(expected, Error(error.max_abs * scale, error.rms * scale))
+        return Yardstick(expected, Distance(error.max_abs * scale, error.rms * scale))
 
     def forget_yardstick(self) -> None:
         """Free what only the yardstick needs; it is computed again if asked for."""
         self.__dict__.pop("more_precise", None)
 
 
-def compare(run: OriginalRun, actual: Captures) -> list[PointVerdict]:
+def compare(run: OriginalRun, actual: Captures) -> tuple[PointVerdict, ...]:
     """Judge what the converted model computed at every capture point, in their order."""
-    return [
-        judge(point.name, run.expected[point.name], actual[point.name], partial(run.yardstick, point.name))
+    return _at_every_point(
+        run, actual, lambda name: judge(name, run.expected[name], actual[name], partial(run.yardstick, name))
+    )
+
+
+def note_differences(run: OriginalRun, actual: Captures) -> tuple[PointVerdict, ...]:
+    """Note, without judging, how far the converted model is off where a known deviation applies."""
+    return _at_every_point(run, actual, lambda name: note_difference(name, run.expected[name], actual[name]))
+
+
+def _at_every_point(
+    run: OriginalRun, actual: Captures, verdict_at: Callable[[str], PointVerdict]
+) -> tuple[PointVerdict, ...]:
+    return tuple(
+        verdict_at(point.name)
         if point.name in run.expected and point.name in actual
         else PointVerdict(point.name, Verdict.FAILED, reason="this capture point was never reached")
         for point in run.points
-    ]
+    )
 
 
 def capture_original(

@@ -13,11 +13,17 @@ _INTEGER_VIEW = {torch.float64: torch.int64, torch.float32: torch.int32, torch.f
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The distance between two tensors of one shape and dtype; a NaN anywhere makes each figure NaN or the largest."""
+class Distance:
+    """How far two tensors are apart, in their own unit."""
 
     max_abs: float
     rms: float
+
+
+@dataclass(frozen=True)
+class Difference(Distance):
+    """The distance between two tensors of one shape and dtype; a NaN anywhere makes each figure NaN or the largest."""
+
     max_ulp: int
 
 
@@ -27,18 +33,10 @@ def measure(expected: Tensor, actual: Tensor) -> Difference:
     return Difference(error.max_abs, error.rms, int(ulp_distance(expected, actual).max()))
 
 
-@dataclass(frozen=True)
-class Error:
-    """The error of a tensor against a more precise one."""
-
-    max_abs: float
-    rms: float
-
-
-def error_of(tensor: Tensor, reference: Tensor) -> Error:
+def error_of(tensor: Tensor, reference: Tensor) -> Distance:
     """Error of ``tensor`` ``(...)`` against a float64 ``reference`` of its shape."""
     difference = (tensor.double() - reference).abs_()
-    return Error(float(difference.max()), float(difference.square_().mean().sqrt()))
+    return Distance(float(difference.max()), float(difference.square_().mean().sqrt()))
 
 
 def is_bit_equal(expected: Tensor, actual: Tensor) -> bool:

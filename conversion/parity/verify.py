@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from conversion.parity.compare import CapturePoint, Inputs, OriginalRun, capture_hf, compare
+from conversion.parity.compare import CapturePoint, Inputs, OriginalRun, capture_hf, compare, note_differences
 from conversion.parity.deviations import Deviation, counterfactual
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 
@@ -16,17 +16,21 @@ class InputVerdict:
 
     Attributes:
         name: of the input, as ``native`` or ``masked``.
+        shape: of its pixel values, ``(B, 3, height, width)``.
         points: the comparison as it came out.
         deviation: name of the ledger's entry that applies, if one does.
         counterfactual: the same comparison with that entry's counterfactual in force.
+        baked: the image size of a twin of the artifact that was compared in its place, with position embeddings
+            baked for that size; None where it was the artifact itself.
     """
 
     name: str
     verdict: Verdict
+    shape: tuple[int, ...]
     points: tuple[PointVerdict, ...]
     deviation: str = ""
     counterfactual: tuple[PointVerdict, ...] = ()
-    reason: str = ""
+    baked: int | None = None
 
     @property
     def decisive(self) -> tuple[PointVerdict, ...]:
@@ -61,24 +65,26 @@ def verify_input(
 
     Args:
         run: the original's.
-        deviation: the ledger's entry that applies. Then the two must differ, and must agree under the counterfactual.
+        deviation: the ledger's entry that applies. Then the two may differ, and must agree under the counterfactual.
+            That the deviation is still there is not asked here (some weights and dtypes do not show it), but in
+            ``tests/test_deviations.py``.
         converted_inputs: what the converted model is given, where that came another way (an image processor's).
         counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
     """
     actual = capture_hf(converted, run.points, converted_inputs or run.inputs)
-    judged = tuple(compare(run, actual))
-    verdict = worst([point.verdict for point in judged])
+    shape = tuple(run.inputs.pixel_values.shape)
     if deviation is None:
-        return InputVerdict(name, verdict, judged)
+        judged = compare(run, actual)
+        return InputVerdict(name, worst([point.verdict for point in judged]), shape, judged)
+    noted = note_differences(run, actual)
+    found = worst([point.verdict for point in noted])
+    if found is Verdict.EXACT:
+        return InputVerdict(name, found, shape, noted)
     with counterfactual(deviation, run.original):
-        agreed_run = OriginalRun(run.original, run.points, counterfactual_inputs or run.inputs, run.dtype)
-        agreed = tuple(compare(agreed_run, actual))
-    reason = ""
-    if verdict is not Verdict.FAILED:
-        reason = f"the known deviation {deviation.name!r} is gone: take it out of the ledger"
-    elif worst([point.verdict for point in agreed]) is Verdict.FAILED:
-        reason = f"differs by more than the known deviation {deviation.name!r} explains"
-    return InputVerdict(name, Verdict.FAILED if reason else Verdict.DEVIATION, judged, deviation.name, agreed, reason)
+        inputs = counterfactual_inputs or run.inputs
+        agreed = compare(OriginalRun(run.original, run.points, inputs, run.dtype), actual)
+    verdict = found if worst([point.verdict for point in agreed]) is not Verdict.FAILED else Verdict.FAILED
+    return InputVerdict(name, verdict, shape, noted, deviation.name, agreed)
 
 
 def describe_failure(variant: str, where: str, results: Sequence[InputVerdict], points: Sequence[CapturePoint]) -> str:
@@ -89,7 +95,8 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict], 
         if result.verdict is not Verdict.FAILED:
             lines.append(f"  {result.name}: {result.verdict}")
             continue
-        lines.append(f"  {result.name}: failed{': ' + result.reason if result.reason else ''}")
+        explained = f", not explained by the known deviation {result.deviation!r}" if result.deviation else ""
+        lines.append(f"  {result.name}: failed{explained}")
         failed = [point for point in result.decisive if point.verdict is Verdict.FAILED]
         if not failed:
             continue

@@ -1,0 +1,66 @@
+"""The ledger's entries, one by one: each is still there, and vanishes under its counterfactual.
+
+When a test here fails because a deviation is gone, transformers has changed: take the entry out of the ledger. The
+image processor's entries are in ``tests/test_preprocessing.py``.
+"""
+
+import pytest
+import torch
+
+import conversion
+from conversion.artifact import load_converted
+from conversion.dinov2.config import Dinov2Spec
+from conversion.family import load_family
+from conversion.parity.compare import OriginalRun
+from conversion.parity.deviations import LEDGER, POSITION_EMBEDDINGS
+from conversion.parity.verdict import Verdict
+from conversion.parity.verify import InputVerdict, verify_input
+from conversion.synthetic import draw_state_dict
+from tests.golden import NUM_HEADS, read_golden
+from tests.inputs import InputCase, draw_inputs
+
+FAMILY = load_family("dinov2")
+
+
+def verify(spec: Dinov2Spec, size: tuple[int, int], image_size: int | None = None) -> InputVerdict:
+    """Verify a tiny synthetic model, float32, sdpa, at an input size, baked for an image size."""
+    state_dict = draw_state_dict(FAMILY.original_shapes(spec), "tiny", 0)
+    out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS, image_size=image_size)
+    inputs = draw_inputs(InputCase("any", *size), spec.patch_size, 0)
+    run = OriginalRun(FAMILY.load_original(spec, state_dict), FAMILY.capture_points(spec), inputs, torch.float32)
+    return verify_input("any", run, load_converted(out), FAMILY.find_deviation(out.spec, *size))
+
+
+@pytest.mark.parametrize("size", [(42, 42), (56, 98), (98, 98)])
+def test_position_embeddings_differ_at_other_sizes_by_the_offset_alone(size: tuple[int, int]) -> None:
+    result = verify(read_golden("dinov2_tiny").spec, size)
+    assert result.deviation == POSITION_EMBEDDINGS.name
+    assert result.verdict is Verdict.DEVIATION
+    first = result.points[0]
+    assert first.point == "embeddings"
+    assert first.difference is not None
+    assert first.difference.max_abs > 1e-2, "gone: take position-embeddings-offset out of the ledger"
+    assert {point.verdict for point in result.counterfactual} == {Verdict.EXACT}
+
+
+def test_position_embeddings_agree_at_the_native_size() -> None:
+    result = verify(read_golden("dinov2_tiny").spec, (70, 70))
+    assert result.verdict is Verdict.EXACT
+
+
+def test_position_embeddings_agree_where_they_are_baked() -> None:
+    result = verify(read_golden("dinov2_tiny").spec, (42, 42), image_size=42)
+    assert result.verdict is Verdict.EXACT
+
+
+@pytest.mark.parametrize("size", [(42, 42), (56, 98), (70, 70)])
+def test_registers_agree_at_every_size(size: tuple[int, int]) -> None:
+    result = verify(read_golden("dinov2_tiny_reg").spec, size)
+    assert result.verdict is Verdict.EXACT
+
+
+def test_every_entry_says_everything() -> None:
+    for entry in LEDGER:
+        assert all(
+            (entry.name, entry.families, entry.where, entry.cause, entry.size, entry.counterfactual, entry.remedy)
+        )

@@ -131,9 +131,10 @@ artifact.save_artifact(convert(), sys.argv[1])
 """
 
 
-@pytest.mark.parametrize(
-    "step", ["weights written", "tensors compared", "loaded back", "card rendered", "about to move", "moved"]
-)
+STEPS = ("weights written", "tensors compared", "loaded back", "card rendered", "about to move", "moved")
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(step: str, tmp_path: Path) -> None:
     from transformers import AutoModel
 

@@ -72,7 +72,7 @@ def test_a_crop_off_by_a_pixel_is_a_known_deviation(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(
     int(transformers.__version__.split(".")[0]) < 5,
-    reason="transformers 4 defaults to Pillow; with transformers 5 (tox -e tests) this runs",
+    reason="transformers 4 defaults to Pillow; this runs with transformers 5: tox -e tests",
 )
 def test_the_default_backend_of_transformers_5_is_a_known_deviation(tmp_path: Path) -> None:
     """The ledger's image-processor-backend: one grey level here and there. When it is gone, take the entry out."""

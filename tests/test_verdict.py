@@ -68,6 +68,15 @@ def test_a_few_ulp_are_allowed_where_the_original_is_right_to_the_last_bit() -> 
     assert FLOOR_RMS_ULP == 0.5
 
 
+def test_chance_is_allowed_for_in_a_few_elements_and_in_no_more() -> None:
+    reference = torch.ones(10, dtype=torch.float64)
+    yardstick = Yardstick(reference, Distance(1e-3, 1e-3))
+    for error, verdict in ((6e-3, Verdict.CLOSE), (7e-3, Verdict.FAILED)):
+        assert judge("point", torch.ones(10), torch.ones(10) + error, lambda: yardstick).verdict is verdict
+    yardstick = Yardstick(torch.ones(80, dtype=torch.float64), Distance(1e-3, 1e-3))
+    assert judge("point", torch.ones(80), torch.ones(80) + 2.1e-3, lambda: yardstick).verdict is Verdict.FAILED
+
+
 def test_the_floor_does_not_add_to_the_ratio() -> None:
     eps = torch.finfo(torch.float32).eps
     expected = torch.ones(1024)

@@ -119,7 +119,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 
 def _subject_of(item: pytest.Item) -> str | None:
-    return item.callspec.params.get("subject") if isinstance(item, pytest.Function) and item.callspec else None
+    callspec = getattr(item, "callspec", None)  # only parametrized tests have one
+    return callspec.params.get("subject") if callspec else None
 
 
 def _mark(name: str) -> object:

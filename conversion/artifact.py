@@ -30,7 +30,7 @@ MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
 FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
 UNVERIFIED = "unverified"
 UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
-"""What ``from_pretrained`` reads with ``variant="unverified"``, and with no other."""
+"""What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a comparison comes to: exact, close, deviation or failed. Every tolerance of the project is in this file."""
+"""What a comparison comes to: exact, close, deviation or failed. Every tolerance of a verdict is in this file."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,8 @@ ERROR_RATIO = 2.0
 """How much larger than the original's own rounding error the converted model's may be.
 
 Two evaluations of one function that round at different places have errors of the same size, independent of each
-other; their ratio scatters around 1. Twice is what DESIGN allows for that scatter.
+other; their ratio scatters around 1 (1.0 to 1.2 at the worst capture point of the official models), and twice is out
+of reach of that scatter.
 """
 
 FEW_ELEMENTS = 6.0

@@ -77,14 +77,7 @@ def convert(
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
     row = find_variant(variant) if variant is not None else None
-    foreign = [
-        f"{key!r}: a {type(value).__name__}"
-        for part in (state_dict, linear_head or {})
-        for key, value in part.items()
-        if not isinstance(key, str) or not isinstance(value, Tensor)
-    ]
-    if foreign:
-        raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
+    _demand_tensors(state_dict, linear_head or {})
     merged = merge_linear_head(state_dict, linear_head)
     shapes = {key: tuple(tensor.shape) for key, tensor in merged.items()}
     family = load_family(row.family) if row else recognise_family(shapes)
@@ -162,6 +155,17 @@ def identify_variant(family: Family[Any], spec: Spec) -> str:
     """Name of the official variant with this spec, or ``<family>_custom``."""
     rows = (row for row in VARIANTS.values() if row.family == family.name)
     return next((row.name for row in rows if family.spec_of(row) == spec), f"{family.name}_custom")
+
+
+def _demand_tensors(*state_dicts: StateDict) -> None:
+    foreign = [
+        f"{key!r}: a {type(value).__name__}"
+        for state_dict in state_dicts
+        for key, value in state_dict.items()
+        if not isinstance(key, str) or not isinstance(value, Tensor)
+    ]
+    if foreign:
+        raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
 
 
 def _demand_variant(family: Family[Any], row: Variant, shapes: key_map.Shapes) -> Spec:

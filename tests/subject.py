@@ -41,10 +41,13 @@ class Request:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Report an error of conversion by its message alone: it says all, a traceback would bury it."""
+    message = ""
     try:
         yield
     except ConversionError as error:
-        pytest.fail(str(error), pytrace=False)
+        message = str(error)
+    if message:  # outside of the handler, or pytest would print both
+        pytest.fail(message, pytrace=False)
 
 
 @dataclass

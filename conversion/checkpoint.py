@@ -55,12 +55,10 @@ def open_checkpoint(path: Path) -> Any:
         raise CheckpointError(f"{path}: there is no such file, or it cannot be looked at ({error}).") from error
     if not path.is_file():
         raise CheckpointError(f"{path}: not a file.", hint="Give the checkpoint file itself.")
+    if size == 0:
+        raise CheckpointError(f"{path}: the file is empty.", hint="Download or copy it again.")
     try:
-        if size == 0:
-            raise CheckpointError(f"{path}: the file is empty.", hint="Download or copy it again.")
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except CheckpointError:
-        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds more than tensors, or is not a checkpoint.",

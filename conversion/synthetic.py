@@ -42,12 +42,16 @@ DISTRIBUTIONS: Mapping[str, Draw] = {
 }  # fmt: skip
 
 
+def seed_generator(name: str) -> Generator:
+    """A random generator that depends on this name and on nothing else."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
 def draw_tensor(seed: int, variant: str, key: str, shape: tuple[int, ...]) -> Tensor:
     """The synthetic tensor of this key, float32."""
-    digest = hashlib.sha256(f"{seed}/{variant}/{key}".encode()).digest()
-    generator = Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     draw = next(draw for pattern, draw in DISTRIBUTIONS.items() if fnmatch.fnmatchcase(key, pattern))
-    return draw(torch.empty(shape), generator)
+    return draw(torch.empty(shape), seed_generator(f"{seed}/{variant}/{key}"))
 
 
 def draw_state_dict(shapes: Mapping[str, tuple[int, ...]], variant: str, seed: int) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """The inputs that every variant is verified on."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from conversion.family import Spec
 from conversion.parity.compare import Inputs
+from conversion.synthetic import seed_generator
 
 PHOTO = Path(__file__).parents[1] / "fixtures" / "images" / "chelsea.png"
 MASKED_SHARE = 0.4
@@ -65,8 +65,7 @@ def list_inputs(spec: Spec, crop_size: int, baked: int | None) -> list[InputCase
 
 def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:
     """Noise ``(batch, 3, height, width)`` and, where masked, ``(batch, N)`` with some of the patches masked."""
-    digest = hashlib.sha256(f"{seed}/{case.batch}x{case.height}x{case.width}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    generator = seed_generator(f"{seed}/{case.batch}x{case.height}x{case.width}")
     pixel_values = torch.randn(case.batch, 3, case.height, case.width, generator=generator)
     if not case.masked:
         return Inputs(pixel_values)

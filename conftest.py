@@ -9,18 +9,23 @@ import transformers
 
 from conversion.card import read_versions
 from conversion.errors import ConversionError
+from conversion.family import list_overrides
+from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
 from tests.matrix import check_axes, check_image_size, choose_variants, prepare_torch
 from tests.subject import Request, Subject
 
 SUBJECT_KEY = pytest.StashKey[list[str]]()
+LABELS_KEY = pytest.StashKey[tuple[str, ...] | None]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity", "conversion and proof")
     group.addoption("--checkpoint", type=Path, metavar="PATH", help="verify and convert this file")
     group.addoption("--linear-head", type=Path, metavar="PATH", help="the classifier file that goes with --checkpoint")
-    group.addoption("--num-attention-heads", type=int, metavar="N", help="of --checkpoint, where it is not width / 64")
+    for name, override in list_overrides().items():
+        group.addoption(f"--{name.replace('_', '-')}", type=override.parse, help=override.help)
+    group.addoption("--labels", type=Path, metavar="PATH", help="class names: a name a line, or JSON")
     group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
     group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
     group.addoption("--attention", action="append", metavar="NAME", help="axis of the matrix (default: eager, sdpa)")
@@ -43,9 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SUBJECT_KEY] = choose_variants(
             config.option.checkpoint,
             config.option.linear_head,
-            config.option.num_attention_heads,
+            _given_overrides(config),
             config.option.keyword,
         )
+        config.stash[LABELS_KEY] = read_labels(config.option.labels) if config.option.labels else None
         config.option.device, config.option.dtype, config.option.attention = check_axes(
             config.option.device, config.option.dtype, config.option.attention
         )
@@ -87,7 +93,8 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
             seed=option.seed,
             checkpoint=option.checkpoint,
             linear_head=option.linear_head,
-            num_attention_heads=option.num_attention_heads,
+            labels=request.config.stash[LABELS_KEY],
+            overrides=_given_overrides(request.config),
             image_size=option.image_size,
             artifacts=option.artifacts_dir if option.save_artifacts else None,
             require_exact=option.require_exact,
@@ -116,6 +123,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         verdicts = ", ".join(f"{case} {verdict}" for case, verdict in properties["verdicts"].items())
         figures = f"max ULP {properties['max_ulp']}  error {properties['error_ratio']:.2f} x  {seconds:.1f} s"
         terminalreporter.write_line(f"{name}  {figures}  {verdicts}")
+
+
+def _given_overrides(config: pytest.Config) -> dict[str, object]:
+    options = {name: getattr(config.option, name) for name in list_overrides()}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _subject_of(item: pytest.Item) -> str | None:

@@ -3,7 +3,8 @@
 from conversion.artifact import save_artifact
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import ConversionError
-from conversion.state_dict import Conversion, convert, restore
+from conversion.layout import restore
+from conversion.state_dict import Conversion, convert
 from conversion.variants import VARIANTS
 
 __all__ = ["VARIANTS", "Conversion", "ConversionError", "convert", "load_checkpoint", "restore", "save_artifact"]

@@ -13,24 +13,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
 from conversion.errors import ArtifactError
+from conversion.layout import restore_converted
+from conversion.loading import (
+    CONFIG,
+    FILES,
+    MODEL_CARD,
+    PARITY_CARD,
+    PREPROCESSOR,
+    UNVERIFIED_WEIGHTS,
+    WEIGHTS,
+    load_model,
+    read_config,
+    read_tensors,
+)
 from conversion.parity.metrics import is_bit_equal
-from conversion.state_dict import Conversion, restore
+from conversion.state_dict import Conversion
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PretrainedConfig
-
-CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
-MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
-FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
-UNVERIFIED = "unverified"
-UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
-"""What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
 
 
 @dataclass(frozen=True)
@@ -126,73 +131,6 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
 
 
-def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
-    """Load an artifact, staged or published, with ``from_pretrained``, and demand that the loading info is empty.
-
-    Args:
-        attention: ``"eager"``, ``"sdpa"``, or another implementation that transformers knows.
-        dtype: name of the torch dtype.
-
-    Raises:
-        ArtifactError: a key was missing, ignored, or of another shape, which transformers 5 only warns about.
-    """
-    variant = UNVERIFIED if (directory / UNVERIFIED_WEIGHTS).exists() else None
-    return _load(read_config(directory), directory, attention, dtype, variant=variant, local_files_only=True)
-
-
-def load_converted(conversion: Conversion, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
-    """Load a converted model as :func:`load_model` does, from memory in place of a directory.
-
-    Raises:
-        ArtifactError: as :func:`load_model`.
-    """
-    return _load(conversion.config, None, attention, dtype, state_dict=dict(conversion.state_dict))
-
-
-def read_config(directory: Path) -> "PretrainedConfig":
-    """The transformers config of an artifact, staged or published."""
-    from transformers import AutoConfig
-
-    config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
-    return config
-
-
-def read_tensors(directory: Path) -> "dict[str, Tensor]":
-    """The tensors of an artifact's weights file, on-disk layout."""
-    unverified = directory / UNVERIFIED_WEIGHTS
-    with safe_open(unverified if unverified.exists() else directory / WEIGHTS, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-
-
-def load_image_processor(directory: Path) -> Any:
-    """The artifact's image processor, with the backend that computes what the original does: Pillow."""
-    import transformers
-
-    major = int(transformers.__version__.split(".")[0])
-    pillow: dict[str, Any] = {"use_fast": False} if major < 5 else {"backend": "pil"}
-    return transformers.AutoImageProcessor.from_pretrained(directory, local_files_only=True, **pillow)
-
-
-def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dtype: str, **source: Any) -> Any:
-    import torch
-    import transformers
-
-    architecture = (config.architectures or [""])[0]
-    model, info = getattr(transformers, architecture).from_pretrained(
-        directory,
-        config=config,
-        attn_implementation=attention,
-        dtype=getattr(torch, dtype),
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # reported below with their keys, in place of an error without them
-        **source,
-    )
-    problems = [f"{kind.replace('_', ' ')}: {key}" for kind, keys in info.items() for key in keys]
-    if problems:
-        raise ArtifactError(f"{directory or architecture}: does not load back whole as {architecture}.", problems)
-    return model.eval()
-
-
 def _demand_values(conversion: Conversion) -> None:
     without = [key for key, tensor in conversion.state_dict.items() if tensor.is_meta]
     if without:
@@ -220,7 +158,7 @@ def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
 
 def _check_tensors(conversion: Conversion, directory: Path) -> None:
     """Level 2 of the proof: what is in the file, restored, is the source bit for bit."""
-    restored = restore(read_tensors(directory), read_config(directory))
+    restored = restore_converted(read_tensors(directory), read_config(directory))
     problems = [f"{key}: only in the source" for key in conversion.source if key not in restored]
     problems += [f"{key}: only in the artifact" for key in restored if key not in conversion.source]
     problems += [

@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from conversion.family import load_family
-from conversion.key_map import expand
-from conversion.parity.deviations import LEDGER
+from conversion.layout import find_majors
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 from conversion.parity.verify import InputVerdict
-
-if TYPE_CHECKING:
-    from conversion.state_dict import Conversion
+from conversion.state_dict import Conversion
 
 SCHEMA = "parity-card/1"
+
+# task: pipeline on the Hub, class that loads a model of it
+TASKS = {
+    "backbone":              ("image-feature-extraction", "AutoModel"),
+    "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
+    "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
+}  # fmt: skip
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
 
@@ -77,7 +81,7 @@ def hash_file(path: Path) -> str:
 
 
 def build_parity_card(
-    conversion: "Conversion", provenance: Provenance, verdicts: tuple[MatrixVerdict, ...], result: Mapping[str, str]
+    conversion: Conversion, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...], result: Mapping[str, str]
 ) -> dict[str, Any]:
     """The content of ``parity.json``. Holds nothing that changes from run to run: no time, no path.
 
@@ -85,7 +89,7 @@ def build_parity_card(
         result: file name to SHA-256, of the files whose tensors were loaded back and compared.
     """
     family = load_family(conversion.family)
-    targets = expand(family.select_key_map(conversion.spec), conversion.spec.depth).values()
+    targets = family.expand_key_map(conversion.spec).values()
     return {
         "schema": SCHEMA,
         "variant": conversion.variant,
@@ -93,6 +97,7 @@ def build_parity_card(
         "architecture": conversion.architecture,
         "spec": asdict(conversion.spec),
         "baked_image_size": conversion.baked,
+        "layout": [f"transformers {major}" for major in find_majors(family, conversion.spec, conversion.state_dict)],
         "notes": list(conversion.notes),
         "source": asdict(provenance),
         "result": dict(result),
@@ -132,27 +137,30 @@ def read_versions() -> dict[str, str]:
     return versions
 
 
-def render_model_card(conversion: "Conversion", card: Mapping[str, Any]) -> str:
+def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
     """The model card that people read, with the Hub's front matter."""
     from huggingface_hub import ModelCard, ModelCardData
 
     is_synthetic = card["source"]["weights"] == "synthetic"
+    pipeline, auto_class = TASKS[conversion.spec.task]
+    family = load_family(conversion.family)
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag="image-classification" if conversion.spec.num_classes else "image-feature-extraction",
+        pipeline_tag=pipeline,
         license="apache-2.0" if card["source"]["weights"] == "pretrained" else None,  # the official weights' own
         tags=["vision", conversion.family, *(["synthetic-weights"] if is_synthetic else [])],
     )
     named = {result["deviation"] for cell in card["activations"] for result in cell["inputs"]}
-    named |= {entry.name for entry in LEDGER if not entry.original_attributes and conversion.family in entry.families}
+    named |= {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}
     rendered = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
         conversion=conversion,
         card=card,
         is_synthetic=is_synthetic,
-        auto_class="AutoModelForImageClassification" if conversion.spec.num_classes else "AutoModel",
-        deviations=[entry for entry in LEDGER if entry.name in named],
+        auto_class=auto_class,
+        attention=family.choose_attention(conversion.spec),
+        deviations=[entry for entry in family.ledger if entry.name in named],
     )
     return str(rendered.content)
 

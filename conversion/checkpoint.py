@@ -12,12 +12,14 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.family import families
+from conversion.key_map import find_reason
 
 ENTRIES = ("teacher", "model", "state_dict", "module")
 """Entries that hold the model in a training run's checkpoint, in the order in which they are looked for."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.")
-"""What wrappers put before every key: DistributedDataParallel, torch.compile, DINOv2's training."""
+"""What wrappers put before every key: DistributedDataParallel, torch.compile, DINOv2's training. A segmentation
+model's ``backbone.`` stays: its heads are beside it."""
 
 CHUNKED_BLOCK = re.compile(r"^blocks\.(\d+)\.(\d+)\.")
 """``blocks.<chunk>.<block>.``, as written with ``block_chunks > 0``; the block's index counts through all chunks."""
@@ -138,8 +140,8 @@ def _is_tensor(key: object, value: object) -> bool:
 
 
 def _all_carry(names: Any, prefix: str) -> bool:
-    dropped = tuple(pattern.rstrip("*") for family in families() for pattern in family.dropped)
-    converted = [name for name in names if not name.startswith(dropped)]
+    dropped = {pattern: reason for family in families() for pattern, reason in family.dropped.items()}
+    converted = [name for name in names if not find_reason(name, dropped)]
     return bool(converted) and all(name.startswith(prefix) for name in converted)
 
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from conversion.key_map import KeyMap, Shapes
+from conversion.distributions import Draw
+from conversion.errors import KeyMapError
+from conversion.key_map import KeyMap, Shapes, drop, expand, find_reason
 from conversion.parity.compare import CapturePoint
 from conversion.parity.deviations import Deviation
+from conversion.target import transformers_major
 from conversion.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 class Spec(Protocol):
     """What all families' specs have in common."""
 
+    @property
+    def task(self) -> str: ...
     @property
     def depth(self) -> int: ...
     @property
@@ -34,6 +39,32 @@ class Spec(Protocol):
     def num_classes(self) -> int: ...
     @property
     def hf_class(self) -> str: ...
+    @property
+    def mask_token(self) -> bool:
+        """Whether patches can be masked."""
+        ...
+
+    @property
+    def any_size(self) -> bool:
+        """Whether the original takes images of another size than ``image_size``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Override:
+    """Something that shapes cannot tell and a caller may.
+
+    Attributes:
+        field: of the spec that it determines.
+        parse: from the text of a command line; raises ValueError.
+        help: what it is, for a command line's help.
+        neutral: a value that goes with any shapes, where recognition cannot do without one.
+    """
+
+    field: str
+    parse: Callable[[str], object]
+    help: str
+    neutral: object = None
 
 
 S = TypeVar("S", bound=Spec)
@@ -49,19 +80,27 @@ class Family(Generic[S]):
         dropped: original keys that are not converted, shell-style pattern to reason.
         matches: whether an original state dict with these shapes is of this family.
         build_spec: the spec from keyword arguments.
-        recognise_spec: the spec from shapes and, optionally, the number of attention heads.
-        build_config, read_config: spec to transformers config, and back.
-        select_key_map: the key map of a model of this spec.
+        overrides: what :attr:`recognise_spec` takes beside shapes, by its name.
+        recognise_spec: the spec from shapes and, as keyword arguments, any of the overrides.
+        find_assumptions: what was assumed in a recognised spec, given the names of the overrides that were not.
+        build_config: the transformers config from a spec and, of a classifier, its class names or None.
+        read_config: the spec from a transformers config.
+        select_key_map: the key map of a model of this spec, for a major version of transformers.
+        derive: tensors of the original state dict that follow from the spec alone; they are not converted.
         build_original: the original model of this spec.
+        pack: what a checkpoint file of the original's making holds, from spec and state dict.
+        distributions: how synthetic tensors are drawn, pattern of the key to distribution, before the common ones.
         bake_image_size: tensors that change, and the new spec, for another native image size.
-        build_image_processor: content of ``preprocessor_config.json`` for a crop size.
-        build_transform: the original's evaluation transform for a crop size; ``as_processor`` for the counterfactual,
-            with the processor's deviation in it.
-        find_image_deviation: the ledger's entry that applies to an image's (width, height) at a crop size, if one does.
-        crop_size: the official crop, in pixels.
+        choose_input_size: side in pixels of the images that a model of this spec is meant for.
+        build_image_processor: content of ``preprocessor_config.json`` from spec and input size.
+        build_transform: the original's evaluation transform from spec and input size; ``as_processor`` for the
+            counterfactual, with the processor's deviation in it.
+        find_image_deviation: the ledger's entry that applies to an image's (width, height) at an input size, if one
+            does; from spec, that size and input size.
         capture_points: for a spec; ``masked`` for a masked input.
-        exact: (device type, dtype, attention) where bit for bit equality was reached before.
+        exact: (device type, dtype, attention) where bit for bit equality was reached before, from a spec.
         find_deviation: the ledger's entry that applies to a spec at an input's height and width, if one does.
+        ledger: every known deviation of the target library that concerns this family.
     """
 
     name: str
@@ -69,35 +108,75 @@ class Family(Generic[S]):
     dropped: Mapping[str, str]
     matches: Callable[[Shapes], bool]
     build_spec: Callable[..., S]
-    recognise_spec: Callable[[Shapes, int | None], S]
-    build_config: Callable[[S], "PretrainedConfig"]
+    overrides: Mapping[str, Override]
+    recognise_spec: Callable[..., S]
+    find_assumptions: Callable[[S, set[str]], list[str]]
+    build_config: Callable[[S, tuple[str, ...] | None], "PretrainedConfig"]
     read_config: Callable[["PretrainedConfig"], S]
-    select_key_map: Callable[[S], KeyMap]
+    select_key_map: Callable[[S, int], KeyMap]
+    derive: Callable[[S], dict[str, Tensor]]
     build_original: Callable[[S], nn.Module]
+    pack: Callable[[S, Mapping[str, Tensor]], Mapping[str, object]]
+    distributions: Mapping[str, Draw]
     bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]]
-    build_image_processor: Callable[[int], dict[str, object]]
+    choose_input_size: Callable[[S], int]
+    build_image_processor: Callable[[S, int], dict[str, object]]
     build_transform: Callable[..., "Callable[[Image], Tensor]"]
-    find_image_deviation: Callable[[tuple[int, int], int], Deviation | None]
-    crop_size: int
+    find_image_deviation: Callable[[S, tuple[int, int], int], Deviation | None]
     capture_points: Callable[..., list[CapturePoint]]
+    exact: Callable[[S], frozenset[tuple[str, str, str]]]
     find_deviation: Callable[[S, int, int], Deviation | None]
-    exact: frozenset[tuple[str, str, str]]
+    ledger: tuple[Deviation, ...]
+
+    def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
+        """Every original key that is converted, to its target keys in the layout of a major version of transformers.
+
+        Args:
+            major: the installed one unless given.
+        """
+        return expand(self.select_key_map(spec, transformers_major() if major is None else major), spec.depth)
+
+    def original_tensors(self, spec: S) -> dict[str, Tensor]:
+        """The original state dict on the meta device: no memory is taken."""
+        with torch.device("meta"):
+            return dict(self.build_original(spec).state_dict())
 
     def original_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
-        """Key to shape of the original state dict; built on the meta device, no memory is taken."""
-        with torch.device("meta"):
-            return {key: tuple(tensor.shape) for key, tensor in self.build_original(spec).state_dict().items()}
+        """Key to shape of the original state dict."""
+        return {key: tuple(tensor.shape) for key, tensor in self.original_tensors(spec).items()}
+
+    def converted_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
+        """Key to shape of what is converted: the original state dict without what is dropped by name."""
+        kept, _ = drop(self.original_tensors(spec), self.dropped)
+        return {key: tuple(tensor.shape) for key, tensor in kept.items()}
 
     def load_original(self, spec: S, state_dict: Mapping[str, Tensor]) -> nn.Module:
-        """The original model with these very tensors as its weights (not copied), in eval mode."""
+        """The original model with these very tensors as its weights (not copied), in eval mode.
+
+        Tensors that follow from the spec are filled in. Those that are dropped by name may be absent; they have no
+        part in the model's outputs.
+
+        Raises:
+            KeyMapError: others are absent, or there are too many.
+        """
         with torch.device("meta"):
             model = self.build_original(spec)
-        model.load_state_dict(state_dict, strict=True, assign=True)
+        device = next(iter(state_dict.values())).device
+        derived = {key: tensor.to(device) for key, tensor in self.derive(spec).items()}
+        loaded = model.load_state_dict({**derived, **state_dict}, strict=False, assign=True)
+        problems = [f"missing: {key}" for key in loaded.missing_keys if not find_reason(key, self.dropped)]
+        problems += [f"unexpected: {key}" for key in loaded.unexpected_keys]
+        if problems:
+            raise KeyMapError(f"The original {self.name} model does not take these tensors.", problems)
         return model.eval().requires_grad_(False)
 
     def spec_of(self, variant: Variant) -> S:
         """The spec of an official variant."""
         return self.build_spec(**variant.spec)
+
+    def choose_attention(self, spec: S) -> str:
+        """The attention implementation that is known to be exact in float32 on a CPU."""
+        return min(attention for device, dtype, attention in self.exact(spec) if (device, dtype) == ("cpu", "float32"))
 
 
 @cache
@@ -110,3 +189,8 @@ def load_family(name: str) -> Family[Any]:
 def families() -> list[Family[Any]]:
     """Every family that has a row in the table of variants."""
     return [load_family(name) for name in dict.fromkeys(variant.family for variant in VARIANTS.values())]
+
+
+def list_overrides() -> dict[str, Override]:
+    """What a caller may say that shapes cannot tell, of all families."""
+    return {name: override for family in families() for name, override in family.overrides.items()}

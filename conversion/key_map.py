@@ -46,6 +46,11 @@ def expand(key_map: KeyMap, depth: int) -> dict[str, tuple[str, ...]]:
     return expanded
 
 
+def add_prefix(prefix: str, target: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """A row's target with a prefix before each of its keys."""
+    return prefix + target if isinstance(target, str) else tuple(prefix + name for name in target)
+
+
 def drop(state_dict: StateDict, dropped: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Part a state dict into what is converted and what is dropped by name.
 
@@ -55,37 +60,41 @@ def drop(state_dict: StateDict, dropped: Mapping[str, str]) -> tuple[dict[str, T
     Returns:
         the tensors kept, and for every other key the reason it was dropped for.
     """
-    kept: dict[str, Tensor] = {}
-    reasons: dict[str, str] = {}
-    for key, tensor in state_dict.items():
-        reason = next((reason for pattern, reason in dropped.items() if fnmatch.fnmatchcase(key, pattern)), None)
-        if reason is None:
-            kept[key] = tensor
-        else:
-            reasons[key] = reason
-    return kept, reasons
+    reasons = {key: reason for key in state_dict if (reason := find_reason(key, dropped))}
+    return {key: tensor for key, tensor in state_dict.items() if key not in reasons}, reasons
 
 
-def account(state_dict: StateDict, expected: Shapes, *, subject: str, hint: str = "") -> None:
-    """Demand exactly the expected keys, with the expected shapes and usable values.
+def find_reason(key: str, dropped: Mapping[str, str]) -> str:
+    """Why this key is dropped by name; empty if it is not."""
+    return next((reason for pattern, reason in dropped.items() if fnmatch.fnmatchcase(key, pattern)), "")
+
+
+def account(state_dict: StateDict, expected: StateDict, *, subject: str, hint: str = "") -> None:
+    """Demand exactly the expected keys, with the expected shapes, dtypes of the expected kind, and usable values.
 
     Args:
         state_dict: what there is.
-        expected: key to shape, what must be there.
+        expected: what must be there; its tensors may be on the meta device. Any floating dtype stands for any other,
+            an integer one for itself.
         subject: what is being accounted for, as the message should call it.
         hint: the way out, for the message.
 
     Raises:
         KeyMapError: with every missing, unexpected, misshapen or unusable tensor in it.
     """
-    problems = [f"missing: {key} {tuple(expected[key])}" for key in expected if key not in state_dict]
+    problems = [f"missing: {key} {tuple(expected[key].shape)}" for key in expected if key not in state_dict]
     problems += [f"unexpected: {key} {tuple(state_dict[key].shape)}" for key in state_dict if key not in expected]
-    for key, tensor in state_dict.items():
-        found, wanted = tuple(tensor.shape), tuple(expected.get(key, tensor.shape))
+    weights = {}
+    for key in [key for key in state_dict if key in expected]:
+        found, wanted = tuple(state_dict[key].shape), tuple(expected[key].shape)
         if found != wanted:
             transposed = " (transposed?)" if found == wanted[::-1] else ""
             problems.append(f"wrong shape: {key} is {found}, expected {wanted}{transposed}")
-    problems += describe_unusable({key: state_dict[key] for key in state_dict if key in expected})
+        if expected[key].is_floating_point():
+            weights[key] = state_dict[key]
+        elif state_dict[key].dtype != expected[key].dtype:
+            problems.append(f"wrong dtype: {key} is {state_dict[key].dtype}, expected {expected[key].dtype}")
+    problems += describe_unusable(weights)
     if problems:
         raise KeyMapError(f"{subject}: {len(problems)} problem(s) with its tensors.", problems, hint)
 

@@ -1,6 +1,10 @@
-"""Class names, from packages that carry them."""
+"""Class names: from the package that carries them, or from a file of the user's."""
 
+import json
 from functools import cache
+from pathlib import Path
+
+from conversion.errors import CheckpointError
 
 
 @cache
@@ -10,3 +14,41 @@ def imagenet_labels() -> tuple[str, ...]:
 
     info = ImageNetInfo()
     return tuple(info.index_to_description(index) for index in range(info.num_classes()))
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Class names from a file, in the order of the logits.
+
+    Args:
+        path: a name a line; or, as ``.json``, a list of names or ``{"0": name, "1": name, ...}``, as on the Hub.
+
+    Raises:
+        CheckpointError: it cannot be read as either.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        labels = [content[str(index)] for index in range(len(content))] if isinstance(content, dict) else list(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as class names ({type(error).__name__}: {error}).",
+            hint='Give a name a line; or JSON, a list of names or {"0": name, "1": name, ...}.',
+        ) from error
+    problems = [f"{index}: {label!r}" for index, label in enumerate(labels) if not isinstance(label, str) or not label]
+    if problems or not labels:
+        raise CheckpointError(f"{path}: not every class has a name.", problems)
+    return tuple(labels)
+
+
+def build_labels(num_classes: int, labels: tuple[str, ...] | None) -> dict[str, object]:
+    """``id2label`` and ``label2id`` of a transformers config: the names given, else the library's ``LABEL_n``.
+
+    Raises:
+        CheckpointError: there are more or fewer names than classes.
+    """
+    if labels is None:
+        labels = tuple(f"LABEL_{index}" for index in range(num_classes))
+    if len(labels) != num_classes:
+        raise CheckpointError(f"{len(labels)} class names were given; the model has {num_classes} classes.")
+    # two classes may share a name, never an index: the last one wins in label2id, as in the official models
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}

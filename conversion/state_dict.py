@@ -1,8 +1,8 @@
-"""From an original state dict to transformers' on-disk layout, and back."""
+"""From an original state dict to transformers' on-disk layout."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from conversion import key_map
 from conversion.errors import CheckpointError, KeyMapError, VariantError
-from conversion.family import Family, Spec, families, load_family
+from conversion.family import Family, Spec, families, list_overrides, load_family
 from conversion.key_map import StateDict
+from conversion.parity.metrics import is_bit_equal
 from conversion.variants import VARIANTS, Variant, find_variant
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Conversion:
         architecture: name of the transformers class.
         state_dict: on-disk layout; its tensors are those of ``source``, or views of them.
         preprocessor: content of ``preprocessor_config.json``.
+        input_size: side in pixels of the images that it makes.
         source: the original state dict that was converted, dropped keys left out, linear head and baked position
             embeddings put in.
         dropped: original key to the reason why it was left out.
@@ -48,6 +50,7 @@ class Conversion:
     architecture: str
     state_dict: Mapping[str, Tensor]
     preprocessor: Mapping[str, object]
+    input_size: int
     source: Mapping[str, Tensor]
     dropped: Mapping[str, str]
     baked: int | None = None
@@ -59,8 +62,9 @@ def convert(
     variant: str | None = None,
     *,
     linear_head: StateDict | None = None,
-    num_attention_heads: int | None = None,
     image_size: int | None = None,
+    labels: Iterable[str] | None = None,
+    **overrides: Any,
 ) -> Conversion:
     """Convert an original state dict. Pure: the input is left alone, no tensor is copied.
 
@@ -68,8 +72,11 @@ def convert(
         state_dict: as :func:`conversion.load_checkpoint` gives it.
         variant: name of the official variant it must be; recognised from keys and shapes if not given.
         linear_head: ``weight (num_classes, 2D)`` and ``bias (num_classes)`` of a ``_1layer`` classifier.
-        num_attention_heads: what shapes cannot tell; the variant's, or width / 64, unless given.
         image_size: bake position embeddings for square images of this side, in pixels.
+        labels: class names, in the order of the logits; ImageNet's, of a classifier with its 1000 classes, unless
+            given.
+        overrides: what shapes cannot tell: ``num_attention_heads``; of Data2Vec-Vision segmentation models also
+            ``out_indices`` and ``pool_scales``. Those of the variant, or of the official models, unless given.
 
     Raises:
         VariantError: the variant is unknown, or these are the weights of another one.
@@ -79,32 +86,32 @@ def convert(
     row = find_variant(variant) if variant is not None else None
     _demand_tensors(state_dict, linear_head or {})
     merged = merge_linear_head(state_dict, linear_head)
-    shapes = {key: tuple(tensor.shape) for key, tensor in merged.items()}
-    family = load_family(row.family) if row else recognise_family(shapes)
+    family, spec = _demand_variant(row, merged, overrides) if row else recognise(merged, **overrides)
     kept, dropped = key_map.drop(merged, family.dropped)
-    shapes = {key: shapes[key] for key in kept}
-    spec = _demand_variant(family, row, shapes) if row else family.recognise_spec(shapes, num_attention_heads)
-    if row and num_attention_heads not in (None, spec.num_heads):
-        raise VariantError(f"{row.name} has {spec.num_heads} attention heads, not {num_attention_heads}.")
     name = row.name if row else identify_variant(family, spec)
-    key_map.account(kept, family.original_shapes(spec), subject=name)
-    notes = []
-    if name not in VARIANTS and num_attention_heads is None:
-        notes.append(f"{spec.num_heads} attention heads assumed: width / 64, as in the official models")
-        warnings.warn(f"{name}: {notes[-1]}; give num_attention_heads if it has another number.", stacklevel=2)
+    expected, _ = key_map.drop(family.original_tensors(spec), family.dropped)
+    key_map.account(kept, expected, subject=name)
+    _demand_derived(family, spec, merged, name)
+    given = {name for name, value in overrides.items() if value is not None}
+    notes = family.find_assumptions(spec, family.overrides.keys() - given) if name not in VARIANTS else []
+    for note in notes:
+        warnings.warn(f"{name}: {note}; say so if it is not.", stacklevel=2)
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
-    config = family.build_config(spec)
+    config = family.build_config(spec, None if labels is None else tuple(labels))
     # transformers 5 loads in the dtype that the config names: the widest there is, so that no tensor is rounded
-    config.dtype = reduce(torch.promote_types, (tensor.dtype for tensor in kept.values()))
+    floating = (tensor.dtype for tensor in kept.values() if tensor.is_floating_point())
+    config.dtype = reduce(torch.promote_types, floating)
+    input_size = image_size or family.choose_input_size(spec)
     return Conversion(
         variant=name,
         family=family.name,
         spec=spec,
         config=config,
         architecture=spec.hf_class,
-        state_dict=key_map.convert(kept, key_map.expand(family.select_key_map(spec), spec.depth)),
-        preprocessor=family.build_image_processor(image_size or family.crop_size // spec.patch_size * spec.patch_size),
+        state_dict=key_map.convert(kept, family.expand_key_map(spec)),
+        preprocessor=family.build_image_processor(spec, input_size),
+        input_size=input_size,
         source=kept,
         dropped=dropped,
         baked=image_size,
@@ -112,26 +119,21 @@ def convert(
     )
 
 
-def restore(state_dict: StateDict, config: "PretrainedConfig") -> dict[str, Tensor]:
-    """The inverse of :func:`convert`: the original state dict, bit for bit, what was dropped excepted.
+def shapes_of(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
+    """Key to shape."""
+    return {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
 
-    A classifier's head comes back as ``linear_head.weight`` and ``linear_head.bias``; of a model with a baked image
-    size, ``pos_embed`` comes back baked.
 
-    Args:
-        state_dict: on-disk layout.
-        config: its transformers config.
+def recognise(state_dict: StateDict, **overrides: Any) -> tuple[Family[Any], Spec]:
+    """Family and spec of an original state dict, from its keys and shapes, and from what these cannot tell.
 
     Raises:
-        CheckpointError: no family produces configs of this type.
-        KeyMapError: the keys are not those of a converted model with this config.
+        CheckpointError: no family knows the keys, or they do not add up to a model.
+        VariantError: the family knows nothing of one of the overrides.
     """
-    family = next((family for family in families() if config.model_type in family.model_types), None)
-    if family is None:
-        known = ", ".join(name for family in families() for name in family.model_types)
-        raise CheckpointError(f"A model of type {config.model_type!r} cannot be restored.", hint=f"Known: {known}.")
-    spec = family.read_config(config)
-    return key_map.restore(state_dict, key_map.expand(family.select_key_map(spec), spec.depth))
+    family = recognise_family(shapes_of(state_dict))
+    kept, _ = key_map.drop(state_dict, family.dropped)
+    return family, family.recognise_spec(shapes_of(kept), **_select_overrides(family, overrides))
 
 
 def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
@@ -168,27 +170,64 @@ def _demand_tensors(*state_dicts: StateDict) -> None:
         raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
 
 
-def _demand_variant(family: Family[Any], row: Variant, shapes: key_map.Shapes) -> Spec:
-    """The variant's spec, provided that these shapes are not those of another model altogether."""
+def _select_overrides(family: Family[Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that were given, provided that the family takes them."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    unknown = given.keys() - family.overrides.keys()
+    if unknown - list_overrides().keys():
+        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+    if unknown:
+        takes = ", ".join(family.overrides)
+        raise VariantError(f"{', '.join(sorted(unknown))}: not of a {family.name} model.", hint=f"It takes {takes}.")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name: str) -> None:
+    """Tensors that are dropped because they follow from the spec must be what follows from it."""
+    derived = family.derive(spec)
+    problems = [
+        f"{key}: {tuple(tensor.shape)} {tensor.dtype}, is not what follows from the model's size"
+        for key, tensor in state_dict.items()
+        if key in derived and not tensor.is_meta and not is_bit_equal(derived[key], tensor.cpu())
+    ]
+    if problems:
+        raise KeyMapError(f"{name}: {len(problems)} tensor(s) that cannot be left out.", problems)
+
+
+def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str, Any]) -> tuple[Family[Any], Spec]:
+    """The variant's family and spec, provided that this is not another model altogether."""
+    family = load_family(row.family)
     spec: Spec = family.spec_of(row)
-    if shapes == family.original_shapes(spec):
-        return spec
+    given = _select_overrides(family, overrides)
+    shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
+    own = {name: getattr(spec, family.overrides[name].field) for name in given}
+    contradictions = [f"{name} {own[name]}, not {value}" for name, value in given.items() if value != own[name]]
+    if contradictions:
+        raise VariantError(f"{row.name} has {', '.join(contradictions)}.")
+    if shapes == family.converted_shapes(spec):
+        return family, spec
     try:
-        found = family.recognise_spec(shapes, 1)  # any number of heads has the same shapes
-        is_complete = shapes == family.original_shapes(found)
+        found = family.recognise_spec(
+            shapes,
+            **{name: entry.neutral for name, entry in family.overrides.items() if entry.neutral is not None},
+        )
+        is_complete = shapes == family.converted_shapes(found)
     except (CheckpointError, KeyMapError):
         is_complete = False
     if not is_complete:
-        return spec  # the account that follows lists what is wrong with it
-    hint = ""
-    if row.task == "image-classification" and not found.num_classes:
-        hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
-    elif found.num_classes and row.task == "backbone":
-        hint = "A linear head was given with it: leave it out, or ask for the _1layer variant."
+        return family, spec  # the account that follows lists what is wrong with it
     others = (other for other in VARIANTS.values() if other.family == family.name)
-    name = next((other.name for other in others if family.original_shapes(family.spec_of(other)) == shapes), None)
-    sizes = ", ".join(f"{key} {value}" for key, value in asdict(found).items() if key != "num_heads")
-    described = name or f"another {family.name} model ({sizes})"
+    name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
+    untold = {entry.field for entry in family.overrides.values()}
+    differing = ", ".join(
+        f"{field} {value}, not {wanted}"
+        for (field, value), wanted in zip(vars(found).items(), vars(spec).values(), strict=True)
+        if value != wanted and field not in untold
+    )
+    hint = "Name no variant to convert it as what it is."
+    if "linear_head" in row.files and not found.num_classes:
+        hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
+    described = name or f"another {family.name} model ({differing})"
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
 
 

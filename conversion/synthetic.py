@@ -6,39 +6,29 @@ that it matters in the output: an error in any of them must show.
 
 import fnmatch
 import hashlib
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from conversion.family import load_family
+from conversion.distributions import Draw, fan_in, normal, uniform
+from conversion.family import Family, Spec, load_family
 from conversion.state_dict import HEAD_PREFIX
 from conversion.variants import Variant
 
-Draw = Callable[[Tensor, Generator], Tensor]
-
-
-def _normal(std: float, mean: float = 0.0) -> Draw:
-    return lambda tensor, generator: tensor.normal_(mean, std, generator=generator)
-
-
-def _fan_in(tensor: Tensor, generator: Generator) -> Tensor:
-    return tensor.normal_(0.0, 1 / math.sqrt(tensor[0].numel()), generator=generator)
-
-
-# the first pattern that a key matches says how its tensor is drawn
+# the first pattern that a key matches says how its tensor is drawn; a family's own come before these
 DISTRIBUTIONS: Mapping[str, Draw] = {
-    "*gamma*":                        lambda tensor, generator: tensor.uniform_(0.4, 0.7, generator=generator),
-    "*norm*.weight":                  _normal(0.1, mean=1.0),
-    "*relative_position_bias_table":  _normal(1.0),
-    "*bias":                          _normal(0.2),
-    "*_token":                        _normal(0.5),
-    "*_tokens":                       _normal(0.5),
-    "pos_embed":                      _normal(0.5),
-    "*weight":                        _fan_in,
+    "*gamma*":                        uniform(0.4, 0.7),
+    "*norm*.weight":                  normal(0.1, mean=1.0),
+    "*relative_position_bias_table":  normal(1.0),
+    "*bias":                          normal(0.2),
+    "*_token":                        normal(0.5),
+    "*_tokens":                       normal(0.5),
+    "*pos_embed":                     normal(0.5),
+    "*weight":                        fan_in(),
 }  # fmt: skip
 
 
@@ -48,50 +38,57 @@ def seed_generator(name: str) -> Generator:
     return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def draw_tensor(seed: int, variant: str, key: str, shape: tuple[int, ...]) -> Tensor:
-    """The synthetic tensor of this key, float32."""
-    draw = next(draw for pattern, draw in DISTRIBUTIONS.items() if fnmatch.fnmatchcase(key, pattern))
-    return draw(torch.empty(shape), seed_generator(f"{seed}/{variant}/{key}"))
+def draw_tensor(name: str, key: str, like: Tensor, distributions: Mapping[str, Draw] = DISTRIBUTIONS) -> Tensor:
+    """A synthetic tensor of the shape and dtype of ``like``; its values depend on name and key alone."""
+    draw = next(draw for pattern, draw in distributions.items() if fnmatch.fnmatchcase(key, pattern))
+    return draw(torch.empty(like.shape, dtype=like.dtype), seed_generator(f"{name}/{key}"))
 
 
-def draw_state_dict(shapes: Mapping[str, tuple[int, ...]], variant: str, seed: int) -> dict[str, Tensor]:
-    """A synthetic state dict with these keys and shapes."""
+def draw_state_dict(
+    family: Family[Any], spec: Spec, variant: str, seed: int, *, backbone: str | None = None
+) -> dict[str, Tensor]:
+    """The synthetic original state dict of a model of this spec, linear head under its prefix.
+
+    Args:
+        variant: a name that the tensors depend on.
+        backbone: another one, for all but the linear head's.
+    """
+    derived = family.derive(spec)
+    distributions = {**family.distributions, **DISTRIBUTIONS}
+
+    def draw(key: str, like: Tensor) -> Tensor:
+        owner = variant if key.startswith(HEAD_PREFIX) or backbone is None else backbone
+        return derived[key] if key in derived else draw_tensor(f"{seed}/{owner}", key, like, distributions)
+
+    like = family.original_tensors(spec)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # drawing releases the interpreter lock
-        tensors = pool.map(lambda key: draw_tensor(seed, variant, key, shapes[key]), shapes)
-        return dict(zip(shapes, tensors, strict=True))
+        return dict(zip(like, pool.map(draw, like.keys(), like.values()), strict=True))
 
 
 def write_synthetic_checkpoint(variant: Variant, directory: Path, seed: int) -> dict[str, Path]:
-    """Write a variant's files as the original publishes them: flat float32 state dicts, ``torch.save``.
+    """Write a variant's files as the original makes them: float32, ``torch.save``.
 
     A ``_1layer`` classifier's backbone file is the backbone variant's own.
 
     Returns:
-        role (``"backbone"``, ``"linear_head"``) to path; file names are the official ones.
+        role (``"checkpoint"``, ``"linear_head"``) to path; file names are the official ones.
     """
     family = load_family(variant.family)
-    shapes = family.original_shapes(family.spec_of(variant))
-    parts = {
-        "backbone": (
-            variant.backbone,
-            {key: shape for key, shape in shapes.items() if not key.startswith(HEAD_PREFIX)},
-        ),
-        "linear_head": (variant.name, {key: shape for key, shape in shapes.items() if key.startswith(HEAD_PREFIX)}),
-    }
-    paths = {}
-    for role, url in variant.files.items():
-        owner, part = parts[role]
-        state_dict = draw_state_dict(part, owner, seed)
-        paths[role] = directory / url.rpartition("/")[2]
-        _save({key.removeprefix(HEAD_PREFIX): tensor for key, tensor in state_dict.items()}, paths[role])
+    spec = family.spec_of(variant)
+    state_dict = draw_state_dict(family, spec, variant.name, seed, backbone=variant.backbone)
+    head = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(HEAD_PREFIX)}
+    paths = {role: directory / url.rpartition("/")[2] for role, url in variant.files.items()}
+    _save(family.pack(spec, state_dict), paths["checkpoint"])
+    if head:
+        _save({key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()}, paths["linear_head"])
     return paths
 
 
-def _save(state_dict: Mapping[str, Tensor], path: Path) -> None:
+def _save(content: Mapping[str, object], path: Path) -> None:
     # the archive's checksums take as long as all the rest, and no reader of torch looks at them
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
-        torch.save(state_dict, path)
+        torch.save(content, path)
     finally:
         torch.serialization.set_crc32_options(before)

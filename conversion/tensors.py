@@ -25,6 +25,8 @@ def split_rows(fused: Tensor, parts: int) -> tuple[Tensor, ...]:
     Raises:
         KeyMapError: the rows do not divide evenly.
     """
+    if parts == 1:
+        return (fused,)
     rows = fused.shape[0] if fused.ndim else 0
     if rows == 0 or rows % parts:
         raise KeyMapError(f"A tensor of shape {tuple(fused.shape)} cannot be split into {parts} equal parts by rows.")

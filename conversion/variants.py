@@ -9,6 +9,7 @@ from types import MappingProxyType
 from conversion.errors import VariantError
 
 DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2"
+DATA2VEC_VISION_URL = "https://dl.fbaipublicfiles.com/fairseq/data2vec/data2vec_vision"
 
 # size     embed_dim depth heads  ffn       hub name
 DINOV2_SIZES = {
@@ -16,6 +17,31 @@ DINOV2_SIZES = {
     "vitb14": (768,  12,   12,   "mlp",    "base"),
     "vitl14": (1024, 24,   16,   "mlp",    "large"),
     "vitg14": (1536, 40,   24,   "swiglu", "giant"),
+}  # fmt: skip
+
+# size    embed_dim depth heads  blocks that the segmentation head sees
+DATA2VEC_VISION_SIZES = {
+    "base":  (768,  12,   12,   (3, 5, 7, 11)),
+    "large": (1024, 24,   16,   (7, 11, 15, 23)),
+}  # fmt: skip
+
+# of what all its models have in common, what a model of this task has, and its file; no segmentation model is published
+DATA2VEC_VISION_TASKS = {
+    "": (
+        {"task": "backbone", "shared_position_bias": True, "mask_token": True},
+        {"base": f"{DATA2VEC_VISION_URL}/base_800/checkpoint-799.pth",
+         "large": f"{DATA2VEC_VISION_URL}/large_800/checkpoint-799.pth"},
+    ),
+    "_ft1k": (
+        {"task": "image-classification", "block_position_bias": True, "mean_pooling": True, "num_classes": 1000},
+        {"base": f"{DATA2VEC_VISION_URL}/finetuned_base/checkpoint-99/mp_rank_00_model_states.pt",
+         "large": f"{DATA2VEC_VISION_URL}/finetuned_large/checkpoint-49/mp_rank_00_model_states.pt"},
+    ),
+    "_ade20k": (
+        {"task": "semantic-segmentation", "block_position_bias": True, "mean_pooling": True, "image_size": 512,
+         "num_classes": 150, "pool_scales": (1, 2, 3, 6), "auxiliary_channels": 256},
+        {"base": "upernet_data2vec_vision_base_ade20k.pth", "large": "upernet_data2vec_vision_large_ade20k.pth"},
+    ),
 }  # fmt: skip
 
 
@@ -26,18 +52,20 @@ class Variant:
     Attributes:
         name: as in ``torch.hub``; also the pytest id.
         family: the folder under ``conversion/`` that knows how to convert it.
-        task: ``"backbone"`` or ``"image-classification"``.
+        task: ``"backbone"``, ``"image-classification"`` or ``"semantic-segmentation"``.
         spec: keyword arguments of the family's spec: widths, depth, number of heads, features.
-        files: role (``"backbone"``, ``"linear_head"``) to download URL.
-        hub_name: the official converted model's name on the Hub, without namespace.
-        backbone: name of the variant whose backbone file this one uses; itself for a backbone.
+        files: role (``"checkpoint"``, and ``"linear_head"`` where that is a file of its own) to download URL; a mere
+            file name where nothing is published.
+        hub_name: the official converted model's name on the Hub, without namespace; empty if there is none.
+        backbone: name of the variant whose ``"checkpoint"`` file this one uses; itself unless its head is a file of
+            its own.
         giant: over a billion parameters; tests of it carry the ``giant`` marker.
     """
 
     name: str
     family: str
     task: str
-    spec: Mapping[str, int | str]
+    spec: Mapping[str, object]
     files: Mapping[str, str]
     hub_name: str
     backbone: str
@@ -49,7 +77,7 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
     architecture = f"dinov2_{size}"
     backbone = architecture + ("_reg" if num_register_tokens else "")
     file_stem = f"{DINOV2_URL}/{architecture}/{architecture}" + ("_reg4" if num_register_tokens else "")
-    files = {"backbone": f"{file_stem}_pretrain.pth"}
+    files = {"checkpoint": f"{file_stem}_pretrain.pth"}
     hub_name = "dinov2-with-registers-" if num_register_tokens else "dinov2-"
     hub_name += hub_size
     if num_classes:
@@ -78,13 +106,39 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
     )
 
 
-VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {
-        variant.name: variant
-        for size, num_register_tokens, num_classes in product(DINOV2_SIZES, (0, 4), (0, 1000))
-        for variant in [_build_dinov2_variant(size, num_register_tokens, num_classes)]
+def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
+    embed_dim, depth, num_heads, out_indices = DATA2VEC_VISION_SIZES[size]
+    features, files = DATA2VEC_VISION_TASKS[suffix]
+    name = f"data2vec_vision_{size}{suffix}"
+    spec = {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "hidden_dim": 4 * embed_dim,
+        "patch_size": 16,
+        "image_size": 224,
+        **features,
     }
-)
+    if features["task"] == "semantic-segmentation":
+        spec["out_indices"] = out_indices
+    is_published = files[size].startswith("https:")
+    return Variant(
+        name=name,
+        family="data2vec_vision",
+        task=str(features["task"]),
+        spec=MappingProxyType(spec),
+        files=MappingProxyType({"checkpoint": files[size]}),
+        hub_name=f"data2vec-vision-{size}{suffix.replace('_', '-')}" if is_published else "",
+        backbone=name,
+    )
+
+
+_ROWS = [
+    *(_build_dinov2_variant(*features) for features in product(DINOV2_SIZES, (0, 4), (0, 1000))),
+    *(_build_data2vec_vision_variant(*features) for features in product(DATA2VEC_VISION_SIZES, DATA2VEC_VISION_TASKS)),
+]
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _ROWS})
 
 
 def find_variant(name: str) -> Variant:

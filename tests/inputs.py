@@ -34,32 +34,37 @@ class InputCase:
     photo: bool = False
 
 
-def list_inputs(spec: Spec, crop_size: int, baked: int | None) -> list[InputCase]:
+def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCase]:
     """The inputs for a model of this spec.
 
     The native size runs once, with one image; what needs several images, masks or another aspect ratio runs with few
-    patches, through the same code. All but ``224_baked`` go through the artifact itself.
+    patches, through the same code. A model that takes its native size only has every input at that size. All but
+    ``224_baked`` go through the artifact itself.
 
     Args:
         spec: of the artifact.
-        crop_size: what its image processor gives, in pixels.
+        input_size: side of the images that its image processor gives, in pixels.
         baked: the size that the artifact itself is baked for, if it is; then it is used at no other.
     """
     native, small, wide = spec.image_size, 7 * spec.patch_size, (4 * spec.patch_size, 7 * spec.patch_size)
-    if baked:
+    if baked or not spec.any_size:
         small = native
     cases = [
         InputCase("native", native, native),
         InputCase("batch_2", small, small, batch=2),
         InputCase("masked", small, small, batch=2, masked=True),
         InputCase("non_square", *wide),
-        InputCase("photo", crop_size, crop_size, photo=True),
+        InputCase("photo", input_size, input_size, photo=True),
         InputCase("224", 224, 224),
         InputCase("224_baked", 224, 224, baked=224),
     ]
     redundant = {"224", "224_baked"} if native == 224 or 224 % spec.patch_size else set()
     if baked:
         redundant |= {"224", "non_square"}
+    if not spec.any_size:
+        redundant |= {"224", "224_baked", "non_square", "native"}  # the batch has the native size
+    if not spec.mask_token:
+        redundant |= {"masked"}
     return [case for case in cases if case.name not in redundant]
 
 

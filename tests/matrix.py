@@ -1,13 +1,15 @@
 """What the command line chooses: which variants, and which cells of the matrix."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import CheckpointError, DeviceError
-from conversion.state_dict import identify_variant, merge_linear_head, recognise_family
+from conversion.family import list_overrides, load_family
+from conversion.state_dict import identify_variant, merge_linear_head, recognise
 from conversion.variants import VARIANTS
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -15,7 +17,7 @@ ATTENTIONS = ("eager", "sdpa")
 
 
 def choose_variants(
-    checkpoint: Path | None, linear_head: Path | None, num_attention_heads: int | None, keyword: str
+    checkpoint: Path | None, linear_head: Path | None, overrides: Mapping[str, object], keyword: str
 ) -> list[str]:
     """The variants to verify: all official ones; or the one that a checkpoint holds, or that ``-k`` names for it.
 
@@ -23,16 +25,15 @@ def choose_variants(
         CheckpointError: the checkpoint cannot be read or recognised.
     """
     if checkpoint is None:
-        if linear_head is not None or num_attention_heads is not None:
-            raise CheckpointError("--linear-head and --num-attention-heads belong to --checkpoint, which is not given.")
+        if linear_head is not None or overrides:
+            options = ", ".join(["--linear-head", *(f"--{name.replace('_', '-')}" for name in list_overrides())])
+            raise CheckpointError(f"{options} belong to --checkpoint, which is not given.")
         return list(VARIANTS)
     if keyword in VARIANTS:
         return [keyword]
     head = load_checkpoint(linear_head) if linear_head else None
     merged = merge_linear_head(load_checkpoint(checkpoint), head)
-    shapes = {key: tuple(tensor.shape) for key, tensor in merged.items()}
-    family = recognise_family(shapes)
-    return [identify_variant(family, family.recognise_spec(shapes, num_attention_heads))]
+    return [identify_variant(*recognise(merged, **overrides))]
 
 
 def check_axes(
@@ -54,14 +55,18 @@ def check_axes(
 
 
 def check_image_size(image_size: int | None, names: list[str]) -> None:
-    """Refuse an image size that cannot be baked, before anything is made.
+    """Refuse an image size that cannot be baked for any variant, before anything is made.
 
     Raises:
-        CheckpointError: it is not a multiple of an official variant's patch size.
+        CheckpointError: it is no multiple of any official variant's patch size.
     """
-    for patch_size in {VARIANTS[name].spec["patch_size"] for name in names if name in VARIANTS}:
-        if image_size is not None and (image_size < 1 or image_size % int(patch_size)):
-            raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {patch_size}.")
+    specs = [load_family(VARIANTS[name].family).spec_of(VARIANTS[name]) for name in names if name in VARIANTS]
+    patch_sizes = sorted({spec.patch_size for spec in specs})
+    if image_size is None or not patch_sizes:
+        return
+    if image_size < 1 or all(image_size % patch_size for patch_size in patch_sizes):
+        described = " or ".join(map(str, patch_sizes))
+        raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {described}.")
 
 
 def prepare_torch(worker_count: str | None) -> None:

@@ -1,12 +1,17 @@
 """Hypothesis strategies."""
 
+from itertools import product
+from typing import Any
+
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.dinov2.config import Dinov2Spec
-from conversion.family import load_family
+from conversion.family import Family, Spec, load_family
+from conversion.key_map import drop
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16])
 
@@ -26,7 +31,7 @@ def fused_tensors(draw: st.DrawFn) -> Tensor:
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> Dinov2Spec:
+def dinov2_specs(draw: st.DrawFn) -> Dinov2Spec:
     """Small DINOv2 models with every combination of features."""
     num_heads, head_dim = draw(st.integers(1, 3)), draw(st.sampled_from([2, 4]))
     patch_size = draw(st.sampled_from([2, 4]))
@@ -43,13 +48,46 @@ def specs(draw: st.DrawFn) -> Dinov2Spec:
 
 
 @st.composite
-def state_dicts(draw: st.DrawFn) -> tuple[Dinov2Spec, dict[str, Tensor]]:
-    """A spec and an original state dict of it, keys in any order."""
-    spec = draw(specs())
-    shapes = load_family("dinov2").original_shapes(spec)
-    keys = draw(st.permutations(list(shapes)))
+def data2vec_vision_specs(draw: st.DrawFn) -> Data2VecVisionSpec:
+    """Small Data2Vec-Vision models with every combination of features that a checkpoint may have."""
+    num_heads = draw(st.integers(1, 3))
+    task = draw(st.sampled_from(["backbone", "image-classification", "semantic-segmentation"]))
+    shared, per_block, absolute = draw(st.sampled_from(list(product((False, True), repeat=3))).filter(any))
+    features: dict[str, Any] = {}
+    if task != "backbone":
+        features = {"num_classes": 3, "mean_pooling": task == "semantic-segmentation" or draw(st.booleans())}
+    if task == "semantic-segmentation":
+        features |= {"out_indices": (0, 1, 2, 3), "pool_scales": draw(st.sampled_from([(1, 2, 3, 6), (1, 2)])),
+                     "auxiliary_channels": draw(st.sampled_from([0, 2]))}  # fmt: skip
+    return Data2VecVisionSpec(
+        embed_dim=num_heads * draw(st.sampled_from([2, 4])),
+        depth=draw(st.integers(4, 6)),
+        num_heads=num_heads,
+        hidden_dim=draw(st.integers(1, 8)),
+        patch_size=2,
+        image_size=2 * draw(st.integers(1, 4)),
+        task=task,
+        shared_position_bias=shared,
+        block_position_bias=per_block,
+        absolute_positions=absolute,
+        mask_token=draw(st.booleans()),
+        **features,
+    )
+
+
+@st.composite
+def state_dicts(draw: st.DrawFn) -> tuple[Family[Any], Spec, dict[str, Tensor]]:
+    """A family, a spec, and an original state dict of it without what is dropped, keys in any order."""
+    family, spec = draw(
+        st.one_of(
+            st.tuples(st.just(load_family("dinov2")), dinov2_specs()),
+            st.tuples(st.just(load_family("data2vec_vision")), data2vec_vision_specs()),
+        )
+    )
+    like, _ = drop(family.original_tensors(spec), family.dropped)
+    keys = draw(st.permutations(list(like)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
-    return spec, {key: torch.randn(shapes[key], generator=generator) for key in keys}
+    return family, spec, {key: torch.randn(like[key].shape, generator=generator).to(like[key].dtype) for key in keys}
 
 
 @st.composite

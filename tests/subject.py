@@ -1,10 +1,10 @@
 """A variant under test: its checkpoint, its conversion, its staged artifact, and what the original computes."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 import conversion
 from conversion import Conversion, ConversionError
-from conversion.artifact import StagedArtifact, load_converted, load_image_processor, load_model, stage_artifact
+from conversion.artifact import StagedArtifact, stage_artifact
 from conversion.card import MatrixVerdict, Provenance, read_source_file
 from conversion.family import Family, load_family
+from conversion.loading import load_converted, load_image_processor, load_model
 from conversion.parity.compare import Inputs, OriginalRun
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import write_synthetic_checkpoint
@@ -32,7 +33,8 @@ class Request:
     seed: int = 0
     checkpoint: Path | None = None
     linear_head: Path | None = None
-    num_attention_heads: int | None = None
+    labels: tuple[str, ...] | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
     image_size: int | None = None
     artifacts: Path | None = None
     require_exact: bool = False
@@ -69,7 +71,7 @@ class Subject:
     def files(self) -> dict[str, Path]:
         """Role to checkpoint file: the user's, or synthetic ones that are gone afterwards."""
         if self.request.checkpoint:
-            files = {"backbone": self.request.checkpoint}
+            files = {"checkpoint": self.request.checkpoint}
             return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
         return write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
 
@@ -98,16 +100,16 @@ class Subject:
 
     @cached_property
     def inputs(self) -> list[InputCase]:
-        crop_size = self.converted.preprocessor["crop_size"]["height"]  # type: ignore[index]
-        return list_inputs(self.converted.spec, crop_size, self.converted.baked)
+        return list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked)
 
     def convert(self, image_size: int | None) -> Conversion:
         """Convert the checkpoint, with position embeddings baked for ``image_size``."""
         return conversion.convert(
-            self.state_dicts["backbone"],
+            self.state_dicts["checkpoint"],
             self.variant if self.variant in VARIANTS else None,
             linear_head=self.state_dicts.get("linear_head"),
-            num_attention_heads=self.request.num_attention_heads,
+            labels=self.request.labels,
+            **self.request.overrides,
             image_size=image_size,
         )
 
@@ -158,7 +160,7 @@ class Subject:
         deviation = None if case.baked else self.family.find_deviation(spec, case.height, case.width)
         inputs, converted_inputs, counterfactual_inputs = self.draw(case)
         if counterfactual_inputs and not deviation:
-            deviation = self.family.find_image_deviation(open_photo().size, case.height)
+            deviation = self.family.find_image_deviation(spec, open_photo().size, case.height)
         run = self.run_original(case, inputs, device, dtype)
         result = verify_input(case.name, run, model, deviation, converted_inputs, counterfactual_inputs)
         run.forget_yardstick()  # a giant's float64 activations are large
@@ -168,10 +170,10 @@ class Subject:
         """The original's input; the converted model's, and the counterfactual's, where they come another way."""
         if not case.photo:
             return draw_inputs(case, self.converted.spec.patch_size, self.request.seed), None, None
-        photo, build_transform = open_photo(), self.family.build_transform
+        photo, build_transform = open_photo(), partial(self.family.build_transform, self.converted.spec, case.height)
         processed = load_image_processor(self.staged.directory)(photo, return_tensors="pt")["pixel_values"]
-        as_processor = as_batch(build_transform(case.height, as_processor=True)(photo))
-        return as_batch(build_transform(case.height)(photo)), Inputs(processed), as_processor
+        as_processor = as_batch(build_transform(as_processor=True)(photo))
+        return as_batch(build_transform()(photo)), Inputs(processed), as_processor
 
     @contextmanager
     def passing(self, test: str) -> Iterator[None]:

@@ -13,27 +13,18 @@ import torch
 
 import conversion
 from conversion import Conversion, ConversionError
-from conversion.artifact import (
-    CONFIG,
-    FILES,
-    MODEL_CARD,
-    PARITY_CARD,
-    WEIGHTS,
-    load_model,
-    read_tensors,
-    save_artifact,
-    stage_artifact,
-)
+from conversion.artifact import save_artifact, stage_artifact
 from conversion.card import hash_file
 from conversion.errors import ArtifactError
 from conversion.family import load_family
+from conversion.loading import CONFIG, FILES, MODEL_CARD, PARITY_CARD, WEIGHTS, load_model, read_tensors
 from conversion.parity.metrics import is_bit_equal
 from tests.golden import NUM_HEADS, read_golden
 
 
 def convert(name: str = "dinov2_tiny") -> Conversion:
     golden = read_golden(name)
-    return conversion.convert(golden.state_dict, num_attention_heads=NUM_HEADS)
+    return conversion.convert(golden.state_dict, **golden.overrides)
 
 
 def test_an_artifact_has_its_files_and_loads(tmp_path: Path) -> None:

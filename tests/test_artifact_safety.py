@@ -9,15 +9,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from conversion.artifact import (
-    CONFIG,
-    PARITY_CARD,
-    UNVERIFIED_WEIGHTS,
-    load_model,
-    save_artifact,
-    stage_artifact,
-)
+from conversion.artifact import save_artifact, stage_artifact
 from conversion.errors import ArtifactError
+from conversion.loading import CONFIG, PARITY_CARD, UNVERIFIED_WEIGHTS, load_model
 from tests.test_artifact import convert
 
 ROOT = Path(__file__).parents[1]

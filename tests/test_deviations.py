@@ -1,4 +1,4 @@
-"""The ledger's entries, one by one: each is still there, and vanishes under its counterfactual.
+"""DINOv2's ledger, entry by entry: each is still there, and vanishes under its counterfactual.
 
 When a test here fails because a deviation is gone, transformers has changed: take the entry out of the ledger. The
 image processor's entries are in ``tests/test_preprocessing.py``.
@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import conversion
-from conversion.artifact import load_converted
 from conversion.dinov2.config import Dinov2Spec
-from conversion.family import load_family
+from conversion.dinov2.deviations import POSITION_EMBEDDINGS
+from conversion.family import families, load_family
+from conversion.loading import load_converted
 from conversion.parity.compare import OriginalRun
-from conversion.parity.deviations import LEDGER, POSITION_EMBEDDINGS
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import draw_state_dict
@@ -24,7 +24,7 @@ FAMILY = load_family("dinov2")
 
 def verify(spec: Dinov2Spec, size: tuple[int, int], image_size: int | None = None) -> InputVerdict:
     """Verify a tiny synthetic model, float32, sdpa, at an input size, baked for an image size."""
-    state_dict = draw_state_dict(FAMILY.original_shapes(spec), "tiny", 0)
+    state_dict = draw_state_dict(FAMILY, spec, "tiny", 0)
     out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS, image_size=image_size)
     inputs = draw_inputs(InputCase("any", *size), spec.patch_size, 0)
     run = OriginalRun(FAMILY.load_original(spec, state_dict), FAMILY.capture_points(spec), inputs, torch.float32)
@@ -60,7 +60,6 @@ def test_registers_agree_at_every_size(size: tuple[int, int]) -> None:
 
 
 def test_every_entry_says_everything() -> None:
-    for entry in LEDGER:
-        assert all(
-            (entry.name, entry.families, entry.where, entry.cause, entry.size, entry.counterfactual, entry.remedy)
-        )
+    for family in families():
+        for entry in family.ledger:
+            assert all((entry.name, entry.where, entry.cause, entry.size, entry.counterfactual, entry.remedy)), entry

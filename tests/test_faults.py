@@ -117,8 +117,8 @@ def build(tmp_path: Path) -> Iterator[Callable[[str, Fault], FaultySubject]]:
 
     def build(name: str, fault: Fault) -> FaultySubject:
         spec = read_golden(name).spec
-        torch.save(draw_state_dict(load_family("dinov2").original_shapes(spec), name, 0), tmp_path / "tiny.pth")
-        request = Request(checkpoint=tmp_path / "tiny.pth", num_attention_heads=NUM_HEADS)
+        torch.save(draw_state_dict(load_family("dinov2"), spec, name, 0), tmp_path / "tiny.pth")
+        request = Request(checkpoint=tmp_path / "tiny.pth", overrides={"num_attention_heads": NUM_HEADS})
         subjects.append(FaultySubject("dinov2_custom", request, fault=fault))
         return subjects[-1]
 
@@ -178,7 +178,7 @@ def test_a_fault_is_noticed_by_the_activations_alone(
     subject = build(model, fault)
     # the original is not converted, so it must not carry the fault
     subject.originals["cpu"] = load_family("dinov2").load_original(
-        read_golden(model).spec, subject.state_dicts["backbone"]
+        read_golden(model).spec, subject.state_dicts["checkpoint"]
     )
     if fault is drop_the_last_layer_scale:
         with pytest.raises(ConversionError, match=r"missing keys: .*layer\.2\.layer_scale2"):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import conversion
-from conversion.artifact import load_converted
 from conversion.family import load_family
+from conversion.loading import load_converted
 from conversion.parity.compare import capture_hf, cast_parameters
 from conversion.parity.metrics import is_bit_equal
 from tests.golden import DINOV2, NUM_HEADS, GoldenModel, read_golden, read_json

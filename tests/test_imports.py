@@ -11,15 +11,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # a module may import what stands above it, and from its own floor
 FLOORS = [
     {"errors"},
-    {"variants", "tensors", "labels"},
+    {"variants", "target", "distributions", "tensors", "labels"},
     {"key_map", "parity"},
-    {"family"},
-    {"dinov2"},
-    {"state_dict", "checkpoint", "synthetic"},
-    {"card", "artifact"},
+    {"recognition", "family"},
+    {"dinov2", "data2vec_vision"},
+    {"layout", "state_dict", "checkpoint", "synthetic"},
+    {"loading", "card"},
+    {"artifact"},
 ]
 FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
-ROOMS = {"__init__.py", "capture.py", "config.py", "key_map.py", "original.py", "preprocessing.py"}
+ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}
 
 
 def room_of(module: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conversion.artifact import FILES, PARITY_CARD, load_model
+from conversion.loading import FILES, PARITY_CARD, load_model
 from tests.golden import read_golden
 
 ROOT = Path(__file__).parents[1]

@@ -11,19 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conversion.artifact import PREPROCESSOR, load_image_processor
+from conversion.dinov2.deviations import CENTER_CROP
 from conversion.family import load_family
-from conversion.parity.deviations import CENTER_CROP
+from conversion.loading import PREPROCESSOR, load_image_processor
 from conversion.parity.metrics import is_bit_equal
+from conversion.variants import VARIANTS
 from tests.inputs import open_photo
 
 FAMILY = load_family("dinov2")
+SPEC = FAMILY.spec_of(VARIANTS["dinov2_vits14"])
 GREY_LEVEL = 1 / 255 / 0.225
 """One grey level after normalisation, in blue; in green, whose standard deviation is the smallest, a little more."""
 
 
 def write_processor(directory: Path, crop_size: int) -> Path:
-    (directory / PREPROCESSOR).write_text(json.dumps(FAMILY.build_image_processor(crop_size)))
+    (directory / PREPROCESSOR).write_text(json.dumps(FAMILY.build_image_processor(SPEC, crop_size)))
     return directory
 
 
@@ -32,7 +34,7 @@ def process(directory: Path, image: Image.Image) -> torch.Tensor:
 
 
 def test_the_official_values_are_written() -> None:
-    processor = FAMILY.build_image_processor(FAMILY.crop_size)
+    processor = FAMILY.build_image_processor(SPEC, FAMILY.choose_input_size(SPEC))
     assert processor["size"] == {"shortest_edge": 256}
     assert processor["crop_size"] == {"height": 224, "width": 224}
     assert processor["resample"] == Image.Resampling.BICUBIC
@@ -42,7 +44,7 @@ def test_the_official_values_are_written() -> None:
 
 @pytest.mark.parametrize("crop_size", [224, 98, 392])
 def test_the_photo_comes_out_bit_for_bit(crop_size: int, tmp_path: Path) -> None:
-    expected = FAMILY.build_transform(crop_size)(open_photo())
+    expected = FAMILY.build_transform(SPEC, crop_size)(open_photo())
     actual = process(write_processor(tmp_path, crop_size), open_photo())
     assert expected.shape == (3, crop_size, crop_size)
     assert is_bit_equal(expected, actual)
@@ -55,19 +57,19 @@ def test_images_of_any_size_come_out_bit_for_bit(width: int, height: int, seed: 
     image = Image.fromarray(pixels.numpy())
     with tempfile.TemporaryDirectory() as directory:
         actual = process(write_processor(Path(directory), 56), image)
-    deviation = FAMILY.find_image_deviation(image.size, 56)
-    assert is_bit_equal(FAMILY.build_transform(56)(image), actual) == (deviation is None)
-    assert is_bit_equal(FAMILY.build_transform(56, as_processor=True)(image), actual)
+    deviation = FAMILY.find_image_deviation(SPEC, image.size, 56)
+    assert is_bit_equal(FAMILY.build_transform(SPEC, 56)(image), actual) == (deviation is None)
+    assert is_bit_equal(FAMILY.build_transform(SPEC, 56, as_processor=True)(image), actual)
 
 
 def test_a_crop_off_by_a_pixel_is_a_known_deviation(tmp_path: Path) -> None:
     """The ledger's center-crop-rounding: at 518 the photo is left with 371 columns too many, 4n + 3."""
     actual = process(write_processor(tmp_path, 518), open_photo())
-    assert FAMILY.find_image_deviation(open_photo().size, 518) is CENTER_CROP
-    assert FAMILY.find_image_deviation(open_photo().size, 224) is None
-    original = FAMILY.build_transform(518)(open_photo())
+    assert FAMILY.find_image_deviation(SPEC, open_photo().size, 518) is CENTER_CROP
+    assert FAMILY.find_image_deviation(SPEC, open_photo().size, 224) is None
+    original = FAMILY.build_transform(SPEC, 518)(open_photo())
     assert is_bit_equal(original[:, :, :-1], actual[:, :, 1:])  # shifted by one pixel
-    assert is_bit_equal(FAMILY.build_transform(518, as_processor=True)(open_photo()), actual)
+    assert is_bit_equal(FAMILY.build_transform(SPEC, 518, as_processor=True)(open_photo()), actual)
 
 
 @pytest.mark.skipif(
@@ -78,7 +80,7 @@ def test_the_default_backend_of_transformers_5_is_a_known_deviation(tmp_path: Pa
     """The ledger's image-processor-backend: one grey level here and there. When it is gone, take the entry out."""
     processor = transformers.AutoImageProcessor.from_pretrained(write_processor(tmp_path, 224), local_files_only=True)
     actual = processor(open_photo(), return_tensors="pt")["pixel_values"][0]
-    difference = (actual - FAMILY.build_transform(224)(open_photo())).abs()
+    difference = (actual - FAMILY.build_transform(SPEC, 224)(open_photo())).abs()
     share = float((difference > GREY_LEVEL / 2).double().mean())
     assert 0.001 < share < 0.02
     assert difference.max() < 1.01 * GREY_LEVEL * 0.225 / 0.224

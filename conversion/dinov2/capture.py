@@ -1,11 +1,11 @@
 """DINOv2: where original and transformers model carry the same values. The names hold for transformers 4 and 5."""
 
 from conversion.dinov2.config import Dinov2Spec
+from conversion.dinov2.deviations import POSITION_EMBEDDINGS
 from conversion.parity.compare import CapturePoint
-from conversion.parity.deviations import POSITION_EMBEDDINGS, Deviation
+from conversion.parity.deviations import Deviation
 
 EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
-"""Where bit for bit equality was reached: device type, dtype, attention."""
 
 EMBEDDINGS = ("cls_token", "pos_embed", "patch_embed.proj.*", "register_tokens", "mask_token")
 
@@ -31,6 +31,11 @@ def capture_points(spec: Dinov2Spec, *, masked: bool = False) -> list[CapturePoi
         points.append(CapturePoint("pooled", "linear_head:input", "classifier:input", ()))
         points.append(CapturePoint("logits", "linear_head:output", "classifier:output", ("linear_head.*",)))
     return points
+
+
+def exact(_spec: Dinov2Spec) -> frozenset[tuple[str, str, str]]:
+    """Where bit for bit equality was reached: device type, dtype, attention."""
+    return EXACT
 
 
 def find_deviation(spec: Dinov2Spec, height: int, width: int) -> Deviation | None:

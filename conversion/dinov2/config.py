@@ -1,21 +1,23 @@
 """DINOv2: what a model is made of, from a variant's row or from the shapes found, and its transformers config."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.errors import CheckpointError, KeyMapError
+from conversion.family import Override
 from conversion.key_map import Shapes
-from conversion.labels import imagenet_labels
+from conversion.labels import build_labels, imagenet_labels
+from conversion.recognition import HEAD_DIM, choose_heads, count_blocks, find_misshapen
 from conversion.tensors import square_side
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-HEAD_DIM = 64
-"""Width of an attention head in every official model; shapes cannot tell it."""
-
 LAYER_NORM_EPS = 1e-6
+
+OVERRIDES = {
+    "num_attention_heads": Override("num_heads", int, "of --checkpoint, where it is not width / 64", neutral=1),
+}
 
 # what the spec is read from: key and number of dimensions
 NEEDED = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.ls1.gamma": 1}
@@ -55,6 +57,21 @@ class Dinov2Spec:
         return self.image_size // self.patch_size
 
     @property
+    def task(self) -> str:
+        """What the model is for."""
+        return "image-classification" if self.num_classes else "backbone"
+
+    @property
+    def mask_token(self) -> bool:
+        """Every DINOv2 model has one."""
+        return True
+
+    @property
+    def any_size(self) -> bool:
+        """Position embeddings are resampled to any size."""
+        return True
+
+    @property
     def hf_prefix(self) -> str:
         """Where a classifier's backbone lives, in transformers' module tree and keys."""
         return "dinov2_with_registers." if self.num_register_tokens else "dinov2."
@@ -80,20 +97,8 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
     Raises:
         CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
     """
-    problems = [
-        f"{key}: {tuple(shapes[key]) if key in shapes else 'missing'}, needed with {ndim} dimension(s), none of them 0"
-        for key, ndim in NEEDED.items()
-        if len(shapes.get(key, ())) != ndim or 0 in shapes[key]
-    ]
-    problems += [
-        f"{key}: {tuple(shapes[key])}, needed with {ndim} dimension(s)"
-        for key, ndim in OPTIONAL.items()
-        if key in shapes and (len(shapes[key]) != ndim or 0 in shapes[key])
-    ]
-    blocks = {int(part) for key in shapes if key.startswith("blocks.") and (part := key.split(".")[1]).isdecimal()}
-    if blocks and max(blocks) + 1 != len(blocks):
-        absent = next(index for index in range(len(blocks) + 1) if index not in blocks)
-        problems.append(f"blocks.{absent}.*: missing, though there are blocks up to {max(blocks)}")
+    depth, problems = count_blocks(shapes)
+    problems = find_misshapen(shapes, NEEDED, OPTIONAL) + problems
     if problems:
         raise CheckpointError("This cannot be recognised as a DINOv2 model.", problems)
     embed_dim, patch_size = shapes["pos_embed"][2], shapes["patch_embed.proj.weight"][3]
@@ -103,8 +108,8 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
         raise CheckpointError(f"pos_embed {tuple(shapes['pos_embed'])}: {error.headline}") from error
     return Dinov2Spec(
         embed_dim=embed_dim,
-        depth=len(blocks),
-        num_heads=_check_heads(embed_dim, num_attention_heads),
+        depth=depth,
+        num_heads=choose_heads(embed_dim, num_attention_heads),
         ffn="swiglu" if "blocks.0.mlp.w12.weight" in shapes else "mlp",
         num_register_tokens=shapes["register_tokens"][1] if "register_tokens" in shapes else 0,
         patch_size=patch_size,
@@ -113,8 +118,19 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
     )
 
 
-def build_config(spec: Dinov2Spec) -> "PretrainedConfig":
-    """The transformers config, every value written out that the library would otherwise default."""
+def find_assumptions(spec: Dinov2Spec, untold: set[str]) -> list[str]:
+    """What was assumed in a recognised spec, given the names of the overrides that nobody gave."""
+    if "num_attention_heads" not in untold:
+        return []
+    return [f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}, as in the official models"]
+
+
+def build_config(spec: Dinov2Spec, labels: tuple[str, ...] | None = None) -> "PretrainedConfig":
+    """The transformers config, every value written out that the library would otherwise default.
+
+    Args:
+        labels: a classifier's class names; of 1000 classes those of ImageNet, unless given.
+    """
     from transformers import Dinov2Config, Dinov2WithRegistersConfig
 
     values: dict[str, Any] = {
@@ -132,7 +148,8 @@ def build_config(spec: Dinov2Spec) -> "PretrainedConfig":
         "use_swiglu_ffn": spec.ffn == "swiglu",
     }
     if spec.num_classes:
-        values |= _build_labels(spec.num_classes)
+        is_imagenet = labels is None and spec.num_classes == 1000
+        values |= build_labels(spec.num_classes, imagenet_labels() if is_imagenet else labels)
     if spec.num_register_tokens:
         return Dinov2WithRegistersConfig(num_register_tokens=spec.num_register_tokens, **values)
     return Dinov2Config(use_mask_token=True, **values)
@@ -150,20 +167,3 @@ def read_config(config: "PretrainedConfig") -> Dinov2Spec:
         image_size=config.image_size,
         num_classes=len(config.id2label or ()) if "ForImageClassification" in (config.architectures or [""])[0] else 0,
     )
-
-
-def _check_heads(embed_dim: int, num_attention_heads: int | None) -> int:
-    num_heads = num_attention_heads if num_attention_heads is not None else embed_dim // HEAD_DIM
-    if num_heads < 1 or embed_dim % num_heads:
-        given = "given" if num_attention_heads is not None else f"assumed from width / {HEAD_DIM}"
-        raise CheckpointError(
-            f"A width of {embed_dim} cannot have {num_heads} attention heads ({given}).",
-            hint="Shapes cannot tell the number of heads: give num_attention_heads.",
-        )
-    return num_heads
-
-
-def _build_labels(num_classes: int) -> Mapping[str, object]:
-    labels = imagenet_labels() if num_classes == 1000 else tuple(f"LABEL_{index}" for index in range(num_classes))
-    # two ImageNet classes may share a name, never an index: the last one wins in label2id, as in the official models
-    return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}

@@ -5,7 +5,7 @@ A table per feature; :func:`select_key_map` lays together those that a model has
 """
 
 from conversion.dinov2.config import Dinov2Spec
-from conversion.key_map import KeyMap
+from conversion.key_map import KeyMap, add_prefix
 
 KEY_MAP: KeyMap = {
     # embeddings
@@ -65,15 +65,11 @@ DROPPED = {
 }
 
 
-def select_key_map(spec: Dinov2Spec) -> KeyMap:
-    """The rows that a model of this spec has; a classifier's backbone goes under its own prefix."""
+def select_key_map(spec: Dinov2Spec, _major: int) -> KeyMap:
+    """The rows that a model of this spec has, in any major version; a classifier's backbone has a prefix of its own."""
     backbone: dict[str, str | tuple[str, ...]] = {**KEY_MAP, **(SWIGLU if spec.ffn == "swiglu" else MLP)}
     if spec.num_register_tokens:
         backbone |= REGISTERS
     if not spec.num_classes:
         return backbone
-    return {**{source: _add_prefix(spec.hf_prefix, target) for source, target in backbone.items()}, **LINEAR_HEAD}
-
-
-def _add_prefix(prefix: str, target: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    return prefix + target if isinstance(target, str) else tuple(prefix + name for name in target)
+    return {**{source: add_prefix(spec.hf_prefix, target) for source, target in backbone.items()}, **LINEAR_HEAD}

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from conversion.parity.deviations import CENTER_CROP, Deviation
+from conversion.dinov2.config import Dinov2Spec
+from conversion.dinov2.deviations import CENTER_CROP
+from conversion.parity.deviations import Deviation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +23,12 @@ BICUBIC = 3
 """Pillow's number for bicubic, as image processors write it."""
 
 
-def build_image_processor(crop_size: int) -> dict[str, object]:
+def choose_input_size(spec: Dinov2Spec) -> int:
+    """The official crop, in whole patches; the position embeddings are those of a larger image."""
+    return CROP_SIZE // spec.patch_size * spec.patch_size
+
+
+def build_image_processor(_spec: Dinov2Spec, crop_size: int) -> dict[str, object]:
     """The content of ``preprocessor_config.json``: a ``BitImageProcessor`` that does what the original transform does.
 
     Args:
@@ -43,7 +50,7 @@ def build_image_processor(crop_size: int) -> dict[str, object]:
     }
 
 
-def build_transform(crop_size: int, *, as_processor: bool = False) -> "Callable[[Image], Tensor]":
+def build_transform(_spec: Dinov2Spec, crop_size: int, *, as_processor: bool = False) -> "Callable[[Image], Tensor]":
     """The original's evaluation transform, RGB image to ``(3, crop_size, crop_size)``.
 
     Source: ``make_classification_eval_transform`` in ``dinov2/data/transforms.py``.
@@ -70,7 +77,7 @@ def resized_short_edge(crop_size: int) -> int:
     return round(crop_size * RESIZE_RATIO)
 
 
-def find_image_deviation(size: tuple[int, int], crop_size: int) -> Deviation | None:
+def find_image_deviation(_spec: Dinov2Spec, size: tuple[int, int], crop_size: int) -> Deviation | None:
     """The ledger's entry that applies to an image of this (width, height), if one does."""
     short_edge = resized_short_edge(crop_size)
     surplus = (int(short_edge * edge / min(size)) - crop_size for edge in size)

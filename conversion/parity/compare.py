@@ -133,30 +133,34 @@ def capture_hf(model: nn.Module, points: Sequence[CapturePoint], inputs: Inputs)
 def cast_parameters(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Run a model in another dtype with one module's weights cast at a time.
 
-    While a module runs, its own parameters are replaced by casts; afterwards it has its own back. A copy of a whole
-    model in float64 would take twice its memory. The parameters of the outermost module are cast for the whole run.
+    While a module runs, its own parameters and floating-point buffers are replaced by casts; afterwards it has its
+    own back. A copy of a whole model in float64 would take twice its memory. The parameters of the outermost module
+    are cast for the whole run.
     """
     with ExitStack() as stack:
         for module in model.modules():
-            parameters = dict(module.named_parameters(recurse=False))
-            if any(parameter.dtype != dtype for parameter in parameters.values()):
-                stack.callback(_assign, module, parameters)
-                stack.enter_context(_hook(module.register_forward_pre_hook(partial(_cast, parameters, dtype))))
-                stack.enter_context(_hook(module.register_forward_hook(partial(_restore, parameters))))
+            weights = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+            weights = {name: value for name, value in weights.items() if value.is_floating_point()}
+            if any(value.dtype != dtype for value in weights.values()):
+                stack.callback(_assign, module, weights)
+                stack.enter_context(_hook(module.register_forward_pre_hook(partial(_cast, weights, dtype))))
+                stack.enter_context(_hook(module.register_forward_hook(partial(_restore, weights))))
         yield
 
 
-def _cast(parameters: Mapping[str, nn.Parameter], dtype: torch.dtype, module: nn.Module, _args: Any) -> None:
-    _assign(module, {name: nn.Parameter(value.to(dtype), requires_grad=False) for name, value in parameters.items()})
+def _cast(weights: Mapping[str, Tensor], dtype: torch.dtype, module: nn.Module, _args: Any) -> None:
+    for name, value in weights.items():
+        is_parameter = isinstance(value, nn.Parameter)
+        setattr(module, name, nn.Parameter(value.to(dtype), requires_grad=False) if is_parameter else value.to(dtype))
 
 
-def _restore(parameters: Mapping[str, nn.Parameter], module: nn.Module, _args: Any, _output: Any) -> None:
-    _assign(module, parameters)
+def _restore(weights: Mapping[str, Tensor], module: nn.Module, _args: Any, _output: Any) -> None:
+    _assign(module, weights)
 
 
-def _assign(module: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
-    for name, parameter in parameters.items():
-        setattr(module, name, parameter)
+def _assign(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    for name, value in weights.items():
+        setattr(module, name, value)
 
 
 def _capture(model: nn.Module, taps: Mapping[str, str], call: Callable[[], Any]) -> dict[str, Tensor]:

@@ -43,6 +43,8 @@ def is_bit_equal(expected: Tensor, actual: Tensor) -> bool:
     """Whether shape, dtype and every bit agree, the sign of zeros and the payload of NaNs included."""
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return False
+    if not expected.is_floating_point():
+        return torch.equal(expected, actual)
     integer = _INTEGER_VIEW[expected.dtype]
     return torch.equal(expected.contiguous().view(integer), actual.contiguous().view(integer))
 

@@ -1,0 +1,89 @@
+"""Data2Vec-Vision: known deviations of transformers and of its official converter.
+
+All but the image processor's lie in defaults of the config, or in names; what is written here avoids them.
+"""
+
+from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
+
+LAYER_NORM_EPS = Deviation(
+    name="layer-norm-eps-default",
+    where="every model whose config does not say layer_norm_eps, the official converter's among them",
+    cause="the config's default is 1e-12, the original's norms have 1e-6",
+    size="",
+    counterfactual="the original with an eps of 1e-12",
+    remedy="layer_norm_eps=1e-6 is written",
+    avoided=True,
+)
+
+MASK_TOKEN = Deviation(
+    name="mask-token-default",
+    where="pretrained models whose config does not say use_mask_token, the official converter's among them",
+    cause="by default the model is built without a mask token, and the checkpoint's is ignored",
+    size="the mask token is lost; a masked input raises an error",
+    counterfactual="the original without a mask token",
+    remedy="use_mask_token=True is written where the checkpoint has one",
+    avoided=True,
+)
+
+POSITION_BIAS = Deviation(
+    name="position-bias-by-name",
+    where="models with other tables of relative positions than the official one of their kind",
+    cause="by default none is built; the official converter asks for a shared table in pretrained models and for one "
+    "per block in fine-tuned ones, whatever the checkpoint has, and loads with strict=False",
+    size="",
+    counterfactual="the original without those tables",
+    remedy="use_shared_relative_position_bias and use_relative_position_bias are written as the keys say, both if both",
+    avoided=True,
+)
+
+ABSOLUTE_POSITIONS = Deviation(
+    name="absolute-positions-default",
+    where="models with absolute position embeddings",
+    cause="by default none are built, the official converter never asks for them, and loads with strict=False",
+    size="",
+    counterfactual="the original without position embeddings",
+    remedy="use_absolute_position_embeddings=True is written where the checkpoint has them",
+    avoided=True,
+)
+
+OUT_INDICES = Deviation(
+    name="out-indices-shift",
+    where="segmentation models whose config has the original's out_indices",
+    cause="the output of block i is taken for a feature where out_indices has i + 2",
+    size="",
+    counterfactual="the original with the features of two blocks earlier",
+    remedy="out_indices are written with 2 added",
+    avoided=True,
+)
+
+SEGMENTATION_NAMES = Deviation(
+    name="segmentation-head-names",
+    where="segmentation models, written for one major version of transformers and read by the other",
+    cause="transformers 5 renamed the heads' modules on disk without a mapping, and fills what it misses at random",
+    size="78 tensors of an official model",
+    counterfactual="the names of the other major version",
+    remedy="the names of the installed major version are written, and noted in the cards; another one is refused",
+    avoided=True,
+)
+
+SQUARE_RESIZE = Deviation(
+    name="square-resize",
+    where="the image processor, at every image that is not square, or at an input size below 384",
+    cause="it resizes to a square, as in the official models on the Hub; the original evaluates with the middle of the "
+    "picture, cut from a short edge of 8/7 the size (of the size itself from 384 on)",
+    size="another framing",
+    counterfactual="the original transform with a resize to the square",
+    remedy="resize and cut beforehand, and load the image processor with do_resize=False; or load a BitImageProcessor "
+    "with the same mean and standard deviation, which can do both",
+)
+
+LEDGER = (
+    LAYER_NORM_EPS,
+    MASK_TOKEN,
+    POSITION_BIAS,
+    ABSOLUTE_POSITIONS,
+    OUT_INDICES,
+    SEGMENTATION_NAMES,
+    IMAGE_PROCESSOR_BACKEND,
+    SQUARE_RESIZE,
+)

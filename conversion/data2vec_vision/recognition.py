@@ -1,0 +1,161 @@
+"""Data2Vec-Vision: what a model is made of, read off the shapes found."""
+
+from typing import Any
+
+from conversion.data2vec_vision.config import Data2VecVisionSpec
+from conversion.errors import CheckpointError, KeyMapError
+from conversion.family import Override
+from conversion.key_map import Shapes
+from conversion.recognition import HEAD_DIM, choose_heads, count_blocks, find_misshapen
+from conversion.tensors import square_side
+
+POOL_SCALES = (1, 2, 3, 6)
+"""Of the pyramid pooling in mmsegmentation's UPerNet, unless configured otherwise."""
+
+
+def _parse_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+OVERRIDES = {
+    "num_attention_heads": Override("num_heads", int, "of --checkpoint, where it is not width / 64"),
+    "out_indices": Override(
+        "out_indices", _parse_numbers, "of a segmentation --checkpoint: its features' blocks, as 3,5,7,11", (0, 1, 2, 3)
+    ),
+    "pool_scales": Override("pool_scales", _parse_numbers, "of a segmentation --checkpoint, if not 1,2,3,6"),
+}
+
+
+def is_data2vec_vision(shapes: Shapes) -> bool:
+    """Whether these keys are a BEiT-like model's: a fused projection with query's and value's biases apart."""
+    return any(key.endswith(".attn.q_bias") for key in shapes)
+
+
+def recognise_spec(
+    shapes: Shapes,
+    num_attention_heads: int | None = None,
+    out_indices: tuple[int, ...] | None = None,
+    pool_scales: tuple[int, ...] | None = None,
+) -> Data2VecVisionSpec:
+    """Read the spec off the shapes of an original state dict.
+
+    Args:
+        num_attention_heads: the tables of relative positions tell it; without one width / 64, unless given.
+        out_indices, pool_scales: what shapes cannot tell; as in the official models of this depth, unless given.
+
+    Raises:
+        CheckpointError: naming every key that is needed for this and absent or of an impossible shape; or what
+            must be given.
+    """
+    prefix = "backbone." if any(key.startswith("backbone.") for key in shapes) else ""
+    needed = {f"{prefix}patch_embed.proj.weight": 4, f"{prefix}cls_token": 3, f"{prefix}blocks.0.mlp.fc1.weight": 2}
+    optional = {f"{prefix}pos_embed": 3, "head.weight": 2, "decode_head.conv_seg.weight": 4}
+    optional |= {key: 2 for key in shapes if key.endswith("relative_position_bias_table")}
+    optional |= {"auxiliary_head.conv_seg.weight": 4}
+    depth, problems = count_blocks(shapes, f"{prefix}blocks.")
+    problems = find_misshapen(shapes, needed, optional) + problems
+    if problems:
+        raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems)
+    embed_dim, patch_size = shapes[f"{prefix}cls_token"][2], shapes[f"{prefix}patch_embed.proj.weight"][3]
+    tables = {key: shape for key, shape in shapes.items() if key.endswith("relative_position_bias_table")}
+    head = next((key for key in ("decode_head.conv_seg.weight", "head.weight") if key in shapes), None)
+    features: dict[str, Any] = {"task": "backbone"}
+    if head == "head.weight":
+        features = {"task": "image-classification", "mean_pooling": "fc_norm.weight" in shapes}
+    elif head:
+        features = {
+            "task": "semantic-segmentation",
+            "mean_pooling": True,  # there is no final norm
+            **_recognise_segmentation(shapes, embed_dim, depth, out_indices, pool_scales),
+        }
+    return Data2VecVisionSpec(
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=_choose_heads(tables, embed_dim, num_attention_heads),
+        hidden_dim=shapes[f"{prefix}blocks.0.mlp.fc1.weight"][0],
+        patch_size=patch_size,
+        image_size=_find_window(tables, f"{prefix}pos_embed", shapes) * patch_size,
+        shared_position_bias=f"{prefix}rel_pos_bias.relative_position_bias_table" in tables,
+        block_position_bias=any(".attn." in key for key in tables),
+        absolute_positions=f"{prefix}pos_embed" in shapes,
+        mask_token=f"{prefix}mask_token" in shapes,
+        num_classes=shapes[head][0] if head else 0,
+        **features,
+    )
+
+
+def find_assumptions(spec: Data2VecVisionSpec, untold: set[str]) -> list[str]:
+    """What was assumed in a recognised spec, given the names of the overrides that nobody gave."""
+    assumptions = {
+        "out_indices": f"features of blocks {spec.out_indices} assumed, as in the official models of this depth",
+        "pool_scales": f"pyramid pooling at {spec.pool_scales} assumed, mmsegmentation's default",
+    }
+    if spec.task != "semantic-segmentation":
+        assumptions = {}
+    if not spec.shared_position_bias and not spec.block_position_bias:
+        assumptions["num_attention_heads"] = f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"
+    return [text for name, text in assumptions.items() if name in untold]
+
+
+def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | None) -> int:
+    by_table = {shape[1] for shape in tables.values()}
+    if not by_table:
+        return choose_heads(embed_dim, num_attention_heads)
+    if len(by_table | ({num_attention_heads} - {None})) > 1:
+        problems = [f"{key} {shape}: {shape[1]} heads" for key, shape in tables.items()]
+        problems += [f"given: {num_attention_heads}"] if num_attention_heads is not None else []
+        raise CheckpointError("Tables of relative positions do not agree on the number of heads.", problems)
+    return choose_heads(embed_dim, by_table.pop())
+
+
+def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
+    """Patches along a side, from all tables and position embeddings, which must agree on it."""
+    windows, problems = {}, []
+    for key, shape in tables.items():
+        try:
+            side = square_side(shape[0] - 3)  # every offset along either axis, and three for the CLS token
+            windows[key] = (side + 1) // 2
+            problems += [f"{key} {shape}: {shape[0]} rows"] if side % 2 == 0 else []
+        except KeyMapError:
+            problems.append(f"{key} {shape}: {shape[0]} rows")
+    if problems:
+        raise CheckpointError("Tables of relative positions of a square window have (2w - 1)^2 + 3 rows.", problems)
+    if pos_embed in shapes:
+        try:
+            windows[pos_embed] = square_side(shapes[pos_embed][1] - 1)
+        except KeyMapError as error:
+            raise CheckpointError(f"{pos_embed} {tuple(shapes[pos_embed])}: {error.headline}") from error
+    if len(set(windows.values())) != 1:
+        problems = [f"{key}: {window} x {window} patches" for key, window in windows.items()]
+        raise CheckpointError("What knows of positions does not agree on one image size.", problems)
+    return next(iter(windows.values()))
+
+
+def _recognise_segmentation(
+    shapes: Shapes,
+    embed_dim: int,
+    depth: int,
+    out_indices: tuple[int, ...] | None,
+    pool_scales: tuple[int, ...] | None,
+) -> dict[str, Any]:
+    num_scales, problems = count_blocks(shapes, "decode_head.psp_modules.")
+    pool_scales = POOL_SCALES if pool_scales is None else pool_scales
+    if len(pool_scales) != num_scales:
+        problems.append(f"decode_head.psp_modules: {num_scales} of them, for pool_scales {pool_scales}: give others")
+    if out_indices is None and depth % 12 == 0:  # the official models: base 3, 5, 7, 11; large 7, 11, 15, 23
+        out_indices = (depth // 3 - 1, depth // 2 - 1, 2 * depth // 3 - 1, depth - 1)
+    if out_indices is None:
+        problems.append(f"out_indices: shapes cannot tell them for {depth} blocks; give out_indices (--out-indices)")
+    elif len(out_indices) != 4 or list(out_indices) != sorted(set(out_indices) & set(range(depth))):
+        problems.append(f"out_indices: {out_indices}, needed four, in order, of {depth} blocks")
+    channels = shapes["decode_head.conv_seg.weight"][1]
+    if channels != embed_dim:
+        problems.append(f"decode_head: {channels} channels; transformers' has the backbone's width, {embed_dim}")
+    if problems:
+        raise CheckpointError("This cannot be converted as a Data2Vec-Vision segmentation model.", problems)
+    auxiliary = shapes.get("auxiliary_head.conv_seg.weight")
+    return {
+        "out_indices": out_indices,
+        "pool_scales": pool_scales,
+        "auxiliary_channels": auxiliary[1] if auxiliary else 0,
+    }

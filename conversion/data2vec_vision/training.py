@@ -1,0 +1,26 @@
+"""Data2Vec-Vision: what its training writes, for synthetic checkpoints: containers, and the scale of their tensors."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from conversion.data2vec_vision.config import Data2VecVisionSpec
+from conversion.distributions import Draw, count, fan_in, normal, uniform
+
+DISTRIBUTIONS: Mapping[str, Draw] = {
+    "*.num_batches_tracked":    count(1, 160_000),
+    "*.running_mean":           normal(0.2),
+    "*.running_var":            uniform(0.5, 1.5),
+    "*.bn.weight":              normal(0.1, mean=1.0),
+    "*.fpn1.1.weight":          normal(0.1, mean=1.0),
+    "*.fpn?.?.weight":          fan_in(0),  # transposed: each output pixel sums over the input channels of one
+}  # fmt: skip
+
+
+def pack(spec: Data2VecVisionSpec, state_dict: Mapping[str, Tensor]) -> Mapping[str, object]:
+    """A checkpoint as it is saved: by pretraining, by fine-tuning under DeepSpeed, by mmsegmentation."""
+    if spec.task == "backbone":
+        return {"model": state_dict, "optimizer": {"state": {}, "param_groups": []}, "epoch": 799}
+    if spec.task == "image-classification":
+        return {"module": state_dict, "optimizer": None, "global_steps": 0, "skipped_steps": 0}
+    return {"meta": {"epoch": 128, "iter": 160_000}, "state_dict": state_dict}

@@ -1,0 +1,24 @@
+"""DINOv2: known deviations of transformers."""
+
+from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
+
+POSITION_EMBEDDINGS = Deviation(
+    name="position-embeddings-offset",
+    where="models without registers, at every image size but the native one",
+    cause="the original resamples position embeddings with scale_factor=(n + 0.1) / M, transformers with size=n",
+    size="at 224, on last hidden states: CLS 3e-3 to 3e-2, patches 5e-2 to 1.5e-1; up to 0.6 on tiny models",
+    counterfactual="the original with interpolate_offset=0",
+    remedy="bake the original's resampling for one square size with --image-size",
+    original_attributes={"interpolate_offset": 0.0},
+)
+
+CENTER_CROP = Deviation(
+    name="center-crop-rounding",
+    where="images of which the crop leaves over 4n + 3 rows or columns: a quarter of all",
+    cause="torchvision rounds half the surplus to the nearest even number, transformers down, with either backend",
+    size="the crop is shifted by one pixel",
+    counterfactual="the original transform with half the surplus rounded down",
+    remedy="crop with torchvision's center_crop beforehand, and load the image processor with do_center_crop=False",
+)
+
+LEDGER = (POSITION_EMBEDDINGS, IMAGE_PROCESSOR_BACKEND, CENTER_CROP)

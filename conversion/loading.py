@@ -1,0 +1,111 @@
+"""Read an artifact back, staged or published, and demand that it is whole."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+
+from conversion.errors import ArtifactError
+from conversion.layout import find_family, find_majors
+from conversion.state_dict import Conversion
+from conversion.target import transformers_major
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
+FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
+UNVERIFIED = "unverified"
+UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
+"""What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
+
+
+def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
+    """Load an artifact, staged or published, with ``from_pretrained``, and demand that the loading info is empty.
+
+    Args:
+        attention: ``"eager"``, ``"sdpa"``, or another implementation that transformers knows.
+        dtype: name of the torch dtype.
+
+    Raises:
+        ArtifactError: it was written for another major version of transformers; or a key was missing, ignored, or of
+            another shape, which transformers 5 only warns about.
+    """
+    config = read_config(directory)
+    _demand_readable(directory, config)
+    variant = UNVERIFIED if (directory / UNVERIFIED_WEIGHTS).exists() else None
+    return _load(config, directory, attention, dtype, variant=variant, local_files_only=True)
+
+
+def load_converted(conversion: Conversion, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
+    """Load a converted model as :func:`load_model` does, from memory in place of a directory.
+
+    Raises:
+        ArtifactError: as :func:`load_model`.
+    """
+    return _load(conversion.config, None, attention, dtype, state_dict=dict(conversion.state_dict))
+
+
+def read_config(directory: Path) -> "PretrainedConfig":
+    """The transformers config of an artifact, staged or published."""
+    from transformers import AutoConfig
+
+    config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
+    return config
+
+
+def read_tensors(directory: Path) -> "dict[str, Tensor]":
+    """The tensors of an artifact's weights file, on-disk layout."""
+    with _open_weights(directory) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def load_image_processor(directory: Path) -> Any:
+    """The artifact's image processor, with the backend that computes what the original does: Pillow."""
+    import transformers
+
+    pillow: dict[str, Any] = {"use_fast": False} if transformers_major() < 5 else {"backend": "pil"}
+    return transformers.AutoImageProcessor.from_pretrained(directory, local_files_only=True, **pillow)
+
+
+def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dtype: str, **source: Any) -> Any:
+    import torch
+    import transformers
+
+    architecture = (config.architectures or [""])[0]
+    model, info = getattr(transformers, architecture).from_pretrained(
+        directory,
+        config=config,
+        attn_implementation=attention,
+        dtype=getattr(torch, dtype),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported below with their keys, in place of an error without them
+        **source,
+    )
+    problems = [f"{kind.replace('_', ' ')}: {key}" for kind, keys in info.items() for key in keys]
+    if problems:
+        raise ArtifactError(f"{directory or architecture}: does not load back whole as {architecture}.", problems)
+    return model.eval()
+
+
+def _open_weights(directory: Path) -> Any:
+    unverified = directory / UNVERIFIED_WEIGHTS
+    return safe_open(unverified if unverified.exists() else directory / WEIGHTS, framework="pt")
+
+
+def _demand_readable(directory: Path, config: "PretrainedConfig") -> None:
+    """Refuse the layout of another major version of transformers, which would fill what it misses at random."""
+    family = find_family(config)
+    with _open_weights(directory) as file:
+        majors = find_majors(family, family.read_config(config), file.keys())
+    installed = transformers_major()
+    if majors and installed not in majors:
+        written_for = " and ".join(map(str, majors))
+        raise ArtifactError(
+            f"{directory}: written in the names of transformers {written_for}; {installed} is installed, and knows "
+            "other names for some of its tensors.",
+            hint=f"Load it with transformers {written_for}; or convert the original again, here "
+            "(conversion.restore gives it back).",
+        )

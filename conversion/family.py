@@ -99,7 +99,8 @@ class Family(Generic[S]):
             does; from spec, that size and input size.
         capture_points: for a spec; ``masked`` for a masked input.
         exact: (device type, dtype, attention) where bit for bit equality was reached before, from a spec.
-        find_deviation: the ledger's entry that applies to a spec at an input's height and width, if one does.
+        find_deviation: the ledger's entry that applies to a spec at an input's shape ``(B, 3, height, width)``, if one
+            does.
         ledger: every known deviation of the target library that concerns this family.
     """
 
@@ -125,7 +126,7 @@ class Family(Generic[S]):
     find_image_deviation: Callable[[S, tuple[int, int], int], Deviation | None]
     capture_points: Callable[..., list[CapturePoint]]
     exact: Callable[[S], frozenset[tuple[str, str, str]]]
-    find_deviation: Callable[[S, int, int], Deviation | None]
+    find_deviation: Callable[[S, tuple[int, ...]], Deviation | None]
     ledger: tuple[Deviation, ...]
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:

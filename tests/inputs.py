@@ -33,6 +33,11 @@ class InputCase:
     baked: int | None = None
     photo: bool = False
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixel values."""
+        return self.batch, 3, self.height, self.width
+
 
 def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCase]:
     """The inputs for a model of this spec.
@@ -71,7 +76,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
 def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:
     """Noise ``(batch, 3, height, width)`` and, where masked, ``(batch, N)`` with some of the patches masked."""
     generator = seed_generator(f"{seed}/{case.batch}x{case.height}x{case.width}")
-    pixel_values = torch.randn(case.batch, 3, case.height, case.width, generator=generator)
+    pixel_values = torch.randn(case.shape, generator=generator)
     if not case.masked:
         return Inputs(pixel_values)
     num_patches = (case.height // patch_size) * (case.width // patch_size)

@@ -157,7 +157,7 @@ class Subject:
     def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
         """Verify one input with a converted model that is loaded already."""
         spec = self.converted.spec
-        deviation = None if case.baked else self.family.find_deviation(spec, case.height, case.width)
+        deviation = None if case.baked else self.family.find_deviation(spec, case.shape)
         inputs, converted_inputs, counterfactual_inputs = self.draw(case)
         if counterfactual_inputs and not deviation:
             deviation = self.family.find_image_deviation(spec, open_photo().size, case.height)

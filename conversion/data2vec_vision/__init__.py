@@ -1,6 +1,6 @@
 """Data2Vec-Vision (BEiT): pretrained, fine-tuned for classification, and with UPerNet for segmentation."""
 
-from conversion.data2vec_vision.capture import capture_points, exact
+from conversion.data2vec_vision.capture import capture_points, exact, find_deviation
 from conversion.data2vec_vision.config import Data2VecVisionSpec, build_config, read_config
 from conversion.data2vec_vision.deviations import LEDGER
 from conversion.data2vec_vision.key_map import DROPPED, select_key_map
@@ -39,6 +39,6 @@ FAMILY = Family(
     find_image_deviation=find_image_deviation,
     capture_points=capture_points,
     exact=exact,
-    find_deviation=lambda _spec, _height, _width: None,
+    find_deviation=find_deviation,
     ledger=LEDGER,
 )

@@ -1,7 +1,9 @@
 """Data2Vec-Vision: where original and transformers model carry the same values."""
 
 from conversion.data2vec_vision.config import Data2VecVisionSpec
+from conversion.data2vec_vision.deviations import FEATURE_LAYOUT
 from conversion.parity.compare import CapturePoint
+from conversion.parity.deviations import Deviation
 from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "eager")})
@@ -91,6 +93,11 @@ def _capture_heads(spec: Data2VecVisionSpec) -> list[CapturePoint]:
             CapturePoint("auxiliary_logits", "auxiliary_head:output", "auxiliary_head:output", ("auxiliary_head.*",))
         )
     return points
+
+
+def find_deviation(spec: Data2VecVisionSpec, shape: tuple[int, ...]) -> Deviation | None:
+    """The ledger's entry that applies to an input of this shape, if one does."""
+    return FEATURE_LAYOUT if spec.task == "semantic-segmentation" and shape[0] > 1 else None
 
 
 def exact(_spec: Data2VecVisionSpec) -> frozenset[tuple[str, str, str]]:

@@ -36,14 +36,17 @@ class PyramidBackbone(Encoder):
         self.fpn3 = nn.Identity()
         self.fpn4 = nn.MaxPool2d(kernel_size=2, stride=2)
 
-    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> list[Tensor]:
-        """Features ``(B, D, 4h, 4h)``, ``(B, D, 2h, 2h)``, ``(B, D, h, h)``, ``(B, D, h/2, h/2)``."""
+    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None, contiguous: bool) -> list[Tensor]:
+        """Features ``(B, D, 4h, 4h)``, ``(B, D, 2h, 2h)``, ``(B, D, h, h)``, ``(B, D, h/2, h/2)``.
+
+        Args:
+            contiguous: lay the tokens out in memory as maps, one channel after the other, before they are scaled.
+        """
         outputs = self.encode(pixel_values, bool_masked_pos)
+        tokens = [outputs[index][:, 1:].transpose(1, 2) for index in self.out_indices]  # (B, D, N)
+        maps = [each.unflatten(-1, (self.window, self.window)) for each in tokens]  # (B, D, h, h)
         scales = (self.fpn1, self.fpn2, self.fpn3, self.fpn4)
-        return [
-            scale(outputs[index][:, 1:].transpose(1, 2).unflatten(-1, (self.window, self.window)).contiguous())
-            for scale, index in zip(scales, self.out_indices, strict=True)
-        ]
+        return [scale(each.contiguous() if contiguous else each) for scale, each in zip(scales, maps, strict=True)]
 
 
 class ConvModule(nn.Module):
@@ -104,10 +107,16 @@ class FCNHead(nn.Module):
 
 
 class SegmentationModel(nn.Module):
-    """Backbone, decode head and, where there is one, auxiliary head."""
+    """Backbone, decode head and, where there is one, auxiliary head.
+
+    Attributes:
+        contiguous_features: lay the features out in memory one channel after the other; the values are the same, but
+            convolutions may sum in another order.
+    """
 
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__()
+        self.contiguous_features = True
         self.backbone = PyramidBackbone(spec)
         self.decode_head = UPerHead(spec)
         self.auxiliary_head = FCNHead(spec) if spec.auxiliary_channels else None
@@ -119,7 +128,7 @@ class SegmentationModel(nn.Module):
             ``feature.0`` to ``feature.3``; ``logits`` ``(B, C, 4h, 4h)``, four times coarser than the image; and
             ``auxiliary_logits`` ``(B, C, h, h)``.
         """
-        features = self.backbone(pixel_values, bool_masked_pos)
+        features = self.backbone(pixel_values, bool_masked_pos, self.contiguous_features)
         outputs = {f"feature.{index}": feature for index, feature in enumerate(features)}
         outputs["logits"] = self.decode_head(features)
         if self.auxiliary_head is not None:

@@ -38,8 +38,8 @@ def exact(_spec: Dinov2Spec) -> frozenset[tuple[str, str, str]]:
     return EXACT
 
 
-def find_deviation(spec: Dinov2Spec, height: int, width: int) -> Deviation | None:
-    """The ledger's entry that applies to an input of this size, if one does."""
-    if spec.num_register_tokens or height == width == spec.image_size:
+def find_deviation(spec: Dinov2Spec, shape: tuple[int, ...]) -> Deviation | None:
+    """The ledger's entry that applies to an input of this shape, if one does."""
+    if spec.num_register_tokens or shape[-2:] == (spec.image_size, spec.image_size):
         return None
     return POSITION_EMBEDDINGS

@@ -45,6 +45,11 @@ class Inputs:
         masks = None if self.bool_masked_pos is None else self.bool_masked_pos.to(device)
         return Inputs(self.pixel_values.to(device, dtype), masks)
 
+    def split(self) -> "list[Inputs]":
+        """The images of the batch, each by itself."""
+        masks = [None] * len(self.pixel_values) if self.bool_masked_pos is None else self.bool_masked_pos.split(1)
+        return [Inputs(*image) for image in zip(self.pixel_values.split(1), masks, strict=True)]
+
 
 @dataclass
 class OriginalRun:
@@ -72,7 +77,9 @@ class OriginalRun:
         rounding errors scale with the unit roundoff, so the float64 error is the float32 error times their ratio.
         """
         other = torch.float32 if self.dtype == torch.float64 else torch.float64
-        return capture_original(self.original, self.points, self.inputs.to("cpu", self.dtype), other)
+        images = self.inputs.to("cpu", self.dtype).split()  # one at a time: float64 convolutions take much memory
+        captured = [capture_original(self.original, self.points, image, other) for image in images]
+        return {name: torch.cat([each[name] for each in captured]) for name in captured[0]}
 
     def yardstick(self, point: str) -> Yardstick:
         """What decides at this capture point whether a difference is rounding."""

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
 from conversion.errors import ArtifactError
+from conversion.family import load_family
 from conversion.layout import restore_converted
 from conversion.loading import (
     CONFIG,
@@ -107,6 +108,7 @@ def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[Stage
             with _explain_io_errors(target):
                 directory.mkdir()
                 _write(conversion, directory)
+                _check_config(conversion, directory)
                 _check_tensors(conversion, directory)
             load_model(directory)
             yield StagedArtifact(conversion, directory, target)
@@ -154,6 +156,24 @@ def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
             separate[key] = tensor.clone()
         end = max(end, tensor.data_ptr() + tensor.nbytes)
     return separate
+
+
+def _check_config(conversion: Conversion, directory: Path) -> None:
+    """What ``from_pretrained`` will build is what the original is made of."""
+    config, family = read_config(directory), load_family(conversion.family)
+    found = family.read_config(config)
+    problems = [
+        f"{field} {value}, not {wanted}"
+        for (field, value), wanted in zip(vars(found).items(), vars(conversion.spec).values(), strict=True)
+        if value != wanted
+    ]
+    causes = [entry for entry in family.ledger if entry.in_config(config, conversion.spec)]
+    problems += [f"known deviation {entry.name!r}: {entry.cause}" for entry in causes]
+    if problems:
+        hint = " ".join(f"{entry.remedy[0].upper()}{entry.remedy[1:]}." for entry in causes)
+        raise ArtifactError(
+            f"{conversion.variant}: {CONFIG} describes another model than the original.", problems, hint
+        )
 
 
 def _check_tensors(conversion: Conversion, directory: Path) -> None:

@@ -18,8 +18,8 @@ def uniform(low: float, high: float) -> Draw:
     return lambda tensor, generator: tensor.uniform_(low, high, generator=generator)
 
 
-def fan_in(*summed: int) -> Draw:
-    """Normal numbers that keep the scale of what they are multiplied with.
+def fan_in(*summed: int, gain: float = 1.0) -> Draw:
+    """Normal numbers that keep the scale of what they are multiplied with, or change it by a gain.
 
     Args:
         summed: the dimensions that the product sums over; all but the first, unless given.
@@ -27,7 +27,7 @@ def fan_in(*summed: int) -> Draw:
 
     def draw(tensor: Tensor, generator: Generator) -> Tensor:
         sizes = [tensor.shape[dim] for dim in summed] if summed else tensor.shape[1:]
-        return tensor.normal_(0.0, 1 / math.sqrt(math.prod(sizes)), generator=generator)
+        return tensor.normal_(0.0, gain / math.sqrt(math.prod(sizes)), generator=generator)
 
     return draw
 

@@ -28,16 +28,19 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else text.splitlines()
-        labels = [content[str(index)] for index in range(len(content))] if isinstance(content, dict) else list(content)
+        if isinstance(content, dict):
+            content = [content[str(index)] for index in range(len(content))]
+        if not isinstance(content, list):
+            raise TypeError(f"a {type(content).__name__}, not a list")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as class names ({type(error).__name__}: {error}).",
             hint='Give a name a line; or JSON, a list of names or {"0": name, "1": name, ...}.',
         ) from error
-    problems = [f"{index}: {label!r}" for index, label in enumerate(labels) if not isinstance(label, str) or not label]
-    if problems or not labels:
+    problems = [f"{index}: {label!r}" for index, label in enumerate(content) if not isinstance(label, str) or not label]
+    if problems or not content:
         raise CheckpointError(f"{path}: not every class has a name.", problems)
-    return tuple(labels)
+    return tuple(content)
 
 
 def build_labels(num_classes: int, labels: tuple[str, ...] | None) -> dict[str, object]:

@@ -79,7 +79,8 @@ def convert(
             ``out_indices`` and ``pool_scales``. Those of the variant, or of the official models, unless given.
 
     Raises:
-        VariantError: the variant is unknown, or these are the weights of another one.
+        VariantError: the variant is unknown, these are the weights of another one, or it has no use for something
+            that was given.
         CheckpointError: no family recognises the keys.
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
@@ -98,6 +99,8 @@ def convert(
         warnings.warn(f"{name}: {note}; say so if it is not.", stacklevel=2)
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
+    if labels is not None and not spec.num_classes:
+        raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
     config = family.build_config(spec, None if labels is None else tuple(labels))
     # transformers 5 loads in the dtype that the config names: the widest there is, so that no tensor is rounded
     floating = (tensor.dtype for tensor in kept.values() if tensor.is_floating_point())

@@ -67,7 +67,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
     if baked:
         redundant |= {"224", "non_square"}
     if not spec.any_size:
-        redundant |= {"224", "224_baked", "non_square", "native"}  # the batch has the native size
+        redundant |= {"224", "224_baked", "non_square"}
     if not spec.mask_token:
         redundant |= {"masked"}
     return [case for case in cases if case.name not in redundant]

@@ -109,7 +109,7 @@ def test_a_model_with_any_feature_is_exact_with_eager(feature: str) -> None:
     assert out.spec == spec
     converted, original = load_converted(out, attention="eager"), FAMILY.load_original(spec, state_dict)
     cases = [case for case in list_inputs(spec, spec.image_size, None) if not case.photo]
-    assert {case.name for case in cases} == {"batch_2", "masked"} if spec.mask_token else {"batch_2"}
+    assert {case.name for case in cases} == {"native", "batch_2", *(["masked"] if spec.mask_token else [])}
     for case in cases:
         inputs, points = draw_inputs(case, spec.patch_size, 0), FAMILY.capture_points(spec, masked=case.masked)
         run = OriginalRun(original, points, inputs, torch.float32)

@@ -139,7 +139,7 @@ FAULTS = [
     (set_a_larger_eps,            "dinov2_tiny",            False, True),
     (set_twice_the_eps,           "dinov2_tiny_1layer",     False, True),
     (set_a_tiny_eps,              "dinov2_tiny_reg",        False, True),
-    (set_another_number_of_heads, "dinov2_tiny",            False, True),
+    (set_another_number_of_heads, "dinov2_tiny",            True,  True),
     (shift_position_embeddings,   "dinov2_tiny_reg",        True,  True),
     (zero_a_bias,                 "dinov2_tiny_1layer",     True,  True),
     (zero_the_key_bias,           "dinov2_tiny",            True,  False),  # softmax does not see it
@@ -174,7 +174,8 @@ def test_a_fault_is_noticed_by_the_activations_alone(
     build: Callable[[str, Fault], FaultySubject],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("conversion.artifact._check_tensors", lambda *_: None)
+    for check in ("_check_config", "_check_tensors"):
+        monkeypatch.setattr(f"conversion.artifact.{check}", lambda *_: None)
     subject = build(model, fault)
     # the original is not converted, so it must not carry the fault
     subject.originals["cpu"] = load_family("dinov2").load_original(

@@ -89,8 +89,8 @@ WRONG_EPS = """
 import conversion.dinov2.config as config
 build = config.build_config
 import conversion.dinov2, dataclasses
-def build_wrong(spec):
-    built = build(spec)
+def build_wrong(spec, labels):
+    built = build(spec, labels)
     built.layer_norm_eps = 1e-5
     return built
 object.__setattr__(conversion.dinov2.FAMILY, "build_config", build_wrong)
@@ -155,7 +155,7 @@ def test_what_did_not_pass_whole_is_not_kept(interruption: str, here: Path) -> N
 
 EXACT_EAGER = """
 import conversion.dinov2
-object.__setattr__(conversion.dinov2.FAMILY, "exact", frozenset({("cpu", "float32", "eager")}))
+object.__setattr__(conversion.dinov2.FAMILY, "exact", lambda spec: {("cpu", "float32", "eager")})
 """
 
 
@@ -176,7 +176,9 @@ def test_close_is_not_enough_where_exact_is_required(here: Path) -> None:
         (("--device", "meta"), "--device meta"),
         (("--attention", "telepathy"), "--attention telepathy"),
         (("--attention", "flash_attention_3"), "--attention flash_attention_3"),
-        (("--image-size", "100"), "--image-size 100: not a multiple of the patch size 14"),
+        (("--image-size", "100"), "--image-size 100: not a multiple of the patch size 14 or 16"),
+        (("--out-indices", "3,x"), "--out-indices"),
+        (("--labels", "absent.txt"), "absent.txt: cannot be read as class names"),
         (("--num-attention-heads", "0"), "--num-attention-heads"),
         (("--checkpoint", "absent.pth"), "absent.pth: there is no such file"),
         (("--checkpoint", "disturb.py"), "disturb.py"),
@@ -248,7 +250,7 @@ def test_ids_name_variant_device_dtype_and_attention(here: Path) -> None:
     ids = collect(here, "--device", "cpu", "--dtype", "float32", "--dtype", "bfloat16")
     assert "test_parity[dinov2_vitl14-cpu-float32-sdpa]" in ids
     assert "test_parity[dinov2_vitg14_reg_1layer-cpu-bfloat16-eager]" in ids
-    assert len(ids) == 16 * 2 * 2
+    assert len(ids) == 22 * 2 * 2
 
 
 def test_giants_can_be_left_out(here: Path) -> None:

@@ -62,7 +62,8 @@ def test_a_tensor_depends_on_seed_variant_and_key_alone() -> None:
     ("key", "shape", "mean", "std"),
     [
         ("blocks.0.attn.qkv.weight", (300, 400), 0.0, 1 / 20),
-        ("patch_embed.proj.weight", (300, 4, 10, 10), 0.0, 1 / 20),
+        ("patch_embed.proj.weight", (300, 4, 10, 10), 0.0, 1 / 200),
+        ("patch_embed.proj.bias", (40000,), 0.0, 0.02),
         ("blocks.0.attn.qkv.bias", (40000,), 0.0, 0.2),
         ("blocks.0.norm1.weight", (40000,), 1.0, 0.1),
         ("norm.weight", (40000,), 1.0, 0.1),

@@ -8,8 +8,6 @@ from conversion.labels import build_labels, imagenet_labels
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-LAYER_NORM_EPS = 1e-6
-
 OUT_INDICES_SHIFT = 2
 """transformers takes the output of block i for a feature where its config's ``out_indices`` has i + 2."""
 
@@ -98,7 +96,7 @@ def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...] | None = None
         "num_attention_heads": spec.num_heads,
         "intermediate_size": spec.hidden_dim,
         "hidden_act": "gelu",
-        "layer_norm_eps": LAYER_NORM_EPS,
+        "layer_norm_eps": 1e-6,
         "image_size": spec.image_size,
         "patch_size": spec.patch_size,
         "num_channels": 3,

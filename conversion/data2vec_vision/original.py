@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conversion.data2vec_vision.config import LAYER_NORM_EPS, Data2VecVisionSpec
+from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.errors import CheckpointError
+
+LAYER_NORM_EPS = 1e-6
+"""Of the original; the transformers config says it for itself, so that a wrong value there shows."""
 
 
 class PatchEmbed(nn.Module):

@@ -8,6 +8,9 @@ from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.distributions import Draw, count, fan_in, normal, uniform
 
 DISTRIBUTIONS: Mapping[str, Draw] = {
+    # patches with so small a variance that the eps of the first norm shows, as in trained models
+    "*patch_embed.proj.weight": fan_in(gain=0.1),
+    "*patch_embed.proj.bias":   normal(0.02),
     "*.num_batches_tracked":    count(1, 160_000),
     "*.running_mean":           normal(0.2),
     "*.running_var":            uniform(0.5, 1.5),

@@ -13,8 +13,6 @@ from conversion.tensors import square_side
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-LAYER_NORM_EPS = 1e-6
-
 OVERRIDES = {
     "num_attention_heads": Override("num_heads", int, "of --checkpoint, where it is not width / 64", neutral=1),
 }
@@ -140,7 +138,7 @@ def build_config(spec: Dinov2Spec, labels: tuple[str, ...] | None = None) -> "Pr
         "num_attention_heads": spec.num_heads,
         "mlp_ratio": 4,
         "hidden_act": "gelu",
-        "layer_norm_eps": LAYER_NORM_EPS,
+        "layer_norm_eps": 1e-6,
         "image_size": spec.image_size,
         "patch_size": spec.patch_size,
         "num_channels": 3,

@@ -14,9 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conversion.dinov2.config import LAYER_NORM_EPS, Dinov2Spec
+from conversion.dinov2.config import Dinov2Spec
 from conversion.errors import CheckpointError
 from conversion.tensors import resample_position_embeddings
+
+LAYER_NORM_EPS = 1e-6
+"""Of the original; the transformers config says it for itself, so that a wrong value there shows."""
 
 
 class PatchEmbed(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -57,12 +57,14 @@ class OriginalRun:
 
     Attributes:
         dtype: that the comparison is made in, whatever dtype the weights are kept in.
+        counterfactuals: name of a known deviation to what the original computes under its counterfactual.
     """
 
     original: nn.Module
     points: Sequence[CapturePoint]
     inputs: Inputs
     dtype: torch.dtype
+    counterfactuals: "dict[str, OriginalRun]" = field(default_factory=dict)
 
     @cached_property
     def expected(self) -> Captures:
@@ -90,9 +92,21 @@ class OriginalRun:
         error = error_of(other, expected)
         return Yardstick(expected, Distance(error.max_abs * scale, error.rms * scale))
 
+    def under(self, deviation: str, inputs: Inputs | None) -> "OriginalRun":
+        """What the original computes under a known deviation's counterfactual; to be used while that is in force.
+
+        Args:
+            inputs: the input under the counterfactual, where the deviation lies there.
+        """
+        if deviation not in self.counterfactuals:
+            other = OriginalRun(self.original, self.points, inputs or self.inputs, self.dtype)
+            self.counterfactuals[deviation] = other
+        return self.counterfactuals[deviation]
+
     def forget_yardstick(self) -> None:
         """Free what only the yardstick needs; it is computed again if asked for."""
-        self.__dict__.pop("more_precise", None)
+        for run in (self, *self.counterfactuals.values()):
+            run.__dict__.pop("more_precise", None)
 
 
 def compare(run: OriginalRun, actual: Captures) -> tuple[PointVerdict, ...]:

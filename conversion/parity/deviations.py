@@ -5,9 +5,10 @@ original computes as transformers does. Each family keeps a ledger of its own in
 that each entry is still there, and fail when one is gone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -26,6 +27,8 @@ class Deviation:
         original_attributes: the counterfactual for a machine: attribute of the original model to the value that
             makes it compute as transformers does. Empty where the cause is not in the model.
         avoided: whether the artifact is written such that it does not show.
+        in_config: whether a transformers config brings it about for an original of this spec; an artifact with such
+            a config is refused.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Deviation:
     remedy: str
     original_attributes: Mapping[str, object] = field(default_factory=dict)
     avoided: bool = False
+    in_config: Callable[[Any, Any], bool] = field(default=lambda _config, _spec: False, compare=False)
 
 
 IMAGE_PROCESSOR_BACKEND = Deviation(

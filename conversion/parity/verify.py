@@ -81,8 +81,7 @@ def verify_input(
     if found is Verdict.EXACT:
         return InputVerdict(name, found, shape, noted)
     with counterfactual(deviation, run.original):
-        inputs = counterfactual_inputs or run.inputs
-        agreed = compare(OriginalRun(run.original, run.points, inputs, run.dtype), actual)
+        agreed = compare(run.under(deviation.name, counterfactual_inputs), actual)
     verdict = found if worst([point.verdict for point in agreed]) is not Verdict.FAILED else Verdict.FAILED
     return InputVerdict(name, verdict, shape, noted, deviation.name, agreed)
 

@@ -136,7 +136,7 @@ def _subject_of(item: pytest.Item) -> str | None:
 
 
 def _mark(name: str) -> object:
-    """Keep tests of one backbone on one worker of pytest-xdist, and giants apart for ``-m "not giant"``."""
+    """Keep tests of one backbone on one worker of pytest-xdist, and slow variants apart for ``-m "not slow"``."""
     variant = VARIANTS.get(name)
     marks = [pytest.mark.xdist_group(variant.backbone if variant else name)]
-    return pytest.param(name, marks=marks + ([pytest.mark.giant] if variant and variant.giant else []))
+    return pytest.param(name, marks=marks + ([pytest.mark.slow] if variant and variant.slow else []))

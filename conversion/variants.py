@@ -59,7 +59,7 @@ class Variant:
         hub_name: the official converted model's name on the Hub, without namespace; empty if there is none.
         backbone: name of the variant whose ``"checkpoint"`` file this one uses; itself unless its head is a file of
             its own.
-        giant: over a billion parameters; tests of it carry the ``giant`` marker.
+        slow: its proof takes minutes; tests of it carry the ``slow`` marker.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Variant:
     files: Mapping[str, str]
     hub_name: str
     backbone: str
-    giant: bool = False
+    slow: bool = False
 
 
 def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int) -> Variant:
@@ -102,7 +102,7 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
         files=MappingProxyType(files),
         hub_name=hub_name,
         backbone=backbone,
-        giant=size == "vitg14",
+        slow=size == "vitg14",
     )
 
 
@@ -130,6 +130,7 @@ def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
         files=MappingProxyType({"checkpoint": files[size]}),
         hub_name=f"data2vec-vision-{size}{suffix.replace('_', '-')}" if is_published else "",
         backbone=name,
+        slow=features["task"] == "semantic-segmentation",
     )
 
 

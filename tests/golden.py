@@ -59,7 +59,7 @@ class GoldenModel:
         """What shapes cannot tell about this model."""
         if self.family.name == "dinov2":
             return {"num_attention_heads": NUM_HEADS}
-        return {"out_indices": tuple(self.config["out_indices"])} if "out_indices" in self.config else {}
+        return {name: tuple(self.config[name]) for name in ("out_indices", "pool_scales") if name in self.config}
 
     @property
     def state_dict(self) -> dict[str, Tensor]:

@@ -38,7 +38,6 @@ def build_image_processor(spec: Data2VecVisionSpec, input_size: int) -> dict[str
     mean, std = NORMALISATION[spec.task]
     return {
         "image_processor_type": "BeitImageProcessor",
-        "do_convert_rgb": True,
         "do_resize": True,
         "size": {"height": input_size, "width": input_size},
         "resample": BICUBIC,

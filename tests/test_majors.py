@@ -1,0 +1,55 @@
+"""Artifacts of one major version of transformers under the other: they load and compute the same, or say why not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import conversion
+from conversion import key_map
+from conversion.errors import ArtifactError
+from conversion.loading import CONFIG, WEIGHTS, load_image_processor, load_model
+from conversion.parity.compare import OriginalRun, capture_hf, compare
+from conversion.parity.verdict import Verdict, worst
+from conversion.target import TRANSFORMERS_MAJORS, transformers_major
+from tests.golden import NAMES, GoldenModel, read_golden
+from tests.inputs import open_photo
+from tests.recorded import read_recorded, record
+
+OTHER_MAJOR = next(major for major in TRANSFORMERS_MAJORS if major != transformers_major())
+
+
+def write_as(major: int, golden: GoldenModel, directory: Path) -> None:
+    """Write a golden model as that major version of transformers would."""
+    for name, content in read_recorded()[golden.name].items():
+        version = {"transformers_version": f"{major}.0.0"} if name == CONFIG else {}
+        (directory / name).write_text(json.dumps(content | version))
+    source = conversion.convert(golden.state_dict, **golden.overrides).source
+    converted = key_map.convert(source, golden.family.expand_key_map(golden.spec, major))
+    save_file({key: tensor.contiguous() for key, tensor in converted.items()}, directory / WEIGHTS, {"format": "pt"})
+
+
+def test_either_version_writes_what_was_recorded() -> None:
+    """Run under both. Record anew, and look at the difference, when one writes something else."""
+    assert record() == read_recorded()
+
+
+@pytest.mark.parametrize("major", TRANSFORMERS_MAJORS)
+@pytest.mark.parametrize("name", NAMES)
+def test_artifacts_of_either_major_load_and_compute_the_same(name: str, major: int, tmp_path: Path) -> None:
+    golden = read_golden(name)
+    write_as(major, golden, tmp_path)
+    if golden.spec.task == "semantic-segmentation" and major == OTHER_MAJOR:
+        with pytest.raises(ArtifactError, match=f"names of transformers {major}; {transformers_major()} is installed"):
+            load_model(tmp_path)
+        return
+    model = load_model(tmp_path, attention=golden.family.choose_attention(golden.spec))
+    assert load_image_processor(tmp_path)(open_photo(), return_tensors="pt")["pixel_values"].isfinite().all()
+    original = golden.family.load_original(golden.spec, golden.state_dict)
+    native = next(case for case in golden.cases if case.inputs.pixel_values.shape[-1] == golden.spec.image_size)
+    run = OriginalRun(original, golden.family.capture_points(golden.spec), native.inputs, torch.float32)
+    if golden.family.find_deviation(golden.spec, tuple(native.inputs.pixel_values.shape)) is None:
+        judged = compare(run, capture_hf(model, run.points, native.inputs))
+        assert worst([point.verdict for point in judged]) in (Verdict.EXACT, Verdict.CLOSE)

@@ -82,7 +82,7 @@ class Family(Generic[S]):
         build_spec: the spec from keyword arguments.
         overrides: what :attr:`recognise_spec` takes beside shapes, by its name.
         recognise_spec: the spec from shapes and, as keyword arguments, any of the overrides.
-        find_assumptions: what was assumed in a recognised spec, given the names of the overrides that were not.
+        find_assumptions: what a recognised spec assumes where an override is not given, by the name of the override.
         build_config: the transformers config from a spec and, of a classifier, its class names or None.
         read_config: the spec from a transformers config.
         select_key_map: the key map of a model of this spec, for a major version of transformers.
@@ -111,7 +111,7 @@ class Family(Generic[S]):
     build_spec: Callable[..., S]
     overrides: Mapping[str, Override]
     recognise_spec: Callable[..., S]
-    find_assumptions: Callable[[S, set[str]], list[str]]
+    find_assumptions: Callable[[S], dict[str, str]]
     build_config: Callable[[S, tuple[str, ...] | None], "PretrainedConfig"]
     read_config: Callable[["PretrainedConfig"], S]
     select_key_map: Callable[[S, int], KeyMap]

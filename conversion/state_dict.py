@@ -93,10 +93,10 @@ def convert(
     expected, _ = key_map.drop(family.original_tensors(spec), family.dropped)
     key_map.account(kept, expected, subject=name)
     _demand_derived(family, spec, merged, name)
-    given = {name for name, value in overrides.items() if value is not None}
-    notes = family.find_assumptions(spec, family.overrides.keys() - given) if name not in VARIANTS else []
-    for note in notes:
-        warnings.warn(f"{name}: {note}; say so if it is not.", stacklevel=2)
+    assumed = family.find_assumptions(spec) if name not in VARIANTS else {}
+    notes = {override: note for override, note in assumed.items() if overrides.get(override) is None}
+    for override, note in notes.items():
+        warnings.warn(f"{name}: {note}; give {override} if it is otherwise.", stacklevel=2)
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
     if labels is not None and not spec.num_classes:
@@ -117,8 +117,8 @@ def convert(
         input_size=input_size,
         source=kept,
         dropped=dropped,
-        baked=image_size,
-        notes=tuple(notes),
+        baked=image_size if spec.any_size else None,
+        notes=tuple(notes.values()),
     )
 
 

@@ -14,12 +14,12 @@ import torch
 import conversion
 from conversion import Conversion, ConversionError
 from conversion.artifact import save_artifact, stage_artifact
-from conversion.card import hash_file
+from conversion.card import TASKS, hash_file
 from conversion.errors import ArtifactError
 from conversion.family import load_family
 from conversion.loading import CONFIG, FILES, MODEL_CARD, PARITY_CARD, WEIGHTS, load_model, read_tensors
 from conversion.parity.metrics import is_bit_equal
-from tests.golden import NUM_HEADS, read_golden
+from tests.golden import NAMES, NUM_HEADS, read_golden
 
 
 def convert(name: str = "dinov2_tiny") -> Conversion:
@@ -46,21 +46,23 @@ def test_the_weights_file_is_readable_like_the_others(tmp_path: Path) -> None:
     assert len(modes) == 1
 
 
-def test_auto_classes_load_it_in_a_new_process(tmp_path: Path) -> None:
-    save_artifact(convert("dinov2_tiny_1layer"), tmp_path / "tiny")
+@pytest.mark.parametrize("name", NAMES)
+def test_auto_classes_load_it_in_a_new_process(name: str, tmp_path: Path) -> None:
+    out = convert(name)
+    save_artifact(out, tmp_path / "tiny")
     code = (
         "import sys, transformers as t\n"
-        "for auto in (t.AutoModel, t.AutoModelForImageClassification):\n"
-        "    model, info = auto.from_pretrained(sys.argv[1], output_loading_info=True)\n"
+        "for auto in ('AutoModel', sys.argv[2]):\n"
+        "    model, info = getattr(t, auto).from_pretrained(sys.argv[1], output_loading_info=True)\n"
         "    assert not info['missing_keys'], info\n"
         "print(type(model).__name__, type(t.AutoImageProcessor.from_pretrained(sys.argv[1])).__name__)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "tiny")]
+    command = [sys.executable, "-c", code, str(tmp_path / "tiny"), TASKS[out.spec.task][1]]
     result = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"}
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split()[0] == "Dinov2ForImageClassification"
+    assert result.stdout.split()[0] == out.architecture
 
 
 def test_a_conversion_without_values_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from conversion import Conversion, ConversionError
-from conversion.family import load_family
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import describe_failure
 from conversion.synthetic import draw_state_dict
+from conversion.target import transformers_major
 from tests.golden import NUM_HEADS, read_golden
 from tests.inputs import InputCase
 from tests.subject import Request, Subject
@@ -33,13 +33,55 @@ def find(out: Conversion, ending: str) -> str:
     return next(key for key in out.state_dict if key.endswith(ending))
 
 
-def swap_query_and_key(out: Conversion) -> Conversion:
+def swap(out: Conversion, *endings: tuple[str, str]) -> Conversion:
     def change(tensors: dict[str, Tensor]) -> None:
-        for kind in ("weight", "bias"):
-            query, key = (find(out, f"{BLOCK}attention.attention.{name}.{kind}") for name in ("query", "key"))
-            tensors[query], tensors[key] = tensors[key], tensors[query]
+        for pair in endings:
+            left, right = (find(out, ending) for ending in pair)
+            tensors[left], tensors[right] = tensors[right], tensors[left]
 
     return edit(out, change)
+
+
+def swap_query_and_key(out: Conversion) -> Conversion:
+    attention = f"{BLOCK}attention.attention"
+    return swap(out, *((f"{attention}.query.{kind}", f"{attention}.key.{kind}") for kind in ("weight", "bias")))
+
+
+def swap_query_and_value_bias(out: Conversion) -> Conversion:
+    return swap(out, (f"{BLOCK}attention.attention.query.bias", f"{BLOCK}attention.attention.value.bias"))
+
+
+def swap_layer_scales(out: Conversion) -> Conversion:
+    return swap(out, (f"{BLOCK}lambda_1", f"{BLOCK}lambda_2"))
+
+
+def swap_lateral_convolutions(out: Conversion) -> Conversion:
+    kind = "convolution" if transformers_major() > 4 else "conv"
+    return swap(out, (f"lateral_convs.0.{kind}.weight", f"lateral_convs.1.{kind}.weight"))
+
+
+def swap_mean_and_variance(out: Conversion) -> Conversion:
+    return swap(out, ("fpn1.1.running_mean", "fpn1.1.running_var"))
+
+
+def roll_the_position_bias(out: Conversion) -> Conversion:
+    return change_tensor(out, "relative_position_bias_table", lambda table: table.roll(1, dims=0))
+
+
+def zero_the_mask_token(out: Conversion) -> Conversion:
+    return change_tensor(out, "mask_token", torch.zeros_like)
+
+
+def count_another_batch(out: Conversion) -> Conversion:
+    return change_tensor(out, "fpn1.1.num_batches_tracked", lambda counter: counter + 1)
+
+
+def set_config(name: str, value: object, out: Conversion) -> Conversion:
+    setattr(out.config, name, value)
+    return out
+
+
+shift_out_indices_by_one_only = partial(set_config, "out_indices", [1, 2, 3, 4])
 
 
 def swap_gate_and_up(out: Conversion) -> Conversion:
@@ -53,17 +95,10 @@ def drop_the_last_layer_scale(out: Conversion) -> Conversion:
     return edit(out, lambda tensors: tensors.pop(find(out, "encoder.layer.2.layer_scale2.lambda1")))
 
 
-def set_eps(eps: float, out: Conversion) -> Conversion:
-    out.config.layer_norm_eps = eps
-    return out
-
-
-set_a_larger_eps, set_twice_the_eps, set_a_tiny_eps = (partial(set_eps, eps) for eps in (1e-5, 2e-6, 1e-12))
-
-
-def set_another_number_of_heads(out: Conversion) -> Conversion:
-    out.config.num_attention_heads = 2 * NUM_HEADS
-    return out
+set_a_larger_eps, set_twice_the_eps, set_a_tiny_eps = (
+    partial(set_config, "layer_norm_eps", eps) for eps in (1e-5, 2e-6, 1e-12)
+)
+set_another_number_of_heads = partial(set_config, "num_attention_heads", 2 * NUM_HEADS)
 
 
 def shift_position_embeddings(out: Conversion) -> Conversion:
@@ -104,7 +139,9 @@ class FaultySubject(Subject):
 
     @property
     def inputs(self) -> list[InputCase]:
-        return [InputCase("native", 70, 70, batch=2), InputCase("masked", 42, 42, batch=2, masked=True)]
+        if self.family.name == "dinov2":
+            return [InputCase("native", 70, 70, batch=2), InputCase("masked", 42, 42, batch=2, masked=True)]
+        return [case for case in super().inputs if not case.photo]
 
     def convert(self, image_size: int | None) -> Conversion:
         return self.fault(super().convert(image_size))
@@ -116,10 +153,10 @@ def build(tmp_path: Path) -> Iterator[Callable[[str, Fault], FaultySubject]]:
     subjects = []
 
     def build(name: str, fault: Fault) -> FaultySubject:
-        spec = read_golden(name).spec
-        torch.save(draw_state_dict(load_family("dinov2"), spec, name, 0), tmp_path / "tiny.pth")
-        request = Request(checkpoint=tmp_path / "tiny.pth", overrides={"num_attention_heads": NUM_HEADS})
-        subjects.append(FaultySubject("dinov2_custom", request, fault=fault))
+        golden = read_golden(name)
+        torch.save(draw_state_dict(golden.family, golden.spec, name, 0), tmp_path / "tiny.pth")
+        request = Request(checkpoint=tmp_path / "tiny.pth", overrides=golden.overrides)
+        subjects.append(FaultySubject(f"{golden.family.name}_custom", request, fault=fault))
         return subjects[-1]
 
     yield build
@@ -148,6 +185,23 @@ FAULTS = [
     (intact,                      "dinov2_tiny",            False, False),
     (intact,                      "dinov2_tiny_swiglu",     False, False),
     (intact,                      "dinov2_tiny_reg_1layer", False, False),
+    # fault                         model                          tensors activations
+    (swap_query_and_value_bias,      "data2vec_vision_tiny",        True,  True),
+    (swap_layer_scales,              "data2vec_vision_tiny_ft1k",   True,  True),
+    (roll_the_position_bias,         "data2vec_vision_tiny",        True,  True),
+    (roll_the_position_bias,         "data2vec_vision_tiny_ft1k",   True,  True),
+    (zero_the_mask_token,            "data2vec_vision_tiny",        True,  True),
+    (set_a_tiny_eps,                 "data2vec_vision_tiny",        True,  True),
+    (set_a_tiny_eps,                 "data2vec_vision_tiny_ft1k",   True,  True),
+    (set_a_tiny_eps,                 "data2vec_vision_tiny_ade20k", True,  True),
+    (set_twice_the_eps,              "data2vec_vision_tiny_ade20k", True,  True),
+    (swap_lateral_convolutions,      "data2vec_vision_tiny_ade20k", True,  True),
+    (swap_mean_and_variance,         "data2vec_vision_tiny_ade20k", True,  True),
+    (shift_out_indices_by_one_only, "data2vec_vision_tiny_ade20k", True,  True),
+    (count_another_batch,            "data2vec_vision_tiny_ade20k", True,  False),  # has a part in training only
+    (intact,                         "data2vec_vision_tiny",        False, False),
+    (intact,                         "data2vec_vision_tiny_ft1k",   False, False),
+    (intact,                         "data2vec_vision_tiny_ade20k", False, False),
 ]  # fmt: skip
 
 
@@ -178,9 +232,8 @@ def test_a_fault_is_noticed_by_the_activations_alone(
         monkeypatch.setattr(f"conversion.artifact.{check}", lambda *_: None)
     subject = build(model, fault)
     # the original is not converted, so it must not carry the fault
-    subject.originals["cpu"] = load_family("dinov2").load_original(
-        read_golden(model).spec, subject.state_dicts["checkpoint"]
-    )
+    golden = read_golden(model)
+    subject.originals["cpu"] = golden.family.load_original(golden.spec, subject.state_dicts["checkpoint"])
     if fault is drop_the_last_layer_scale:
         with pytest.raises(ConversionError, match=r"missing keys: .*layer\.2\.layer_scale2"):
             subject.verify("cpu", "float32", attention)

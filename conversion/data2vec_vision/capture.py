@@ -47,7 +47,7 @@ def capture_points(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Ca
     if spec.task == "image-classification":
         return [
             *points,
-            CapturePoint("pooled", "head:input", "classifier:input", ("fc_norm.*",)),
+            CapturePoint("pooled", "head:input", "classifier:input", ("fc_norm.*",) if spec.mean_pooling else ()),
             CapturePoint("logits", "head:output", "classifier:output", ("head.*",)),
         ]
     return points + _capture_heads(spec)

@@ -8,9 +8,13 @@ from conversion.family import Override
 from conversion.key_map import Shapes
 from conversion.recognition import HEAD_DIM, choose_heads, count_blocks, find_misshapen
 from conversion.tensors import square_side
+from conversion.variants import DATA2VEC_VISION_SIZES
 
 POOL_SCALES = (1, 2, 3, 6)
 """Of the pyramid pooling in mmsegmentation's UPerNet, unless configured otherwise."""
+
+OUT_INDICES = {depth: out_indices for _, depth, _, out_indices in DATA2VEC_VISION_SIZES.values()}
+"""Of the official models, by their depth."""
 
 
 def _parse_numbers(text: str) -> tuple[int, ...]:
@@ -84,17 +88,17 @@ def recognise_spec(
     )
 
 
-def find_assumptions(spec: Data2VecVisionSpec, untold: set[str]) -> list[str]:
-    """What was assumed in a recognised spec, given the names of the overrides that nobody gave."""
-    assumptions = {
-        "out_indices": f"features of blocks {spec.out_indices} assumed, as in the official models of this depth",
-        "pool_scales": f"pyramid pooling at {spec.pool_scales} assumed, mmsegmentation's default",
-    }
-    if spec.task != "semantic-segmentation":
-        assumptions = {}
+def find_assumptions(spec: Data2VecVisionSpec) -> dict[str, str]:
+    """What a recognised spec assumes where an override is not given, by the name of the override."""
+    assumptions = {}
     if not spec.shared_position_bias and not spec.block_position_bias:
         assumptions["num_attention_heads"] = f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"
-    return [text for name, text in assumptions.items() if name in untold]
+    if spec.task == "semantic-segmentation":
+        assumptions |= {
+            "out_indices": f"features of blocks {spec.out_indices} assumed, as in the official models of this depth",
+            "pool_scales": f"pyramid pooling at {spec.pool_scales} assumed, mmsegmentation's default",
+        }
+    return assumptions
 
 
 def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | None) -> int:
@@ -142,8 +146,8 @@ def _recognise_segmentation(
     pool_scales = POOL_SCALES if pool_scales is None else pool_scales
     if len(pool_scales) != num_scales:
         problems.append(f"decode_head.psp_modules: {num_scales} of them, for pool_scales {pool_scales}: give others")
-    if out_indices is None and depth % 12 == 0:  # the official models: base 3, 5, 7, 11; large 7, 11, 15, 23
-        out_indices = (depth // 3 - 1, depth // 2 - 1, 2 * depth // 3 - 1, depth - 1)
+    if out_indices is None:
+        out_indices = OUT_INDICES.get(depth)
     if out_indices is None:
         problems.append(f"out_indices: shapes cannot tell them for {depth} blocks; give out_indices (--out-indices)")
     elif len(out_indices) != 4 or list(out_indices) != sorted(set(out_indices) & set(range(depth))):

@@ -116,11 +116,9 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
     )
 
 
-def find_assumptions(spec: Dinov2Spec, untold: set[str]) -> list[str]:
-    """What was assumed in a recognised spec, given the names of the overrides that nobody gave."""
-    if "num_attention_heads" not in untold:
-        return []
-    return [f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}, as in the official models"]
+def find_assumptions(spec: Dinov2Spec) -> dict[str, str]:
+    """What a recognised spec assumes where an override is not given, by the name of the override."""
+    return {"num_attention_heads": f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"}
 
 
 def build_config(spec: Dinov2Spec, labels: tuple[str, ...] | None = None) -> "PretrainedConfig":

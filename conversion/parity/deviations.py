@@ -46,7 +46,7 @@ IMAGE_PROCESSOR_BACKEND = Deviation(
     name="image-processor-backend",
     where="the image processor that transformers 5 loads by default",
     cause="it resizes with torchvision's kernel on tensors, the original with Pillow's",
-    size="one grey level (after normalisation 0.0175 in DINOv2, 0.0078 in Data2Vec) on 0.4 to 0.8 % of the values",
+    size="one grey level, before normalisation, on 0.4 to 0.8 % of the values",
     counterfactual="the processor's PIL backend",
     remedy='load the image processor with backend="pil" (transformers 5) or use_fast=False (4)',
 )

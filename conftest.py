@@ -1,7 +1,9 @@
 """Options, fixtures, header and closing table; what they stand for is in ``tests/subject.py`` and ``conversion``."""
 
+import argparse
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import transformers
 
 from conversion.card import read_versions
 from conversion.errors import ConversionError
-from conversion.family import list_overrides
+from conversion.family import Override, list_overrides
 from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
 from tests.matrix import check_axes, check_image_size, choose_variants, prepare_torch
@@ -24,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--checkpoint", type=Path, metavar="PATH", help="verify and convert this file")
     group.addoption("--linear-head", type=Path, metavar="PATH", help="the classifier file that goes with --checkpoint")
     for name, override in list_overrides().items():
-        group.addoption(f"--{name.replace('_', '-')}", type=override.parse, help=override.help)
+        group.addoption(f"--{name.replace('_', '-')}", type=partial(_parse, override), help=override.help)
     group.addoption("--labels", type=Path, metavar="PATH", help="class names: a name a line, or JSON")
     group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
     group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
@@ -123,6 +125,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         verdicts = ", ".join(f"{case} {verdict}" for case, verdict in properties["verdicts"].items())
         figures = f"max ULP {properties['max_ulp']}  error {properties['error_ratio']:.2f} x  {seconds:.1f} s"
         terminalreporter.write_line(f"{name}  {figures}  {verdicts}")
+
+
+def _parse(override: Override, text: str) -> object:
+    try:
+        return override.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _given_overrides(config: pytest.Config) -> dict[str, object]:

@@ -159,6 +159,9 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
         card=card,
         is_synthetic=is_synthetic,
         auto_class=auto_class,
+        twins=sorted(
+            {result["input"] for cell in card["activations"] for result in cell["inputs"] if result["baked_twin"]}
+        ),
         attention=family.choose_attention(conversion.spec),
         deviations=[entry for entry in family.ledger if entry.name in named],
     )

@@ -18,8 +18,8 @@ ENTRIES = ("teacher", "model", "state_dict", "module")
 """Entries that hold the model in a training run's checkpoint, in the order in which they are looked for."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.")
-"""What wrappers put before every key: DistributedDataParallel, torch.compile, DINOv2's training. A segmentation
-model's ``backbone.`` stays: its heads are beside it."""
+"""What wrappers put before every key: DistributedDataParallel, torch.compile, training codes. Where only some keys
+have it, it stays: a backbone with heads beside it."""
 
 CHUNKED_BLOCK = re.compile(r"^blocks\.(\d+)\.(\d+)\.")
 """``blocks.<chunk>.<block>.``, as written with ``block_chunks > 0``; the block's index counts through all chunks."""

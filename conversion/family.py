@@ -56,13 +56,13 @@ class Override:
 
     Attributes:
         field: of the spec that it determines.
-        parse: from the text of a command line; raises ValueError.
+        parse: from a value or the text of a command line; raises ValueError or TypeError.
         help: what it is, for a command line's help.
-        neutral: a value that goes with any shapes, where recognition cannot do without one.
+        neutral: a value that goes with any shapes, where these never tell it.
     """
 
     field: str
-    parse: Callable[[str], object]
+    parse: Callable[[Any], object]
     help: str
     neutral: object = None
 
@@ -82,7 +82,8 @@ class Family(Generic[S]):
         build_spec: the spec from keyword arguments.
         overrides: what :attr:`recognise_spec` takes beside shapes, by its name.
         recognise_spec: the spec from shapes and, as keyword arguments, any of the overrides.
-        find_assumptions: what a recognised spec assumes where an override is not given, by the name of the override.
+        find_assumptions: what a recognised spec assumes where an override is not given, by the name of the override;
+            and by any other name what else a checkpoint cannot tell.
         build_config: the transformers config from a spec and, of a classifier, its class names or None.
         read_config: the spec from a transformers config.
         select_key_map: the key map of a model of this spec, for a major version of transformers.
@@ -176,8 +177,9 @@ class Family(Generic[S]):
         return self.build_spec(**variant.spec)
 
     def choose_attention(self, spec: S) -> str:
-        """The attention implementation that is known to be exact in float32 on a CPU."""
-        return min(attention for device, dtype, attention in self.exact(spec) if (device, dtype) == ("cpu", "float32"))
+        """The attention implementation that is known to be exact in float32 on a CPU, sdpa if there is none."""
+        exact = [attention for device, dtype, attention in self.exact(spec) if (device, dtype) == ("cpu", "float32")]
+        return "sdpa" if "sdpa" in exact or not exact else exact[0]
 
 
 @cache

@@ -13,6 +13,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from conversion.errors import KeyMapError
@@ -92,8 +93,9 @@ def account(state_dict: StateDict, expected: StateDict, *, subject: str, hint: s
             problems.append(f"wrong shape: {key} is {found}, expected {wanted}{transposed}")
         if expected[key].is_floating_point():
             weights[key] = state_dict[key]
-        elif state_dict[key].dtype != expected[key].dtype:
-            problems.append(f"wrong dtype: {key} is {state_dict[key].dtype}, expected {expected[key].dtype}")
+        elif (state_dict[key].dtype, state_dict[key].layout) != (expected[key].dtype, torch.strided):
+            found_kind = f"{state_dict[key].dtype}, {state_dict[key].layout}"
+            problems.append(f"wrong dtype: {key} is {found_kind}, expected a dense {expected[key].dtype}")
     problems += describe_unusable(weights)
     if problems:
         raise KeyMapError(f"{subject}: {len(problems)} problem(s) with its tensors.", problems, hint)

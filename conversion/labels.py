@@ -1,6 +1,7 @@
 """Class names: from the package that carries them, or from a file of the user's."""
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -37,10 +38,25 @@ def read_labels(path: Path) -> tuple[str, ...]:
             f"{path}: cannot be read as class names ({type(error).__name__}: {error}).",
             hint='Give a name a line; or JSON, a list of names or {"0": name, "1": name, ...}.',
         ) from error
-    problems = [f"{index}: {label!r}" for index, label in enumerate(content) if not isinstance(label, str) or not label]
-    if problems or not content:
-        raise CheckpointError(f"{path}: not every class has a name.", problems)
-    return tuple(content)
+    try:
+        return check_labels(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.headline}", error.problems) from None
+
+
+def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Demand a name for every class.
+
+    Raises:
+        CheckpointError: there are none, or something else among them.
+    """
+    if isinstance(labels, str | Mapping):
+        raise CheckpointError(f"Class names are a sequence in the order of the logits, not a {type(labels).__name__}.")
+    names = tuple(labels)
+    problems = [f"{index}: {name!r}" for index, name in enumerate(names) if not isinstance(name, str) or not name]
+    if problems or not names:
+        raise CheckpointError("Not every class has a name." if names else "There are no class names.", problems)
+    return names
 
 
 def build_labels(num_classes: int, labels: tuple[str, ...] | None) -> dict[str, object]:

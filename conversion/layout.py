@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from conversion import key_map
-from conversion.errors import CheckpointError
+from conversion.errors import CheckpointError, KeyMapError
 from conversion.family import Family, Spec, families
 from conversion.key_map import StateDict
 from conversion.target import TRANSFORMERS_MAJORS
@@ -30,18 +30,28 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
 
     Raises:
         CheckpointError: no family produces this type of model.
-        KeyMapError: keys do not add up.
+        KeyMapError: keys do not add up, or what was left out has another shape.
     """
     family = find_family(config)
     spec = family.read_config(config)
-    restored = {**restore_converted(state_dict, config), **family.derive(spec)}
+    derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
+    restored = {**restore_converted(state_dict, config), **derived}
     original = family.original_tensors(spec)
-    restored |= {key: tensor for key, tensor in (dropped or {}).items() if key in original and key not in restored}
+    left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
+    problems = [
+        f"{key}: {tuple(tensor.shape)}, expected {tuple(original[key].shape)}"
+        for key, tensor in left_out.items()
+        if key in original and tensor.shape != original[key].shape
+    ]
+    if problems:
+        raise KeyMapError("What was left out does not go with this model.", problems)
+    restored = {**left_out, **restored}
     gone = [key for key in original if key not in restored]
     if gone:
         reason = key_map.find_reason(gone[0], family.dropped)
         warnings.warn(f"Not in the converted model, and gone: {', '.join(gone)} ({reason}).", stacklevel=2)
-    return {key: restored[key] for key in original if key in restored}
+    in_order = [key for key in original if key in restored]
+    return {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
 
 
 def restore_converted(state_dict: StateDict, config: "PretrainedConfig") -> dict[str, Tensor]:
@@ -65,14 +75,15 @@ def find_family(config: "PretrainedConfig") -> Family[Any]:
     family = next((family for family in families() if config.model_type in family.model_types), None)
     if family is None:
         known = ", ".join(model_type for family in families() for model_type in family.model_types)
-        raise CheckpointError(f"A model of type {config.model_type!r} cannot be restored.", hint=f"Known: {known}.")
+        raise CheckpointError(f"A model of type {config.model_type!r} is of no known family.", hint=f"Known: {known}.")
     return family
 
 
 def find_majors(family: Family[Any], spec: Spec, keys: Iterable[str]) -> list[int]:
     """The major versions of transformers whose on-disk layout has exactly these keys."""
+    keys = set(keys)
     return [
         major
         for major in TRANSFORMERS_MAJORS
-        if set(keys) == {name for names in family.expand_key_map(spec, major).values() for name in names}
+        if keys == {name for names in family.expand_key_map(spec, major).values() for name in names}
     ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from conversion.errors import ArtifactError
 from conversion.layout import find_family, find_majors
@@ -75,6 +75,8 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     import transformers
 
     architecture = (config.architectures or [""])[0]
+    if not hasattr(transformers, architecture or "?"):
+        raise ArtifactError(f"{directory}: transformers has no architecture {architecture!r}, which its config names.")
     model, info = getattr(transformers, architecture).from_pretrained(
         directory,
         config=config,
@@ -92,7 +94,11 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
 
 def _open_weights(directory: Path) -> Any:
     unverified = directory / UNVERIFIED_WEIGHTS
-    return safe_open(unverified if unverified.exists() else directory / WEIGHTS, framework="pt")
+    path = unverified if unverified.exists() else directory / WEIGHTS
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
 
 
 def _demand_readable(directory: Path, config: "PretrainedConfig") -> None:

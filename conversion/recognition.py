@@ -1,12 +1,28 @@
 """What families need to read a model's make off the shapes of its tensors."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from conversion.errors import CheckpointError
 from conversion.key_map import Shapes
 
 HEAD_DIM = 64
 """Width of an attention head in every official model."""
+
+
+NUM_ATTENTION_HEADS_HELP = "of --checkpoint, where shapes do not tell and it is not width / 64"
+
+
+def parse_integer(value: Any) -> int:
+    """A whole number, as itself or as text."""
+    if not isinstance(value, int | str):
+        raise TypeError(f"{value!r} is no whole number")
+    return int(value)
+
+
+def parse_integers(value: Any) -> tuple[int, ...]:
+    """Several whole numbers, as themselves or as text with commas."""
+    return tuple(map(parse_integer, value.split(",") if isinstance(value, str) else value))
 
 
 def find_misshapen(shapes: Shapes, needed: Mapping[str, int], optional: Mapping[str, int]) -> list[str]:

@@ -13,6 +13,7 @@ from conversion import key_map
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.family import Family, Spec, families, list_overrides, load_family
 from conversion.key_map import StateDict
+from conversion.labels import check_labels
 from conversion.parity.metrics import is_bit_equal
 from conversion.variants import VARIANTS, Variant, find_variant
 
@@ -75,8 +76,8 @@ def convert(
         image_size: bake position embeddings for square images of this side, in pixels.
         labels: class names, in the order of the logits; ImageNet's, of a classifier with its 1000 classes, unless
             given.
-        overrides: what shapes cannot tell: ``num_attention_heads``; of Data2Vec-Vision segmentation models also
-            ``out_indices`` and ``pool_scales``. Those of the variant, or of the official models, unless given.
+        overrides: what shapes cannot tell, by the family's names for it, as ``num_attention_heads`` or
+            ``out_indices``. As in the variant, or in the official models, unless given.
 
     Raises:
         VariantError: the variant is unknown, these are the weights of another one, or it has no use for something
@@ -88,20 +89,24 @@ def convert(
     _demand_tensors(state_dict, linear_head or {})
     merged = merge_linear_head(state_dict, linear_head)
     family, spec = _demand_variant(row, merged, overrides) if row else recognise(merged, **overrides)
+    if linear_head is not None and not any("linear_head" in other.files for other in _rows_of(family)):
+        raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
     kept, dropped = key_map.drop(merged, family.dropped)
     name = row.name if row else identify_variant(family, spec)
     expected, _ = key_map.drop(family.original_tensors(spec), family.dropped)
     key_map.account(kept, expected, subject=name)
-    _demand_derived(family, spec, merged, name)
-    assumed = family.find_assumptions(spec) if name not in VARIANTS else {}
+    _demand_derived(family, spec, {key: merged[key] for key in dropped}, name)
+    # of a published checkpoint it is known; one that has its shapes is taken for it
+    is_published = name in VARIANTS and VARIANTS[name].hub_name
+    assumed = {} if is_published else family.find_assumptions(spec)
     notes = {override: note for override, note in assumed.items() if overrides.get(override) is None}
-    for override, note in notes.items():
-        warnings.warn(f"{name}: {note}; give {override} if it is otherwise.", stacklevel=2)
+    for override in (override for override in notes if override in family.overrides):
+        warnings.warn(f"{name}: {notes[override]}; give {override} if it is otherwise.", stacklevel=2)
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
-    config = family.build_config(spec, None if labels is None else tuple(labels))
+    config = family.build_config(spec, None if labels is None else check_labels(labels))
     # transformers 5 loads in the dtype that the config names: the widest there is, so that no tensor is rounded
     floating = (tensor.dtype for tensor in kept.values() if tensor.is_floating_point())
     config.dtype = reduce(torch.promote_types, floating)
@@ -158,8 +163,11 @@ def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
 
 def identify_variant(family: Family[Any], spec: Spec) -> str:
     """Name of the official variant with this spec, or ``<family>_custom``."""
-    rows = (row for row in VARIANTS.values() if row.family == family.name)
-    return next((row.name for row in rows if family.spec_of(row) == spec), f"{family.name}_custom")
+    return next((row.name for row in _rows_of(family) if family.spec_of(row) == spec), f"{family.name}_custom")
+
+
+def _rows_of(family: Family[Any]) -> list[Variant]:
+    return [row for row in VARIANTS.values() if row.family == family.name]
 
 
 def _demand_tensors(*state_dicts: StateDict) -> None:
@@ -182,16 +190,26 @@ def _select_overrides(family: Family[Any], overrides: Mapping[str, Any]) -> dict
     if unknown:
         takes = ", ".join(family.overrides)
         raise VariantError(f"{', '.join(sorted(unknown))}: not of a {family.name} model.", hint=f"It takes {takes}.")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    parsed, problems = {}, []
+    for name, value in given.items():
+        try:
+            parsed[name] = family.overrides[name].parse(value)
+        except (ValueError, TypeError) as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise VariantError("Not what can be said about a model.", problems)
+    return parsed
 
 
 def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name: str) -> None:
-    """Tensors that are dropped because they follow from the spec must be what follows from it."""
+    """What is dropped because it follows from the spec must be what follows from it."""
     derived = family.derive(spec)
+    names = {key.rpartition(".")[2] for key in derived}
     problems = [
         f"{key}: {tuple(tensor.shape)} {tensor.dtype}, is not what follows from the model's size"
         for key, tensor in state_dict.items()
-        if key in derived and not tensor.is_meta and not is_bit_equal(derived[key], tensor.cpu())
+        if key.rpartition(".")[2] in names
+        and (key not in derived or not (tensor.is_meta or is_bit_equal(derived[key], tensor.cpu())))
     ]
     if problems:
         raise KeyMapError(f"{name}: {len(problems)} tensor(s) that cannot be left out.", problems)
@@ -218,10 +236,11 @@ def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str,
     except (CheckpointError, KeyMapError):
         is_complete = False
     if not is_complete:
+        _refuse_another_family(row, state_dict)
         return family, spec  # the account that follows lists what is wrong with it
-    others = (other for other in VARIANTS.values() if other.family == family.name)
+    others = _rows_of(family)
     name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
-    untold = {entry.field for entry in family.overrides.values()}
+    untold = {entry.field for entry in family.overrides.values() if entry.neutral is not None}
     differing = ", ".join(
         f"{field} {value}, not {wanted}"
         for (field, value), wanted in zip(vars(found).items(), vars(spec).values(), strict=True)
@@ -232,6 +251,20 @@ def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str,
         hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
     described = name or f"another {family.name} model ({differing})"
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
+
+
+def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
+    shapes = shapes_of(state_dict)
+    if load_family(row.family).matches(shapes):
+        return
+    other = next((family for family in families() if family.matches(shapes)), None)
+    if other is None:
+        return
+    try:
+        described = identify_variant(*recognise(state_dict))
+    except (CheckpointError, KeyMapError):
+        described = f"a {other.name} model"
+    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.")
 
 
 def merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> dict[str, Tensor]:

@@ -32,6 +32,12 @@ DISTRIBUTIONS: Mapping[str, Draw] = {
 }  # fmt: skip
 
 
+def list_distributions(family: Family[Any]) -> dict[str, Draw]:
+    """How this family's tensors are drawn: its own patterns first, then the common ones."""
+    common = {pattern: draw for pattern, draw in DISTRIBUTIONS.items() if pattern not in family.distributions}
+    return {**family.distributions, **common}
+
+
 def seed_generator(name: str) -> Generator:
     """A random generator that depends on this name and on nothing else."""
     digest = hashlib.sha256(name.encode()).digest()
@@ -54,7 +60,7 @@ def draw_state_dict(
         backbone: another one, for all but the linear head's.
     """
     derived = family.derive(spec)
-    distributions = {**family.distributions, **DISTRIBUTIONS}
+    distributions = list_distributions(family)
 
     def draw(key: str, like: Tensor) -> Tensor:
         owner = variant if key.startswith(HEAD_PREFIX) or backbone is None else backbone

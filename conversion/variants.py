@@ -1,4 +1,4 @@
-"""Every official checkpoint, a frozen row each."""
+"""Every official checkpoint and recipe, a frozen row each."""
 
 import difflib
 from collections.abc import Mapping
@@ -47,12 +47,11 @@ DATA2VEC_VISION_TASKS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One official checkpoint.
+    """One official checkpoint, or the recipe of one where none is published.
 
     Attributes:
-        name: as in ``torch.hub``; also the pytest id.
+        name: of its own; also the pytest id.
         family: the folder under ``conversion/`` that knows how to convert it.
-        task: ``"backbone"``, ``"image-classification"`` or ``"semantic-segmentation"``.
         spec: keyword arguments of the family's spec: widths, depth, number of heads, features.
         files: role (``"checkpoint"``, and ``"linear_head"`` where that is a file of its own) to download URL; a mere
             file name where nothing is published.
@@ -64,7 +63,6 @@ class Variant:
 
     name: str
     family: str
-    task: str
     spec: Mapping[str, object]
     files: Mapping[str, str]
     hub_name: str
@@ -86,7 +84,6 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
     return Variant(
         name=backbone + ("_1layer" if num_classes else ""),
         family="dinov2",
-        task="image-classification" if num_classes else "backbone",
         spec=MappingProxyType(
             {
                 "embed_dim": embed_dim,
@@ -125,7 +122,6 @@ def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
     return Variant(
         name=name,
         family="data2vec_vision",
-        task=str(features["task"]),
         spec=MappingProxyType(spec),
         files=MappingProxyType({"checkpoint": files[size]}),
         hub_name=f"data2vec-vision-{size}{suffix.replace('_', '-')}" if is_published else "",

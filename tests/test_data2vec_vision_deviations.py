@@ -25,7 +25,7 @@ from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import draw_state_dict
 from tests.golden import GoldenModel, read_golden
 from tests.inputs import InputCase, draw_inputs
-from tests.test_data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly
+from tests.test_data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, tell
 from tests.test_options import left_over, run
 
 FAMILY = load_family("data2vec_vision")
@@ -34,8 +34,7 @@ FAMILY = load_family("data2vec_vision")
 def convert_drawn(spec: Data2VecVisionSpec) -> tuple[Conversion, dict[str, Tensor]]:
     """A synthetic model of this spec, converted; and its original state dict."""
     state_dict = draw_state_dict(FAMILY, spec, "tiny", 0)
-    told = {"out_indices": spec.out_indices, "pool_scales": spec.pool_scales} if spec.out_indices else {}
-    return convert_quietly(state_dict, **told), state_dict
+    return convert_quietly(state_dict, **tell(spec)), state_dict
 
 
 def verify(out: Conversion, original: nn.Module, *, batch: int = 1, masked: bool = False) -> InputVerdict:
@@ -167,13 +166,15 @@ object.__setattr__(conversion.data2vec_vision.FAMILY, "build_config", build_as_t
         ("", {"use_mask_token": False}, "known deviation 'mask-token-default': by default the model is built without"),
         ("_ade20k", {"out_indices": [0, 1, 2, 3]}, "known deviation 'out-indices-shift': the output of block i is"),
         ("_ft1k", {"use_relative_position_bias": False}, "known deviation 'position-bias-by-name': by default none"),
+        ("", {"use_absolute_position_embeddings": False}, "known deviation 'absolute-positions-default': by default"),
     ],
 )
 def test_the_official_converters_settings_fail_and_are_named(
     suffix: str, settings: dict[str, object], cause: str, tmp_path: Path
 ) -> None:
     golden = read_golden(f"data2vec_vision_tiny{suffix}")
-    torch.save(golden.recorded, tmp_path / "tiny.pth")
+    spec = replace(golden.spec, absolute_positions="use_absolute_position_embeddings" in settings)
+    torch.save(draw_state_dict(FAMILY, spec, "tiny", 0), tmp_path / "tiny.pth")
     options = ("--checkpoint", "tiny.pth", *(("--out-indices", "0,1,2,3") if suffix == "_ade20k" else ()))
     code, output = run(tmp_path, *options, "--save-artifacts", plugin=OFFICIAL_SETTINGS.format(settings=settings))
     assert code == 1

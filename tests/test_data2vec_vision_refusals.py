@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import conversion
-from conversion.errors import CheckpointError, VariantError
+from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.loading import load_converted
 from tests.golden import read_golden
 from tests.test_data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, official_tensors
@@ -64,6 +64,77 @@ def test_a_checkpoint_without_its_model_entry_says_what_is_there(tmp_path: Path)
         conversion.load_checkpoint(tmp_path / "checkpoint-799.pth")
 
 
+def test_a_classifier_of_other_heads_than_the_variants_is_refused() -> None:
+    name = "data2vec_vision_base_ft1k"
+    with pytest.raises(VariantError, match=r"another data2vec_vision model \(num_heads 6, not 12\)"):
+        conversion.convert(official_tensors(name, num_heads=6), name)
+
+
+def test_tables_whose_heads_do_not_divide_the_width_are_named() -> None:
+    table = "rel_pos_bias.relative_position_bias_table"
+    with pytest.raises(CheckpointError, match=r"(?s)3 attention heads, as its tables have.*rel_pos_bias.*3 heads"):
+        conversion.convert(PRETRAINED.recorded | {table: torch.zeros(84, 3)})
+
+
+def test_a_backbone_without_its_decode_head_says_so() -> None:
+    without = {key: tensor for key, tensor in SEGMENTATION.recorded.items() if not key.startswith("decode_head.")}
+    with pytest.raises(CheckpointError) as raised:
+        conversion.convert(without)
+    assert raised.value.problems == (
+        "decode_head.conv_seg.weight: missing, needed with 4 dimension(s), none of them 0",
+    )
+
+
+@pytest.mark.parametrize("key", ["blocks.0.attn.relative_position_index", "x.y_relative_position_index"])
+def test_an_index_that_nothing_goes_by_is_refused(key: str) -> None:
+    with pytest.raises(KeyMapError, match=re.escape(key)):
+        conversion.convert(PRETRAINED.recorded | {key: torch.zeros(3, 3, dtype=torch.int64)})
+
+
+def test_sparse_whole_numbers_are_refused() -> None:
+    counter, index = "backbone.fpn1.1.num_batches_tracked", "backbone.blocks.0.attn.relative_position_index"
+    for key in (counter, index):
+        sparse = SEGMENTATION.recorded[key].reshape(1, -1).to_sparse()
+        with pytest.raises(KeyMapError, match=re.escape(key)):
+            conversion.convert(SEGMENTATION.recorded | {key: sparse}, **SEGMENTATION.overrides)
+
+
+def test_a_segmentation_model_of_the_official_shapes_has_its_blocks_assumed_aloud() -> None:
+    """No such checkpoint is published: it is a user's own, and may have been trained with other blocks."""
+    with pytest.warns(UserWarning, match=r"features of blocks \(3, 5, 7, 11\) assumed.*give out_indices if"):
+        out = conversion.convert(official_tensors("data2vec_vision_base_ade20k"), pool_scales=(1, 2, 3, 6))
+    assert out.variant == "data2vec_vision_base_ade20k"
+    assert [note.partition(" ")[0] for note in out.notes] == ["features", "the"]
+
+
+def test_what_is_said_about_a_segmentation_model_is_refused_for_others() -> None:
+    with pytest.raises(CheckpointError, match="no segmentation model"):
+        conversion.convert(CLASSIFIER.recorded, out_indices=(0, 1, 2, 9))
+
+
+@pytest.mark.parametrize("given", [{"out_indices": 3}, {"out_indices": "a,b"}, {"pool_scales": (1, 2.5, 3, 6)}])
+def test_what_is_no_number_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(VariantError, match=next(iter(given))):
+        conversion.convert(SEGMENTATION.recorded, **{**SEGMENTATION.overrides, **given})
+
+
+def test_numbers_may_come_in_any_sequence() -> None:
+    overrides = {"out_indices": range(4), "pool_scales": [1, 2, 3, 6]}
+    assert convert_quietly(SEGMENTATION.recorded, **overrides).spec == SEGMENTATION.spec
+
+
+@pytest.mark.parametrize("pool_scales", [(0, 0, 0, 0), (-1, 2, 3, 6)])
+def test_impossible_pool_scales_are_refused(pool_scales: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointError, match="none may be below 1"):
+        conversion.convert(SEGMENTATION.recorded, out_indices=(0, 1, 2, 3), pool_scales=pool_scales)
+
+
+def test_a_mask_for_a_model_without_mask_token_is_refused() -> None:
+    model = CLASSIFIER.family.load_original(CLASSIFIER.spec, CLASSIFIER.recorded)
+    with pytest.raises(ValueError, match="no mask token"):
+        model(torch.zeros(1, 3, 80, 80), torch.ones(1, 25, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("out_indices", [(0, 1, 2), (0, 1, 2, 4), (3, 2, 1, 0), (0, 0, 1, 2), (-1, 0, 1, 2)])
 def test_impossible_out_indices_are_refused(out_indices: tuple[int, ...]) -> None:
     with pytest.raises(CheckpointError, match=r"out_indices.*needed four, in order, of 4 blocks"):
@@ -79,11 +150,11 @@ def test_out_indices_of_the_official_depths_are_assumed_aloud() -> None:
     tensors = official_tensors("data2vec_vision_base_ade20k", num_classes=7)
     with pytest.warns(UserWarning, match=r"features of blocks \(3, 5, 7, 11\) assumed"):
         out = conversion.convert(tensors, pool_scales=[1, 2, 3, 6])
-    assert len(out.notes) == 1
+    assert len(out.notes) == 2
     assert list(out.config.out_indices) == [5, 7, 9, 13]
     with warnings.catch_warnings(action="error"):
         told = conversion.convert(tensors, pool_scales=[1, 2, 3, 6], out_indices=[3, 5, 7, 11])
-    assert told.notes == ()
+    assert len(told.notes) == 1
 
 
 def test_pool_scales_of_another_number_are_refused() -> None:

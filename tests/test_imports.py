@@ -7,19 +7,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "conversion"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
 
 # a module may import what stands above it, and from its own floor
 FLOORS = [
     {"errors"},
-    {"variants", "target", "distributions", "tensors", "labels"},
+    {"variants", "target", "distributions", "images", "tensors", "labels"},
     {"key_map", "parity"},
     {"recognition", "family"},
-    {"dinov2", "data2vec_vision"},
+    FAMILIES,
     {"layout", "state_dict", "checkpoint", "synthetic"},
     {"loading", "card"},
     {"artifact"},
 ]
-FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}
 
 

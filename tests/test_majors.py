@@ -12,7 +12,8 @@ from conversion import key_map
 from conversion.errors import ArtifactError
 from conversion.loading import CONFIG, WEIGHTS, load_image_processor, load_model
 from conversion.parity.compare import OriginalRun, capture_hf, compare
-from conversion.parity.verdict import Verdict, worst
+from conversion.parity.metrics import is_bit_equal
+from conversion.parity.verdict import Verdict
 from conversion.target import TRANSFORMERS_MAJORS, transformers_major
 from tests.golden import NAMES, GoldenModel, read_golden
 from tests.inputs import open_photo
@@ -46,10 +47,14 @@ def test_artifacts_of_either_major_load_and_compute_the_same(name: str, major: i
             load_model(tmp_path)
         return
     model = load_model(tmp_path, attention=golden.family.choose_attention(golden.spec))
-    assert load_image_processor(tmp_path)(open_photo(), return_tensors="pt")["pixel_values"].isfinite().all()
+    processed = load_image_processor(tmp_path)(open_photo(), return_tensors="pt")["pixel_values"][0]
+    transform = golden.family.build_transform(golden.spec, processed.shape[-1], as_processor=True)
+    assert is_bit_equal(transform(open_photo()), processed)
     original = golden.family.load_original(golden.spec, golden.state_dict)
     native = next(case for case in golden.cases if case.inputs.pixel_values.shape[-1] == golden.spec.image_size)
     run = OriginalRun(original, golden.family.capture_points(golden.spec), native.inputs, torch.float32)
     if golden.family.find_deviation(golden.spec, tuple(native.inputs.pixel_values.shape)) is None:
         judged = compare(run, capture_hf(model, run.points, native.inputs))
-        assert worst([point.verdict for point in judged]) in (Verdict.EXACT, Verdict.CLOSE)
+        # transformers 5 cuts the fused projection of SwiGLU in two, and so rounds otherwise in products this small
+        allowed = {Verdict.EXACT, Verdict.CLOSE} if "swiglu" in name else {Verdict.EXACT}
+        assert {point.verdict for point in judged} <= allowed

@@ -27,11 +27,12 @@ def meta(name: str) -> dict[str, Tensor]:
     return family.original_tensors(family.spec_of(VARIANTS[name]))
 
 
+@pytest.mark.filterwarnings("ignore:data2vec_vision_.*ade20k")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_is_recognised_from_keys_and_shapes(name: str) -> None:
     out = conversion.convert(meta(name))
     assert out.variant == name
-    assert out.notes == ()
+    assert bool(out.notes) == (not VARIANTS[name].hub_name)  # of a recipe, something is assumed
     assert out.config.num_attention_heads == VARIANTS[name].spec["num_heads"]
     assert out.architecture == load_family(out.family).spec_of(VARIANTS[name]).hf_class
     assert out.dropped.keys() | out.source.keys() == meta(name).keys()
@@ -73,6 +74,20 @@ def test_weights_of_another_variant_are_refused_and_both_named(given: str, asked
     with pytest.raises(VariantError) as raised:
         conversion.convert(meta(given), asked)
     assert re.search(rf"weights of {given};.* {asked} was asked for", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"), [("dinov2_vitb14", "data2vec_vision_base"), ("data2vec_vision_base_ft1k", "dinov2_vitb14")]
+)
+def test_weights_of_another_family_are_named(given: str, asked: str) -> None:
+    with pytest.raises(VariantError, match=f"weights of {given}; {asked} was asked for"):
+        conversion.convert(meta(given), asked)
+
+
+def test_a_linear_head_for_a_family_that_has_none_is_refused() -> None:
+    head = {"weight": torch.zeros(10, 32), "bias": torch.zeros(10)}
+    with pytest.raises(VariantError, match="data2vec_vision model has no linear head file"):
+        conversion.convert(read_golden("data2vec_vision_tiny_ft1k").recorded, linear_head=head)
 
 
 def test_a_classifier_without_its_head_says_what_to_give() -> None:
@@ -173,14 +188,15 @@ def test_what_is_no_tensor_is_refused() -> None:
         conversion.convert({})
 
 
-def test_training_heads_are_dropped_with_their_reason() -> None:
+def test_training_heads_are_dropped_with_their_reason_and_come_back() -> None:
     golden = read_golden("dinov2_tiny")
-    trained = golden.backbone | {
-        "dino_head.mlp.0.weight": torch.zeros(1),
-        "ibot_head.last_layer.weight": torch.zeros(1),
-    }
+    heads = {"dino_head.mlp.0.weight": torch.ones(1), "dino_head.mlp.1.num_batches_tracked": torch.tensor(7)}
+    trained = golden.backbone | heads
     out = conversion.convert(trained, num_attention_heads=NUM_HEADS)
-    assert out.dropped.keys() == {"dino_head.mlp.0.weight", "ibot_head.last_layer.weight"}
+    assert out.dropped.keys() == heads.keys()
+    restored = conversion.restore(out.state_dict, out.config, dropped=trained)
+    assert restored.keys() == trained.keys()
+    assert all(is_bit_equal(tensor, restored[key]) for key, tensor in trained.items())
     assert "training only" in out.dropped["dino_head.mlp.0.weight"]
     assert out.source.keys() == golden.backbone.keys()
 
@@ -276,5 +292,5 @@ def test_classifiers_get_the_imagenet_names() -> None:
 def test_restoring_a_model_of_another_type_is_refused() -> None:
     from transformers import ViTConfig
 
-    with pytest.raises(CheckpointError, match="'vit' cannot be restored"):
+    with pytest.raises(CheckpointError, match="'vit' is of no known family"):
         conversion.restore({}, ViTConfig())

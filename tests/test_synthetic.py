@@ -10,7 +10,7 @@ from conversion.card import hash_file
 from conversion.family import load_family
 from conversion.key_map import drop
 from conversion.parity.metrics import is_bit_equal
-from conversion.synthetic import DISTRIBUTIONS, draw_state_dict, draw_tensor, write_synthetic_checkpoint
+from conversion.synthetic import draw_state_dict, draw_tensor, list_distributions, write_synthetic_checkpoint
 from tests.golden import NAMES, read_golden
 
 OUTPUTS = {"x_norm_patchtokens", "logits", "last_hidden_state", "auxiliary_logits"}
@@ -85,7 +85,7 @@ def test_a_tensor_depends_on_seed_variant_and_key_alone() -> None:
     ],
 )
 def test_tensors_have_their_scale(key: str, shape: tuple[int, ...], mean: float, std: float) -> None:
-    distributions = {**load_family("data2vec_vision").distributions, **DISTRIBUTIONS}
+    distributions = list_distributions(load_family("data2vec_vision"))
     tensor = draw_tensor("0/variant", key, torch.empty(shape), distributions)
     assert float(tensor.mean()) == pytest.approx(mean, abs=5 * std / 40000**0.5)
     assert float(tensor.std()) == pytest.approx(std, rel=0.02)

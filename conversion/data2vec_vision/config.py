@@ -82,7 +82,7 @@ class Data2VecVisionSpec:
 
 
 def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...] | None = None) -> "PretrainedConfig":
-    """The transformers config, every value written out that the library would otherwise default.
+    """The transformers config, every value written out that the outputs depend on.
 
     Args:
         labels: class names; of a classifier with 1000 classes those of ImageNet, unless given.

@@ -120,7 +120,7 @@ MODULE_TENSORS = {
 # pattern: reason
 DROPPED = {
     "lm_head.*": "predicts the targets of pretraining; transformers' model has no place for it",
-    "*relative_position_index": "follows from the window's size; transformers computes it itself",
+    "*.relative_position_index": "follows from the window's size; transformers computes it itself",
 }
 
 

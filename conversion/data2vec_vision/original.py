@@ -146,7 +146,9 @@ class Encoder(nn.Module):
         if height != self.image_size or width != self.image_size:
             raise ValueError(f"Images are {height} x {width}; this model takes {self.image_size} x {self.image_size}.")
         tokens = self.patch_embed(pixel_values)  # (B, N, D)
-        if bool_masked_pos is not None and self.mask_token is not None:
+        if bool_masked_pos is not None:
+            if self.mask_token is None:
+                raise ValueError("This model has no mask token: its patches cannot be masked.")
             masked = bool_masked_pos.unsqueeze(-1).type_as(tokens)  # (B, N, 1)
             tokens = tokens * (1 - masked) + self.mask_token * masked
         tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)  # (B, T, D)

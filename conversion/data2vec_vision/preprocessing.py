@@ -7,6 +7,7 @@ from torch import Tensor
 
 from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.data2vec_vision.deviations import SQUARE_RESIZE
+from conversion.images import BICUBIC, IMAGENET_MEAN, IMAGENET_STD
 from conversion.parity.deviations import Deviation
 
 if TYPE_CHECKING:
@@ -15,14 +16,11 @@ if TYPE_CHECKING:
 MARGIN_BELOW = 384
 """Images of a smaller input size are cut from one that is 8/7 as large; larger ones have no margin to be cut."""
 
-BICUBIC = 3
-"""Pillow's number for bicubic, as image processors write it."""
-
 # task: mean and standard deviation of every channel; mmsegmentation's recipe for ADE20K has those of ImageNet
 NORMALISATION = {
     "backbone":              ((0.5, 0.5, 0.5),       (0.5, 0.5, 0.5)),
     "image-classification":  ((0.5, 0.5, 0.5),       (0.5, 0.5, 0.5)),
-    "semantic-segmentation": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "semantic-segmentation": (IMAGENET_MEAN,         IMAGENET_STD),
 }  # fmt: skip
 
 

@@ -6,7 +6,15 @@ from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.family import Override
 from conversion.key_map import Shapes
-from conversion.recognition import HEAD_DIM, choose_heads, count_blocks, find_misshapen
+from conversion.recognition import (
+    HEAD_DIM,
+    NUM_ATTENTION_HEADS_HELP,
+    choose_heads,
+    count_blocks,
+    find_misshapen,
+    parse_integer,
+    parse_integers,
+)
 from conversion.tensors import square_side
 from conversion.variants import DATA2VEC_VISION_SIZES
 
@@ -17,16 +25,12 @@ OUT_INDICES = {depth: out_indices for _, depth, _, out_indices in DATA2VEC_VISIO
 """Of the official models, by their depth."""
 
 
-def _parse_numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
-
-
 OVERRIDES = {
-    "num_attention_heads": Override("num_heads", int, "of --checkpoint, where it is not width / 64"),
+    "num_attention_heads": Override("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP),
     "out_indices": Override(
-        "out_indices", _parse_numbers, "of a segmentation --checkpoint: its features' blocks, as 3,5,7,11", (0, 1, 2, 3)
+        "out_indices", parse_integers, "of a segmentation --checkpoint: its features' blocks, as 3,5,7,11"
     ),
-    "pool_scales": Override("pool_scales", _parse_numbers, "of a segmentation --checkpoint, if not 1,2,3,6"),
+    "pool_scales": Override("pool_scales", parse_integers, "of a segmentation --checkpoint, if not 1,2,3,6"),
 }
 
 
@@ -53,25 +57,27 @@ def recognise_spec(
     """
     prefix = "backbone." if any(key.startswith("backbone.") for key in shapes) else ""
     needed = {f"{prefix}patch_embed.proj.weight": 4, f"{prefix}cls_token": 3, f"{prefix}blocks.0.mlp.fc1.weight": 2}
-    optional = {f"{prefix}pos_embed": 3, "head.weight": 2, "decode_head.conv_seg.weight": 4}
+    needed |= {"decode_head.conv_seg.weight": 4} if prefix else {}
+    optional = {f"{prefix}pos_embed": 3, "head.weight": 2, "auxiliary_head.conv_seg.weight": 4}
     optional |= {key: 2 for key in shapes if key.endswith("relative_position_bias_table")}
-    optional |= {"auxiliary_head.conv_seg.weight": 4}
     depth, problems = count_blocks(shapes, f"{prefix}blocks.")
     problems = find_misshapen(shapes, needed, optional) + problems
     if problems:
         raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems)
     embed_dim, patch_size = shapes[f"{prefix}cls_token"][2], shapes[f"{prefix}patch_embed.proj.weight"][3]
     tables = {key: shape for key, shape in shapes.items() if key.endswith("relative_position_bias_table")}
-    head = next((key for key in ("decode_head.conv_seg.weight", "head.weight") if key in shapes), None)
+    head = "decode_head.conv_seg.weight" if prefix else "head.weight"
+    if not prefix and (out_indices, pool_scales) != (None, None):
+        raise CheckpointError("This is no segmentation model: out_indices and pool_scales are not its own.")
     features: dict[str, Any] = {"task": "backbone"}
-    if head == "head.weight":
-        features = {"task": "image-classification", "mean_pooling": "fc_norm.weight" in shapes}
-    elif head:
+    if prefix:
         features = {
             "task": "semantic-segmentation",
             "mean_pooling": True,  # there is no final norm
             **_recognise_segmentation(shapes, embed_dim, depth, out_indices, pool_scales),
         }
+    elif head in shapes:
+        features = {"task": "image-classification", "mean_pooling": "fc_norm.weight" in shapes}
     return Data2VecVisionSpec(
         embed_dim=embed_dim,
         depth=depth,
@@ -83,13 +89,13 @@ def recognise_spec(
         block_position_bias=any(".attn." in key for key in tables),
         absolute_positions=f"{prefix}pos_embed" in shapes,
         mask_token=f"{prefix}mask_token" in shapes,
-        num_classes=shapes[head][0] if head else 0,
+        num_classes=shapes[head][0] if head in shapes else 0,
         **features,
     )
 
 
 def find_assumptions(spec: Data2VecVisionSpec) -> dict[str, str]:
-    """What a recognised spec assumes where an override is not given, by the name of the override."""
+    """What a recognised spec assumes where an override is not given, by its name; of the rest by any other."""
     assumptions = {}
     if not spec.shared_position_bias and not spec.block_position_bias:
         assumptions["num_attention_heads"] = f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"
@@ -97,6 +103,7 @@ def find_assumptions(spec: Data2VecVisionSpec) -> dict[str, str]:
         assumptions |= {
             "out_indices": f"features of blocks {spec.out_indices} assumed, as in the official models of this depth",
             "pool_scales": f"pyramid pooling at {spec.pool_scales} assumed, mmsegmentation's default",
+            "image_processor": "the image processor normalises as BEiT's recipe for ADE20K, where label 0 is none",
         }
     return assumptions
 
@@ -105,11 +112,15 @@ def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | Non
     by_table = {shape[1] for shape in tables.values()}
     if not by_table:
         return choose_heads(embed_dim, num_attention_heads)
+    problems = [f"{key} {tuple(shape)}: {shape[1]} heads" for key, shape in tables.items()]
     if len(by_table | ({num_attention_heads} - {None})) > 1:
-        problems = [f"{key} {shape}: {shape[1]} heads" for key, shape in tables.items()]
         problems += [f"given: {num_attention_heads}"] if num_attention_heads is not None else []
         raise CheckpointError("Tables of relative positions do not agree on the number of heads.", problems)
-    return choose_heads(embed_dim, by_table.pop())
+    num_heads = by_table.pop()
+    if embed_dim % num_heads:
+        headline = f"A width of {embed_dim} cannot have {num_heads} attention heads, as its tables have."
+        raise CheckpointError(headline, problems)
+    return num_heads
 
 
 def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
@@ -119,9 +130,9 @@ def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
         try:
             side = square_side(shape[0] - 3)  # every offset along either axis, and three for the CLS token
             windows[key] = (side + 1) // 2
-            problems += [f"{key} {shape}: {shape[0]} rows"] if side % 2 == 0 else []
+            problems += [f"{key} {tuple(shape)}: {shape[0]} rows"] if side % 2 == 0 else []
         except KeyMapError:
-            problems.append(f"{key} {shape}: {shape[0]} rows")
+            problems.append(f"{key} {tuple(shape)}: {shape[0]} rows")
     if problems:
         raise CheckpointError("Tables of relative positions of a square window have (2w - 1)^2 + 3 rows.", problems)
     if pos_embed in shapes:
@@ -146,6 +157,8 @@ def _recognise_segmentation(
     pool_scales = POOL_SCALES if pool_scales is None else pool_scales
     if len(pool_scales) != num_scales:
         problems.append(f"decode_head.psp_modules: {num_scales} of them, for pool_scales {pool_scales}: give others")
+    if min(pool_scales, default=0) < 1:
+        problems.append(f"pool_scales: {pool_scales}, none may be below 1")
     if out_indices is None:
         out_indices = OUT_INDICES.get(depth)
     if out_indices is None:

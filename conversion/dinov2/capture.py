@@ -16,7 +16,7 @@ def capture_points(spec: Dinov2Spec, *, masked: bool = False) -> list[CapturePoi
     Args:
         masked: for a masked input, which a transformers classifier's head does not take: its backbone's points only.
     """
-    base = spec.hf_prefix if spec.num_classes else ""
+    base = spec.hf_prefix
     points = [
         CapturePoint("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS),
         *(

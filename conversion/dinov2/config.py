@@ -7,15 +7,20 @@ from conversion.errors import CheckpointError, KeyMapError
 from conversion.family import Override
 from conversion.key_map import Shapes
 from conversion.labels import build_labels, imagenet_labels
-from conversion.recognition import HEAD_DIM, choose_heads, count_blocks, find_misshapen
+from conversion.recognition import (
+    HEAD_DIM,
+    NUM_ATTENTION_HEADS_HELP,
+    choose_heads,
+    count_blocks,
+    find_misshapen,
+    parse_integer,
+)
 from conversion.tensors import square_side
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-OVERRIDES = {
-    "num_attention_heads": Override("num_heads", int, "of --checkpoint, where it is not width / 64", neutral=1),
-}
+OVERRIDES = {"num_attention_heads": Override("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1)}
 
 # what the spec is read from: key and number of dimensions
 NEEDED = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.ls1.gamma": 1}
@@ -71,8 +76,9 @@ class Dinov2Spec:
 
     @property
     def hf_prefix(self) -> str:
-        """Where a classifier's backbone lives, in transformers' module tree and keys."""
-        return "dinov2_with_registers." if self.num_register_tokens else "dinov2."
+        """Where the backbone lives in transformers' module tree and keys."""
+        prefix = "dinov2_with_registers." if self.num_register_tokens else "dinov2."
+        return prefix if self.num_classes else ""
 
     @property
     def hf_class(self) -> str:
@@ -122,7 +128,7 @@ def find_assumptions(spec: Dinov2Spec) -> dict[str, str]:
 
 
 def build_config(spec: Dinov2Spec, labels: tuple[str, ...] | None = None) -> "PretrainedConfig":
-    """The transformers config, every value written out that the library would otherwise default.
+    """The transformers config, every value written out that the outputs depend on.
 
     Args:
         labels: a classifier's class names; of 1000 classes those of ImageNet, unless given.

@@ -67,9 +67,10 @@ DROPPED = {
 
 def select_key_map(spec: Dinov2Spec, _major: int) -> KeyMap:
     """The rows that a model of this spec has, in any major version; a classifier's backbone has a prefix of its own."""
-    backbone: dict[str, str | tuple[str, ...]] = {**KEY_MAP, **(SWIGLU if spec.ffn == "swiglu" else MLP)}
-    if spec.num_register_tokens:
-        backbone |= REGISTERS
-    if not spec.num_classes:
-        return backbone
-    return {**{source: add_prefix(spec.hf_prefix, target) for source, target in backbone.items()}, **LINEAR_HEAD}
+    backbone = {
+        **KEY_MAP,
+        **(SWIGLU if spec.ffn == "swiglu" else MLP),
+        **(REGISTERS if spec.num_register_tokens else {}),
+    }
+    prefixed = {source: add_prefix(spec.hf_prefix, target) for source, target in backbone.items()}
+    return {**prefixed, **(LINEAR_HEAD if spec.num_classes else {})}

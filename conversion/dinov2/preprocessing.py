@@ -8,6 +8,7 @@ from torch import Tensor
 
 from conversion.dinov2.config import Dinov2Spec
 from conversion.dinov2.deviations import CENTER_CROP
+from conversion.images import BICUBIC, IMAGENET_MEAN, IMAGENET_STD
 from conversion.parity.deviations import Deviation
 
 if TYPE_CHECKING:
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 CROP_SIZE = 224
 RESIZE_RATIO = 256 / 224
 """The short edge before the crop, relative to the crop."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-BICUBIC = 3
-"""Pillow's number for bicubic, as image processors write it."""
 
 
 def choose_input_size(spec: Dinov2Spec) -> int:

@@ -44,7 +44,7 @@ def is_bit_equal(expected: Tensor, actual: Tensor) -> bool:
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return False
     if not expected.is_floating_point():
-        return torch.equal(expected, actual)
+        return expected.layout == actual.layout and torch.equal(expected, actual)
     integer = _INTEGER_VIEW[expected.dtype]
     return torch.equal(expected.contiguous().view(integer), actual.contiguous().view(integer))
 

@@ -67,7 +67,7 @@ def verify_input(
         run: the original's.
         deviation: the ledger's entry that applies. Then the two may differ, and must agree under the counterfactual.
             That the deviation is still there is not asked here (some weights and dtypes do not show it), but in
-            ``tests/test_deviations.py``.
+            the tests of each family's ledger.
         converted_inputs: what the converted model is given, where that came another way (an image processor's).
         counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
     """

@@ -3,7 +3,6 @@
 Most lie in defaults of the config, or in names; what is written here avoids them.
 """
 
-from conversion.data2vec_vision.config import OUT_INDICES_SHIFT
 from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
 
 LAYER_NORM_EPS = Deviation(
@@ -12,7 +11,7 @@ LAYER_NORM_EPS = Deviation(
     cause="the config's default is 1e-12, the original's norms have 1e-6",
     size="2e-5 to 3e-4 on outputs",
     counterfactual="the original with an eps of 1e-12",
-    remedy="write layer_norm_eps=1e-6, as is done here",
+    remedy="write layer_norm_eps=1e-6",
     avoided=True,
     in_config=lambda config, _spec: config.layer_norm_eps == 1e-12,
 )
@@ -23,7 +22,7 @@ MASK_TOKEN = Deviation(
     cause="by default the model is built without a mask token, and the checkpoint's is ignored",
     size="the mask token is lost; a masked input raises an error",
     counterfactual="the original without a mask token",
-    remedy="write use_mask_token=True where the checkpoint has one, as is done here",
+    remedy="write use_mask_token=True where the checkpoint has one",
     avoided=True,
     in_config=lambda config, spec: spec.mask_token and not config.use_mask_token,
 )
@@ -35,8 +34,7 @@ POSITION_BIAS = Deviation(
     "per block in fine-tuned ones, whatever the checkpoint has, and loads with strict=False",
     size="of a tiny model's last hidden state, 1.7 without the shared table, 1.6 without those of the blocks",
     counterfactual="the original without those tables",
-    remedy="write use_shared_relative_position_bias and use_relative_position_bias as the keys say, both if both, as "
-    "is done here",
+    remedy="write use_shared_relative_position_bias and use_relative_position_bias as the keys say, both if both",
     avoided=True,
     in_config=lambda config, spec: (
         (spec.shared_position_bias and not config.use_shared_relative_position_bias)
@@ -50,7 +48,7 @@ ABSOLUTE_POSITIONS = Deviation(
     cause="by default none are built, the official converter never asks for them, and loads with strict=False",
     size="4 on a tiny model's last hidden state",
     counterfactual="the original without position embeddings",
-    remedy="write use_absolute_position_embeddings=True where the checkpoint has them, as is done here",
+    remedy="write use_absolute_position_embeddings=True where the checkpoint has them",
     avoided=True,
     in_config=lambda config, spec: spec.absolute_positions and not config.use_absolute_position_embeddings,
 )
@@ -61,11 +59,10 @@ OUT_INDICES = Deviation(
     cause="the output of block i is taken for a feature where out_indices has i + 2",
     size="0.05 to 0.10 on features with recorded weights, 2 with synthetic ones: they are other blocks'",
     counterfactual="the original with the features of two blocks earlier",
-    remedy="write out_indices with 2 added, as is done here",
+    remedy="write out_indices with 2 added",
     avoided=True,
     in_config=lambda config, spec: (
-        spec.task == "semantic-segmentation"
-        and list(config.out_indices) != [index + OUT_INDICES_SHIFT for index in spec.out_indices]
+        spec.task == "semantic-segmentation" and tuple(config.out_indices) == spec.out_indices
     ),
 )
 
@@ -75,8 +72,7 @@ SEGMENTATION_NAMES = Deviation(
     cause="transformers 5 renamed the heads' modules on disk without a mapping, and fills what it misses at random",
     size="78 tensors of an official model",
     counterfactual="the names of the other major version",
-    remedy="write the names of the installed major version and note it in the cards, as is done here; another one is "
-    "refused",
+    remedy="write the names of the installed major version and note it in the cards; another one is refused",
     avoided=True,
 )
 

@@ -21,7 +21,10 @@ DISTRIBUTIONS: Mapping[str, Draw] = {
 
 
 def pack(spec: Data2VecVisionSpec, state_dict: Mapping[str, Tensor]) -> Mapping[str, object]:
-    """A checkpoint as it is saved: by pretraining, by fine-tuning under DeepSpeed, by mmsegmentation."""
+    """The containers of a checkpoint of pretraining, of fine-tuning under DeepSpeed, of mmsegmentation.
+
+    The official files hold pickled classes besides, which stay out.
+    """
     if spec.task == "backbone":
         return {"model": state_dict, "optimizer": {"state": {}, "param_groups": []}, "epoch": 799}
     if spec.task == "image-classification":

@@ -162,7 +162,7 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
         twins=sorted(
             {result["input"] for cell in card["activations"] for result in cell["inputs"] if result["baked_twin"]}
         ),
-        attention=family.choose_attention(conversion.spec),
+        attention=family.choose_attention(),
         deviations=[entry for entry in family.ledger if entry.name in named],
     )
     return str(rendered.content)

@@ -99,7 +99,7 @@ class Family(Generic[S]):
         find_image_deviation: the ledger's entry that applies to an image's (width, height) at an input size, if one
             does; from spec, that size and input size.
         capture_points: for a spec; ``masked`` for a masked input.
-        exact: (device type, dtype, attention) where bit for bit equality was reached before, from a spec.
+        exact: (device type, dtype, attention) where bit for bit equality was reached before.
         find_deviation: the ledger's entry that applies to a spec at an input's shape ``(B, 3, height, width)``, if one
             does.
         ledger: every known deviation of the target library that concerns this family.
@@ -126,7 +126,7 @@ class Family(Generic[S]):
     build_transform: Callable[..., "Callable[[Image], Tensor]"]
     find_image_deviation: Callable[[S, tuple[int, int], int], Deviation | None]
     capture_points: Callable[..., list[CapturePoint]]
-    exact: Callable[[S], frozenset[tuple[str, str, str]]]
+    exact: frozenset[tuple[str, str, str]]
     find_deviation: Callable[[S, tuple[int, ...]], Deviation | None]
     ledger: tuple[Deviation, ...]
 
@@ -176,10 +176,10 @@ class Family(Generic[S]):
         """The spec of an official variant."""
         return self.build_spec(**variant.spec)
 
-    def choose_attention(self, spec: S) -> str:
-        """The attention implementation that is known to be exact in float32 on a CPU, sdpa if there is none."""
-        exact = [attention for device, dtype, attention in self.exact(spec) if (device, dtype) == ("cpu", "float32")]
-        return "sdpa" if "sdpa" in exact or not exact else exact[0]
+    def choose_attention(self) -> str:
+        """The attention implementation that is known to be exact in float32 on a CPU; sdpa where several or none is."""
+        exact = {attention for device, dtype, attention in self.exact if (device, dtype) == ("cpu", "float32")}
+        return exact.pop() if len(exact) == 1 else "sdpa"
 
 
 @cache

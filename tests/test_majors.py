@@ -46,7 +46,7 @@ def test_artifacts_of_either_major_load_and_compute_the_same(name: str, major: i
         with pytest.raises(ArtifactError, match=f"names of transformers {major}; {transformers_major()} is installed"):
             load_model(tmp_path)
         return
-    model = load_model(tmp_path, attention=golden.family.choose_attention(golden.spec))
+    model = load_model(tmp_path, attention=golden.family.choose_attention())
     processed = load_image_processor(tmp_path)(open_photo(), return_tensors="pt")["pixel_values"][0]
     transform = golden.family.build_transform(golden.spec, processed.shape[-1], as_processor=True)
     assert is_bit_equal(transform(open_photo()), processed)

@@ -155,7 +155,7 @@ def test_what_did_not_pass_whole_is_not_kept(interruption: str, here: Path) -> N
 
 EXACT_EAGER = """
 import conversion.dinov2
-object.__setattr__(conversion.dinov2.FAMILY, "exact", lambda spec: {("cpu", "float32", "eager")})
+object.__setattr__(conversion.dinov2.FAMILY, "exact", frozenset({("cpu", "float32", "eager")}))
 """
 
 

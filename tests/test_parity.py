@@ -32,9 +32,7 @@ def test_parity(
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs, points)
         if cell.verdict is Verdict.FAILED:
             pytest.fail(message, pytrace=False)
-        if subject.request.require_exact and (torch.device(device).type, dtype, attention) in subject.family.exact(
-            subject.converted.spec
-        ):
+        if subject.request.require_exact and (torch.device(device).type, dtype, attention) in subject.family.exact:
             judged = [point.verdict for result in cell.inputs for point in result.decisive]
             if worst(judged) is not Verdict.EXACT:
                 pytest.fail(f"exact was reached here before\n{message}", pytrace=False)

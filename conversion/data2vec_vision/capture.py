@@ -7,6 +7,7 @@ from conversion.parity.deviations import Deviation
 from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "eager")})
+"""Where bit for bit equality was reached: device type, dtype, attention."""
 
 EMBEDDINGS = ("cls_token", "mask_token", "pos_embed", "patch_embed.proj.*")
 PYRAMID = {1: ("fpn1.*",), 2: ("fpn2.*",), 3: (), 4: ()}
@@ -98,8 +99,3 @@ def _capture_heads(spec: Data2VecVisionSpec) -> list[CapturePoint]:
 def find_deviation(spec: Data2VecVisionSpec, shape: tuple[int, ...]) -> Deviation | None:
     """The ledger's entry that applies to an input of this shape, if one does."""
     return FEATURE_LAYOUT if spec.task == "semantic-segmentation" and shape[0] > 1 else None
-
-
-def exact(_spec: Data2VecVisionSpec) -> frozenset[tuple[str, str, str]]:
-    """Where bit for bit equality was reached: device type, dtype, attention."""
-    return EXACT

@@ -6,6 +6,7 @@ from conversion.parity.compare import CapturePoint
 from conversion.parity.deviations import Deviation
 
 EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
+"""Where bit for bit equality was reached: device type, dtype, attention."""
 
 EMBEDDINGS = ("cls_token", "pos_embed", "patch_embed.proj.*", "register_tokens", "mask_token")
 
@@ -31,11 +32,6 @@ def capture_points(spec: Dinov2Spec, *, masked: bool = False) -> list[CapturePoi
         points.append(CapturePoint("pooled", "linear_head:input", "classifier:input", ()))
         points.append(CapturePoint("logits", "linear_head:output", "classifier:output", ("linear_head.*",)))
     return points
-
-
-def exact(_spec: Dinov2Spec) -> frozenset[tuple[str, str, str]]:
-    """Where bit for bit equality was reached: device type, dtype, attention."""
-    return EXACT
 
 
 def find_deviation(spec: Dinov2Spec, shape: tuple[int, ...]) -> Deviation | None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
 from conversion.errors import ArtifactError
-from conversion.family import load_family
+from conversion.family import list_differences, load_family
 from conversion.layout import restore_converted
 from conversion.loading import (
     CONFIG,
@@ -161,12 +161,7 @@ def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
 def _check_config(conversion: Conversion, directory: Path) -> None:
     """What ``from_pretrained`` will build is what the original is made of."""
     config, family = read_config(directory), load_family(conversion.family)
-    found = family.read_config(config)
-    problems = [
-        f"{field} {value}, not {wanted}"
-        for (field, value), wanted in zip(vars(found).items(), vars(conversion.spec).values(), strict=True)
-        if value != wanted
-    ]
+    problems = list(list_differences(family.read_config(config), conversion.spec).values())
     causes = [entry for entry in family.ledger if entry.in_config(config, conversion.spec)]
     problems += [f"known deviation {entry.name!r}: {entry.cause}" for entry in causes]
     if problems:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from conversion.distributions import Draw
 from conversion.errors import KeyMapError
-from conversion.key_map import KeyMap, Shapes, drop, expand, find_reason
+from conversion.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
 from conversion.parity.compare import CapturePoint
 from conversion.parity.deviations import Deviation
 from conversion.target import transformers_major
@@ -68,6 +68,15 @@ class Override:
 
 
 S = TypeVar("S", bound=Spec)
+
+
+def list_differences(found: Spec, wanted: Spec) -> dict[str, str]:
+    """How two specs of one family differ: field to text."""
+    return {
+        field: f"{field} {value}, not {vars(wanted)[field]}"
+        for field, value in vars(found).items()
+        if value != vars(wanted)[field]
+    }
 
 
 @dataclass(frozen=True)
@@ -145,12 +154,16 @@ class Family(Generic[S]):
 
     def original_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
         """Key to shape of the original state dict."""
-        return {key: tuple(tensor.shape) for key, tensor in self.original_tensors(spec).items()}
+        return shapes_of(self.original_tensors(spec))
+
+    def converted_tensors(self, spec: S) -> dict[str, Tensor]:
+        """What of the original state dict is converted, on the meta device: all but what is dropped by name."""
+        kept, _ = drop(self.original_tensors(spec), self.dropped)
+        return kept
 
     def converted_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
-        """Key to shape of what is converted: the original state dict without what is dropped by name."""
-        kept, _ = drop(self.original_tensors(spec), self.dropped)
-        return {key: tuple(tensor.shape) for key, tensor in kept.items()}
+        """Key to shape of what is converted."""
+        return shapes_of(self.converted_tensors(spec))
 
     def load_original(self, spec: S, state_dict: Mapping[str, Tensor]) -> nn.Module:
         """The original model with these very tensors as its weights (not copied), in eval mode.

@@ -47,6 +47,11 @@ def expand(key_map: KeyMap, depth: int) -> dict[str, tuple[str, ...]]:
     return expanded
 
 
+def shapes_of(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
+    """Key to shape."""
+    return {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
+
+
 def add_prefix(prefix: str, target: str | tuple[str, ...]) -> str | tuple[str, ...]:
     """A row's target with a prefix before each of its keys."""
     return prefix + target if isinstance(target, str) else tuple(prefix + name for name in target)

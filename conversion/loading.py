@@ -75,7 +75,7 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     import transformers
 
     architecture = (config.architectures or [""])[0]
-    if not hasattr(transformers, architecture or "?"):
+    if not architecture or not hasattr(transformers, architecture):
         raise ArtifactError(f"{directory}: transformers has no architecture {architecture!r}, which its config names.")
     model, info = getattr(transformers, architecture).from_pretrained(
         directory,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from conversion import key_map
 from conversion.errors import CheckpointError, KeyMapError, VariantError
-from conversion.family import Family, Spec, families, list_overrides, load_family
-from conversion.key_map import StateDict
+from conversion.family import Family, Spec, families, list_differences, list_overrides, load_family
+from conversion.key_map import StateDict, shapes_of
 from conversion.labels import check_labels
 from conversion.parity.metrics import is_bit_equal
 from conversion.variants import VARIANTS, Variant, find_variant
@@ -93,8 +93,7 @@ def convert(
         raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
     kept, dropped = key_map.drop(merged, family.dropped)
     name = row.name if row else identify_variant(family, spec)
-    expected, _ = key_map.drop(family.original_tensors(spec), family.dropped)
-    key_map.account(kept, expected, subject=name)
+    key_map.account(kept, family.converted_tensors(spec), subject=name)
     _demand_derived(family, spec, {key: merged[key] for key in dropped}, name)
     # of a published checkpoint it is known; one that has its shapes is taken for it
     is_published = name in VARIANTS and VARIANTS[name].hub_name
@@ -125,11 +124,6 @@ def convert(
         baked=image_size if spec.any_size else None,
         notes=tuple(notes.values()),
     )
-
-
-def shapes_of(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
-    """Key to shape."""
-    return {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
 
 
 def recognise(state_dict: StateDict, **overrides: Any) -> tuple[Family[Any], Spec]:
@@ -241,11 +235,7 @@ def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str,
     others = _rows_of(family)
     name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
     untold = {entry.field for entry in family.overrides.values() if entry.neutral is not None}
-    differing = ", ".join(
-        f"{field} {value}, not {wanted}"
-        for (field, value), wanted in zip(vars(found).items(), vars(spec).values(), strict=True)
-        if value != wanted and field not in untold
-    )
+    differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)
     hint = "Name no variant to convert it as what it is."
     if "linear_head" in row.files and not found.num_classes:
         hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."

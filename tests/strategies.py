@@ -11,7 +11,6 @@ from torch import Tensor
 from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.dinov2.config import Dinov2Spec
 from conversion.family import Family, Spec, load_family
-from conversion.key_map import drop
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16])
 
@@ -84,7 +83,7 @@ def state_dicts(draw: st.DrawFn) -> tuple[Family[Any], Spec, dict[str, Tensor]]:
             st.tuples(st.just(load_family("data2vec_vision")), data2vec_vision_specs()),
         )
     )
-    like, _ = drop(family.original_tensors(spec), family.dropped)
+    like = family.converted_tensors(spec)
     keys = draw(st.permutations(list(like)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     return family, spec, {key: torch.randn(like[key].shape, generator=generator).to(like[key].dtype) for key in keys}

@@ -1,7 +1,6 @@
 """Against what the original code and the official converters gave, recorded in ``fixtures/golden``."""
 
 import hashlib
-import warnings
 from functools import partial
 
 import pytest
@@ -36,8 +35,7 @@ def golden(request: pytest.FixtureRequest) -> GoldenModel:
 
 
 def convert_golden(golden: GoldenModel) -> conversion.Conversion:
-    with warnings.catch_warnings(action="ignore"):  # pool scales are assumed
-        return conversion.convert(golden.backbone, linear_head=golden.linear_head or None, **golden.overrides)
+    return conversion.convert(golden.backbone, linear_head=golden.linear_head or None, **golden.overrides)
 
 
 def keep(kept: dict[str, Tensor], name: str, _block: object, _args: object, output: Tensor) -> None:

@@ -18,7 +18,6 @@ from conversion.dinov2.config import Dinov2Spec
 from conversion.errors import KeyMapError
 from conversion.family import Family, Spec, families, load_family
 from conversion.parity.metrics import is_bit_equal
-from conversion.state_dict import shapes_of
 from conversion.variants import VARIANTS
 from tests.golden import DATA2VEC_VISION, DINOV2, read_golden, read_json
 from tests.strategies import state_dicts
@@ -47,7 +46,7 @@ def test_every_official_key_is_mapped_and_every_target_key_produced(name: str) -
     assert sorted(produced) == sorted(READERS[variant.family](spec))
     assert key_map.convert(kept, expanded).keys() == set(produced)
     restored = key_map.restore(key_map.convert(kept, expanded), expanded)
-    assert shapes_of(restored) == shapes_of(kept)
+    assert key_map.shapes_of(restored) == key_map.shapes_of(kept)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -58,7 +57,7 @@ def test_the_installed_library_builds_as_many_numbers(name: str) -> None:
     variant = VARIANTS[name]
     family = load_family(variant.family)
     spec = family.spec_of(variant)
-    official, _ = key_map.drop(family.original_tensors(spec), family.dropped)
+    official = family.converted_tensors(spec)
     converted = key_map.convert(official, family.expand_key_map(spec))
     with torch.device("meta"):
         model = getattr(transformers, spec.hf_class)(family.build_config(spec, None))
@@ -215,7 +214,7 @@ def test_removing_or_adding_any_key_raises_and_names_it(
     case: tuple[Family[Any], Spec, dict[str, Tensor]], data: st.DataObject
 ) -> None:
     family, spec, state_dict = case
-    expected, _ = key_map.drop(family.original_tensors(spec), family.dropped)
+    expected = family.converted_tensors(spec)
     expanded = family.expand_key_map(spec)
     removed = data.draw(st.sampled_from(sorted(state_dict)))
     added = data.draw(st.text(min_size=1).filter(lambda key: key not in state_dict))

@@ -59,13 +59,13 @@ def recognise_spec(
     needed = {f"{prefix}patch_embed.proj.weight": 4, f"{prefix}cls_token": 3, f"{prefix}blocks.0.mlp.fc1.weight": 2}
     needed |= {"decode_head.conv_seg.weight": 4} if prefix else {}
     optional = {f"{prefix}pos_embed": 3, "head.weight": 2, "auxiliary_head.conv_seg.weight": 4}
-    optional |= {key: 2 for key in shapes if key.endswith("relative_position_bias_table")}
+    tables = {key: shape for key, shape in shapes.items() if key.endswith("relative_position_bias_table")}
+    optional |= dict.fromkeys(tables, 2)
     depth, problems = count_blocks(shapes, f"{prefix}blocks.")
     problems = find_misshapen(shapes, needed, optional) + problems
     if problems:
         raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems)
     embed_dim, patch_size = shapes[f"{prefix}cls_token"][2], shapes[f"{prefix}patch_embed.proj.weight"][3]
-    tables = {key: shape for key, shape in shapes.items() if key.endswith("relative_position_bias_table")}
     head = "decode_head.conv_seg.weight" if prefix else "head.weight"
     if not prefix and (out_indices, pool_scales) != (None, None):
         raise CheckpointError("This is no segmentation model: out_indices and pool_scales are not its own.")

@@ -12,7 +12,7 @@ FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
 # a module may import what stands above it, and from its own floor
 FLOORS = [
     {"errors"},
-    {"variants", "target", "distributions", "images", "tensors", "labels"},
+    {"variants", "target", "distributions", "images", "layers", "tensors", "labels"},
     {"key_map", "parity"},
     {"recognition", "family"},
     FAMILIES,

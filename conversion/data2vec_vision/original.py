@@ -15,20 +15,10 @@ from torch.nn import functional as F
 
 from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.errors import CheckpointError
+from conversion.layers import Mlp, PatchEmbed
 
 LAYER_NORM_EPS = 1e-6
 """Of the original; the transformers config says it for itself, so that a wrong value there shows."""
-
-
-class PatchEmbed(nn.Module):
-    """Each patch of pixels becomes a token."""
-
-    def __init__(self, patch_size: int, embed_dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.proj(pixel_values).flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, N, D)
 
 
 class RelativePositionBias(nn.Module):
@@ -84,18 +74,6 @@ class Attention(nn.Module):
             scores = scores + shared_bias
         attended = scores.softmax(dim=-1) @ value  # (B, H, T, D/H)
         return self.proj(attended.transpose(1, 2).flatten(2))  # (B, T, D)
-
-
-class Mlp(nn.Module):
-    """Two layers with exact (erf) GELU between."""
-
-    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(embed_dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, embed_dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(tokens)))
 
 
 class Block(nn.Module):

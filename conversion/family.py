@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from conversion.distributions import Draw
 from conversion.errors import KeyMapError
 from conversion.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
-from conversion.parity.compare import CapturePoint
 from conversion.parity.deviations import Deviation
+from conversion.parity.points import Stage
 from conversion.target import transformers_major
 from conversion.variants import VARIANTS, Variant
 
@@ -107,7 +107,7 @@ class Family(Generic[S]):
             counterfactual, with the processor's deviation in it.
         find_image_deviation: the ledger's entry that applies to an image's (width, height) at an input size, if one
             does; from spec, that size and input size.
-        capture_points: for a spec; ``masked`` for a masked input.
+        list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
         exact: (device type, dtype, attention) where bit for bit equality was reached before.
         find_deviation: the ledger's entry that applies to a spec at an input's shape ``(B, 3, height, width)``, if one
             does.
@@ -134,7 +134,7 @@ class Family(Generic[S]):
     build_image_processor: Callable[[S, int], dict[str, object]]
     build_transform: Callable[..., "Callable[[Image], Tensor]"]
     find_image_deviation: Callable[[S, tuple[int, int], int], Deviation | None]
-    capture_points: Callable[..., list[CapturePoint]]
+    list_stages: Callable[..., list[Stage]]
     exact: frozenset[tuple[str, str, str]]
     find_deviation: Callable[[S, tuple[int, ...]], Deviation | None]
     ledger: tuple[Deviation, ...]

@@ -14,7 +14,7 @@ from conversion.checkpoint import unchunk_blocks
 from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.dinov2.config import Dinov2Spec
 from conversion.family import Family, Spec, load_family
-from conversion.parity.compare import Inputs
+from conversion.parity.points import Inputs
 
 DIRECTORY = Path(__file__).parents[1] / "fixtures" / "golden"
 NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.safetensors")))

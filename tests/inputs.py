@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from conversion.family import Spec
-from conversion.parity.compare import Inputs
+from conversion.parity.points import Inputs
 from conversion.synthetic import seed_generator
 
 PHOTO = Path(__file__).parents[1] / "fixtures" / "images" / "chelsea.png"

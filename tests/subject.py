@@ -19,7 +19,8 @@ from conversion.artifact import StagedArtifact, stage_artifact
 from conversion.card import MatrixVerdict, Provenance, read_source_file
 from conversion.family import Family, load_family
 from conversion.loading import load_converted, load_image_processor, load_model
-from conversion.parity.compare import Inputs, OriginalRun
+from conversion.parity.compare import OriginalRun
+from conversion.parity.points import Inputs
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
@@ -131,18 +132,6 @@ class Subject:
             self.originals[device] = self.family.load_original(unbaked.spec, source)
         return self.originals[device]
 
-    @cached_property
-    def runs(self) -> dict[tuple[object, ...], OriginalRun]:
-        return {}
-
-    def run_original(self, case: InputCase, inputs: Inputs, device: str, dtype: torch.dtype) -> OriginalRun:
-        """What the original computes; shared by attention implementations, and by inputs that differ in baking only."""
-        key = (replace(case, name="", baked=None), device, dtype)
-        if key not in self.runs:
-            points = self.family.capture_points(self.converted.spec, masked=case.masked)
-            self.runs[key] = OriginalRun(self.original(device), points, inputs, dtype)
-        return self.runs[key]
-
     def load(self, image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
         """The converted model: the artifact itself, or one baked for another size, which is not written to disk."""
         if image_size in (None, self.converted.spec.image_size):
@@ -167,9 +156,9 @@ class Subject:
         inputs, converted_inputs, counterfactual_inputs = self.draw(case)
         if counterfactual_inputs and not deviation:
             deviation = self.family.find_image_deviation(spec, open_photo().size, case.height)
-        run = self.run_original(case, inputs, device, dtype)
+        stages = self.family.list_stages(spec, masked=case.masked)
+        run = OriginalRun(self.original(device), stages, inputs, dtype)
         result = verify_input(case.name, run, model, deviation, converted_inputs, counterfactual_inputs)
-        run.forget_yardstick()  # a giant's float64 activations are large
         return replace(result, baked=case.baked)
 
     def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None, Inputs | None]:

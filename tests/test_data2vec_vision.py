@@ -109,8 +109,8 @@ def test_a_model_with_any_feature_is_exact_with_eager(feature: str) -> None:
     cases = [case for case in list_inputs(spec, spec.image_size, None) if not case.photo]
     assert {case.name for case in cases} == {"native", "batch_2", *(["masked"] if spec.mask_token else [])}
     for case in cases:
-        inputs, points = draw_inputs(case, spec.patch_size, 0), FAMILY.capture_points(spec, masked=case.masked)
-        run = OriginalRun(original, points, inputs, torch.float32)
+        inputs, stages = draw_inputs(case, spec.patch_size, 0), FAMILY.list_stages(spec, masked=case.masked)
+        run = OriginalRun(original, stages, inputs, torch.float32)
         result = verify_input(case.name, run, converted, FAMILY.find_deviation(spec, case.shape))
         assert {point.verdict for point in result.decisive} == {Verdict.EXACT}, result
 

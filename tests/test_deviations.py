@@ -27,7 +27,7 @@ def verify(spec: Dinov2Spec, size: tuple[int, int], image_size: int | None = Non
     state_dict = draw_state_dict(FAMILY, spec, "tiny", 0)
     out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS, image_size=image_size)
     inputs = draw_inputs(InputCase("any", *size), spec.patch_size, 0)
-    run = OriginalRun(FAMILY.load_original(spec, state_dict), FAMILY.capture_points(spec), inputs, torch.float32)
+    run = OriginalRun(FAMILY.load_original(spec, state_dict), FAMILY.list_stages(spec), inputs, torch.float32)
     return verify_input("any", run, load_converted(out), FAMILY.find_deviation(out.spec, (1, 3, *size)))
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import describe_failure
 from conversion.synthetic import draw_state_dict
 from tests.golden import NAMES, read_golden
 from tests.subject import Request, Subject
@@ -25,11 +25,10 @@ def test_no_intact_conversion_fails(model: str, seed: int, tmp_path: Path) -> No
     torch.save(draw_state_dict(family, golden.spec, model, seed), tmp_path / "tiny.pth")
     request = Request(seed=seed, checkpoint=tmp_path / "tiny.pth", overrides=golden.overrides)
     subject = Subject(f"{family.name}_custom", request)
-    points = family.capture_points(golden.spec)
     try:
         for attention, dtype in CELLS:
             cell = subject.verify("cpu", dtype, attention)
-            message = describe_failure(model, f"{dtype}, {attention}", cell.inputs, points)
+            message = describe_failure(model, f"{dtype}, {attention}", cell.inputs)
             assert cell.verdict is not Verdict.FAILED, message
     finally:
         subject.close()

@@ -1,6 +1,7 @@
 """Against what the original code and the official converters gave, recorded in ``fixtures/golden``."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 
 import pytest
@@ -10,8 +11,10 @@ from torch import Tensor
 import conversion
 from conversion import key_map
 from conversion.loading import load_converted
-from conversion.parity.compare import Captures, Inputs, capture_hf, cast_parameters
+from conversion.parity.capture import capture
 from conversion.parity.metrics import is_bit_equal
+from conversion.parity.points import Inputs
+from conversion.parity.precision import cast_parameters
 from tests.golden import DATA2VEC_VISION, DINOV2, NAMES, GoldenModel, read_golden, read_json
 
 RECORDED = 1e-12
@@ -116,7 +119,7 @@ def test_spec_is_recognised(golden: GoldenModel) -> None:
     assert golden.family.read_config(out.config) == golden.spec
 
 
-def name_as_recorded(golden: GoldenModel, actual: Captures) -> dict[str, Tensor]:
+def name_as_recorded(golden: GoldenModel, actual: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Captures of a converted model under the names that the original's outputs were recorded by."""
     named = dict(actual)
     if golden.family.name == "dinov2":
@@ -136,7 +139,7 @@ def test_converted_model_computes_the_recorded_outputs(golden: GoldenModel) -> N
     cases = [case for case in golden.cases if golden.family.find_deviation(spec, shapes[case.name]) is None]
     assert (spec.image_size, spec.image_size) in [shapes[case.name][-2:] for case in cases]
     for case in cases:
-        points = golden.family.capture_points(spec, masked=case.inputs.bool_masked_pos is not None)
-        actual = name_as_recorded(golden, capture_hf(converted, points, case.inputs))
+        stages = golden.family.list_stages(spec, masked=case.inputs.bool_masked_pos is not None)
+        actual = name_as_recorded(golden, capture(converted, stages, "hf", case.inputs))
         for name, expected in case.outputs.items():
             assert (actual[name] - expected).abs().max() <= RECORDED, f"{case.name}.{name}"

@@ -130,7 +130,7 @@ def test_every_row_of_the_tables_is_used_by_some_model(name: str) -> None:
 def test_every_converted_key_feeds_some_capture_point(name: str) -> None:
     family = load_family(VARIANTS[name].family)
     spec = family.spec_of(VARIANTS[name])
-    patterns = [pattern for point in family.capture_points(spec) for pattern in point.sources]
+    patterns = [key for stage in family.list_stages(spec) for point in stage.points for key in point.sources]
     fed = {key for key in family.converted_shapes(spec) if any(fnmatchcase(key, pattern) for pattern in patterns)}
     assert family.converted_shapes(spec).keys() - fed == set()
 

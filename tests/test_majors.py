@@ -11,9 +11,10 @@ import conversion
 from conversion import key_map
 from conversion.errors import ArtifactError
 from conversion.loading import CONFIG, WEIGHTS, load_image_processor, load_model
-from conversion.parity.compare import OriginalRun, capture_hf, compare
+from conversion.parity.compare import OriginalRun
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
+from conversion.parity.verify import verify_input
 from conversion.target import TRANSFORMERS_MAJORS, transformers_major
 from tests.golden import NAMES, GoldenModel, read_golden
 from tests.inputs import open_photo
@@ -52,9 +53,9 @@ def test_artifacts_of_either_major_load_and_compute_the_same(name: str, major: i
     assert is_bit_equal(transform(open_photo()), processed)
     original = golden.family.load_original(golden.spec, golden.state_dict)
     native = next(case for case in golden.cases if case.inputs.pixel_values.shape[-1] == golden.spec.image_size)
-    run = OriginalRun(original, golden.family.capture_points(golden.spec), native.inputs, torch.float32)
+    run = OriginalRun(original, golden.family.list_stages(golden.spec), native.inputs, torch.float32)
     if golden.family.find_deviation(golden.spec, tuple(native.inputs.pixel_values.shape)) is None:
-        judged = compare(run, capture_hf(model, run.points, native.inputs))
+        judged = verify_input("native", run, model).points
         # transformers 5 cuts the fused projection of SwiGLU in two, and so rounds otherwise in products this small
         allowed = {Verdict.EXACT, Verdict.CLOSE} if "swiglu" in name else {Verdict.EXACT}
         assert {point.verdict for point in judged} <= allowed

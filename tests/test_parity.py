@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict, worst
-from conversion.parity.verify import describe_failure
 from tests.subject import Subject
 
 
@@ -28,8 +28,7 @@ def test_parity(
         record_property("verdicts", {result.name: str(result.verdict) for result in cell.inputs})
         record_property("max_ulp", max(result.max_ulp for result in cell.inputs))
         record_property("error_ratio", max(result.error_ratio for result in cell.inputs))
-        points = subject.family.capture_points(subject.converted.spec)
-        message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs, points)
+        message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
         if cell.verdict is Verdict.FAILED:
             pytest.fail(message, pytrace=False)
         if subject.request.require_exact and (torch.device(device).type, dtype, attention) in subject.family.exact:

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.compare import CapturePoint, Inputs, OriginalRun, capture_original, cast_parameters, compare
-from conversion.parity.deviations import Deviation, counterfactual
+from conversion.parity.capture import capture
+from conversion.parity.compare import OriginalRun
+from conversion.parity.deviations import Deviation
+from conversion.parity.diagnosis import describe_failure
 from conversion.parity.metrics import Distance
+from conversion.parity.points import CapturePoint, Inputs, Stage
+from conversion.parity.precision import cast_parameters
 from conversion.parity.verdict import (
     FLOOR_MAX_ULP,
     FLOOR_RMS_ULP,
@@ -19,7 +23,7 @@ from conversion.parity.verdict import (
     judge,
     worst,
 )
-from conversion.parity.verify import InputVerdict, describe_failure, verify_input
+from conversion.parity.verify import InputVerdict, verify_input
 
 
 def never() -> Yardstick:
@@ -150,31 +154,32 @@ class Toy(nn.Module):
         return {"out": self.linear(pixel_values + self.token + self.offset) + self.noise}
 
 
-POINTS = [
-    CapturePoint("inner", "linear:input", "linear:input", ("token",)),
-    CapturePoint("linear", "linear:output", "linear:output", ("linear.*",)),
-    CapturePoint("out", ":out", ":out", ()),
+STAGES = [
+    Stage("inner", (CapturePoint("inner", "linear:input", "linear:input", ("token",)),)),
+    Stage("linear", (CapturePoint("linear", "linear:output", "linear:output", ("linear.*",)),), "linear", "linear"),
+    Stage("out", (CapturePoint("out", ":out", ":out", ()),)),
 ]
 INPUTS = Inputs(torch.randn(5, 64, generator=torch.Generator().manual_seed(2)))
 
 
 def verify(original: nn.Module, converted: nn.Module, deviation: Deviation | None = None) -> InputVerdict:
-    return verify_input("toy", OriginalRun(original, POINTS, INPUTS, torch.float32), converted, deviation)
+    return verify_input("toy", OriginalRun(original, STAGES, INPUTS, torch.float32), converted, deviation)
 
 
 def test_capture_reaches_inputs_outputs_and_results() -> None:
     model = Toy()
-    captures = capture_original(model, POINTS, INPUTS, torch.float32)
+    captures = capture(model, STAGES, "original", INPUTS)
     assert torch.equal(captures["inner"], INPUTS.pixel_values + model.token)
     assert torch.equal(captures["linear"], captures["out"])
 
 
 def test_a_point_that_is_never_reached_fails() -> None:
-    point = CapturePoint("ghost", ":ghost", ":ghost", ())
-    run = OriginalRun(Toy(), [point], INPUTS, torch.float32)
-    judged = compare(run, run.expected)
-    assert judged[0].verdict is Verdict.FAILED
-    assert "never reached" in judged[0].reason
+    ghosts = [CapturePoint("ghost", place, place, ()) for place in (":ghost", "ghost:output")]
+    for ghost in ghosts:
+        run = OriginalRun(Toy(), [Stage("ghost", (ghost,)), *STAGES], INPUTS, torch.float32)
+        judged = verify_input("toy", run, Toy()).points
+        assert [point.verdict for point in judged] == [Verdict.FAILED, *[Verdict.EXACT] * 3]
+        assert "never reached" in judged[0].reason
 
 
 def test_casting_runs_in_the_other_dtype_and_gives_the_weights_back() -> None:
@@ -183,7 +188,7 @@ def test_casting_runs_in_the_other_dtype_and_gives_the_weights_back() -> None:
     double = Toy().double()
     with torch.no_grad():
         expected = double(INPUTS.pixel_values.double())["out"]
-    actual = capture_original(model, POINTS, INPUTS, torch.float64)["out"]
+    actual = capture(model, STAGES, "original", INPUTS, torch.float64)["out"]
     assert actual.dtype == torch.float64
     assert torch.equal(actual, expected)
     assert all(parameter is before[name] for name, parameter in model.named_parameters())
@@ -213,7 +218,7 @@ def test_the_same_model_is_exact_and_a_noisy_one_fails() -> None:
 
 
 def test_rounding_is_close_in_float64_too() -> None:
-    run = OriginalRun(Toy(), POINTS, INPUTS, torch.float64)
+    run = OriginalRun(Toy(), STAGES, INPUTS, torch.float64)
     assert verify_input("toy", run, Toy(noise=1e-15).double()).verdict is Verdict.CLOSE
     assert verify_input("toy", run, Toy(noise=1e-12).double()).verdict is Verdict.FAILED
 
@@ -227,14 +232,6 @@ def test_the_error_ratio_is_that_of_the_worst_point() -> None:
     assert worst_point.original_error is not None
     assert noisy.error_ratio == worst_point.converted_error.rms / worst_point.original_error.rms > 100
     assert noisy.max_ulp > 0
-
-
-def test_a_forgotten_yardstick_is_computed_again() -> None:
-    run = OriginalRun(Toy(), POINTS, INPUTS, torch.float32)
-    before = run.yardstick("out")
-    run.forget_yardstick()
-    assert "more_precise" not in vars(run)
-    assert torch.equal(run.yardstick("out").reference, before.reference)
 
 
 OFFSET = Deviation("offset", "", "", "", "", "", {"offset": 1.0})
@@ -262,27 +259,19 @@ def test_a_difference_beyond_the_deviation_fails() -> None:
     converted.offset = 1.0
     result = verify(Toy(), converted, OFFSET)
     assert result.verdict is Verdict.FAILED
-    assert "not explained by the known deviation 'offset'" in describe_failure("toy", "cpu", [result], POINTS)
+    assert "not explained by the known deviation 'offset'" in describe_failure("toy", "cpu", [result])
 
 
 def test_nan_under_a_deviation_fails() -> None:
     assert verify(Toy(), Toy(noise=math.nan), OFFSET).verdict is Verdict.FAILED
 
 
-def test_the_counterfactual_ends_with_its_context() -> None:
-    model = Toy()
-    with pytest.raises(ZeroDivisionError), counterfactual(OFFSET, model):
-        assert model.offset == 1.0
-        _ = 1 / 0
-    assert model.offset == 0.0
-
-
 def test_a_failure_names_variant_point_figures_and_source_keys() -> None:
-    message = describe_failure("toy", "cpu, float32", [verify(Toy(), Toy(noise=1e-3))], POINTS)
+    message = describe_failure("toy", "cpu, float32", [verify(Toy(), Toy(noise=1e-3))])
     assert "toy (cpu, float32)" in message
     assert "capture points (of 3): out" in message
     assert "max abs 0.001" in message
     converted = Toy()
     converted.linear.bias = nn.Parameter(converted.linear.bias + 1)
-    assert "fed by: linear.*" in describe_failure("toy", "cpu", [verify(Toy(), converted)], POINTS)
+    assert "fed by: linear.*" in describe_failure("toy", "cpu", [verify(Toy(), converted)])
     assert len(message.splitlines()) < 40

@@ -1,6 +1,6 @@
 """Data2Vec-Vision (BEiT): pretrained, fine-tuned for classification, and with UPerNet for segmentation."""
 
-from conversion.data2vec_vision.capture import EXACT, capture_points, find_deviation
+from conversion.data2vec_vision.capture import EXACT, find_deviation, list_stages
 from conversion.data2vec_vision.config import Data2VecVisionSpec, build_config, read_config
 from conversion.data2vec_vision.deviations import LEDGER
 from conversion.data2vec_vision.key_map import DROPPED, select_key_map
@@ -37,7 +37,7 @@ FAMILY = Family(
     build_image_processor=build_image_processor,
     build_transform=build_transform,
     find_image_deviation=find_image_deviation,
-    capture_points=capture_points,
+    list_stages=list_stages,
     exact=EXACT,
     find_deviation=find_deviation,
     ledger=LEDGER,

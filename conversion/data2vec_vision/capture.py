@@ -2,98 +2,109 @@
 
 from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.data2vec_vision.deviations import FEATURE_LAYOUT
-from conversion.parity.compare import CapturePoint
+from conversion.data2vec_vision.key_map import AUXILIARY_MODULES, DECODE_MODULES, LEVEL_MODULES, POOLING_MODULES
 from conversion.parity.deviations import Deviation
+from conversion.parity.points import CapturePoint, Stage, build_block
 from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "eager")})
 """Where bit for bit equality was reached: device type, dtype, attention."""
 
 EMBEDDINGS = ("cls_token", "mask_token", "pos_embed", "patch_embed.proj.*")
-PYRAMID = {1: ("fpn1.*",), 2: ("fpn2.*",), 3: (), 4: ()}
 
-# transformers' name of the convolution that joins the pooled maps, by major version
-PYRAMID_POOLING = {4: "decode_head.bottleneck", 5: "decode_head.psp_bottleneck"}
+# of a block: point        original                 transformers                         keys
+BLOCK = (
+    ("norm1",     "norm1:output",           "layernorm_before:output",           ("norm1.*",)),
+    ("q",         "attn.qkv:output[0/3]",   "attention.attention.query:output",  ("attn.qkv.*", "attn.q_bias")),
+    ("k",         "attn.qkv:output[1/3]",   "attention.attention.key:output",    ("attn.qkv.*",)),
+    ("v",         "attn.qkv:output[2/3]",   "attention.attention.value:output",  ("attn.qkv.*", "attn.v_bias")),
+    ("attention", "attn:output",            "attention:output",                  ("attn.proj.*",
+                                                                                  "attn.relative_position_bias_table",
+                                                                                  "/rel_pos_bias.*")),
+    ("residual1", "norm2:input",            "layernorm_after:input",             ("gamma_1",)),
+    ("norm2",     "norm2:output",           "layernorm_after:output",            ("norm2.*",)),
+    ("mlp",       "mlp:output",             "output:output",                     ("mlp.*",)),
+    ("",          ":output",                ":output",                           ("gamma_2",)),
+)  # fmt: skip
+
+# of a module whose output is all there is to see
+OUTPUT = (
+    ("",          ":output",                ":output",                           ("*",)),
+)  # fmt: skip
+
+# of the first scale of the feature pyramid, and of a convolution with batch norm by the major version of transformers;
+# outputs do not show how many batches a norm has seen in training
+FIRST_SCALE = (
+    ("batches",   "1:num_batches_tracked",  "1:num_batches_tracked",             ("1.num_batches_tracked",)),
+    *OUTPUT,
+)  # fmt: skip
+CONVOLUTION = {
+    4: (("batches", "bn:num_batches_tracked", "bn:num_batches_tracked",            ("bn.num_batches_tracked",)), *OUTPUT),
+    5: (("batches", "bn:num_batches_tracked", "normalization:num_batches_tracked", ("bn.num_batches_tracked",)), *OUTPUT),
+}  # fmt: skip
 
 
-def capture_points(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[CapturePoint]:
-    """Every capture point, in the order of the computation.
+def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage]:
+    """Every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers model with a head does not take: its backbone's points only.
     """
     hf, original = spec.hf_prefix, spec.original_prefix
-    shared = (f"{original}rel_pos_bias.*",) if spec.shared_position_bias else ()
-    points = [
-        CapturePoint(
-            "embeddings",
-            f"{original}blocks.0:input",
-            f"{hf}encoder.layer.0:input",
-            tuple(original + key for key in EMBEDDINGS),
-        ),
+    embeddings = CapturePoint(
+        "embeddings",
+        f"{original}blocks.0:input",
+        f"{hf}encoder.layer.0:input",
+        tuple(original + key for key in EMBEDDINGS),
+    )
+    stages = [
+        Stage("embeddings", (embeddings,)),
         *(
-            CapturePoint(
-                f"block.{i}",
-                f"{original}blocks.{i}:output",
-                f"{hf}encoder.layer.{i}:output",
-                (f"{original}blocks.{i}.*", *(shared if i == 0 else ())),
-            )
+            build_block(f"block.{i}", BLOCK, f"{original}blocks.{i}", f"{hf}encoder.layer.{i}", original)
             for i in range(spec.depth)
         ),
     ]
     if not spec.mean_pooling:
-        points.append(CapturePoint("norm", "norm:output", f"{hf}layernorm:output", ("norm.*",)))
+        stages.append(build_block("norm", OUTPUT, "norm", f"{hf}layernorm"))
     if masked or spec.task == "backbone":
-        return points
-    if spec.task == "image-classification":
-        return [
-            *points,
-            CapturePoint("pooled", "head:input", "classifier:input", ("fc_norm.*",) if spec.mean_pooling else ()),
-            CapturePoint("logits", "head:output", "classifier:output", ("head.*",)),
-        ]
-    return points + _capture_heads(spec)
+        last = "norm:output" if not spec.mean_pooling else f"{original}blocks.{spec.depth - 1}:output"
+        return [*stages, Stage("returned", (CapturePoint("returned.last_hidden_state", last, ":last_hidden_state", ()),))]
+    heads = _list_segmentation_stages(spec) if spec.task == "semantic-segmentation" else _list_classifier_stages(spec)
+    return [*stages, *heads, Stage("returned", (CapturePoint("returned.logits", ":logits", ":logits", ()),))]
 
 
-def _capture_heads(spec: Data2VecVisionSpec) -> list[CapturePoint]:
-    pooling = PYRAMID_POOLING[transformers_major()]
-    points = [
-        CapturePoint(
-            f"feature.{number - 1}",
-            f"backbone.fpn{number}:output",
-            f"fpn{number}:output",
-            tuple(f"backbone.{key}" for key in sources),
-        )
-        for number, sources in PYRAMID.items()
+def _list_classifier_stages(spec: Data2VecVisionSpec) -> list[Stage]:
+    keys = ("fc_norm.*",) if spec.mean_pooling else ()
+    pooled = CapturePoint("pooled", "head:input", "classifier:input", keys)
+    return [Stage("pooled", (pooled,)), build_block("logits", OUTPUT, "head", "classifier")]
+
+
+def _list_segmentation_stages(spec: Data2VecVisionSpec) -> list[Stage]:
+    column, rows = (0, CONVOLUTION[4]) if transformers_major() < 5 else (1, CONVOLUTION[5])
+
+    def convolution(name: str, table: dict[str, tuple[str, str]], module: str, index: int | str = "") -> Stage:
+        return build_block(name, rows, module.format(index), table[module][column].format(index))
+
+    levels = range(len(spec.out_indices) - 1)
+    stages = [
+        build_block(f"feature.{i}", FIRST_SCALE if i == 0 else OUTPUT, f"backbone.fpn{i + 1}", f"fpn{i + 1}")
+        for i in range(len(spec.out_indices))
     ]
-    points += [
-        CapturePoint(
-            f"lateral.{level}",
-            f"decode_head.lateral_convs.{level}:output",
-            f"decode_head.lateral_convs.{level}:output",
-            (f"decode_head.lateral_convs.{level}.*",),
-        )
-        for level in range(len(spec.out_indices) - 1)
+    stages += [
+        convolution(f"lateral.{i}", LEVEL_MODULES, "decode_head.lateral_convs.{}", i) for i in levels
     ]
-    points += [
-        CapturePoint(
-            "pooled_pyramid",
-            "decode_head.bottleneck:output",
-            f"{pooling}:output",
-            ("decode_head.psp_modules.*", "decode_head.bottleneck.*"),
-        ),
-        CapturePoint(
-            "decoded",
-            "decode_head.conv_seg:input",
-            "decode_head.classifier:input",
-            ("decode_head.fpn_convs.*", "decode_head.fpn_bottleneck.*"),
-        ),
-        CapturePoint("logits", "decode_head:output", ":logits", ("decode_head.conv_seg.*",)),
+    stages += [
+        convolution(f"scale.{i}", POOLING_MODULES, "decode_head.psp_modules.{}.1", i)
+        for i in range(len(spec.pool_scales))
     ]
+    stages.append(convolution("pooled_pyramid", DECODE_MODULES, "decode_head.bottleneck"))
+    stages += [convolution(f"level.{i}", LEVEL_MODULES, "decode_head.fpn_convs.{}", i) for i in levels]
+    stages.append(convolution("decoded", DECODE_MODULES, "decode_head.fpn_bottleneck"))
+    stages.append(build_block("logits", OUTPUT, "decode_head.conv_seg", "decode_head.classifier"))
     if spec.auxiliary_channels:
-        points.append(
-            CapturePoint("auxiliary_logits", "auxiliary_head:output", "auxiliary_head:output", ("auxiliary_head.*",))
-        )
-    return points
+        stages.append(convolution("auxiliary", AUXILIARY_MODULES, "auxiliary_head.convs.0"))
+        stages.append(build_block("auxiliary_logits", OUTPUT, "auxiliary_head.conv_seg", "auxiliary_head.classifier"))
+    return stages
 
 
 def find_deviation(spec: Data2VecVisionSpec, shape: tuple[int, ...]) -> Deviation | None:

@@ -1,6 +1,6 @@
 """DINOv2, plain and with registers, as backbone and as 1-layer ImageNet classifier."""
 
-from conversion.dinov2.capture import EXACT, capture_points, find_deviation
+from conversion.dinov2.capture import EXACT, find_deviation, list_stages
 from conversion.dinov2.config import (
     OVERRIDES,
     Dinov2Spec,
@@ -42,7 +42,7 @@ FAMILY = Family(
     build_image_processor=build_image_processor,
     build_transform=build_transform,
     find_image_deviation=find_image_deviation,
-    capture_points=capture_points,
+    list_stages=list_stages,
     exact=EXACT,
     find_deviation=find_deviation,
     ledger=LEDGER,

@@ -1,37 +1,65 @@
-"""DINOv2: where original and transformers model carry the same values. The names hold for transformers 4 and 5."""
+"""DINOv2: where original and transformers model carry the same values."""
 
 from conversion.dinov2.config import Dinov2Spec
 from conversion.dinov2.deviations import POSITION_EMBEDDINGS
-from conversion.parity.compare import CapturePoint
 from conversion.parity.deviations import Deviation
+from conversion.parity.points import CapturePoint, Stage, build_block
+from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
 """Where bit for bit equality was reached: device type, dtype, attention."""
 
 EMBEDDINGS = ("cls_token", "pos_embed", "patch_embed.proj.*", "register_tokens", "mask_token")
 
+# of a block: point        original                 transformers 4                       transformers 5             keys
+ATTENTION = (
+    ("norm1",     "norm1:output",           "norm1:output",                      "norm1:output",            ("norm1.*",)),
+    ("q",         "attn.qkv:output[0/3]",   "attention.attention.query:output",  "attention.q_proj:output", ("attn.qkv.*",)),
+    ("k",         "attn.qkv:output[1/3]",   "attention.attention.key:output",    "attention.k_proj:output", ("attn.qkv.*",)),
+    ("v",         "attn.qkv:output[2/3]",   "attention.attention.value:output",  "attention.v_proj:output", ("attn.qkv.*",)),
+    ("attention", "attn:output",            "attention:output",                  "attention:output",        ("attn.proj.*",)),
+    ("residual1", "norm2:input",            "norm2:input",                       "norm2:input",             ("ls1.*",)),
+    ("norm2",     "norm2:output",           "norm2:output",                      "norm2:output",            ("norm2.*",)),
+)  # fmt: skip
+MLP = (
+    ("mlp",       "mlp:output",             "mlp:output",                        "mlp:output",              ("mlp.*",)),
+)  # fmt: skip
+SWIGLU = (
+    ("gate",      "mlp.w12:output[0/2]",    "mlp.weights_in:output[0/2]",        "mlp.gate_proj:output",    ("mlp.w12.*",)),
+    ("up",        "mlp.w12:output[1/2]",    "mlp.weights_in:output[1/2]",        "mlp.up_proj:output",      ("mlp.w12.*",)),
+    ("mlp",       "mlp:output",             "mlp:output",                        "mlp:output",              ("mlp.w3.*",)),
+)  # fmt: skip
+RESIDUAL = (
+    ("",          ":output",                ":output",                           ":output",                 ("ls2.*",)),
+)  # fmt: skip
 
-def capture_points(spec: Dinov2Spec, *, masked: bool = False) -> list[CapturePoint]:
-    """Every capture point, in the order of the computation.
+RETURNED = (
+    CapturePoint("returned.last_hidden_state", "norm:output", ":last_hidden_state", ()),
+    CapturePoint("returned.pooled", ":x_norm_clstoken", ":pooler_output", ()),
+)
+RETURNED_BY_CLASSIFIER = (CapturePoint("returned.logits", ":logits", ":logits", ()),)
+
+
+def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
+    """Every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers classifier's head does not take: its backbone's points only.
     """
-    base = spec.hf_prefix
-    points = [
-        CapturePoint("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS),
-        *(
-            CapturePoint(f"block.{i}", f"blocks.{i}:output", f"{base}encoder.layer.{i}:output", (f"blocks.{i}.*",))
-            for i in range(spec.depth)
-        ),
-        CapturePoint("norm", "norm:output", f"{base}layernorm:output", ("norm.*",)),
+    base, column = spec.hf_prefix, 1 if transformers_major() < 5 else 2
+    table = ATTENTION + (SWIGLU if spec.ffn == "swiglu" else MLP) + RESIDUAL
+    rows = [(name, places[0], places[column], keys) for name, *places, keys in table]
+    embeddings = CapturePoint("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS)
+    stages = [
+        Stage("embeddings", (embeddings,)),
+        *(build_block(f"block.{i}", rows, f"blocks.{i}", f"{base}encoder.layer.{i}") for i in range(spec.depth)),
+        build_block("norm", [("", ":output", ":output", ("*",))], "norm", f"{base}layernorm"),
     ]
-    if not spec.num_classes:
-        points.append(CapturePoint("pooled", ":x_norm_clstoken", ":pooler_output", ()))
-    elif not masked:
-        points.append(CapturePoint("pooled", "linear_head:input", "classifier:input", ()))
-        points.append(CapturePoint("logits", "linear_head:output", "classifier:output", ("linear_head.*",)))
-    return points
+    if spec.num_classes and not masked:
+        pooled = CapturePoint("pooled", "linear_head:input", "classifier:input", ())
+        logits = build_block("logits", [("", ":output", ":output", ("*",))], "linear_head", "classifier")
+        return [*stages, Stage("pooled", (pooled,)), logits, Stage("returned", RETURNED_BY_CLASSIFIER)]
+    return [*stages, Stage("returned", RETURNED)]
 
 
 def find_deviation(spec: Dinov2Spec, shape: tuple[int, ...]) -> Deviation | None:

@@ -1,226 +1,247 @@
-"""Run a model, keep what passes its capture points, and compare two models point by point."""
+"""Compare two models stage by stage while both run, on one input; with a third in float64 where they differ."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.metrics import Distance, error_of
-from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference
-
-Captures = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class CapturePoint:
-    """A place where original and converted model must carry the same values.
-
-    Both places are written ``module.path:input`` (its first argument), ``module.path:output``, or ``:name`` for the
-    entry called ``name`` of what the model returns.
-
-    Attributes:
-        name: ``embeddings``, ``block.7``, ``norm``, ``pooled``, ``logits``.
-        original, hf: the place in either model.
-        sources: shell-style patterns of the original's keys whose tensors enter here for the first time.
-    """
-
-    name: str
-    original: str
-    hf: str
-    sources: tuple[str, ...]
+from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
+from conversion.parity.metrics import Distance, error_of, is_bit_equal, measure
+from conversion.parity.points import CapturePoint, Inputs, Stage
+from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What both models are given: ``(B, 3, height, width)``, and ``(B, N)`` where patches are masked."""
+class Reader(Protocol):
+    """Where what a model computes can be read, stage by stage in their order."""
 
-    pixel_values: Tensor
-    bool_masked_pos: Tensor | None = None
-
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Inputs":
-        masks = None if self.bool_masked_pos is None else self.bool_masked_pos.to(device)
-        return Inputs(self.pixel_values.to(device, dtype), masks)
-
-    def split(self) -> "list[Inputs]":
-        """The images of the batch, each by itself."""
-        masks = [None] * len(self.pixel_values) if self.bool_masked_pos is None else self.bool_masked_pos.split(1)
-        return [Inputs(*image) for image in zip(self.pixel_values.split(1), masks, strict=True)]
+    def read(self, stage: Stage) -> StageRun: ...
+    def close(self) -> None: ...
 
 
 @dataclass
 class OriginalRun:
-    """What the original computes from one input; each part on first use, kept until forgotten.
+    """What the original computes from one input.
 
     Attributes:
         dtype: that the comparison is made in, whatever dtype the weights are kept in.
-        counterfactuals: name of a known deviation to what the original computes under its counterfactual.
+        attributes: of the original model, to the values that they are to have (the counterfactual of a deviation).
+        keep: remember what was computed for the next comparison; else it is computed again.
     """
 
     original: nn.Module
-    points: Sequence[CapturePoint]
+    stages: Sequence[Stage]
     inputs: Inputs
     dtype: torch.dtype
-    counterfactuals: "dict[str, OriginalRun]" = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    keep: bool = False
 
     @cached_property
-    def expected(self) -> Captures:
+    def model(self) -> nn.Module:
+        """The original with those attributes."""
+        model = twin(self.original)
+        for name, value in self.attributes.items():
+            if not hasattr(model, name):
+                raise AttributeError(f"the original has no attribute {name!r}")
+            setattr(model, name, value)
+        return model
+
+    def read_expected(self) -> Reader:
         """The original in the dtype of the comparison."""
-        return capture_original(self.original, self.points, self.inputs, self.dtype)
+        return self._kept_expected if self.keep else self._run(self.inputs, self.dtype)
 
-    @cached_property
-    def more_precise(self) -> Captures:
+    def read_precise(self) -> Reader:
         """The original in float64, from the inputs as the comparison's dtype has them.
 
-        For a comparison in float64, which has nothing more precise to be held against, it is the original in float32:
-        rounding errors scale with the unit roundoff, so the float64 error is the float32 error times their ratio.
+        For a comparison in float64, which has nothing more precise to be held against, it is the original in float32.
         """
-        other = torch.float32 if self.dtype == torch.float64 else torch.float64
-        images = self.inputs.to("cpu", self.dtype).split()  # one at a time: float64 convolutions take much memory
-        captured = [capture_original(self.original, self.points, image, other) for image in images]
-        return {name: torch.cat([each[name] for each in captured]) for name in captured[0]}
+        return self._kept_precise if self.keep else self._run_images()
 
-    def yardstick(self, point: str) -> Yardstick:
-        """What decides at this capture point whether a difference is rounding."""
-        expected, other = self.expected[point], self.more_precise[point]
+    def weigh(self, expected: Tensor, precise: Tensor) -> Yardstick:
+        """What decides at a capture point whether a difference is rounding.
+
+        In float64 the original's own error is taken to be that of float32, times the ratio of their unit roundoffs,
+        to which rounding errors are proportional.
+        """
         if self.dtype != torch.float64:
-            return Yardstick(other, error_of(expected, other))
+            return Yardstick(precise, error_of(expected, precise))
         scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-        error = error_of(other, expected)
+        error = error_of(precise, expected)
         return Yardstick(expected, Distance(error.max_abs * scale, error.rms * scale))
 
-    def under(self, deviation: str, inputs: Inputs | None) -> "OriginalRun":
-        """What the original computes under a known deviation's counterfactual; to be used while that is in force.
+    @property
+    def other_dtype(self) -> torch.dtype:
+        """Of the yardstick."""
+        return torch.float32 if self.dtype == torch.float64 else torch.float64
 
-        Args:
-            inputs: the input under the counterfactual, where the deviation lies there.
-        """
-        if deviation not in self.counterfactuals:
-            other = OriginalRun(self.original, self.points, inputs or self.inputs, self.dtype)
-            self.counterfactuals[deviation] = other
-        return self.counterfactuals[deviation]
+    def _run(self, inputs: Inputs, dtype: torch.dtype) -> ForwardPass:
+        return ForwardPass(self.model, self.stages, "original", inputs, dtype)
 
-    def forget_yardstick(self) -> None:
-        """Free what only the yardstick needs; it is computed again if asked for."""
-        for run in (self, *self.counterfactuals.values()):
-            run.__dict__.pop("more_precise", None)
+    def _run_images(self) -> Reader:
+        # one at a time: float64 convolutions take much memory
+        images = self.inputs.to("cpu", self.dtype).split()
+        return _ImageByImage([self._run(image, self.other_dtype) for image in images])
 
+    @cached_property
+    def _kept_expected(self) -> Reader:
+        return _Kept.of(self._run(self.inputs, self.dtype), self.stages)
 
-def compare(run: OriginalRun, actual: Captures) -> tuple[PointVerdict, ...]:
-    """Judge what the converted model computed at every capture point, in their order."""
-    return _at_every_point(
-        run, actual, lambda name: judge(name, run.expected[name], actual[name], partial(run.yardstick, name))
-    )
+    @cached_property
+    def _kept_precise(self) -> Reader:
+        return _Kept.of(self._run_images(), self.stages)
 
 
-def note_differences(run: OriginalRun, actual: Captures) -> tuple[PointVerdict, ...]:
-    """Note, without judging, how far the converted model is off where a known deviation applies."""
-    return _at_every_point(run, actual, lambda name: note_difference(name, run.expected[name], actual[name]))
+@dataclass(frozen=True)
+class _Kept:
+    """What was read once, to be read again."""
+
+    runs: Mapping[str, StageRun]
+
+    @classmethod
+    def of(cls, reader: Reader, stages: Sequence[Stage]) -> "_Kept":
+        return cls({stage.name: reader.read(stage) for stage in stages})
+
+    def read(self, stage: Stage) -> StageRun:
+        return self.runs[stage.name]
+
+    def close(self) -> None:
+        pass
 
 
-def _at_every_point(
-    run: OriginalRun, actual: Captures, verdict_at: Callable[[str], PointVerdict]
-) -> tuple[PointVerdict, ...]:
-    return tuple(
-        verdict_at(point.name)
-        if point.name in run.expected and point.name in actual
-        else PointVerdict(point.name, Verdict.FAILED, reason="this capture point was never reached")
-        for point in run.points
-    )
+@dataclass(frozen=True)
+class _ImageByImage:
+    """The images of a batch, each in a pass of its own, put together again."""
+
+    passes: Sequence[ForwardPass]
+
+    def read(self, stage: Stage) -> StageRun:
+        read = [each.read(stage).values for each in self.passes]
+        return StageRun({name: _join([values[name] for values in read]) for name in read[0]})
+
+    def close(self) -> None:
+        for each in self.passes:
+            each.close()
 
 
-def capture_original(
-    original: nn.Module, points: Sequence[CapturePoint], inputs: Inputs, dtype: torch.dtype
-) -> Captures:
-    """Run the original in ``dtype``, whatever dtype its weights are kept in; inputs are rounded to ``dtype`` first."""
-    device = next(original.parameters()).device
-    with cast_parameters(original, dtype):
-        call = partial(original, **_arguments(inputs.to(device, dtype)))
-        return _capture(original, {point.name: point.original for point in points}, call)
+@dataclass(frozen=True)
+class Evidence:
+    """What is left of a comparison where it first failed, for :mod:`conversion.parity.diagnosis`.
 
-
-def capture_hf(model: nn.Module, points: Sequence[CapturePoint], inputs: Inputs) -> Captures:
-    """Run a transformers model in the dtype it was loaded in; masked inputs go to its base model, which takes masks."""
-    parameter = next(model.parameters())
-    entry: Any = model if inputs.bool_masked_pos is None else model.base_model
-    call = partial(entry, **_arguments(inputs.to(parameter.device, parameter.dtype)))
-    return _capture(model, {point.name: point.hf for point in points}, call)
-
-
-@contextmanager
-def cast_parameters(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Run a model in another dtype with one module's weights cast at a time.
-
-    While a module runs, its own parameters and floating-point buffers are replaced by casts; afterwards it has its
-    own back. A copy of a whole model in float64 would take twice its memory. The parameters of the outermost module
-    are cast for the whole run.
+    Attributes:
+        point: the first capture point that failed.
+        expected: what the original computed in its stage.
+        actual: what the converted model computed there.
+        local: what the converted stage computes from the original's input; None where it cannot be run by itself.
     """
+
+    run: OriginalRun
+    stage: Stage
+    point: CapturePoint
+    expected: StageRun
+    actual: Mapping[str, Tensor]
+    local: Mapping[str, Tensor] | None
+
+
+@dataclass
+class Comparison:
+    """A converted model held against one run of the original, stage by stage.
+
+    Attributes:
+        is_judging: else differences are noted only, where a known deviation applies.
+        points: the verdicts, in the order of the capture points.
+        evidence: from the first stage that failed.
+    """
+
+    run: OriginalRun
+    is_judging: bool = True
+    points: list[PointVerdict] = field(default_factory=list)
+    evidence: Evidence | None = None
+
+    def __post_init__(self) -> None:
+        self._expected = self.run.read_expected()
+        self._precise: Reader | None = None
+
+    def add(self, stage: Stage, actual: StageRun, converted: nn.Module) -> None:
+        """Judge what the converted model computed in the next stage."""
+        expected = self._expected.read(stage)
+        is_first = stage is self.run.stages[0]
+        local: Mapping[str, Tensor] | None = actual.values
+        if not is_first:
+            local = run_locally(stage, expected, actual, converted) if self.is_judging else None
+        precise = cache(partial(self._read_precise, stage))
+        for point in stage.points:
+            verdict = self._judge(point.name, expected.values, actual.values, precise)
+            if local is actual.values:
+                verdict = replace(verdict, local=verdict.difference)
+            elif verdict.difference and local is not None and point.name in local:
+                verdict = replace(verdict, local=measure(expected.values[point.name], local[point.name]))
+            self.points.append(verdict)
+            if verdict.verdict is Verdict.FAILED and self.evidence is None:
+                self.evidence = Evidence(self.run, stage, point, expected, actual.values, local)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the points'."""
+        return worst([point.verdict for point in self.points])
+
+    def close(self) -> None:
+        """End the passes of the original."""
+        for reader in (self._expected, self._precise):
+            if reader is not None:
+                reader.close()
+
+    def _read_precise(self, stage: Stage) -> Mapping[str, Tensor]:
+        self._precise = self._precise or self.run.read_precise()
+        return self._precise.read(stage).values
+
+    def _judge(
+        self,
+        name: str,
+        expected: Mapping[str, Tensor],
+        actual: Mapping[str, Tensor],
+        precise: Callable[[], Mapping[str, Tensor]],
+    ) -> PointVerdict:
+        if name not in expected or name not in actual:
+            return PointVerdict(name, Verdict.FAILED, reason="this capture point was never reached")
+        if not self.is_judging:
+            return note_difference(name, expected[name], actual[name])
+        return judge(name, expected[name], actual[name], lambda: self.run.weigh(expected[name], precise()[name]))
+
+
+def _join(images: list[Tensor]) -> Tensor:
+    return torch.cat(images) if images[0].is_floating_point() else images[0]  # counters are the model's, not an image's
+
+
+@torch.inference_mode()
+def compare(converted: nn.Module, inputs: Inputs, *comparisons: Comparison) -> None:
+    """Run a converted model, and each original that it is held against, stage by stage side by side."""
+    stages = comparisons[0].run.stages
     with ExitStack() as stack:
-        for module in model.modules():
-            weights = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
-            weights = {name: value for name, value in weights.items() if value.is_floating_point()}
-            if any(value.dtype != dtype for value in weights.values()):
-                stack.callback(_assign, module, weights)
-                stack.enter_context(_hook(module.register_forward_pre_hook(partial(_cast, weights, dtype))))
-                stack.enter_context(_hook(module.register_forward_hook(partial(_restore, weights))))
-        yield
+        for comparison in comparisons:
+            stack.callback(comparison.close)
+        actual = ForwardPass(converted, stages, "hf", inputs)
+        stack.callback(actual.close)
+        for stage in stages:
+            reached = actual.read(stage)
+            for comparison in comparisons:
+                comparison.add(stage, reached, converted)
 
 
-def _cast(weights: Mapping[str, Tensor], dtype: torch.dtype, module: nn.Module, _args: Any) -> None:
-    for name, value in weights.items():
-        is_parameter = isinstance(value, nn.Parameter)
-        setattr(module, name, nn.Parameter(value.to(dtype), requires_grad=False) if is_parameter else value.to(dtype))
+def run_locally(
+    stage: Stage, expected: StageRun, actual: StageRun, converted: nn.Module
+) -> Mapping[str, Tensor] | None:
+    """What the converted model computes in a stage from the original's input to it, so that no earlier error is in it.
 
-
-def _restore(weights: Mapping[str, Tensor], module: nn.Module, _args: Any, _output: Any) -> None:
-    _assign(module, weights)
-
-
-def _assign(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    for name, value in weights.items():
-        setattr(module, name, value)
-
-
-def _capture(model: nn.Module, taps: Mapping[str, str], call: Callable[[], Any]) -> dict[str, Tensor]:
-    captured: dict[str, Tensor] = {}
-    with ExitStack() as stack, torch.inference_mode():
-        for name, tap in taps.items():
-            path, side = tap.split(":")
-            if not path:
-                continue
-            module = model.get_submodule(path)
-            if side == "input":
-                hook = module.register_forward_pre_hook(partial(_keep_input, captured, name))
-            else:
-                hook = module.register_forward_hook(partial(_keep_output, captured, name))
-            stack.enter_context(_hook(hook))
-        result = call()
-    for name, tap in taps.items():
-        path, item = tap.split(":")
-        if not path and item in result:
-            captured[name] = result[item]
-    return captured
-
-
-def _keep_input(captured: dict[str, Tensor], name: str, _module: nn.Module, args: tuple[Tensor, ...]) -> None:
-    captured[name] = args[0]
-
-
-def _keep_output(captured: dict[str, Tensor], name: str, _module: nn.Module, _args: Any, output: Any) -> None:
-    captured[name] = output[0] if isinstance(output, tuple) else output
-
-
-@contextmanager
-def _hook(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _arguments(inputs: Inputs) -> dict[str, Tensor]:
-    arguments = {"pixel_values": inputs.pixel_values, "bool_masked_pos": inputs.bool_masked_pos}
-    return {name: value for name, value in arguments.items() if value is not None}
+    Returns:
+        capture point to tensor; None where the stage cannot be run by itself.
+    """
+    if expected.arguments is None or actual.arguments is None:
+        return None
+    (given, *_), _ = expected.arguments
+    (own, *others), named = actual.arguments
+    if is_bit_equal(given, own):
+        return actual.values
+    return run_stage(converted, stage, "hf", ((given, *others), named))

@@ -1,16 +1,13 @@
-"""What a known deviation of the target library is, and how its counterfactual is put in force.
+"""What a known deviation of the target library is.
 
 A deviation is a fact about transformers, not about a conversion. Where one applies, the comparison must agree once the
 original computes as transformers does. Each family keeps a ledger of its own in its ``deviations.py``; the tests show
 that each entry is still there, and fail when one is gone.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from torch import nn
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,3 @@ IMAGE_PROCESSOR_BACKEND = Deviation(
     remedy='load the image processor with backend="pil" (transformers 5) or use_fast=False (4)',
 )
 """Of every family, since all originals resize with Pillow."""
-
-
-@contextmanager
-def counterfactual(deviation: Deviation, original: nn.Module) -> Iterator[None]:
-    """Let the original compute as transformers does, for as long as the context lasts."""
-    before = {name: getattr(original, name) for name in deviation.original_attributes}
-    for name, value in deviation.original_attributes.items():
-        setattr(original, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(original, name, value)

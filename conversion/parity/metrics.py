@@ -27,10 +27,17 @@ class Difference(Distance):
     max_ulp: int
 
 
+NO_DIFFERENCE = Difference(0.0, 0.0, 0)
+
+
 def measure(expected: Tensor, actual: Tensor) -> Difference:
-    """Measure how far ``actual`` is from ``expected``, both ``(...)`` of one shape and dtype, neither empty."""
+    """Measure how far ``actual`` is from ``expected``, both ``(...)`` of one shape and dtype, neither empty.
+
+    Integers are their own units in the last place.
+    """
     error = error_of(actual, expected.double())
-    return Difference(error.max_abs, error.rms, int(ulp_distance(expected, actual).max()))
+    ulp = ulp_distance(expected, actual) if expected.is_floating_point() else (expected - actual).abs()
+    return Difference(error.max_abs, error.rms, int(ulp.max()))
 
 
 def error_of(tensor: Tensor, reference: Tensor) -> Distance:

@@ -8,7 +8,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from conversion.parity.metrics import Difference, Distance, error_of, is_bit_equal, measure
+from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance, error_of, is_bit_equal, measure
 
 ERROR_RATIO = 2.0
 """How much larger than the original's own rounding error the converted model's may be.
@@ -56,7 +56,9 @@ class PointVerdict:
     """The verdict at one capture point.
 
     Attributes:
-        difference: converted against original; None where they cannot be subtracted.
+        difference: converted against original, each on its own activations; None where they cannot be subtracted.
+        local: the same where the converted stage is fed the original's input, so that no earlier difference is in it;
+            None where the stage cannot be run by itself.
         original_error, converted_error: each against the float64 yardstick; None where exactness made it needless.
         reason: why it failed.
     """
@@ -64,6 +66,7 @@ class PointVerdict:
     point: str
     verdict: Verdict
     difference: Difference | None = None
+    local: Difference | None = None
     original_error: Distance | None = None
     converted_error: Distance | None = None
     reason: str = ""
@@ -93,9 +96,11 @@ def judge(point: str, expected: Tensor, actual: Tensor, yardstick: Callable[[], 
     reason = find_vacuity(expected, actual)
     if reason:
         return PointVerdict(point, Verdict.FAILED, reason=reason)
-    difference = measure(expected, actual)
     if is_bit_equal(expected, actual):
-        return PointVerdict(point, Verdict.EXACT, difference)
+        return PointVerdict(point, Verdict.EXACT, NO_DIFFERENCE)
+    difference = measure(expected, actual)
+    if not expected.is_floating_point():
+        return PointVerdict(point, Verdict.FAILED, difference, reason="counters that are not the same")
     held_against = yardstick()
     reference, original_error = held_against.reference, held_against.original_error
     if reference.shape != expected.shape:
@@ -113,7 +118,7 @@ def judge(point: str, expected: Tensor, actual: Tensor, yardstick: Callable[[], 
         if not error <= bound
     )
     verdict = Verdict.FAILED if reason else Verdict.CLOSE
-    return PointVerdict(point, verdict, difference, original_error, converted_error, reason)
+    return PointVerdict(point, verdict, difference, None, original_error, converted_error, reason)
 
 
 def allow_for_chance(num_elements: int) -> tuple[float, float]:
@@ -129,8 +134,9 @@ def note_difference(point: str, expected: Tensor, actual: Tensor) -> PointVerdic
     reason = find_vacuity(expected, actual)
     if reason:
         return PointVerdict(point, Verdict.FAILED, reason=reason)
-    verdict = Verdict.EXACT if is_bit_equal(expected, actual) else Verdict.DEVIATION
-    return PointVerdict(point, verdict, measure(expected, actual))
+    if is_bit_equal(expected, actual):
+        return PointVerdict(point, Verdict.EXACT, NO_DIFFERENCE)
+    return PointVerdict(point, Verdict.DEVIATION, measure(expected, actual))
 
 
 def find_vacuity(expected: Tensor, actual: Tensor) -> str:
@@ -144,6 +150,6 @@ def find_vacuity(expected: Tensor, actual: Tensor) -> str:
     for name, tensor in (("original", expected), ("converted", actual)):
         if not tensor.isfinite().all():
             return f"the {name} has NaN or Inf"
-    if not expected.any():
+    if expected.is_floating_point() and not expected.any():
         return "nothing to compare: all zeros"
     return ""

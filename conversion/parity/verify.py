@@ -1,13 +1,13 @@
 """The parity body: one input through both models, judged at every capture point. The same for every family."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from conversion.parity.compare import CapturePoint, Inputs, OriginalRun, capture_hf, compare, note_differences
-from conversion.parity.deviations import Deviation, counterfactual
-from conversion.parity.verdict import PointVerdict, Verdict, worst
+from conversion.parity.compare import Comparison, Evidence, OriginalRun, compare
+from conversion.parity.deviations import Deviation
+from conversion.parity.points import Inputs
+from conversion.parity.verdict import PointVerdict, Verdict
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class InputVerdict:
         counterfactual: the same comparison with that entry's counterfactual in force.
         baked: the image size of a twin of the artifact that was compared in its place, with position embeddings
             baked for that size; None where it was the artifact itself.
+        evidence: from where it first failed, if it did.
     """
 
     name: str
@@ -31,6 +32,7 @@ class InputVerdict:
     deviation: str = ""
     counterfactual: tuple[PointVerdict, ...] = ()
     baked: int | None = None
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     @property
     def decisive(self) -> tuple[PointVerdict, ...]:
@@ -71,42 +73,20 @@ def verify_input(
         converted_inputs: what the converted model is given, where that came another way (an image processor's).
         counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
     """
-    actual = capture_hf(converted, run.points, converted_inputs or run.inputs)
-    shape = tuple(run.inputs.pixel_values.shape)
+    inputs, shape = converted_inputs or run.inputs, tuple(run.inputs.pixel_values.shape)
     if deviation is None:
-        judged = compare(run, actual)
-        return InputVerdict(name, worst([point.verdict for point in judged]), shape, judged)
-    noted = note_differences(run, actual)
-    found = worst([point.verdict for point in noted])
-    if found is Verdict.EXACT:
-        return InputVerdict(name, found, shape, noted)
-    with counterfactual(deviation, run.original):
-        agreed = compare(run.under(deviation.name, counterfactual_inputs), actual)
-    verdict = found if worst([point.verdict for point in agreed]) is not Verdict.FAILED else Verdict.FAILED
-    return InputVerdict(name, verdict, shape, noted, deviation.name, agreed)
-
-
-def describe_failure(variant: str, where: str, results: Sequence[InputVerdict], points: Sequence[CapturePoint]) -> str:
-    """Say what failed: for each input the first capture point that differs, by how much, and the keys that feed it."""
-    sources = {point.name: point.sources for point in points}
-    lines = [f"{variant} ({where}): not the same model."]
-    for result in results:
-        if result.verdict is not Verdict.FAILED:
-            lines.append(f"  {result.name}: {result.verdict}")
-            continue
-        explained = f", not explained by the known deviation {result.deviation!r}" if result.deviation else ""
-        lines.append(f"  {result.name}: failed{explained}")
-        failed = [point for point in result.decisive if point.verdict is Verdict.FAILED]
-        if not failed:
-            continue
-        first = failed[0]
-        lines.append(f"    first of {len(failed)} failing capture points (of {len(result.decisive)}): {first.point}")
-        lines.append(f"    {first.reason}")
-        if first.difference:
-            difference = first.difference
-            lines.append(
-                f"    converted against original: max abs {difference.max_abs:.3g}, RMS {difference.rms:.3g}, "
-                f"max ULP {difference.max_ulp}"
-            )
-        lines.append(f"    fed by: {', '.join(sources.get(first.point, ())) or 'nothing of its own'}")
-    return "\n".join(lines)
+        judged = Comparison(run)
+        compare(converted, inputs, judged)
+        return InputVerdict(name, judged.verdict, shape, tuple(judged.points), evidence=judged.evidence)
+    noted = Comparison(run, is_judging=False)
+    agreed = Comparison(
+        replace(run, inputs=counterfactual_inputs or run.inputs, attributes=deviation.original_attributes)
+    )
+    compare(converted, inputs, noted, agreed)
+    if noted.verdict is Verdict.EXACT:
+        return InputVerdict(name, noted.verdict, shape, tuple(noted.points))
+    verdict = Verdict.FAILED if agreed.verdict is Verdict.FAILED else noted.verdict
+    points, counterfactual = tuple(noted.points), tuple(agreed.points)
+    return InputVerdict(
+        name, verdict, shape, points, deviation.name, counterfactual, evidence=agreed.evidence or noted.evidence
+    )

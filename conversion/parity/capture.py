@@ -1,0 +1,186 @@
+"""A forward pass that can be halted at every stage, and what is captured there."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from greenlet import getcurrent, greenlet
+from torch import Tensor, nn
+
+from conversion.parity.points import Inputs, Side, Stage, Tap, read_tap
+from conversion.parity.precision import Arguments, cast_arguments, cast_parameters, hooked
+
+
+@dataclass
+class StageRun:
+    """What a model computed in one stage.
+
+    Attributes:
+        values: capture point to its tensor.
+        arguments: of the stage's module, where it has one.
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    arguments: Arguments | None = None
+
+
+class ForwardPass:
+    """One forward pass of a model, run as far as is asked for, so that several can go side by side.
+
+    The model's own ``forward`` is run, not a rebuilt one, in a coroutine that is suspended when the stage that was
+    asked for is complete. What a stage computed is handed over and not kept, so that memory does not grow with depth.
+    The model itself is left as it is: the pass runs on a twin of it. To be used in inference mode.
+
+    Args:
+        dtype: to run in, whatever dtype the weights are kept in; their own unless given. Inputs are rounded to it.
+    """
+
+    def __init__(
+        self, model: nn.Module, stages: Sequence[Stage], side: Side, inputs: Inputs, dtype: torch.dtype | None = None
+    ) -> None:
+        self._stages, self._side = stages, side
+        self._order = {stage.name: index for index, stage in enumerate(stages)}
+        self._runs = {stage.name: StageRun() for stage in stages}
+        self._wanted, self._consumer = stages[0], getcurrent()
+        self._runner = greenlet(partial(self._run, twin(model), inputs, dtype))
+
+    def read(self, stage: Stage) -> StageRun:
+        """Run on until this stage is complete, or the pass has ended. Stages before it are forgotten."""
+        self._wanted, self._consumer = stage, getcurrent()
+        while not self._is_complete(stage) and not self._runner.dead:
+            self._runner.switch()
+        return self._runs.pop(stage.name)
+
+    def close(self) -> None:
+        """End the pass where it is, and free what it holds."""
+        if self._runner:  # has been started, and has not ended
+            self._runner.throw()
+
+    def _run(self, model: nn.Module, inputs: Inputs, dtype: torch.dtype | None) -> None:
+        parameter = next(model.parameters())
+        entry: Any = model
+        if self._side == "hf" and inputs.bool_masked_pos is not None:
+            entry = model.base_model  # a transformers model with a head takes no masks
+        with ExitStack() as stack:
+            if dtype is not None:
+                stack.enter_context(cast_parameters(model, dtype))
+            for stage in self._stages:
+                stack.enter_context(tapped(model, stage, self._side, partial(self._keep, stage)))
+            result = entry(**inputs.to(parameter.device, dtype or parameter.dtype).arguments)
+            for stage in self._stages:
+                for point in stage.points:
+                    tap = read_tap(getattr(point, self._side))
+                    if not tap.module and tap.item in result:
+                        self._keep(stage, point.name, tap.cut(result[tap.item]))
+
+    def _keep(self, stage: Stage, name: str, value: Any) -> None:
+        if self._order[stage.name] < self._order[self._wanted.name]:
+            self._runs.pop(stage.name, None)
+            return
+        run = self._runs[stage.name]
+        if name == ARGUMENTS:
+            run.arguments = value
+        else:
+            run.values[name] = value
+        if stage is self._wanted and self._is_complete(stage):
+            self._consumer.switch()
+
+    def _is_complete(self, stage: Stage) -> bool:
+        return len(self._runs[stage.name].values) == len(stage.points)
+
+
+@torch.inference_mode()
+def capture(
+    model: nn.Module, stages: Sequence[Stage], side: Side, inputs: Inputs, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """All that one forward pass carries past the capture points, point to tensor; arguments as :class:`ForwardPass`."""
+    run = ForwardPass(model, stages, side, inputs, dtype)
+    return {name: tensor for stage in stages for name, tensor in run.read(stage).values.items()}
+
+
+def run_stage(
+    model: nn.Module, stage: Stage, side: Side, arguments: Arguments, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Run the module of a stage by itself, on a twin of it: capture point to its tensor, of those within it.
+
+    Args:
+        dtype: to run in; arguments are cast to it.
+    """
+    path = getattr(stage, side)
+    module = twin(model.get_submodule(path))
+    args, kwargs = arguments if dtype is None else cast_arguments(arguments, dtype)
+    values: dict[str, Tensor] = {}
+    with ExitStack() as stack, torch.inference_mode():
+        if dtype is not None:
+            stack.enter_context(cast_parameters(module, dtype))
+        stack.enter_context(tapped(module, stage, side, values.__setitem__, path))
+        module(*args, **kwargs)
+    values.pop(ARGUMENTS)
+    return values
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """The same modules once more around the same tensors: the hooks and attributes of one do not touch the other."""
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, shared)
+
+
+ARGUMENTS = "<arguments>"
+"""The name under which a stage's module's arguments are handed on."""
+
+
+@contextmanager
+def tapped(
+    model: nn.Module, stage: Stage, side: Side, keep: Callable[[str, Any], object], root: str = ""
+) -> Iterator[None]:
+    """Hand on what passes a stage's capture points, and its module's arguments, as soon as it does.
+
+    Args:
+        keep: called with the name of the point and its tensor.
+        root: path of ``model`` in the whole; points outside are left out.
+    """
+    with ExitStack() as stack:
+        if getattr(stage, side):
+            module = _find(model, getattr(stage, side), root)
+            if module is not None:
+                hook = partial(_keep_arguments, keep)
+                stack.enter_context(hooked(module.register_forward_pre_hook(hook, with_kwargs=True)))
+        for point in stage.points:
+            tap = read_tap(getattr(point, side))
+            module = _find(model, tap.module, root) if tap.module else None
+            if module is None:
+                continue
+            keep_point = partial(_keep_tap, keep, point.name, tap)
+            if tap.item == "input":
+                stack.enter_context(hooked(module.register_forward_pre_hook(keep_point)))
+            elif tap.item == "output":
+                stack.enter_context(hooked(module.register_forward_hook(keep_point)))
+            else:
+                keep(point.name, getattr(module, tap.item))
+        yield
+
+
+def _find(model: nn.Module, path: str, root: str) -> nn.Module | None:
+    """The module at ``path`` of the whole, of which ``model`` is the part at ``root``; None if it is not there."""
+    if root and path != root and not path.startswith(f"{root}."):
+        return None
+    try:
+        return model.get_submodule(path[len(root) :].removeprefix("."))
+    except AttributeError:
+        return None
+
+
+def _keep_arguments(keep: Callable[[str, Any], object], _module: nn.Module, args: Any, kwargs: Any) -> None:
+    keep(ARGUMENTS, (args, kwargs))
+
+
+def _keep_tap(
+    keep: Callable[[str, Any], object], name: str, tap: Tap, _module: nn.Module, args: Any, output: Any = None
+) -> None:
+    value = args if output is None else output
+    keep(name, tap.cut(value[0] if isinstance(value, tuple) else value))

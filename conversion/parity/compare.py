@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
-from conversion.parity.metrics import Distance, error_of, is_bit_equal, measure
+from conversion.parity.metrics import Distance, error_of, is_bit_equal
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
 
@@ -177,7 +177,7 @@ class Comparison:
             if local is actual.values:
                 verdict = replace(verdict, local=verdict.difference)
             elif verdict.difference and local is not None and point.name in local:
-                verdict = replace(verdict, local=measure(expected.values[point.name], local[point.name]))
+                verdict = replace(verdict, local=error_of(local[point.name], expected.values[point.name]))
             self.points.append(verdict)
             if verdict.verdict is Verdict.FAILED and self.evidence is None:
                 self.evidence = Evidence(self.run, stage, point, expected, actual.values, local)

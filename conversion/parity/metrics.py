@@ -1,5 +1,7 @@
 """How far two tensors are apart: max abs, RMS, and the exact distance in units in the last place (ULP)."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +9,9 @@ from torch import Tensor
 
 FARTHEST = torch.iinfo(torch.int64).max
 """ULP distance to a NaN, and the largest that is reported."""
+
+CHUNK = 2**16
+"""Elements measured at a time: what is computed on the way then stays in the processor's cache."""
 
 _INTEGER_VIEW = {torch.float64: torch.int64, torch.float32: torch.int32, torch.float16: torch.int16,
                  torch.bfloat16: torch.int16}  # fmt: skip
@@ -35,15 +40,23 @@ def measure(expected: Tensor, actual: Tensor) -> Difference:
 
     Integers are their own units in the last place.
     """
-    error = error_of(actual, expected.double())
-    ulp = ulp_distance(expected, actual) if expected.is_floating_point() else (expected - actual).abs()
-    return Difference(error.max_abs, error.rms, int(ulp.max()))
+    error = error_of(actual, expected)
+    distance = ulp_distance if expected.is_floating_point() else torch.sub
+    ulp = max(int(distance(*pair).abs().max()) for pair in _pair_chunks(expected, actual))
+    return Difference(error.max_abs, error.rms, ulp)
 
 
 def error_of(tensor: Tensor, reference: Tensor) -> Distance:
-    """Error of ``tensor`` ``(...)`` against a float64 ``reference`` of its shape."""
-    difference = (tensor.double() - reference).abs_()
-    return Distance(float(difference.max()), float(difference.square_().mean().sqrt()))
+    """Error of ``tensor`` ``(...)`` against a ``reference`` of its shape, computed in float64."""
+    chunks = [_error_of_chunk(*pair) for pair in _pair_chunks(tensor, reference)]
+    largest, squares = torch.tensor(chunks, dtype=torch.float64).T  # NaN in a chunk stays NaN in both
+    return Distance(float(largest.max()), math.sqrt(float(squares.sum()) / tensor.numel()))
+
+
+def range_of(tensor: Tensor) -> tuple[float, float]:
+    """The smallest and the largest element; NaN if there is one."""
+    smallest, largest = tensor.aminmax()
+    return float(smallest), float(largest)
 
 
 def is_bit_equal(expected: Tensor, actual: Tensor) -> bool:
@@ -71,16 +84,27 @@ def ulp_distance(expected: Tensor, actual: Tensor) -> Tensor:
     """
     if expected.dtype != actual.dtype:
         raise TypeError(f"ULP distance needs one dtype, not {expected.dtype} and {actual.dtype}")
-    left, right = _number_line(expected), _number_line(actual)
+    left, right = _number_line(expected).long(), _number_line(actual).long()
     distance = (left - right).abs_()
-    # opposite signs can overflow int64; their distance is the sum of the magnitudes
-    overflow = ((left < 0) != (right < 0)) & (left.abs() > FARTHEST - right.abs())
-    return distance.masked_fill_(overflow | expected.isnan() | actual.isnan(), FARTHEST)
+    farthest = expected.isnan() | actual.isnan()
+    if expected.dtype == torch.float64:
+        # opposite signs can overflow int64; their distance is the sum of the magnitudes
+        farthest |= ((left < 0) != (right < 0)) & (left.abs() > FARTHEST - right.abs())
+    return distance.masked_fill_(farthest, FARTHEST)
+
+
+def _pair_chunks(left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(left.flatten().split(CHUNK), right.flatten().split(CHUNK), strict=True)
+
+
+def _error_of_chunk(tensor: Tensor, reference: Tensor) -> tuple[float, float]:
+    difference = (tensor.double() - reference.double()).abs_()
+    return float(difference.max()), float(difference.square_().sum())
 
 
 def _number_line(tensor: Tensor) -> Tensor:
     """Place every number on the integers, in order, zeros at 0: floats are sign and magnitude, integers are not."""
     integer = _INTEGER_VIEW[tensor.dtype]
     bits = tensor.contiguous().view(integer)
-    magnitude = (bits & torch.iinfo(integer).max).long()
-    return torch.where(bits < 0, -magnitude, magnitude)
+    magnitude, sign = bits & torch.iinfo(integer).max, bits >> (torch.iinfo(integer).bits - 1)
+    return (magnitude ^ sign) - sign  # the sign is 0 or -1: two's complement

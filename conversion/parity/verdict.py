@@ -8,7 +8,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance, error_of, is_bit_equal, measure
+from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance, error_of, is_bit_equal, measure, range_of
 
 ERROR_RATIO = 2.0
 """How much larger than the original's own rounding error the converted model's may be.
@@ -57,7 +57,7 @@ class PointVerdict:
 
     Attributes:
         difference: converted against original, each on its own activations; None where they cannot be subtracted.
-        local: the same where the converted stage is fed the original's input, so that no earlier difference is in it;
+        local: as difference, but where the converted stage is fed the original's input, so that no earlier difference is in it;
             None where the stage cannot be run by itself.
         original_error, converted_error: each against the float64 yardstick; None where exactness made it needless.
         reason: why it failed.
@@ -66,7 +66,7 @@ class PointVerdict:
     point: str
     verdict: Verdict
     difference: Difference | None = None
-    local: Difference | None = None
+    local: Distance | None = None
     original_error: Distance | None = None
     converted_error: Distance | None = None
     reason: str = ""
@@ -148,8 +148,8 @@ def find_vacuity(expected: Tensor, actual: Tensor) -> str:
     if not expected.numel():
         return "nothing to compare: no elements"
     for name, tensor in (("original", expected), ("converted", actual)):
-        if not tensor.isfinite().all():
+        if not all(map(math.isfinite, range_of(tensor))):
             return f"the {name} has NaN or Inf"
-    if expected.is_floating_point() and not expected.any():
+    if expected.is_floating_point() and range_of(expected) == (0.0, 0.0):
         return "nothing to compare: all zeros"
     return ""

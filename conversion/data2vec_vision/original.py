@@ -53,7 +53,6 @@ class Attention(nn.Module):
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__()
         self.num_heads = spec.num_heads
-        self.scale = (spec.embed_dim // spec.num_heads) ** -0.5
         self.qkv = FusedProjection(spec.embed_dim)
         self.q_bias = nn.Parameter(torch.zeros(spec.embed_dim))
         self.v_bias = nn.Parameter(torch.zeros(spec.embed_dim))
@@ -67,7 +66,7 @@ class Attention(nn.Module):
         bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))  # (3D,)
         qkv = self.qkv(tokens, bias).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
         query, key, value = qkv.transpose(1, 3).unbind(2)  # 3 x (B, H, T, D/H)
-        scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, H, T, T)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, H, T, T)
         if self.has_position_bias:
             scores = scores + look_up(self.relative_position_bias_table, self.relative_position_index)
         if shared_bias is not None:

@@ -34,7 +34,7 @@ class ForwardPass:
 
     The model's own ``forward`` is run, not a rebuilt one, in a coroutine that is suspended when the stage that was
     asked for is complete. What a stage computed is handed over and not kept, so that memory does not grow with depth.
-    The model itself is left as it is: the pass runs on a twin of it. To be used in inference mode.
+    Until it has ended or is closed, nothing else may use the model; a twin may. To be used in inference mode.
 
     Args:
         dtype: to run in, whatever dtype the weights are kept in; their own unless given. Inputs are rounded to it.
@@ -47,7 +47,7 @@ class ForwardPass:
         self._order = {stage.name: index for index, stage in enumerate(stages)}
         self._runs = {stage.name: StageRun() for stage in stages}
         self._wanted, self._consumer = stages[0], getcurrent()
-        self._runner = greenlet(partial(self._run, twin(model), inputs, dtype))
+        self._runner = greenlet(partial(self._run, model, inputs, dtype))
 
     def read(self, stage: Stage) -> StageRun:
         """Run on until this stage is complete, or the pass has ended. Stages before it are forgotten."""
@@ -126,7 +126,8 @@ def run_stage(
 
 def twin(model: nn.Module) -> nn.Module:
     """The same modules once more around the same tensors: the hooks and attributes of one do not touch the other."""
-    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    configs = (getattr(module, "config", None) for module in model.modules())
+    shared = {id(value): value for value in chain(model.parameters(), model.buffers(), configs)}
     return copy.deepcopy(model, shared)
 
 

@@ -78,7 +78,7 @@ class OriginalRun:
         return torch.float32 if self.dtype == torch.float64 else torch.float64
 
     def _run(self, inputs: Inputs, dtype: torch.dtype) -> ForwardPass:
-        return ForwardPass(self.model, self.stages, "original", inputs, dtype)
+        return ForwardPass(twin(self.model), self.stages, "original", inputs, dtype)
 
     def _run_images(self) -> Reader:
         # one at a time: float64 convolutions take much memory
@@ -151,12 +151,14 @@ class Comparison:
 
     Attributes:
         is_judging: else differences are noted only, where a known deviation applies.
+        is_local: measure each stage by itself, too, on the original's input.
         points: the verdicts, in the order of the capture points.
         evidence: from the first stage that failed.
     """
 
     run: OriginalRun
     is_judging: bool = True
+    is_local: bool = True
     points: list[PointVerdict] = field(default_factory=list)
     evidence: Evidence | None = None
 
@@ -170,7 +172,7 @@ class Comparison:
         is_first = stage is self.run.stages[0]
         local: Mapping[str, Tensor] | None = actual.values
         if not is_first:
-            local = run_locally(stage, expected, actual, converted) if self.is_judging else None
+            local = run_locally(stage, expected, actual, converted) if self.is_local else None
         precise = cache(partial(self._read_precise, stage))
         for point in stage.points:
             verdict = self._judge(point.name, expected.values, actual.values, precise)
@@ -222,7 +224,7 @@ def compare(converted: nn.Module, inputs: Inputs, *comparisons: Comparison) -> N
     with ExitStack() as stack:
         for comparison in comparisons:
             stack.callback(comparison.close)
-        actual = ForwardPass(converted, stages, "hf", inputs)
+        actual = ForwardPass(twin(converted), stages, "hf", inputs)
         stack.callback(actual.close)
         for stage in stages:
             reached = actual.read(stage)

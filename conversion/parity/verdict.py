@@ -60,6 +60,7 @@ class PointVerdict:
         local: as difference, but where the converted stage is fed the original's input, so that no earlier difference is in it;
             None where the stage cannot be run by itself.
         original_error, converted_error: each against the float64 yardstick; None where exactness made it needless.
+        allowed: the largest ``converted_error`` that is close.
         reason: why it failed.
     """
 
@@ -69,6 +70,7 @@ class PointVerdict:
     local: Distance | None = None
     original_error: Distance | None = None
     converted_error: Distance | None = None
+    allowed: Distance | None = None
     reason: str = ""
 
 
@@ -109,16 +111,20 @@ def judge(point: str, expected: Tensor, actual: Tensor, yardstick: Callable[[], 
     max_abs, rms = float(reference.abs().max()), float(reference.square().mean().sqrt())
     converted_error = error_of(actual, reference)
     rms_ratio, max_ratio = allow_for_chance(reference.numel())
+    allowed = Distance(
+        max(max_ratio * original_error.max_abs, FLOOR_MAX_ULP * eps * max_abs),
+        max(rms_ratio * original_error.rms, FLOOR_RMS_ULP * eps * rms),
+    )
     reason = "; ".join(
         f"{name} error {error:.3g} exceeds {bound:.3g}"
         for name, error, bound in (
-            ("RMS", converted_error.rms, max(rms_ratio * original_error.rms, FLOOR_RMS_ULP * eps * rms)),
-            ("max", converted_error.max_abs, max(max_ratio * original_error.max_abs, FLOOR_MAX_ULP * eps * max_abs)),
+            ("RMS", converted_error.rms, allowed.rms),
+            ("max", converted_error.max_abs, allowed.max_abs),
         )
         if not error <= bound
     )
     verdict = Verdict.FAILED if reason else Verdict.CLOSE
-    return PointVerdict(point, verdict, difference, None, original_error, converted_error, reason)
+    return PointVerdict(point, verdict, difference, None, original_error, converted_error, allowed, reason)
 
 
 def allow_for_chance(num_elements: int) -> tuple[float, float]:

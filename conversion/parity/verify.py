@@ -78,7 +78,7 @@ def verify_input(
         judged = Comparison(run)
         compare(converted, inputs, judged)
         return InputVerdict(name, judged.verdict, shape, tuple(judged.points), evidence=judged.evidence)
-    noted = Comparison(run, is_judging=False)
+    noted = Comparison(run, is_judging=False, is_local=False)
     agreed = Comparison(
         replace(run, inputs=counterfactual_inputs or run.inputs, attributes=deviation.original_attributes)
     )

@@ -1,17 +1,20 @@
-"""Faults put into the conversion of a tiny model, each judged by the suite's own verdict and by three other rules.
+"""Faults put into the conversion of a tiny model, each judged by the levels of proof and by three other rules.
 
-A fault in the key map is put into the table that converts and restores, so that the bytes restored are right and only
-activations can tell. A fault in a tensor or in the config is put in after the conversion.
+A fault of the key map is put into the table that converts *and* restores, so that the bytes come back right and only
+what the model computes can tell. The others are put into what was converted.
 """
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,15 +25,19 @@ from conversion.parity.capture import ForwardPass
 from conversion.parity.compare import Comparison, OriginalRun
 from conversion.parity.faults import TENSOR_FAULTS, list_orders
 from conversion.parity.metrics import is_bit_equal
-from conversion.parity.points import Stage
 from conversion.synthetic import draw_state_dict
 from tests.golden import read_golden
 from tests.inputs import InputCase, draw_inputs
 
 BLOCK = re.compile(r"\.layer\.(\d+)\.")
 
-# what others hold two models against: largest difference of the CLS token, of any output; cosine of any output
+# the levels of proof that can notice a fault, and the rules that others go by
+LEVELS = ("keys", "tensors", "activations", "artifact")
 CLS_ATOL, OUTPUT_ATOL, COSINE = 1e-3, 1e-5, 0.99
+OTHERS = (f"CLS token within {CLS_ATOL:g}", f"outputs within {OUTPUT_ATOL:g}", f"cosine of {COSINE}")
+
+INEXACT = {"eager": "sdpa", "sdpa": "eager"}
+"""The attention implementation that is not exact, so that a fault must stand out from rounding."""
 
 
 @dataclass(frozen=True)
@@ -40,208 +47,223 @@ class Injection:
     Attributes:
         kind: of fault; a row of the kill matrix.
         where: the key, or keys, or the setting.
-        tensors: target keys to the tensors that the fault gives them; None: the key is gone.
+        tensors: target key to the tensor that the fault gives it; None where the key is gone.
+        table: the key map with the fault, if it lies there.
         config: settings of the transformers config that it changes.
-        is_restored: whether restoring gives the source back nevertheless.
     """
 
     kind: str
     where: str
     tensors: Mapping[str, Tensor | None] = field(default_factory=dict)
+    table: Mapping[str, tuple[str, ...]] | None = None
     config: Mapping[str, object] = field(default_factory=dict)
-    is_restored: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """By which rules a fault was noticed: the levels of proof, and what others look at."""
+    """What noticed a fault, of :data:`LEVELS` and :data:`OTHERS`."""
 
-    injection: Injection
-    tensors: bool
-    activations: bool
-    artifact: bool
-    cls_token: bool
-    outputs: bool
-    cosine: bool
+    kind: str
+    where: str
+    noticed_by: frozenset[str]
 
     @property
-    def is_noticed(self) -> bool:
-        """Whether one of the levels of proof noticed it."""
-        return self.tensors or self.activations or self.artifact
+    def survives(self) -> bool:
+        """Whether no level of proof noticed it."""
+        return self.noticed_by.isdisjoint(LEVELS)
 
 
 class Patient:
-    """A tiny model with synthetic weights, converted and loaded once, and what its original computes.
+    """A small model with synthetic weights, converted and loaded once, and what its original computes.
 
     Args:
-        name: of a golden model.
-        attention: not the exact one, so that a fault must stand out from rounding.
+        name: of the model; its tensors depend on it.
+        image_size: of the inputs, if it is not the native one.
     """
 
-    def __init__(self, name: str, seed: int = 0, attention: str | None = None) -> None:
-        golden = read_golden(name)
-        self.name, self.family, self.spec = name, golden.family, golden.spec
-        source = draw_state_dict(self.family, self.spec, name, seed)
-        self.out = conversion.convert(source, **golden.overrides)
-        exact = self.family.choose_attention()
-        self.attention = attention or {"eager": "sdpa", "sdpa": "eager"}[exact]
+    def __init__(self, name: str, family: Any, spec: Any, overrides: Mapping[str, Any], seed: int = 0) -> None:
+        self.name, self.family, self.spec = name, family, spec
+        source = draw_state_dict(family, spec, name, seed)
+        self.out = conversion.convert(source, **overrides)
+        self.attention = INEXACT[family.choose_attention()]
         self.model = load_converted(self.out, attention=self.attention)
-        original = self.family.load_original(self.spec, source)
-        size, patch = self.spec.image_size, self.spec.patch_size
-        cases = [InputCase("native", size, size)]
-        cases += [InputCase("masked", size, size, masked=True)] if self.spec.mask_token else []
+        original = family.load_original(spec, source)
+        native = InputCase("native", spec.image_size, spec.image_size)
         self.runs = [
             OriginalRun(
                 original,
-                self.family.list_stages(self.spec, masked=case.masked),
-                draw_inputs(case, patch, seed),
+                family.list_stages(spec, masked=case.masked),
+                draw_inputs(case, spec.patch_size, seed),
                 torch.float32,
                 keep=True,
             )
-            for case in cases
+            for case in (native, replace(native, masked=True))
+            if spec.mask_token or not case.masked
         ]
 
+    @classmethod
+    def of(cls, golden_name: str) -> "Patient":
+        """One with a golden model's architecture."""
+        golden = read_golden(golden_name)
+        return cls(golden_name, golden.family, golden.spec, golden.overrides)
+
     @cached_property
-    def expanded(self) -> dict[str, tuple[str, ...]]:
+    def table(self) -> dict[str, tuple[str, ...]]:
+        """The key map, written out."""
         return self.family.expand_key_map(self.spec)
 
     @cached_property
     def placement(self) -> dict[str, list[tuple[Tensor, Tensor]]]:
-        """Target key to the parameters in memory that it fills, and which of its elements each takes.
+        """Target key to the tensors in memory that it fills, and which of its elements each takes.
 
-        transformers renames and cuts on loading, each version otherwise; so it is asked: a twin is loaded whose every
-        element is a number of its own.
+        transformers renames and cuts on loading, each version otherwise; so it is asked: a model is loaded in which
+        every element is a number of its own.
         """
-        offsets, end = {}, 1
+        numbers, starts, end = {}, {}, 1
         for key, tensor in self.out.state_dict.items():
-            offsets[key], end = end, end + tensor.numel()
-        numbers = {
-            key: torch.arange(start, start + self.out.state_dict[key].numel(), dtype=torch.float64)
-            .view(self.out.state_dict[key].shape)
-            .to(torch.float64 if self.out.state_dict[key].is_floating_point() else torch.int64)
-            for key, start in offsets.items()
-        }
+            dtype = torch.float64 if tensor.is_floating_point() else torch.int64
+            numbers[key] = torch.arange(end, end + tensor.numel(), dtype=dtype).view(tensor.shape)
+            starts[key], end = end, end + tensor.numel()
         numbered = load_converted(replace(self.out, state_dict=numbers), attention=self.attention, dtype="float64")
-        own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        places: dict[str, list[tuple[Tensor, Tensor]]] = {key: [] for key in offsets}
+        own = self.model.state_dict(keep_vars=True)
+        places: dict[str, list[tuple[Tensor, Tensor]]] = {key: [] for key in starts}
         for name, value in numbered.state_dict().items():
             first = int(value.flatten()[0])
-            key = max((key for key, start in offsets.items() if start <= first), key=offsets.__getitem__)
-            places[key].append((own[name], value.long() - offsets[key]))
+            key = max((key for key in starts if starts[key] <= first), key=starts.__getitem__)
+            places[key].append((own[name], value.long() - starts[key]))
         return places
 
     def judge(self, injection: Injection) -> Outcome:
-        """By which rules it is noticed."""
-        tensors = not injection.is_restored and bool(injection.tensors)
-        if injection.config or None in injection.tensors.values() or not injection.tensors.keys() <= self.placement.keys():
-            try:
-                model = self.load(injection)
-            except (ConversionError, RuntimeError, ValueError):
-                return Outcome(injection, tensors, False, True, True, True, True)
-            return Outcome(injection, tensors, *self.run(model))
-        restored = self.place(injection.tensors)
-        outcome = Outcome(injection, tensors, *self.run(self.model))
-        restored()
-        return outcome
-
-    def load(self, injection: Injection) -> nn.Module:
-        """The model with the fault, loaded anew."""
+        """What notices it."""
         changed = {**self.out.state_dict, **injection.tensors}
-        config = type(self.out.config).from_dict({**self.out.config.to_dict(), **injection.config})
         state_dict = {key: tensor for key, tensor in changed.items() if tensor is not None}
+        noticed = set()
+        if state_dict.keys() != self.out.state_dict.keys():
+            noticed.add("keys")
+        if not self._gives_back(state_dict, injection.table or self.table):
+            noticed.add("tensors")
+        if not injection.config and "keys" not in noticed:
+            with self._placed(injection.tensors):
+                noticed |= self.run(self.model)
+            return Outcome(injection.kind, injection.where, frozenset(noticed))
+        config = copy.deepcopy(self.out.config)
+        for name, value in injection.config.items():
+            setattr(config, name, value)
         out = replace(self.out, state_dict=state_dict, config=config)
-        return load_converted(out, attention=self.attention)
-
-    def place(self, tensors: Mapping[str, Tensor | None]) -> Callable[[], None]:
-        """Give the loaded model other tensors; what is returned takes them back."""
-        before = []
-        for key, tensor in tensors.items():
-            assert tensor is not None
-            for parameter, indices in self.placement[key]:
-                before.append((parameter, parameter.data))
-                parameter.data = tensor.flatten()[indices]
-
-        def take_back() -> None:
-            for parameter, data in reversed(before):
-                parameter.data = data
-
-        return take_back
+        try:
+            noticed |= self.run(load_converted(out, attention=self.attention))
+        except (ConversionError, RuntimeError, ValueError):  # the last two while the model is built
+            noticed |= {"artifact", *self._judge_what_others_load(out)}
+        return Outcome(injection.kind, injection.where, frozenset(noticed))
 
     @torch.inference_mode()
-    def run(self, model: nn.Module) -> tuple[bool, bool, bool, bool, bool]:
-        """Whether it is noticed by activations; by the artifact: no; and by the three other rules, on the first input."""
-        noticed, others = False, (False, False, False)
+    def run(self, model: nn.Module) -> set[str]:
+        """What notices a fault in a loaded model; of the other rules on the first input alone."""
+        noticed = set()
         for run in self.runs:
-            comparison, expected, actual = Comparison(run, is_local=False), {}, {}
-            forward, original = ForwardPass(model, run.stages, "hf", run.inputs), run.read_expected()
+            comparison, original = Comparison(run, is_local=False), run.read_expected()
+            forward, expected, actual = ForwardPass(model, run.stages, "hf", run.inputs), {}, {}
             for stage in run.stages:
                 reached = forward.read(stage)
                 expected |= original.read(stage).values
                 actual |= reached.values
                 if comparison.evidence is None:
                     comparison.add(stage, reached, model)
+            forward.close()
             if run is self.runs[0]:
-                others = judge_by_others(expected, actual)
-            noticed = comparison.evidence is not None
-            if noticed:
-                break
-        return noticed, False, *others
+                noticed |= judge_by_others(expected, actual)
+            if comparison.evidence is not None:
+                return noticed | {"activations"}
+        return noticed
+
+    def _gives_back(self, state_dict: Mapping[str, Tensor], table: Mapping[str, tuple[str, ...]]) -> bool:
+        try:
+            restored = key_map.restore(state_dict, table)
+        except ConversionError:
+            return False
+        return all(is_bit_equal(tensor, restored[key]) for key, tensor in self.out.source.items())
+
+    @contextmanager
+    def _placed(self, tensors: Mapping[str, Tensor | None]) -> Iterator[None]:
+        """With other tensors in the loaded model."""
+        before = {}
+        for key, tensor in tensors.items():
+            assert tensor is not None
+            for place, indices in self.placement[key]:
+                before[place] = place.data
+                place.data = tensor.flatten()[indices]
+        try:
+            yield
+        finally:
+            for place, data in before.items():
+                place.data = data
+
+    def _judge_what_others_load(self, out: conversion.Conversion) -> set[str]:
+        """What the other rules notice of a model that transformers loads with a warning; an error is noticed."""
+        torch.manual_seed(0)  # what is missing is filled at random
+        try:
+            model = getattr(transformers, out.architecture).from_pretrained(
+                None,
+                config=out.config,
+                state_dict=dict(out.state_dict),
+                attn_implementation=self.attention,
+                ignore_mismatched_sizes=True,
+            )
+            return self.run(model.eval()) & set(OTHERS)
+        except (RuntimeError, ValueError, AttributeError):  # it cannot be built, or cannot run
+            return set(OTHERS)
 
 
-def judge_by_others(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> tuple[bool, bool, bool]:
-    """Whether a difference is noticed by the CLS token, by all outputs, by their cosine."""
+def judge_by_others(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> set[str]:
+    """Which of :data:`OTHERS` notice a difference."""
     last = "norm" if "norm" in expected else [name for name in expected if re.fullmatch(r"block\.\d+", name)][-1]
-    tokens = (expected[last][:, 0] - actual[last][:, 0]).abs().max()
-    outputs = [(expected[name], actual[name]) for name in expected if name.startswith("returned.")]
+    outputs = [(expected[name], actual.get(name)) for name in expected if name.startswith("returned.")]
+    if last not in actual or any(right is None or left.shape != right.shape for left, right in outputs):
+        return set(OTHERS)
+    token = (expected[last][:, 0] - actual[last][:, 0]).abs().max()
     farthest = max(float((left - right).abs().max()) for left, right in outputs)
     cosine = min(float(F.cosine_similarity(left.flatten(), right.flatten(), dim=0)) for left, right in outputs)
-    return not tokens <= CLS_ATOL, not farthest <= OUTPUT_ATOL, not cosine >= COSINE
+    passes = (float(token) <= CLS_ATOL, farthest <= OUTPUT_ATOL, cosine >= COSINE)  # a NaN passes nowhere
+    return {rule for rule, is_passed in zip(OTHERS, passes, strict=True) if not is_passed}
 
 
 def list_injections(patient: Patient) -> Iterator[Injection]:
     """Every fault on every tensor and setting that it applies to."""
-    for injection in [*list_map_faults(patient), *list_tensor_faults(patient)]:
-        changed = {
-            key: tensor
-            for key, tensor in injection.tensors.items()
-            if tensor is None or key not in patient.out.state_dict
-            or not is_bit_equal(tensor.contiguous(), patient.out.state_dict[key].contiguous())
-        }
-        if changed:  # else nothing is another than it should be
+    for injection in chain(list_map_faults(patient), list_tensor_faults(patient), list_config_faults(patient)):
+        if injection.config or not all(_is_same(patient, *change) for change in injection.tensors.items()):
             yield injection
+
+
+def _is_same(patient: Patient, key: str, tensor: Tensor | None) -> bool:
+    own = patient.out.state_dict.get(key)
+    return own is not None and tensor is not None and is_bit_equal(own, tensor)
 
 
 def list_map_faults(patient: Patient) -> Iterator[Injection]:
     """Wrong tables: targets exchanged, sent to the neighbouring block, dropped."""
-    tensors, expanded = patient.out.state_dict, patient.expanded
-
-    def convert(kind: str, where: str, renamed: Mapping[str, str]) -> Injection:
-        faulty = {source: tuple(renamed.get(name, name) for name in names) for source, names in expanded.items()}
-        converted = key_map.convert(patient.out.source, faulty)
-        changed: dict[str, Tensor | None] = {name: None for name in renamed if name not in converted}
-        changed |= {name: converted[name] for name in set(renamed.values())}
-        return Injection(kind, where, changed, is_restored=True)
-
+    tensors = patient.out.state_dict
     for left, right in combinations(tensors, 2):
         if (tensors[left].shape, tensors[left].dtype) == (tensors[right].shape, tensors[right].dtype):
             kind = describe_pair(left, right)
-            yield convert(kind, f"{left} <-> {right}", {left: right, right: left})
-    for names in expanded.values():
-        if len(names) > 1 and names[0].endswith(".weight"):
-            fused = [names, tuple(name.replace(".weight", ".bias") for name in names)]
-            for order in list_orders(len(names)):
-                renamed = {
-                    own[index]: own[source]
-                    for own in fused if all(name in tensors for name in own)
-                    for index, source in enumerate(order)
-                }
-                yield convert("q, k, v in another order", f"{names[0]}: {order}", renamed)
+            yield rename_targets(patient, kind, f"{left} and {right}", {left: right, right: left})
+    for names in patient.table.values():
+        biases = [name.replace(".weight", ".bias") for name in names]
+        fused = [own for own in (names, biases) if len(own) > 1 and all(name in tensors for name in own)]
+        for order in list_orders(len(names)) if fused and names[0].endswith(".weight") else []:
+            renamed = {own[index]: own[source] for own in fused for index, source in enumerate(order)}
+            yield rename_targets(patient, "q, k, v in another order", f"{names[0]} {order}", renamed)
     for name in tensors:
-        yield convert("target dropped", name, {name: "dropped"})
-        if found := BLOCK.search(name):
-            start, end = found.span(1)
-            neighbour = f"{name[:start]}{int(found[1]) + 1}{name[end:]}"
-            yield convert("target sent to the next block", name, {name: neighbour})
+        yield rename_targets(patient, "target dropped", name, {name: "nowhere"})
+        if neighbour := name_in_next_block(name):
+            yield rename_targets(patient, "target sent to the next block", name, {name: neighbour})
+
+
+def rename_targets(patient: Patient, kind: str, where: str, renamed: Mapping[str, str]) -> Injection:
+    """The fault that is a key map with other names for some targets."""
+    table = {source: tuple(renamed.get(name, name) for name in names) for source, names in patient.table.items()}
+    converted = key_map.convert(patient.out.source, table)
+    changed: dict[str, Tensor | None] = {name: None for name in renamed if name not in converted}
+    return Injection(kind, where, changed | {name: converted[name] for name in set(renamed.values())}, table)
 
 
 def describe_pair(left: str, right: str) -> str:
@@ -251,8 +273,13 @@ def describe_pair(left: str, right: str) -> str:
         return "targets exchanged, outside of blocks"
     if blocks[0] == blocks[1]:
         return "targets exchanged, within a block"
-    same = BLOCK.sub(".", left) == BLOCK.sub(".", right)
-    return f"targets exchanged, between blocks, {'the same' if same else 'another'} tensor"
+    return "targets exchanged, between blocks"
+
+
+def name_in_next_block(key: str) -> str:
+    """The same tensor's key in the next block; empty outside of blocks."""
+    found = BLOCK.search(key)
+    return f"{key[: found.start(1)]}{int(found[1]) + 1}{key[found.end(1) :]}" if found else ""
 
 
 def list_tensor_faults(patient: Patient) -> Iterator[Injection]:
@@ -260,10 +287,59 @@ def list_tensor_faults(patient: Patient) -> Iterator[Injection]:
     tensors = patient.out.state_dict
     for key, tensor in tensors.items():
         for kind, fault in TENSOR_FAULTS.items():
-            changed = fault(tensor)
-            if changed is not None:
+            if (changed := fault(tensor)) is not None:
                 yield Injection(kind, key, {key: changed})
-        if found := BLOCK.search(key):
-            start, end = found.span(1)
-            neighbour = f"{key[:start]}{(int(found[1]) + 1) % patient.spec.depth}{key[end:]}"
-            yield Injection("tensor of the neighbouring block", key, {key: tensors[neighbour]})
+        if name_in_next_block(key):
+            neighbour = name_in_next_block(key)
+            neighbour = neighbour if neighbour in tensors else BLOCK.sub(".layer.0.", key)
+            yield Injection("tensor of another block", key, {key: tensors[neighbour]})
+
+
+# wrong settings of the config: kind, what becomes of it, and for which models it is another one
+CONFIG_FAULTS: tuple[tuple[str, Callable[[Any], Mapping[str, object]], Callable[[Any], bool]], ...] = (
+    ("eps 1e-12", lambda _: {"layer_norm_eps": 1e-12}, lambda _: True),
+    ("eps 1e-5", lambda _: {"layer_norm_eps": 1e-5}, lambda _: True),
+    ("eps 2e-6", lambda _: {"layer_norm_eps": 2e-6}, lambda _: True),
+    ("twice the heads", lambda c: {"num_attention_heads": 2 * c.num_attention_heads}, lambda _: True),
+    ("half the heads", lambda c: {"num_attention_heads": c.num_attention_heads // 2}, lambda _: True),
+    ("tanh GELU", lambda _: {"hidden_act": "gelu_pytorch_tanh"}, lambda c: not getattr(c, "use_swiglu_ffn", False)),
+    ("a larger image", lambda c: {"image_size": c.image_size + c.patch_size}, lambda _: True),
+    ("half the patch size", lambda c: {"patch_size": c.patch_size // 2}, lambda _: True),
+    ("a layer too many", lambda c: {"num_hidden_layers": c.num_hidden_layers + 1}, lambda _: True),
+    ("a layer too few", lambda c: {"num_hidden_layers": c.num_hidden_layers - 1}, lambda _: True),
+    ("no bias of q, k, v", lambda _: {"qkv_bias": False}, lambda c: hasattr(c, "qkv_bias")),
+    ("the other feed-forward", lambda c: {"use_swiglu_ffn": not c.use_swiglu_ffn}, lambda c: hasattr(c, "use_swiglu_ffn")),
+    ("a wider feed-forward", lambda c: {"mlp_ratio": 6}, lambda c: hasattr(c, "mlp_ratio")),
+    ("a register too many", lambda c: {"num_register_tokens": c.num_register_tokens + 1},
+     lambda c: hasattr(c, "num_register_tokens")),
+    ("the other pooling", lambda c: {"use_mean_pooling": not c.use_mean_pooling}, lambda c: hasattr(c, "use_mean_pooling")),
+    ("mask token the other way", lambda c: {"use_mask_token": not c.use_mask_token}, lambda c: hasattr(c, "use_mask_token")),
+    ("shared for per-layer position bias, and the other way", lambda c: {
+        "use_shared_relative_position_bias": c.use_relative_position_bias,
+        "use_relative_position_bias": c.use_shared_relative_position_bias,
+     }, lambda c: hasattr(c, "use_relative_position_bias")),
+    ("position embeddings that are not there", lambda _: {"use_absolute_position_embeddings": True},
+     lambda c: hasattr(c, "use_absolute_position_embeddings")),
+    ("no layer scale", lambda _: {"layer_scale_init_value": 0.0}, lambda c: hasattr(c, "layer_scale_init_value")),
+    ("out_indices one less", lambda c: {"out_indices": [index - 1 for index in c.out_indices]},
+     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
+    ("out_indices as in the original", lambda c: {"out_indices": [index - 2 for index in c.out_indices]},
+     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
+    ("another pooled map", lambda c: {"pool_scales": [*c.pool_scales[:-1], c.pool_scales[-1] + 1]},
+     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
+    ("no auxiliary head", lambda _: {"use_auxiliary_head": False},
+     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
+)  # fmt: skip
+
+
+def is_segmentation(config: Any) -> bool:
+    """Whether a config is of a segmentation model."""
+    return "ForSemanticSegmentation" in config.architectures[0]
+
+
+def list_config_faults(patient: Patient) -> Iterator[Injection]:
+    """Wrong settings, whatever notices them: loading, or activations."""
+    config = patient.out.config
+    for kind, change, applies in CONFIG_FAULTS:
+        if applies(config):
+            yield Injection(f"config: {kind}", str(change(config)), config=change(config))

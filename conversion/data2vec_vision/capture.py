@@ -32,16 +32,19 @@ OUTPUT = (
     ("",          ":output",                ":output",                           ("*",)),
 )  # fmt: skip
 
-# of the first scale of the feature pyramid, and of a convolution with batch norm by the major version of transformers;
-# outputs do not show how many batches a norm has seen in training
+# of the first scale of the feature pyramid; outputs do not show how many batches a norm has seen in training
 FIRST_SCALE = (
     ("batches",   "1:num_batches_tracked",  "1:num_batches_tracked",             ("1.num_batches_tracked",)),
     *OUTPUT,
 )  # fmt: skip
-CONVOLUTION = {
-    4: (("batches", "bn:num_batches_tracked", "bn:num_batches_tracked",            ("bn.num_batches_tracked",)), *OUTPUT),
-    5: (("batches", "bn:num_batches_tracked", "normalization:num_batches_tracked", ("bn.num_batches_tracked",)), *OUTPUT),
-}  # fmt: skip
+
+# of a convolution with batch norm and ReLU; its output does not show the channels that the ReLU closes
+#                 original                  transformers 4                       transformers 5
+CONVOLUTION = (
+    ("batches",   "bn:num_batches_tracked", "bn:num_batches_tracked", "normalization:num_batches_tracked"),
+    ("norm",      "bn:output",              "bn:output",              "normalization:output"),
+    ("",          ":output",                ":output",                ":output"),
+)  # fmt: skip
 
 
 def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage]:
@@ -80,7 +83,8 @@ def _list_classifier_stages(spec: Data2VecVisionSpec) -> list[Stage]:
 
 
 def _list_segmentation_stages(spec: Data2VecVisionSpec) -> list[Stage]:
-    column, rows = (0, CONVOLUTION[4]) if transformers_major() < 5 else (1, CONVOLUTION[5])
+    column = 0 if transformers_major() < 5 else 1
+    rows = [(name, original, hf[column], ("*",)) for name, original, *hf in CONVOLUTION]
 
     def convolution(name: str, table: dict[str, tuple[str, str]], module: str, index: int | str = "") -> Stage:
         return build_block(name, rows, module.format(index), table[module][column].format(index))

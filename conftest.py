@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
@@ -113,18 +114,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
             find_variant(config.option.keyword)
         except ConversionError as error:
             terminalreporter.write_line(str(error), red=True)
-    reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    rows = [
+    tests = [
         (report.nodeid.split("::")[-1], dict(report.user_properties), report.duration)
+        for reports in terminalreporter.stats.values()
         for report in reports
-        if getattr(report, "when", "") == "call" and "verdicts" in dict(report.user_properties)
+        if getattr(report, "when", "") == "call"
     ]
+    _summarise_faults(terminalreporter, [properties for _, properties, _ in tests if "faults" in properties])
+    rows = [test for test in tests if "verdicts" in test[1]]
     if rows:
         terminalreporter.section("parity")
     for name, properties, seconds in rows:
         verdicts = ", ".join(f"{case} {verdict}" for case, verdict in properties["verdicts"].items())
         figures = f"max ULP {properties['max_ulp']}  error {properties['error_ratio']:.2f} x  {seconds:.1f} s"
         terminalreporter.write_line(f"{name}  {figures}  {verdicts}")
+
+
+def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dict[str, Any]]) -> None:
+    if not tests:
+        return
+    survivors = [name for properties in tests for name in properties["survivors"]]
+    count = sum(properties["faults"] for properties in tests)
+    terminalreporter.section("sensitivity")
+    terminalreporter.write_line(f"{count} faults put in, {count - len(survivors)} noticed")
+    for name in survivors:
+        terminalreporter.write_line(f"not noticed: {name}", red=True)
 
 
 def _parse(override: Override, text: str) -> object:

@@ -41,11 +41,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StagedArtifact:
-    """A converted model on disk, loaded back and found equal, not yet published."""
+    """A converted model on disk, loaded back and found equal, not yet published.
+
+    Attributes:
+        result: file name, as published, to the SHA-256 that it had when it was found equal.
+    """
 
     conversion: Conversion
     directory: Path
     target: Path
+    result: Mapping[str, str]
 
     def publish(self, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...] = ()) -> None:
         """Write the cards, move the directory to its target, and give the weights the name that makes a model of it.
@@ -54,13 +59,12 @@ class StagedArtifact:
         there again if anything fails.
 
         Raises:
-            ArtifactError: the disk is full, or the target has become something else in the meantime.
+            ArtifactError: the disk is full, or the target has become something else in the meantime; or what lies
+                there in the end is not what the cards speak of.
         """
         with _explain_io_errors(self.target):
             check_target(self.target)
-            written = {CONFIG: CONFIG, WEIGHTS: UNVERIFIED_WEIGHTS, PREPROCESSOR: PREPROCESSOR}
-            result = {name: hash_file(self.directory / file) for name, file in written.items()}
-            card = build_parity_card(self.conversion, provenance, verdicts, result)
+            card = build_parity_card(self.conversion, provenance, verdicts, self.result)
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             _write_json(self.directory / PARITY_CARD, card)
             previous = _hidden(self.target, "previous")
@@ -68,6 +72,7 @@ class StagedArtifact:
                 self.target.rename(previous)
             try:
                 self.directory.rename(self.target)
+                check_card(self.target)
                 (self.target / UNVERIFIED_WEIGHTS).rename(self.target / WEIGHTS)
             except BaseException:
                 _recover(self.target)
@@ -110,8 +115,9 @@ def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[Stage
                 _write(conversion, directory)
                 _check_config(conversion, directory)
                 _check_tensors(conversion, directory)
+                result = {name: hash_file(path) for name, path in _list_files(directory).items()}
             load_model(directory)
-            yield StagedArtifact(conversion, directory, target)
+            yield StagedArtifact(conversion, directory, target, result)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -131,6 +137,36 @@ def check_target(target: Path) -> None:
     if foreign or not _has_parity_card(target):
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
+
+
+def check_card(directory: Path) -> None:
+    """Demand that an artifact's files are those that its verification card speaks of.
+
+    Raises:
+        ArtifactError: one is another, or is gone; or there is no such card.
+    """
+    if not _has_parity_card(directory):
+        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
+    result = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8")).get("result", {})
+    files = _list_files(directory)
+    problems = [f"{name}: the card says nothing of it" for name in files if name not in result]
+    for name, path in files.items():
+        if name not in result:
+            continue
+        found = f"SHA-256 {hash_file(path)}" if path.is_file() else "not there"
+        if found != f"SHA-256 {result[name]}":
+            problems.append(f"{name}: {found}, in the card SHA-256 {result[name]}")
+    if problems:
+        raise ArtifactError(
+            f"{directory}: is not what {PARITY_CARD} speaks of.", problems, hint="Convert the checkpoint again."
+        )
+
+
+def _list_files(directory: Path) -> dict[str, Path]:
+    """What a model is loaded from, name as published to where it lies."""
+    unverified = directory / UNVERIFIED_WEIGHTS
+    files = {name: directory / name for name in (CONFIG, WEIGHTS, PREPROCESSOR)}
+    return files | ({WEIGHTS: unverified} if unverified.exists() else {})
 
 
 def _demand_values(conversion: Conversion) -> None:
@@ -162,6 +198,12 @@ def _check_config(conversion: Conversion, directory: Path) -> None:
     """What ``from_pretrained`` will build is what the original is made of."""
     config, family = read_config(directory), load_family(conversion.family)
     problems = list(list_differences(family.read_config(config), conversion.spec).values())
+    found: dict[Any, str] = config.id2label or {}
+    problems += [
+        f"id2label: class {index} is {found.get(index)!r}, not {label!r}"
+        for index, label in enumerate(conversion.labels)
+        if found.get(index) != label
+    ]
     causes = [entry for entry in family.ledger if entry.in_config(config, conversion.spec)]
     problems += [f"known deviation {entry.name!r}: {entry.cause}" for entry in causes]
     if problems:

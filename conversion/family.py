@@ -93,7 +93,7 @@ class Family(Generic[S]):
         recognise_spec: the spec from shapes and, as keyword arguments, any of the overrides.
         find_assumptions: what a recognised spec assumes where an override is not given, by the name of the override;
             and by any other name what else a checkpoint cannot tell.
-        build_config: the transformers config from a spec and, of a classifier, its class names or None.
+        build_config: the transformers config from a spec and its class names, of which a backbone has none.
         read_config: the spec from a transformers config.
         select_key_map: the key map of a model of this spec, for a major version of transformers.
         derive: tensors of the original state dict that follow from the spec alone; they are not converted.
@@ -122,7 +122,7 @@ class Family(Generic[S]):
     overrides: Mapping[str, Override]
     recognise_spec: Callable[..., S]
     find_assumptions: Callable[[S], dict[str, str]]
-    build_config: Callable[[S, tuple[str, ...] | None], "PretrainedConfig"]
+    build_config: Callable[[S, tuple[str, ...]], "PretrainedConfig"]
     read_config: Callable[["PretrainedConfig"], S]
     select_key_map: Callable[[S, int], KeyMap]
     derive: Callable[[S], dict[str, Tensor]]

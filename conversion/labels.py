@@ -59,15 +59,26 @@ def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def build_labels(num_classes: int, labels: tuple[str, ...] | None) -> dict[str, object]:
-    """``id2label`` and ``label2id`` of a transformers config: the names given, else the library's ``LABEL_n``.
+def choose_labels(task: str, num_classes: int, given: Iterable[str] | None) -> tuple[str, ...]:
+    """A name for each class, in the order of the logits: those given; ImageNet's; or the library's ``LABEL_n``.
+
+    Args:
+        given: None for ImageNet's of a classifier with its 1000 classes, and for the library's of another.
 
     Raises:
-        CheckpointError: there are more or fewer names than classes.
+        CheckpointError: there are more or fewer names than classes, or something else among them.
     """
-    if labels is None:
-        labels = tuple(f"LABEL_{index}" for index in range(num_classes))
-    if len(labels) != num_classes:
-        raise CheckpointError(f"{len(labels)} class names were given; the model has {num_classes} classes.")
+    if given is not None:
+        labels = check_labels(given)
+        if len(labels) != num_classes:
+            raise CheckpointError(f"{len(labels)} class names were given; the model has {num_classes} classes.")
+        return labels
+    if task == "image-classification" and num_classes == len(imagenet_labels()):
+        return imagenet_labels()
+    return tuple(f"LABEL_{index}" for index in range(num_classes))
+
+
+def build_labels(labels: tuple[str, ...]) -> dict[str, object]:
+    """``id2label`` and ``label2id`` of a transformers config."""
     # two classes may share a name, never an index: the last one wins in label2id, as in the official models
     return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}

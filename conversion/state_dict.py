@@ -13,7 +13,7 @@ from conversion import key_map
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.family import Family, Spec, families, list_differences, list_overrides, load_family
 from conversion.key_map import StateDict, shapes_of
-from conversion.labels import check_labels
+from conversion.labels import choose_labels
 from conversion.parity.metrics import is_bit_equal
 from conversion.variants import VARIANTS, Variant, find_variant
 
@@ -34,6 +34,7 @@ class Conversion:
         spec: what the original is made of.
         config: transformers config.
         architecture: name of the transformers class.
+        labels: a name for each class, in the order of the logits.
         state_dict: on-disk layout; its tensors are those of ``source``, or views of them.
         preprocessor: content of ``preprocessor_config.json``.
         input_size: side in pixels of the images that it makes.
@@ -49,6 +50,7 @@ class Conversion:
     spec: Any
     config: "PretrainedConfig"
     architecture: str
+    labels: tuple[str, ...]
     state_dict: Mapping[str, Tensor]
     preprocessor: Mapping[str, object]
     input_size: int
@@ -105,7 +107,8 @@ def convert(
         kept, spec = family.bake_image_size(kept, spec, image_size)
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
-    config = family.build_config(spec, None if labels is None else check_labels(labels))
+    chosen = choose_labels(spec.task, spec.num_classes, labels)
+    config = family.build_config(spec, chosen)
     # transformers 5 loads in the dtype that the config names: the widest there is, so that no tensor is rounded
     floating = (tensor.dtype for tensor in kept.values() if tensor.is_floating_point())
     config.dtype = reduce(torch.promote_types, floating)
@@ -116,6 +119,7 @@ def convert(
         spec=spec,
         config=config,
         architecture=spec.hf_class,
+        labels=chosen,
         state_dict=key_map.convert(kept, family.expand_key_map(spec)),
         preprocessor=family.build_image_processor(spec, input_size),
         input_size=input_size,

@@ -6,11 +6,10 @@ what the model computes can tell. The others are put into what was converted.
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, combinations
 from typing import Any
 
 import torch
@@ -23,16 +22,13 @@ from conversion import ConversionError, key_map
 from conversion.loading import load_converted
 from conversion.parity.capture import ForwardPass
 from conversion.parity.compare import Comparison, OriginalRun
-from conversion.parity.faults import TENSOR_FAULTS, list_orders
 from conversion.parity.metrics import is_bit_equal
 from conversion.synthetic import draw_state_dict
 from tests.golden import read_golden
 from tests.inputs import InputCase, draw_inputs
 
-BLOCK = re.compile(r"\.layer\.(\d+)\.")
-
 # the levels of proof that can notice a fault, and the rules that others go by
-LEVELS = ("keys", "tensors", "activations", "artifact")
+LEVELS = ("intake", "keys", "tensors", "activations", "artifact")
 CLS_ATOL, OUTPUT_ATOL, COSINE = 1e-3, 1e-5, 0.99
 OTHERS = (f"CLS token within {CLS_ATOL:g}", f"outputs within {OUTPUT_ATOL:g}", f"cosine of {COSINE}")
 
@@ -225,121 +221,3 @@ def judge_by_others(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]
     cosine = min(float(F.cosine_similarity(left.flatten(), right.flatten(), dim=0)) for left, right in outputs)
     passes = (float(token) <= CLS_ATOL, farthest <= OUTPUT_ATOL, cosine >= COSINE)  # a NaN passes nowhere
     return {rule for rule, is_passed in zip(OTHERS, passes, strict=True) if not is_passed}
-
-
-def list_injections(patient: Patient) -> Iterator[Injection]:
-    """Every fault on every tensor and setting that it applies to."""
-    for injection in chain(list_map_faults(patient), list_tensor_faults(patient), list_config_faults(patient)):
-        if injection.config or not all(_is_same(patient, *change) for change in injection.tensors.items()):
-            yield injection
-
-
-def _is_same(patient: Patient, key: str, tensor: Tensor | None) -> bool:
-    own = patient.out.state_dict.get(key)
-    return own is not None and tensor is not None and is_bit_equal(own, tensor)
-
-
-def list_map_faults(patient: Patient) -> Iterator[Injection]:
-    """Wrong tables: targets exchanged, sent to the neighbouring block, dropped."""
-    tensors = patient.out.state_dict
-    for left, right in combinations(tensors, 2):
-        if (tensors[left].shape, tensors[left].dtype) == (tensors[right].shape, tensors[right].dtype):
-            kind = describe_pair(left, right)
-            yield rename_targets(patient, kind, f"{left} and {right}", {left: right, right: left})
-    for names in patient.table.values():
-        biases = [name.replace(".weight", ".bias") for name in names]
-        fused = [own for own in (names, biases) if len(own) > 1 and all(name in tensors for name in own)]
-        for order in list_orders(len(names)) if fused and names[0].endswith(".weight") else []:
-            renamed = {own[index]: own[source] for own in fused for index, source in enumerate(order)}
-            yield rename_targets(patient, "q, k, v in another order", f"{names[0]} {order}", renamed)
-    for name in tensors:
-        yield rename_targets(patient, "target dropped", name, {name: "nowhere"})
-        if neighbour := name_in_next_block(name):
-            yield rename_targets(patient, "target sent to the next block", name, {name: neighbour})
-
-
-def rename_targets(patient: Patient, kind: str, where: str, renamed: Mapping[str, str]) -> Injection:
-    """The fault that is a key map with other names for some targets."""
-    table = {source: tuple(renamed.get(name, name) for name in names) for source, names in patient.table.items()}
-    converted = key_map.convert(patient.out.source, table)
-    changed: dict[str, Tensor | None] = {name: None for name in renamed if name not in converted}
-    return Injection(kind, where, changed | {name: converted[name] for name in set(renamed.values())}, table)
-
-
-def describe_pair(left: str, right: str) -> str:
-    """The kind of fault that exchanging these two targets is."""
-    blocks = [found[1] if (found := BLOCK.search(name)) else None for name in (left, right)]
-    if None in blocks:
-        return "targets exchanged, outside of blocks"
-    if blocks[0] == blocks[1]:
-        return "targets exchanged, within a block"
-    return "targets exchanged, between blocks"
-
-
-def name_in_next_block(key: str) -> str:
-    """The same tensor's key in the next block; empty outside of blocks."""
-    found = BLOCK.search(key)
-    return f"{key[: found.start(1)]}{int(found[1]) + 1}{key[found.end(1) :]}" if found else ""
-
-
-def list_tensor_faults(patient: Patient) -> Iterator[Injection]:
-    """What can become of each tensor by itself."""
-    tensors = patient.out.state_dict
-    for key, tensor in tensors.items():
-        for kind, fault in TENSOR_FAULTS.items():
-            if (changed := fault(tensor)) is not None:
-                yield Injection(kind, key, {key: changed})
-        if name_in_next_block(key):
-            neighbour = name_in_next_block(key)
-            neighbour = neighbour if neighbour in tensors else BLOCK.sub(".layer.0.", key)
-            yield Injection("tensor of another block", key, {key: tensors[neighbour]})
-
-
-# wrong settings of the config: kind, what becomes of it, and for which models it is another one
-CONFIG_FAULTS: tuple[tuple[str, Callable[[Any], Mapping[str, object]], Callable[[Any], bool]], ...] = (
-    ("eps 1e-12", lambda _: {"layer_norm_eps": 1e-12}, lambda _: True),
-    ("eps 1e-5", lambda _: {"layer_norm_eps": 1e-5}, lambda _: True),
-    ("eps 2e-6", lambda _: {"layer_norm_eps": 2e-6}, lambda _: True),
-    ("twice the heads", lambda c: {"num_attention_heads": 2 * c.num_attention_heads}, lambda _: True),
-    ("half the heads", lambda c: {"num_attention_heads": c.num_attention_heads // 2}, lambda _: True),
-    ("tanh GELU", lambda _: {"hidden_act": "gelu_pytorch_tanh"}, lambda c: not getattr(c, "use_swiglu_ffn", False)),
-    ("a larger image", lambda c: {"image_size": c.image_size + c.patch_size}, lambda _: True),
-    ("half the patch size", lambda c: {"patch_size": c.patch_size // 2}, lambda _: True),
-    ("a layer too many", lambda c: {"num_hidden_layers": c.num_hidden_layers + 1}, lambda _: True),
-    ("a layer too few", lambda c: {"num_hidden_layers": c.num_hidden_layers - 1}, lambda _: True),
-    ("no bias of q, k, v", lambda _: {"qkv_bias": False}, lambda c: hasattr(c, "qkv_bias")),
-    ("the other feed-forward", lambda c: {"use_swiglu_ffn": not c.use_swiglu_ffn}, lambda c: hasattr(c, "use_swiglu_ffn")),
-    ("a wider feed-forward", lambda c: {"mlp_ratio": 6}, lambda c: hasattr(c, "mlp_ratio")),
-    ("a register too many", lambda c: {"num_register_tokens": c.num_register_tokens + 1},
-     lambda c: hasattr(c, "num_register_tokens")),
-    ("the other pooling", lambda c: {"use_mean_pooling": not c.use_mean_pooling}, lambda c: hasattr(c, "use_mean_pooling")),
-    ("mask token the other way", lambda c: {"use_mask_token": not c.use_mask_token}, lambda c: hasattr(c, "use_mask_token")),
-    ("shared for per-layer position bias, and the other way", lambda c: {
-        "use_shared_relative_position_bias": c.use_relative_position_bias,
-        "use_relative_position_bias": c.use_shared_relative_position_bias,
-     }, lambda c: hasattr(c, "use_relative_position_bias")),
-    ("position embeddings that are not there", lambda _: {"use_absolute_position_embeddings": True},
-     lambda c: hasattr(c, "use_absolute_position_embeddings")),
-    ("no layer scale", lambda _: {"layer_scale_init_value": 0.0}, lambda c: hasattr(c, "layer_scale_init_value")),
-    ("out_indices one less", lambda c: {"out_indices": [index - 1 for index in c.out_indices]},
-     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
-    ("out_indices as in the original", lambda c: {"out_indices": [index - 2 for index in c.out_indices]},
-     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
-    ("another pooled map", lambda c: {"pool_scales": [*c.pool_scales[:-1], c.pool_scales[-1] + 1]},
-     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
-    ("no auxiliary head", lambda _: {"use_auxiliary_head": False},
-     lambda c: hasattr(c, "pool_scales") and is_segmentation(c)),
-)  # fmt: skip
-
-
-def is_segmentation(config: Any) -> bool:
-    """Whether a config is of a segmentation model."""
-    return "ForSemanticSegmentation" in config.architectures[0]
-
-
-def list_config_faults(patient: Patient) -> Iterator[Injection]:
-    """Wrong settings, whatever notices them: loading, or activations."""
-    config = patient.out.config
-    for kind, change, applies in CONFIG_FAULTS:
-        if applies(config):
-            yield Injection(f"config: {kind}", str(change(config)), config=change(config))

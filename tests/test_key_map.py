@@ -17,6 +17,7 @@ from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.dinov2.config import Dinov2Spec
 from conversion.errors import KeyMapError
 from conversion.family import Family, Spec, families, load_family
+from conversion.labels import choose_labels
 from conversion.parity.metrics import is_bit_equal
 from conversion.variants import VARIANTS
 from tests.golden import DATA2VEC_VISION, DINOV2, read_golden, read_json
@@ -60,7 +61,9 @@ def test_the_installed_library_builds_as_many_numbers(name: str) -> None:
     official = family.converted_tensors(spec)
     converted = key_map.convert(official, family.expand_key_map(spec))
     with torch.device("meta"):
-        model = getattr(transformers, spec.hf_class)(family.build_config(spec, None))
+        model = getattr(transformers, spec.hf_class)(
+            family.build_config(spec, choose_labels(spec.task, spec.num_classes, None))
+        )
     built = model.state_dict().values()
     assert sum(tensor.numel() for tensor in built) == sum(tensor.numel() for tensor in converted.values())
 

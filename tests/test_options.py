@@ -74,7 +74,7 @@ def test_what_passed_is_kept_on_request(here: Path) -> None:
     assert card["source"]["weights"] == "checkpoint"
     native = next(entry for entry in card["activations"][1]["inputs"] if entry["input"] == "native")
     assert {point["verdict"] for point in native["points"]} == {"exact"}
-    assert [point["point"] for point in native["points"]][-3:] == ["norm", "pooled", "logits"]
+    assert [point["point"] for point in native["points"]][-4:] == ["norm", "pooled", "logits", "returned.logits"]
 
 
 def test_a_baked_artifact_is_exact_at_its_size(here: Path) -> None:

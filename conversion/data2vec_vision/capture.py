@@ -4,7 +4,7 @@ from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.data2vec_vision.deviations import FEATURE_LAYOUT
 from conversion.data2vec_vision.key_map import AUXILIARY_MODULES, DECODE_MODULES, LEVEL_MODULES, POOLING_MODULES
 from conversion.parity.deviations import Deviation
-from conversion.parity.points import CapturePoint, Stage, build_block
+from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block
 from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "eager")})
@@ -25,11 +25,6 @@ BLOCK = (
     ("norm2",     "norm2:output",           "layernorm_after:output",            ("norm2.*",)),
     ("mlp",       "mlp:output",             "output:output",                     ("mlp.*",)),
     ("",          ":output",                ":output",                           ("gamma_2",)),
-)  # fmt: skip
-
-# of a module whose output is all there is to see
-OUTPUT = (
-    ("",          ":output",                ":output",                           ("*",)),
 )  # fmt: skip
 
 # of the first scale of the feature pyramid; outputs do not show how many batches a norm has seen in training
@@ -71,7 +66,10 @@ def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage
         stages.append(build_block("norm", OUTPUT, "norm", f"{hf}layernorm"))
     if masked or spec.task == "backbone":
         last = "norm:output" if not spec.mean_pooling else f"{original}blocks.{spec.depth - 1}:output"
-        return [*stages, Stage("returned", (CapturePoint("returned.last_hidden_state", last, ":last_hidden_state", ()),))]
+        return [
+            *stages,
+            Stage("returned", (CapturePoint("returned.last_hidden_state", last, ":last_hidden_state", ()),)),
+        ]
     heads = _list_segmentation_stages(spec) if spec.task == "semantic-segmentation" else _list_classifier_stages(spec)
     return [*stages, *heads, Stage("returned", (CapturePoint("returned.logits", ":logits", ":logits", ()),))]
 
@@ -94,9 +92,7 @@ def _list_segmentation_stages(spec: Data2VecVisionSpec) -> list[Stage]:
         build_block(f"feature.{i}", FIRST_SCALE if i == 0 else OUTPUT, f"backbone.fpn{i + 1}", f"fpn{i + 1}")
         for i in range(len(spec.out_indices))
     ]
-    stages += [
-        convolution(f"lateral.{i}", LEVEL_MODULES, "decode_head.lateral_convs.{}", i) for i in levels
-    ]
+    stages += [convolution(f"lateral.{i}", LEVEL_MODULES, "decode_head.lateral_convs.{}", i) for i in levels]
     stages += [
         convolution(f"scale.{i}", POOLING_MODULES, "decode_head.psp_modules.{}.1", i)
         for i in range(len(spec.pool_scales))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from conversion.labels import build_labels, imagenet_labels
+from conversion.labels import build_labels
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -81,11 +81,11 @@ class Data2VecVisionSpec:
         return HF_CLASSES[self.task]
 
 
-def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...] | None = None) -> "PretrainedConfig":
+def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...]) -> "PretrainedConfig":
     """The transformers config, every value written out that the outputs depend on.
 
     Args:
-        labels: class names; of a classifier with 1000 classes those of ImageNet, unless given.
+        labels: class names, in the order of the logits; none of a backbone.
     """
     from transformers import Data2VecVisionConfig
 
@@ -116,9 +116,8 @@ def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...] | None = None
         }
     if spec.auxiliary_channels:
         values["auxiliary_channels"] = spec.auxiliary_channels
-    if spec.num_classes:
-        is_imagenet = labels is None and spec.task == "image-classification" and spec.num_classes == 1000
-        values |= build_labels(spec.num_classes, imagenet_labels() if is_imagenet else labels)
+    if labels:
+        values |= build_labels(labels)
     return Data2VecVisionConfig(**values)
 
 

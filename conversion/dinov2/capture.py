@@ -3,7 +3,7 @@
 from conversion.dinov2.config import Dinov2Spec
 from conversion.dinov2.deviations import POSITION_EMBEDDINGS
 from conversion.parity.deviations import Deviation
-from conversion.parity.points import CapturePoint, Stage, build_block
+from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block
 from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
@@ -11,28 +11,27 @@ EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
 
 EMBEDDINGS = ("cls_token", "pos_embed", "patch_embed.proj.*", "register_tokens", "mask_token")
 
-# of a block: point        original                 transformers 4                       transformers 5             keys
+# of a block: point original                 transformers 4                      5                          keys
 ATTENTION = (
-    ("norm1",     "norm1:output",           "norm1:output",                      "norm1:output",            ("norm1.*",)),
-    ("q",         "attn.qkv:output[0/3]",   "attention.attention.query:output",  "attention.q_proj:output", ("attn.qkv.*",)),
-    ("k",         "attn.qkv:output[1/3]",   "attention.attention.key:output",    "attention.k_proj:output", ("attn.qkv.*",)),
-    ("v",         "attn.qkv:output[2/3]",   "attention.attention.value:output",  "attention.v_proj:output", ("attn.qkv.*",)),
-    ("attention", "attn:output",            "attention:output",                  "attention:output",        ("attn.proj.*",)),
-    ("residual1", "norm2:input",            "norm2:input",                       "norm2:input",             ("ls1.*",)),
-    ("norm2",     "norm2:output",           "norm2:output",                      "norm2:output",            ("norm2.*",)),
+    ("norm1",     "norm1:output",         "norm1:output",                     "norm1:output",            "norm1.*"),
+    ("q",         "attn.qkv:output[0/3]", "attention.attention.query:output", "attention.q_proj:output", "attn.qkv.*"),
+    ("k",         "attn.qkv:output[1/3]", "attention.attention.key:output",   "attention.k_proj:output", "attn.qkv.*"),
+    ("v",         "attn.qkv:output[2/3]", "attention.attention.value:output", "attention.v_proj:output", "attn.qkv.*"),
+    ("attention", "attn:output",          "attention:output",                 "attention:output",        "attn.proj.*"),
+    ("residual1", "norm2:input",          "norm2:input",                      "norm2:input",             "ls1.*"),
+    ("norm2",     "norm2:output",         "norm2:output",                     "norm2:output",            "norm2.*"),
 )  # fmt: skip
 MLP = (
-    ("mlp",       "mlp:output",             "mlp:output",                        "mlp:output",              ("mlp.*",)),
+    ("mlp",       "mlp:output",           "mlp:output",                       "mlp:output",              "mlp.*"),
 )  # fmt: skip
 SWIGLU = (
-    ("gate",      "mlp.w12:output[0/2]",    "mlp.weights_in:output[0/2]",        "mlp.gate_proj:output",    ("mlp.w12.*",)),
-    ("up",        "mlp.w12:output[1/2]",    "mlp.weights_in:output[1/2]",        "mlp.up_proj:output",      ("mlp.w12.*",)),
-    ("mlp",       "mlp:output",             "mlp:output",                        "mlp:output",              ("mlp.w3.*",)),
+    ("gate",      "mlp.w12:output[0/2]",  "mlp.weights_in:output[0/2]",       "mlp.gate_proj:output",    "mlp.w12.*"),
+    ("up",        "mlp.w12:output[1/2]",  "mlp.weights_in:output[1/2]",       "mlp.up_proj:output",      "mlp.w12.*"),
+    ("mlp",       "mlp:output",           "mlp:output",                       "mlp:output",              "mlp.w3.*"),
 )  # fmt: skip
 RESIDUAL = (
-    ("",          ":output",                ":output",                           ":output",                 ("ls2.*",)),
+    ("",          ":output",              ":output",                          ":output",                 "ls2.*"),
 )  # fmt: skip
-
 RETURNED = (
     CapturePoint("returned.last_hidden_state", "norm:output", ":last_hidden_state", ()),
     CapturePoint("returned.pooled", ":x_norm_clstoken", ":pooler_output", ()),
@@ -48,16 +47,16 @@ def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
     """
     base, column = spec.hf_prefix, 1 if transformers_major() < 5 else 2
     table = ATTENTION + (SWIGLU if spec.ffn == "swiglu" else MLP) + RESIDUAL
-    rows = [(name, places[0], places[column], keys) for name, *places, keys in table]
+    rows = [(name, places[0], places[column], (keys,)) for name, *places, keys in table]
     embeddings = CapturePoint("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS)
     stages = [
         Stage("embeddings", (embeddings,)),
         *(build_block(f"block.{i}", rows, f"blocks.{i}", f"{base}encoder.layer.{i}") for i in range(spec.depth)),
-        build_block("norm", [("", ":output", ":output", ("*",))], "norm", f"{base}layernorm"),
+        build_block("norm", OUTPUT, "norm", f"{base}layernorm"),
     ]
     if spec.num_classes and not masked:
         pooled = CapturePoint("pooled", "linear_head:input", "classifier:input", ())
-        logits = build_block("logits", [("", ":output", ":output", ("*",))], "linear_head", "classifier")
+        logits = build_block("logits", OUTPUT, "linear_head", "classifier")
         return [*stages, Stage("pooled", (pooled,)), logits, Stage("returned", RETURNED_BY_CLASSIFIER)]
     return [*stages, Stage("returned", RETURNED)]
 

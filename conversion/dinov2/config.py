@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.family import Override
 from conversion.key_map import Shapes
-from conversion.labels import build_labels, imagenet_labels
+from conversion.labels import build_labels
 from conversion.recognition import (
     HEAD_DIM,
     NUM_ATTENTION_HEADS_HELP,
@@ -127,11 +127,11 @@ def find_assumptions(spec: Dinov2Spec) -> dict[str, str]:
     return {"num_attention_heads": f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"}
 
 
-def build_config(spec: Dinov2Spec, labels: tuple[str, ...] | None = None) -> "PretrainedConfig":
+def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig":
     """The transformers config, every value written out that the outputs depend on.
 
     Args:
-        labels: a classifier's class names; of 1000 classes those of ImageNet, unless given.
+        labels: a classifier's class names, in the order of the logits; none of a backbone.
     """
     from transformers import Dinov2Config, Dinov2WithRegistersConfig
 
@@ -149,9 +149,8 @@ def build_config(spec: Dinov2Spec, labels: tuple[str, ...] | None = None) -> "Pr
         "qkv_bias": True,
         "use_swiglu_ffn": spec.ffn == "swiglu",
     }
-    if spec.num_classes:
-        is_imagenet = labels is None and spec.num_classes == 1000
-        values |= build_labels(spec.num_classes, imagenet_labels() if is_imagenet else labels)
+    if labels:
+        values |= build_labels(labels)
     if spec.num_register_tokens:
         return Dinov2WithRegistersConfig(num_register_tokens=spec.num_register_tokens, **values)
     return Dinov2Config(use_mask_token=True, **values)

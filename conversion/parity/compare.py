@@ -135,6 +135,7 @@ class Evidence:
         expected: what the original computed in its stage.
         actual: what the converted model computed there.
         local: what the converted stage computes from the original's input; None where it cannot be run by itself.
+        precise: what the yardstick has there; None where it was not asked.
     """
 
     run: OriginalRun
@@ -143,6 +144,7 @@ class Evidence:
     expected: StageRun
     actual: Mapping[str, Tensor]
     local: Mapping[str, Tensor] | None
+    precise: Mapping[str, Tensor] | None
 
 
 @dataclass
@@ -182,7 +184,8 @@ class Comparison:
                 verdict = replace(verdict, local=error_of(local[point.name], expected.values[point.name]))
             self.points.append(verdict)
             if verdict.verdict is Verdict.FAILED and self.evidence is None:
-                self.evidence = Evidence(self.run, stage, point, expected, actual.values, local)
+                asked = precise() if verdict.original_error else None
+                self.evidence = Evidence(self.run, stage, point, expected, actual.values, local, asked)
 
     @property
     def verdict(self) -> Verdict:

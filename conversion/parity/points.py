@@ -94,6 +94,10 @@ def read_tap(text: str) -> Tap:
     return Tap(found["module"], found["item"], int(found["part"] or 0), int(found["parts"] or 1))
 
 
+OUTPUT = (("", ":output", ":output", ("*",)),)
+"""The table of a stage whose output is all that there is to see."""
+
+
 def build_block(
     name: str, rows: Iterable[tuple[str, str, str, tuple[str, ...]]], original: str, hf: str, prefix: str = ""
 ) -> Stage:

@@ -56,9 +56,10 @@ class PointVerdict:
     """The verdict at one capture point.
 
     Attributes:
-        difference: converted against original, each on its own activations; None where they cannot be subtracted.
-        local: as difference, but where the converted stage is fed the original's input, so that no earlier difference is in it;
-            None where the stage cannot be run by itself.
+        difference: converted against original, each on its own activations; None where they cannot be
+            subtracted.
+        local: the same without what came before: the converted stage fed the original's input; None where the stage
+            cannot be run by itself.
         original_error, converted_error: each against the float64 yardstick; None where exactness made it needless.
         allowed: the largest ``converted_error`` that is close.
         reason: why it failed.

@@ -1,0 +1,95 @@
+"""What a failure looks like: faults in models of full size, as ``docs/failures.md`` prints them.
+
+``python -m tests.failures`` writes that page anew.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+
+import conversion
+from conversion import Conversion
+from conversion.card import read_versions
+from conversion.family import load_family
+from conversion.loading import load_converted
+from conversion.parity.compare import OriginalRun
+from conversion.parity.diagnosis import describe_failure
+from conversion.parity.verify import verify_input
+from conversion.synthetic import draw_state_dict
+from conversion.variants import VARIANTS
+from tests.inputs import InputCase, draw_inputs
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "failures.md"
+
+TEMPLATE = """# What a failure says
+
+Faults put into official variants with synthetic weights, at their native size, float32, on a CPU, with the attention
+implementation that is not exact. `python -m tests.failures` wrote this page, with {versions}.
+
+A message names the first capture point that fails; how far the converted model is off there (*difference*), how much
+of that arises in its stage alone (*local*); both models' errors against the original in float64, and what is allowed;
+the original's keys that feed that point; and the known fault, if there is one, that makes the original compute exactly
+that, at every capture point of the stage.
+
+{sections}
+"""
+
+ATTENTION = "encoder.layer.7.attention.attention"
+
+
+def exchange(out: Conversion, *pairs: tuple[str, str]) -> Conversion:
+    renamed = {left: right for pair in pairs for left, right in (pair, pair[::-1])}
+    return replace(out, state_dict={key: out.state_dict[renamed.get(key, key)] for key in out.state_dict})
+
+
+def exchange_q_and_k(out: Conversion) -> Conversion:
+    return exchange(out, *((f"{ATTENTION}.query.{kind}", f"{ATTENTION}.key.{kind}") for kind in ("weight", "bias")))
+
+
+def zero_the_key_bias(out: Conversion) -> Conversion:
+    key = f"{ATTENTION}.key.bias"
+    return replace(out, state_dict={**out.state_dict, key: torch.zeros_like(out.state_dict[key])})
+
+
+def set_eps(eps: float, out: Conversion) -> Conversion:
+    out.config.layer_norm_eps = eps
+    return out
+
+
+FAILURES: Mapping[str, tuple[str, Callable[[Conversion], Conversion]]] = {
+    "q and k swapped in block 7 of ViT-B": ("dinov2_vitb14", exchange_q_and_k),
+    "The key bias zeroed in block 7 of ViT-B, which no output shows": ("dinov2_vitb14", zero_the_key_bias),
+    "An eps of 1e-12 in Data2Vec-Vision": ("data2vec_vision_base", partial(set_eps, 1e-12)),
+}
+
+
+def print_failure(variant: str, fault: Callable[[Conversion], Conversion]) -> str:
+    """The message for a fault in a variant, on its native input."""
+    row = VARIANTS[variant]
+    family = load_family(row.family)
+    spec = family.spec_of(row)
+    source: dict[str, Tensor] = draw_state_dict(family, spec, row.name, 0)
+    attention = {"eager": "sdpa", "sdpa": "eager"}[family.choose_attention()]
+    model = load_converted(fault(conversion.convert(source, variant)), attention=attention)
+    case = InputCase("native", spec.image_size, spec.image_size)
+    inputs = draw_inputs(case, spec.patch_size, 0)
+    run = OriginalRun(family.load_original(spec, source), family.list_stages(spec), inputs, torch.float32)
+    return describe_failure(variant, f"cpu, float32, {attention}", [verify_input(case.name, run, model)])
+
+
+def main() -> None:
+    """Write the page."""
+    transformers.utils.logging.disable_progress_bar()
+    sections = [f"## {title}\n\n```\n{print_failure(*failure)}\n```" for title, failure in FAILURES.items()]
+    versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(TEMPLATE.format(versions=versions, sections="\n\n".join(sections)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What noticed which fault, as a table in ``docs/sensitivity.md``: ``python -m tests.kill_matrix`` writes it anew."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from conversion.card import read_versions
+from tests.fault_lists import list_injections
+from tests.golden import read_golden
+from tests.injection import LEVELS, OTHERS, Outcome, Patient
+from tests.mishaps import MISHAPS
+from tests.scene import Scene
+from tests.test_sensitivity import MODELS, RECORDED, judge_recorded
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "sensitivity.md"
+
+TEMPLATE = """# What would have been noticed
+
+A suite that passes says something only if it would have failed. Here faults are put in, one at a time, and what
+notices them is counted: the levels of proof of this project (intake, keys, tensors, activations, artifact), and, for
+comparison, three rules that others go by. A fault may be noticed by several.
+
+`python -m tests.kill_matrix` wrote this page, with {versions}. `pytest tests/test_sensitivity.py` judges the same
+faults and demands that none survives.
+
+- The faults of map, tensors and config are put into tiny models of every architecture ({models}), each on every tensor
+  that it applies to, and judged with the attention implementation that is *not* exact: each stands out from rounding.
+- A fault of the key map is in the table that restores, too, so the bytes come back right: the column *tensors* is
+  empty there, and activations alone notice it. (A target that is dropped or sent elsewhere is noticed by the keys.)
+- *intake* is a file of known content read back; *keys* that all are there, and no others; *tensors* that restoring
+  gives the source back, bit for bit; *activations* the capture points, judged by the float64 yardstick; *artifact*
+  what transformers says on loading, and the checks of files, config and cards.
+- The other rules look at the outputs for one image: the CLS token of the last layer, all that the model returns, its
+  cosine. They see neither intake nor preprocessing nor files. What is missing when transformers loads it is filled at
+  random for them.
+
+## Tiny models, every tensor
+
+{matrix}
+
+## A full-size ViT-S
+
+The 1,232 faults by which the official converters' check was measured (they compare the CLS token at 1e-3).
+
+{recorded}
+"""
+
+
+def render(outcomes: Iterable[Outcome]) -> str:
+    """A row for each kind of fault, and their sum."""
+    outcomes = list(outcomes)
+    kinds = list(dict.fromkeys(outcome.kind for outcome in outcomes))
+    rows = [render_row(kind, [outcome for outcome in outcomes if outcome.kind == kind]) for kind in kinds]
+    head = ["fault", "number", *LEVELS, "survive", *OTHERS]
+    lines = [head, ["---"] * len(head), *rows, render_row("**all**", outcomes)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def render_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """How many there were, what noticed how many, and how many nothing did."""
+    counts = Counter(rule for outcome in outcomes for rule in outcome.noticed_by)
+    numbers = [len(outcomes), *(counts[level] for level in LEVELS), sum(outcome.survives for outcome in outcomes)]
+    shares = [f"{counts[rule]} ({counts[rule] / len(outcomes):.0%})" for rule in OTHERS]
+    return [name, *(f"{number:,}" for number in numbers), *shares]
+
+
+def judge_tiny_models() -> list[Outcome]:
+    """Every fault of map, tensors and config."""
+    patients = [Patient.of(model) for model in MODELS]
+    return [patient.judge(injection) for patient in patients for injection in list_injections(patient)]
+
+
+def judge_mishaps() -> list[Outcome]:
+    """Every fault on the way to and from the tensors."""
+    outcomes = []
+    for mishap in MISHAPS:
+        with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+            outcomes.append(Scene(read_golden("dinov2_tiny_1layer"), Path(directory), patch).judge(mishap))
+    return outcomes
+
+
+def main() -> None:
+    """Judge everything, and write the page."""
+    torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    outcomes = judge_tiny_models() + judge_mishaps()
+    versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
+    models = ", ".join(MODELS)
+    recorded = render(judge_recorded())
+    assert recorded.count("\n") == len(RECORDED) + 2
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(
+        TEMPLATE.format(versions=versions, models=models, matrix=render(outcomes), recorded=recorded), encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()

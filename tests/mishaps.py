@@ -1,0 +1,224 @@
+"""Faults of the way to and from the tensors, put into this project's own code: intake, preprocessing, the artifact.
+
+What notices them is that project's own proof: known answers of the intake, the photo from file to output, the checks
+before an artifact is published, its verification card.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import conversion
+from conversion import artifact, checkpoint
+from conversion.artifact import save_artifact
+from conversion.loading import PARITY_CARD, WEIGHTS
+from conversion.synthetic import draw_state_dict
+from tests import subject as subject_module
+from tests.golden import read_golden
+from tests.scene import Mishap
+
+
+def strip_once_too_often(patch: pytest.MonkeyPatch) -> None:
+    strip = checkpoint.strip_prefixes
+
+    def strip_more(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+        return {key.partition(".")[2] or key: tensor for key, tensor in strip(state_dict, path).items()}
+
+    patch.setattr(checkpoint, "strip_prefixes", strip_more)
+
+
+def take_the_student(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(checkpoint, "ENTRIES", ("student", *checkpoint.ENTRIES))
+
+
+def reverse_the_chunks(patch: pytest.MonkeyPatch) -> None:
+    unchunk = checkpoint.unchunk_blocks
+
+    def unchunk_reversed(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+        found = unchunk(state_dict, path)
+        last = max(int(key.split(".")[1]) for key in found if key.startswith("blocks."))
+        return {
+            re.sub(r"^blocks\.(\d+)", lambda match: f"blocks.{last - int(match[1])}", key): tensor
+            for key, tensor in found.items()
+        }
+
+    patch.setattr(checkpoint, "unchunk_blocks", unchunk_reversed)
+
+
+def give_one_rank_of_two(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    def keep_half(path: Path) -> None:
+        content = torch.load(path)["teacher"]
+        torch.save({"teacher": dict(list(content.items())[: len(content) // 2])}, path)
+
+    return keep_half
+
+
+def change_preprocessor(change: Callable[[dict[str, Any]], object]) -> Callable[[pytest.MonkeyPatch], None]:
+    """The written settings of the image processor are others."""
+
+    def put_in(patch: pytest.MonkeyPatch) -> None:
+        convert = conversion.convert
+
+        def convert_with_fault(*args: Any, **kwargs: Any) -> conversion.Conversion:
+            out = convert(*args, **kwargs)
+            settings = dict(out.preprocessor)
+            change(settings)
+            return replace(out, preprocessor=settings)
+
+        patch.setattr(conversion, "convert", convert_with_fault)
+
+    return put_in
+
+
+def exchange_mean_and_std(settings: dict[str, Any]) -> None:
+    settings["image_mean"], settings["image_std"] = settings["image_std"], [*settings["image_mean"][:2], 0.4]
+
+
+def change_image(change: Callable[[Image.Image], Image.Image]) -> Callable[[pytest.MonkeyPatch], None]:
+    """The image processor is given another picture."""
+
+    def put_in(patch: pytest.MonkeyPatch) -> None:
+        load = subject_module.load_image_processor
+
+        def load_with_fault(directory: Path) -> Callable[..., Any]:
+            processor = load(directory)
+            return lambda image, **kwargs: processor(change(image), **kwargs)
+
+        patch.setattr(subject_module, "load_image_processor", load_with_fault)
+
+    return put_in
+
+
+def reverse_channels(image: Image.Image) -> Image.Image:
+    return Image.merge("RGB", image.split()[::-1])
+
+
+def crop_before_resize(image: Image.Image) -> Image.Image:
+    left, upper = (image.width - 224) // 2, (image.height - 224) // 2
+    return image.crop((left, upper, left + 224, upper + 224))
+
+
+def change_what_is_saved(
+    change: Callable[[dict[str, Tensor]], object],
+) -> Callable[[pytest.MonkeyPatch], None]:
+    """Other tensors are written than were given."""
+
+    def put_in(patch: pytest.MonkeyPatch) -> None:
+        save = artifact.save_file
+
+        def save_with_fault(tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> None:
+            changed = dict(tensors)
+            change(changed)
+            save(changed, *args, **kwargs)
+
+        patch.setattr(artifact, "save_file", save_with_fault)
+
+    return put_in
+
+
+def cast_one(dtypes: tuple[torch.dtype, ...]) -> Callable[[dict[str, Tensor]], None]:
+    def cast(tensors: dict[str, Tensor]) -> None:
+        key = next(key for key in tensors if key.endswith("weight"))
+        for dtype in dtypes:
+            tensors[key] = tensors[key].to(dtype)
+
+    return cast
+
+
+def flip_a_byte(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-100, 2)
+        byte = file.read(1)[0]
+        file.seek(-100, 2)
+        file.write(bytes([byte ^ 1]))
+
+
+def flip_a_byte_on_writing(patch: pytest.MonkeyPatch) -> None:
+    save = artifact.save_file
+
+    def save_with_fault(tensors: dict[str, Tensor], path: Path, **kwargs: Any) -> None:
+        save(tensors, path, **kwargs)
+        flip_a_byte(path)
+
+    patch.setattr(artifact, "save_file", save_with_fault)
+
+
+def flip_a_byte_before_publication(patch: pytest.MonkeyPatch) -> None:
+    publish = artifact.StagedArtifact.publish
+
+    def publish_with_fault(self: Any, *args: Any) -> None:
+        flip_a_byte(self.directory / artifact.UNVERIFIED_WEIGHTS)
+        publish(self, *args)
+
+    patch.setattr(artifact.StagedArtifact, "publish", publish_with_fault)
+
+
+def flip_a_byte_afterwards(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    return lambda directory: flip_a_byte(directory / WEIGHTS)
+
+
+def take_the_card_of_another_run(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    def exchange(directory: Path) -> None:
+        other = directory.with_name("other")
+        golden = read_golden("dinov2_tiny_1layer")
+        weights = draw_state_dict(golden.family, golden.spec, golden.name, 1)
+        save_artifact(conversion.convert(weights, **golden.overrides), other)
+        shutil.copy(other / PARITY_CARD, directory / PARITY_CARD)
+
+    return exchange
+
+
+def edit_the_card(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    def edit(directory: Path) -> None:
+        card = json.loads((directory / PARITY_CARD).read_text())
+        (directory / PARITY_CARD).write_text(json.dumps(card | {"result": {}}))
+
+    return edit
+
+
+def permute_labels(patch: pytest.MonkeyPatch) -> None:
+    convert = conversion.convert
+
+    def convert_with_fault(*args: Any, **kwargs: Any) -> conversion.Conversion:
+        out = convert(*args, **kwargs)
+        names = list(out.config.id2label.values())
+        out.config.id2label = dict(enumerate(names[1:] + names[:1]))
+        return out
+
+    patch.setattr(conversion, "convert", convert_with_fault)
+
+
+MISHAPS = (
+    Mishap("intake", "prefix stripped once too often", strip_once_too_often),
+    Mishap("intake", "student in place of the teacher", take_the_student),
+    Mishap("intake", "chunks in the wrong order", reverse_the_chunks),
+    Mishap("intake", "one rank file of two", give_one_rank_of_two),
+    Mishap("preprocessing", "mean and standard deviation exchanged", change_preprocessor(exchange_mean_and_std)),
+    Mishap("preprocessing", "bilinear for bicubic", change_preprocessor(lambda settings: settings.update(resample=2))),
+    Mishap("preprocessing", "crop before resize", change_image(crop_before_resize)),
+    Mishap("preprocessing", "channels in reverse", change_image(reverse_channels)),
+    Mishap("artifact", "labels permuted", permute_labels),
+    Mishap("artifact", "a tensor saved in bfloat16", change_what_is_saved(cast_one((torch.bfloat16,)))),
+    Mishap(
+        "artifact", "a tensor saved through bfloat16", change_what_is_saved(cast_one((torch.bfloat16, torch.float32)))
+    ),
+    Mishap("artifact", "a key missing", change_what_is_saved(lambda tensors: tensors.popitem())),
+    Mishap("artifact", "a byte flipped on writing", flip_a_byte_on_writing),
+    Mishap("artifact", "a byte flipped before publication", flip_a_byte_before_publication),
+    Mishap("artifact", "a byte flipped afterwards", flip_a_byte_afterwards),
+    Mishap("artifact", "the card of another run", take_the_card_of_another_run),
+    Mishap("artifact", "a card that says nothing of the files", edit_the_card),
+)
+
+
+def intact(_: pytest.MonkeyPatch) -> None:
+    """No fault."""

@@ -1,0 +1,214 @@
+"""Forward passes that halt at every stage: side by side, in memory that does not grow with depth, errors told apart."""
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conversion.parity.capture import ForwardPass, StageRun, capture, run_stage, twin
+from conversion.parity.compare import Comparison, OriginalRun, compare
+from conversion.parity.metrics import is_bit_equal
+from conversion.parity.points import CapturePoint, Inputs, Stage, read_tap
+from conversion.parity.verdict import Verdict
+
+WIDTH, DEPTH = 8, 5
+INPUTS = Inputs(torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(0)))
+
+
+class Block(nn.Module):
+    """A linear layer added to its input; ``shift`` is a fault."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.linear.parameters():
+            parameter.data.normal_(0, 0.3, generator=generator)
+        self.shift = 0.0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + self.linear(tokens) + self.shift
+
+
+class Stack(nn.Module):
+    """Blocks, one after the other; notes which have run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(seed) for seed in range(DEPTH))
+        self.log: list[int] = []
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        for index, block in enumerate(self.blocks):
+            pixel_values = block(pixel_values)
+            self.log.append(index)
+        return {"out": pixel_values}
+
+
+def point(name: str, place: str) -> CapturePoint:
+    return CapturePoint(name, place, place, ())
+
+
+STAGES = [
+    Stage("input", (point("input", "blocks.0:input"),)),
+    *(
+        Stage(
+            f"block.{i}",
+            (point(f"block.{i}.linear", f"blocks.{i}.linear:output"), point(f"block.{i}", f"blocks.{i}:output")),
+            f"blocks.{i}",
+            f"blocks.{i}",
+        )
+        for i in range(DEPTH)
+    ),
+    Stage("out", (point("out", ":out"),)),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Any:
+    with torch.inference_mode():
+        yield
+
+
+def test_a_pass_runs_no_further_than_it_is_read() -> None:
+    model = Stack()
+    run = ForwardPass(model, STAGES, "original", INPUTS)
+    assert model.log == []
+    run.read(STAGES[0])
+    assert model.log == []
+    first = run.read(STAGES[1])
+    assert model.log == []  # halted within the first block's hooks
+    run.read(STAGES[3])
+    assert model.log == [0, 1]
+    assert is_bit_equal(first.values["block.0"], Stack().blocks[0](INPUTS.pixel_values))
+    run.close()
+    assert model.log == [0, 1]
+
+
+def test_a_closed_pass_leaves_the_model_as_it_was() -> None:
+    model = Stack()
+    run = ForwardPass(model, STAGES, "original", INPUTS, torch.float64)
+    run.read(STAGES[2])
+    run.close()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_an_error_in_the_model_comes_out_where_it_is_read() -> None:
+    run = ForwardPass(Stack(), STAGES, "original", Inputs(torch.ones(1, 3, WIDTH + 1)))
+    run.read(STAGES[0])
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        run.read(STAGES[1])
+
+
+def test_what_was_handed_over_is_not_kept() -> None:
+    run = ForwardPass(Stack(), STAGES, "original", INPUTS)
+    kept = [weakref.ref(run.read(stage).values[stage.points[0].name]) for stage in STAGES[1:-1]]
+    gc.collect()
+    assert [reference() is None for reference in kept[:-1]] == [True] * (DEPTH - 1)
+
+
+def test_stages_that_are_passed_over_are_not_kept() -> None:
+    run = ForwardPass(Stack(), STAGES, "original", INPUTS)
+    run.read(STAGES[4])
+    assert list(run._runs) == ["block.4", "out"]
+
+
+def test_two_passes_go_side_by_side_and_compute_what_each_does_alone() -> None:
+    model = Stack()
+    runs = [ForwardPass(twin(model), STAGES, "original", INPUTS, dtype) for dtype in (None, torch.float64)]
+    read = [[run.read(stage) for run in runs] for stage in STAGES]
+    for column, dtype in enumerate((None, torch.float64)):
+        alone = capture(Stack(), STAGES, "original", INPUTS, dtype)
+        together = {name: value for row in read for name, value in row[column].values.items()}
+        assert all(is_bit_equal(alone[name], together[name]) for name in alone)
+        assert len(alone) == 2 + 2 * DEPTH
+
+
+def test_a_twin_shares_tensors_and_nothing_else() -> None:
+    model = Stack()
+    other: Any = twin(model)
+    other.blocks[0].shift = 1.0
+    assert model.blocks[0].shift == 0.0
+    assert all(left is right for left, right in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_a_stage_can_be_run_by_itself() -> None:
+    tokens = torch.ones(1, 3, WIDTH)
+    values = run_stage(Stack(), STAGES[2], "original", ((tokens,), {}))
+    assert is_bit_equal(values["block.1"], Stack().blocks[1](tokens))
+    assert set(values) == {"block.1.linear", "block.1"}
+    double = run_stage(Stack(), STAGES[2], "original", ((tokens,), {}), torch.float64)
+    assert double["block.1"].dtype == torch.float64
+
+
+def verify(converted: nn.Module) -> Comparison:
+    comparison = Comparison(OriginalRun(Stack(), STAGES, INPUTS, torch.float32))
+    compare(converted, INPUTS, comparison)
+    return comparison
+
+
+def test_the_same_model_is_exact_at_every_point() -> None:
+    comparison = verify(Stack())
+    assert {verdict.verdict for verdict in comparison.points} == {Verdict.EXACT}
+    assert len(comparison.points) == 2 + 2 * DEPTH
+    assert comparison.evidence is None
+
+
+def test_the_guilty_block_stands_out() -> None:
+    """What comes after it is off as well, by itself it is not."""
+    faulty = Stack()
+    faulty.blocks[2].shift = 0.1
+    comparison = verify(faulty)
+    points = {verdict.point: verdict for verdict in comparison.points}
+    off = [name for name, verdict in points.items() if verdict.difference and verdict.difference.max_abs > 0.01]
+    locally_off = [name for name, verdict in points.items() if verdict.local and verdict.local.max_abs > 0.01]
+    assert off == ["block.2", "block.3.linear", "block.3", "block.4.linear", "block.4", "out"]
+    assert locally_off == ["block.2"]
+    assert points["out"].local is None  # no module computes it alone
+    assert comparison.evidence is not None
+    assert comparison.evidence.point.name == "block.2"
+
+
+def test_a_late_yardstick_starts_from_the_beginning() -> None:
+    """It is not asked before the first difference, and must have all that came before it."""
+    faulty = Stack()
+    faulty.blocks[4].shift = 1e-7
+    close = next(verdict for verdict in verify(faulty).points if verdict.point == "block.4")
+    assert close.original_error is not None
+    assert close.original_error.rms < 1e-6
+
+
+def test_the_yardstick_takes_images_one_at_a_time_and_puts_them_together() -> None:
+    run = OriginalRun(Stack(), STAGES, INPUTS, torch.float32)
+    together = capture(Stack(), STAGES, "original", INPUTS, torch.float64)
+    reader = run.read_precise()
+    for stage in STAGES:
+        for name, value in reader.read(stage).values.items():
+            assert torch.allclose(value, together[name], rtol=0, atol=1e-13)  # a few roundings
+
+
+def test_a_run_that_is_kept_is_computed_once() -> None:
+    model = Stack()
+    run = OriginalRun(model, STAGES, INPUTS, torch.float32, keep=True)
+    first: StageRun = run.read_expected().read(STAGES[1])
+    assert run.read_expected().read(STAGES[1]) is first
+
+
+def test_an_attribute_that_is_not_there_is_no_counterfactual() -> None:
+    run = OriginalRun(Stack(), STAGES, INPUTS, torch.float32, {"offset": 1.0})
+    with pytest.raises(AttributeError, match="no attribute 'offset'"):
+        run.read_expected()
+
+
+def test_a_place_is_a_module_and_an_item_or_a_part_of_it() -> None:
+    tap = read_tap("attn.qkv:output[1/3]")
+    assert (tap.module, tap.item) == ("attn.qkv", "output")
+    assert torch.equal(tap.cut(torch.arange(6).view(1, 6)), torch.tensor([[2, 3]]))
+    assert read_tap(":logits").module == ""
+    for text in ("attn.qkv", "attn:output[1]", "attn:output[a/b]", ""):
+        with pytest.raises(ValueError, match="not a place in a model"):
+            read_tap(text)

@@ -129,8 +129,8 @@ class Patient:
             places[key].append((own[name], value.long() - starts[key]))
         return places
 
-    def judge(self, injection: Injection) -> Outcome:
-        """What notices it."""
+    def judge(self, injection: Injection, *, asks_others: bool = True) -> Outcome:
+        """What notices it; without the other rules, the model runs no further than to where activations notice it."""
         changed = {**self.out.state_dict, **injection.tensors}
         state_dict = {key: tensor for key, tensor in changed.items() if tensor is not None}
         noticed = set()
@@ -140,33 +140,35 @@ class Patient:
             noticed.add("tensors")
         if not injection.config and "keys" not in noticed:
             with self._placed(injection.tensors):
-                noticed |= self.run(self.model)
+                noticed |= self.run(self.model, asks_others)
             return Outcome(injection.kind, injection.where, frozenset(noticed))
         config = copy.deepcopy(self.out.config)
         for name, value in injection.config.items():
             setattr(config, name, value)
         out = replace(self.out, state_dict=state_dict, config=config)
         try:
-            noticed |= self.run(load_converted(out, attention=self.attention))
+            noticed |= self.run(load_converted(out, attention=self.attention), asks_others)
         except (ConversionError, RuntimeError, ValueError):  # the last two while the model is built
-            noticed |= {"artifact", *self._judge_what_others_load(out)}
+            noticed |= {"artifact"} | (self._ask_others_about_what_loads(out) if asks_others else set())
         return Outcome(injection.kind, injection.where, frozenset(noticed))
 
     @torch.inference_mode()
-    def run(self, model: nn.Module) -> set[str]:
-        """What notices a fault in a loaded model; of the other rules on the first input alone."""
+    def run(self, model: nn.Module, asks_others: bool) -> set[str]:
+        """What notices a fault in a loaded model; the other rules are asked about the first input alone."""
         noticed = set()
         for run in self.runs:
             comparison, original = Comparison(run, is_local=False), run.read_expected()
             forward, expected, actual = ForwardPass(model, run.stages, "hf", run.inputs), {}, {}
             for stage in run.stages:
+                if comparison.evidence is not None and not asks_others:
+                    break
                 reached = forward.read(stage)
                 expected |= original.read(stage).values
                 actual |= reached.values
                 if comparison.evidence is None:
                     comparison.add(stage, reached, model)
             forward.close()
-            if run is self.runs[0]:
+            if asks_others and run is self.runs[0]:
                 noticed |= judge_by_others(expected, actual)
             if comparison.evidence is not None:
                 return noticed | {"activations"}
@@ -194,7 +196,7 @@ class Patient:
             for place, data in before.items():
                 place.data = data
 
-    def _judge_what_others_load(self, out: conversion.Conversion) -> set[str]:
+    def _ask_others_about_what_loads(self, out: conversion.Conversion) -> set[str]:
         """What the other rules notice of a model that transformers loads with a warning; an error is noticed."""
         torch.manual_seed(0)  # what is missing is filled at random
         try:
@@ -205,7 +207,7 @@ class Patient:
                 attn_implementation=self.attention,
                 ignore_mismatched_sizes=True,
             )
-            return self.run(model.eval()) & set(OTHERS)
+            return self.run(model.eval(), asks_others=True) & set(OTHERS)
         except (RuntimeError, ValueError, AttributeError):  # it cannot be built, or cannot run
             return set(OTHERS)
 

@@ -1,5 +1,6 @@
 """A conversion without a fault is never failed: other seeds, every architecture, dtype and attention implementation."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,13 @@ import torch
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from conversion.synthetic import draw_state_dict
+from conversion.target import transformers_major
 from tests.golden import NAMES, read_golden
 from tests.subject import Request, Subject
 
 SEEDS = range(5)
 MODELS = sorted(set(NAMES) - {"dinov2_tiny_chunked"})  # chunks have no part in an architecture
-# transformers 4 takes the softmax of eager attention in float32, which float64 shows
-CELLS = [("eager", "float32"), ("eager", "bfloat16"), ("sdpa", "float32"), ("sdpa", "float64"), ("sdpa", "bfloat16")]
+CELLS = list(product(("eager", "sdpa"), ("float32", "float64", "bfloat16")))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -27,6 +28,8 @@ def test_no_intact_conversion_fails(model: str, seed: int, tmp_path: Path) -> No
     subject = Subject(f"{family.name}_custom", request)
     try:
         for attention, dtype in CELLS:
+            if transformers_major() < 5 and (attention, dtype) == ("eager", "float64"):
+                continue  # its eager attention takes the softmax in float32, which float64 shows
             cell = subject.verify("cpu", dtype, attention)
             message = describe_failure(model, f"{dtype}, {attention}", cell.inputs)
             assert cell.verdict is not Verdict.FAILED, message

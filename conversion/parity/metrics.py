@@ -48,9 +48,9 @@ def measure(expected: Tensor, actual: Tensor) -> Difference:
 
 def error_of(tensor: Tensor, reference: Tensor) -> Distance:
     """Error of ``tensor`` ``(...)`` against a ``reference`` of its shape, computed in float64."""
-    chunks = [_error_of_chunk(*pair) for pair in _pair_chunks(tensor, reference)]
-    largest, squares = torch.tensor(chunks, dtype=torch.float64).T  # NaN in a chunk stays NaN in both
-    return Distance(float(largest.max()), math.sqrt(float(squares.sum()) / tensor.numel()))
+    largest, squares = zip(*(_error_of_chunk(*pair) for pair in _pair_chunks(tensor, reference)), strict=True)
+    mean_square = sum(squares) / tensor.numel()  # NaN in a chunk stays NaN
+    return Distance(math.nan if math.isnan(mean_square) else max(largest), math.sqrt(mean_square))
 
 
 def range_of(tensor: Tensor) -> tuple[float, float]:
@@ -94,6 +94,8 @@ def ulp_distance(expected: Tensor, actual: Tensor) -> Tensor:
 
 
 def _pair_chunks(left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    if left.numel() <= CHUNK:
+        return iter([(left, right)])
     return zip(left.flatten().split(CHUNK), right.flatten().split(CHUNK), strict=True)
 
 

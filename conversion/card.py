@@ -12,6 +12,7 @@ import torch
 
 from conversion.family import load_family
 from conversion.layout import find_majors
+from conversion.parity.deviations import SEPARATOR
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 from conversion.parity.verify import InputVerdict
 from conversion.state_dict import Conversion
@@ -150,7 +151,8 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
         license="apache-2.0" if card["source"]["weights"] == "pretrained" else None,  # the official weights' own
         tags=["vision", conversion.family, *(["synthetic-weights"] if is_synthetic else [])],
     )
-    named = {result["deviation"] for cell in card["activations"] for result in cell["inputs"]}
+    found = [result["deviation"] or "" for cell in card["activations"] for result in cell["inputs"]]
+    named = {name for names in found for name in names.split(SEPARATOR)}
     named |= {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}
     rendered = ModelCard.from_template(
         data,

@@ -109,8 +109,8 @@ class Family(Generic[S]):
             does; from spec, that size and input size.
         list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
         exact: (device type, dtype, attention) where bit for bit equality was reached before.
-        find_deviation: the ledger's entry that applies to a spec at an input's shape ``(B, 3, height, width)``, if one
-            does.
+        find_deviation: the ledger's entry, or several combined, that applies to a spec at an input's shape ``(B, 3,
+            height, width)``; optionally under a name of a dtype and of an attention implementation.
         ledger: every known deviation of the target library that concerns this family.
     """
 
@@ -136,7 +136,7 @@ class Family(Generic[S]):
     find_image_deviation: Callable[[S, tuple[int, int], int], Deviation | None]
     list_stages: Callable[..., list[Stage]]
     exact: frozenset[tuple[str, str, str]]
-    find_deviation: Callable[[S, tuple[int, ...]], Deviation | None]
+    find_deviation: Callable[..., Deviation | None]
     ledger: tuple[Deviation, ...]
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:

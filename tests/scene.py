@@ -88,9 +88,10 @@ class Scene:
         request = Request(checkpoint=self.directory / "checkpoint.pth", overrides=self.golden.overrides)
         subject = Subject(f"{self.golden.family.name}_custom", request)
         try:
-            model = subject.load(None, "cpu", "float32", self.golden.family.choose_attention())
+            attention = self.golden.family.choose_attention()
+            model = subject.load(None, "cpu", "float32", attention)
             side = subject.converted.input_size
-            result = subject.verify_case(InputCase("photo", side, side, photo=True), model, "cpu", torch.float32)
+            result = subject.verify_case(InputCase("photo", side, side, photo=True), model, "cpu", "float32", attention)
         except ConversionError:
             return {"artifact"}
         finally:

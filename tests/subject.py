@@ -20,6 +20,7 @@ from conversion.card import MatrixVerdict, Provenance, read_source_file
 from conversion.family import Family, load_family
 from conversion.loading import load_converted, load_image_processor, load_model
 from conversion.parity.compare import OriginalRun
+from conversion.parity.deviations import combine
 from conversion.parity.points import Inputs
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import write_synthetic_checkpoint
@@ -145,19 +146,19 @@ class Subject:
         results: list[InputVerdict] = []
         for image_size, cases in groupby(self.inputs, lambda case: case.baked):
             model = self.load(image_size, device, dtype, attention)
-            results += [self.verify_case(case, model, device, getattr(torch, dtype)) for case in cases]
+            results += [self.verify_case(case, model, device, dtype, attention) for case in cases]
             del model  # before the next is loaded
         return MatrixVerdict(device, dtype, attention, self.request.seed, tuple(results))
 
-    def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: torch.dtype) -> InputVerdict:
+    def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: str, attention: str) -> InputVerdict:
         """Verify one input with a converted model that is loaded already."""
-        spec = self.converted.spec
-        deviation = None if case.baked else self.family.find_deviation(spec, case.shape)
+        spec = replace(self.converted.spec, image_size=case.baked or self.converted.spec.image_size)
+        deviation = self.family.find_deviation(spec, case.shape, dtype, attention)
         inputs, converted_inputs, counterfactual_inputs = self.draw(case)
-        if counterfactual_inputs and not deviation:
-            deviation = self.family.find_image_deviation(spec, open_photo().size, case.height)
+        if counterfactual_inputs:
+            deviation = combine(deviation, self.family.find_image_deviation(spec, open_photo().size, case.height))
         stages = self.family.list_stages(spec, masked=case.masked)
-        run = OriginalRun(self.original(device), stages, inputs, dtype)
+        run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype))
         result = verify_input(case.name, run, model, deviation, converted_inputs, counterfactual_inputs)
         return replace(result, baked=case.baked)
 

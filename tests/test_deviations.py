@@ -9,26 +9,36 @@ import torch
 
 import conversion
 from conversion.dinov2.config import Dinov2Spec
-from conversion.dinov2.deviations import POSITION_EMBEDDINGS
+from conversion.dinov2.deviations import POSITION_EMBEDDINGS, SOFTMAX
 from conversion.family import families, load_family
 from conversion.loading import load_converted
 from conversion.parity.compare import OriginalRun
+from conversion.parity.deviations import combine
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import draw_state_dict
+from conversion.target import transformers_major
 from tests.golden import NUM_HEADS, read_golden
 from tests.inputs import InputCase, draw_inputs
 
 FAMILY = load_family("dinov2")
 
 
-def verify(spec: Dinov2Spec, size: tuple[int, int], image_size: int | None = None) -> InputVerdict:
-    """Verify a tiny synthetic model, float32, sdpa, at an input size, baked for an image size."""
+def verify(
+    spec: Dinov2Spec,
+    size: tuple[int, int],
+    image_size: int | None = None,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+) -> InputVerdict:
+    """Verify a tiny synthetic model at an input size, baked for an image size."""
     state_dict = draw_state_dict(FAMILY, spec, "tiny", 0)
     out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS, image_size=image_size)
     inputs = draw_inputs(InputCase("any", *size), spec.patch_size, 0)
-    run = OriginalRun(FAMILY.load_original(spec, state_dict), FAMILY.list_stages(spec), inputs, torch.float32)
-    return verify_input("any", run, load_converted(out), FAMILY.find_deviation(out.spec, (1, 3, *size)))
+    original = FAMILY.load_original(spec, state_dict)
+    run = OriginalRun(original, FAMILY.list_stages(spec), inputs, getattr(torch, dtype))
+    converted = load_converted(out, attention=attention, dtype=dtype)
+    return verify_input("any", run, converted, FAMILY.find_deviation(out.spec, (1, 3, *size), dtype, attention))
 
 
 @pytest.mark.parametrize("size", [(42, 42), (56, 98), (98, 98)])
@@ -57,6 +67,33 @@ def test_position_embeddings_agree_where_they_are_baked() -> None:
 def test_registers_agree_at_every_size(size: tuple[int, int]) -> None:
     result = verify(read_golden("dinov2_tiny_reg").spec, size)
     assert result.verdict is Verdict.EXACT
+
+
+@pytest.mark.parametrize(("size", "others"), [((70, 70), ""), ((42, 42), f"{POSITION_EMBEDDINGS.name}, ")])
+def test_a_softmax_in_float32_shows_in_float64_and_vanishes_with_one_in_the_original(
+    size: tuple[int, int], others: str
+) -> None:
+    """The ledger's softmax-in-float32: of transformers 4; 5 has mended it."""
+    result = verify(read_golden("dinov2_tiny").spec, size, dtype="float64", attention="eager")
+    if transformers_major() > 4:
+        assert result.deviation == others.removesuffix(", ")
+        assert result.verdict is (Verdict.DEVIATION if others else Verdict.CLOSE)
+        return
+    assert result.deviation == f"{others}{SOFTMAX.name}"
+    assert result.verdict is Verdict.DEVIATION
+    first = next(point for point in result.points if point.point == "block.0.attention")
+    assert first.difference is not None
+    assert first.difference.max_abs > 1e-9, "gone: take softmax-in-float32 out of the ledger"
+    assert {point.verdict for point in result.counterfactual} <= {Verdict.EXACT, Verdict.CLOSE}
+
+
+def test_deviations_that_apply_together_are_one_with_all_their_counterfactuals() -> None:
+    both = combine(POSITION_EMBEDDINGS, None, SOFTMAX)
+    assert both is not None
+    assert both.name == "position-embeddings-offset, softmax-in-float32"
+    assert both.original_attributes == {"interpolate_offset": 0.0, "softmax_dtype": torch.float32}
+    assert combine(None, SOFTMAX) is SOFTMAX
+    assert combine(None, None) is None
 
 
 def test_every_entry_says_everything() -> None:

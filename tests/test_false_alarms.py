@@ -9,7 +9,6 @@ import torch
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from conversion.synthetic import draw_state_dict
-from conversion.target import transformers_major
 from tests.golden import NAMES, read_golden
 from tests.subject import Request, Subject
 
@@ -28,8 +27,6 @@ def test_no_intact_conversion_fails(model: str, seed: int, tmp_path: Path) -> No
     subject = Subject(f"{family.name}_custom", request)
     try:
         for attention, dtype in CELLS:
-            if transformers_major() < 5 and (attention, dtype) == ("eager", "float64"):
-                continue  # its eager attention takes the softmax in float32, which float64 shows
             cell = subject.verify("cpu", dtype, attention)
             message = describe_failure(model, f"{dtype}, {attention}", cell.inputs)
             assert cell.verdict is not Verdict.FAILED, message

@@ -107,6 +107,6 @@ def _list_segmentation_stages(spec: Data2VecVisionSpec) -> list[Stage]:
     return stages
 
 
-def find_deviation(spec: Data2VecVisionSpec, shape: tuple[int, ...]) -> Deviation | None:
-    """The ledger's entry that applies to an input of this shape, if one does."""
+def find_deviation(spec: Data2VecVisionSpec, shape: tuple[int, ...], *_cell: str) -> Deviation | None:
+    """The ledger's entry that applies to an input of this shape, if one does, in any cell of the matrix."""
     return FEATURE_LAYOUT if spec.task == "semantic-segmentation" and shape[0] > 1 else None

@@ -1,8 +1,8 @@
 """DINOv2: where original and transformers model carry the same values."""
 
 from conversion.dinov2.config import Dinov2Spec
-from conversion.dinov2.deviations import POSITION_EMBEDDINGS
-from conversion.parity.deviations import Deviation
+from conversion.dinov2.deviations import POSITION_EMBEDDINGS, SOFTMAX
+from conversion.parity.deviations import Deviation, combine
 from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block
 from conversion.target import transformers_major
 
@@ -61,8 +61,10 @@ def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
     return [*stages, Stage("returned", RETURNED)]
 
 
-def find_deviation(spec: Dinov2Spec, shape: tuple[int, ...]) -> Deviation | None:
-    """The ledger's entry that applies to an input of this shape, if one does."""
-    if spec.num_register_tokens or shape[-2:] == (spec.image_size, spec.image_size):
-        return None
-    return POSITION_EMBEDDINGS
+def find_deviation(
+    spec: Dinov2Spec, shape: tuple[int, ...], dtype: str = "float32", attention: str = "sdpa"
+) -> Deviation | None:
+    """The ledger's entry that applies to an input of this shape in this cell of the matrix, if one does; or both."""
+    is_resampled = not spec.num_register_tokens and shape[-2:] != (spec.image_size, spec.image_size)
+    is_narrowed = transformers_major() < 5 and (dtype, attention) == ("float64", "eager")
+    return combine(POSITION_EMBEDDINGS if is_resampled else None, SOFTMAX if is_narrowed else None)

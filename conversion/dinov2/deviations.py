@@ -1,5 +1,7 @@
 """DINOv2: known deviations of transformers."""
 
+import torch
+
 from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
 
 POSITION_EMBEDDINGS = Deviation(
@@ -21,4 +23,14 @@ CENTER_CROP = Deviation(
     remedy="crop with torchvision's center_crop beforehand, and load the image processor with do_center_crop=False",
 )
 
-LEDGER = (POSITION_EMBEDDINGS, IMAGE_PROCESSOR_BACKEND, CENTER_CROP)
+SOFTMAX = Deviation(
+    name="softmax-in-float32",
+    where="transformers 4, eager attention, in float64",
+    cause="its softmax is taken in float32, whatever dtype the model has",
+    size="1e-7 on outputs, a billion times float64's rounding",
+    counterfactual="the original with a softmax in float32",
+    remedy="use sdpa, or transformers 5; in float32 and below it makes no model worse",
+    original_attributes={"softmax_dtype": torch.float32},
+)
+
+LEDGER = (POSITION_EMBEDDINGS, IMAGE_PROCESSOR_BACKEND, CENTER_CROP, SOFTMAX)

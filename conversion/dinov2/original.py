@@ -24,7 +24,13 @@ LAYER_NORM_EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection for query, key and value."""
+    """Multi-head self-attention with one fused projection for query, key and value.
+
+    Attributes:
+        softmax_dtype: to take the softmax in, if it is not the model's own.
+    """
+
+    softmax_dtype: torch.dtype | None = None
 
     def __init__(self, embed_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -35,7 +41,11 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
         query, key, value = qkv.transpose(1, 3).unbind(2)  # 3 x (B, H, T, D/H)
-        attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, T, D/H)
+        if self.softmax_dtype is None:
+            attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, T, D/H)
+        else:
+            scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (B, H, T, T)
+            attended = scores.softmax(dim=-1, dtype=self.softmax_dtype).to(value.dtype) @ value
         return self.proj(attended.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
@@ -102,6 +112,16 @@ class Dinov2(nn.Module):
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
         self.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
+
+    @property
+    def softmax_dtype(self) -> torch.dtype | None:
+        """What every block takes its softmax in, if it is not the model's own dtype."""
+        return next((block.attn.softmax_dtype for block in self.blocks), None)  # type: ignore[union-attr, return-value]
+
+    @softmax_dtype.setter
+    def softmax_dtype(self, dtype: torch.dtype | None) -> None:
+        for block in self.blocks:
+            block.attn.softmax_dtype = dtype  # type: ignore[union-attr]
 
     def prepare_tokens(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> Tensor:
         """Patches, masked where asked, behind the CLS token; positions added; registers, which have none, put between.

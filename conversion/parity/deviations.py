@@ -6,7 +6,7 @@ that each entry is still there, and fail when one is gone.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -48,3 +48,17 @@ IMAGE_PROCESSOR_BACKEND = Deviation(
     remedy='load the image processor with backend="pil" (transformers 5) or use_fast=False (4)',
 )
 """Of every family, since all originals resize with Pillow."""
+
+
+def combine(*deviations: Deviation | None) -> Deviation | None:
+    """Those of several deviations that apply, as one: its counterfactual is all of theirs; None where none applies."""
+    applying = [deviation for deviation in deviations if deviation is not None]
+    if len(applying) < 2:
+        return next(iter(applying), None)
+    attributes = {name: value for deviation in applying for name, value in deviation.original_attributes.items()}
+    names = SEPARATOR.join(deviation.name for deviation in applying)
+    return replace(applying[0], name=names, original_attributes=attributes)
+
+
+SEPARATOR = ", "
+"""Between the names of deviations that apply together."""

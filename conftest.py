@@ -120,7 +120,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         for report in reports
         if getattr(report, "when", "") == "call"
     ]
-    _summarise_faults(terminalreporter, [properties for _, properties, _ in tests if "faults" in properties])
+    _summarise_faults(terminalreporter, [properties for _, properties, _ in tests])
     rows = [test for test in tests if "verdicts" in test[1]]
     if rows:
         terminalreporter.section("parity")
@@ -131,14 +131,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 
 def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dict[str, Any]]) -> None:
-    if not tests:
-        return
-    survivors = [name for properties in tests for name in properties["survivors"]]
-    count = sum(properties["faults"] for properties in tests)
-    terminalreporter.section("sensitivity")
-    terminalreporter.write_line(f"{count} faults put in, {count - len(survivors)} noticed")
+    count, intact = (sum(properties.get(name, 0) for properties in tests) for name in ("faults", "intact_points"))
+    survivors = [name for properties in tests for name in properties.get("survivors", ())]
+    if count or intact:
+        terminalreporter.section("sensitivity")
+    if count:
+        terminalreporter.write_line(f"{count} faults put in, {count - len(survivors)} noticed")
     for name in survivors:
         terminalreporter.write_line(f"not noticed: {name}", red=True)
+    if intact:
+        terminalreporter.write_line(f"{intact} comparisons of intact models, at a capture point each: none a false alarm")
 
 
 def _parse(override: Override, text: str) -> object:

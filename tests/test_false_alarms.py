@@ -1,5 +1,6 @@
 """A conversion without a fault is never failed: other seeds, every architecture, dtype and attention implementation."""
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -19,16 +20,21 @@ CELLS = list(product(("eager", "sdpa"), ("float32", "float64", "bfloat16")))
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("model", MODELS)
-def test_no_intact_conversion_fails(model: str, seed: int, tmp_path: Path) -> None:
+def test_no_intact_conversion_fails(
+    model: str, seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     golden = read_golden(model)
     family = golden.family
     torch.save(draw_state_dict(family, golden.spec, model, seed), tmp_path / "tiny.pth")
     request = Request(seed=seed, checkpoint=tmp_path / "tiny.pth", overrides=golden.overrides)
     subject = Subject(f"{family.name}_custom", request)
+    compared = 0
     try:
         for attention, dtype in CELLS:
             cell = subject.verify("cpu", dtype, attention)
             message = describe_failure(model, f"{dtype}, {attention}", cell.inputs)
             assert cell.verdict is not Verdict.FAILED, message
+            compared += sum(len(result.decisive) for result in cell.inputs)
     finally:
         subject.close()
+    record_property("intact_points", compared)

@@ -5,6 +5,11 @@ from pathlib import Path
 
 from conversion.family import families, list_overrides
 from conversion.variants import VARIANTS
+from tests.failures import FAILURES
+from tests.fault_lists import list_injections
+from tests.injection import Patient
+from tests.mishaps import MISHAPS
+from tests.test_sensitivity import MODELS, RECORDED
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,3 +36,22 @@ def test_every_deviation_has_its_row() -> None:
     rows = README.partition("### Known deviations")[2].partition("## Results")[0]
     entries = {entry.name for family in families() for entry in family.ledger}
     assert [name for name in entries if f"`{name}`" not in rows] == []
+
+
+def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
+    page = (ROOT / "docs" / "sensitivity.md").read_text(encoding="utf-8")
+    patients = [Patient.of(name) for name in ("dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")]
+    kinds = {injection.kind for patient in patients for injection in list_injections(patient)}
+    kinds |= {f"{mishap.at}: {mishap.kind}" for mishap in MISHAPS} | RECORDED.keys()
+    assert [kind for kind in kinds if f"| {kind} | " not in page] == []
+    assert [model for model in MODELS if model not in page] == []
+
+
+def test_the_documented_failures_are_those_that_are_printed() -> None:
+    page = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.*)\n\n```\n(.*?)\n```$", page, flags=re.MULTILINE | re.DOTALL)
+    assert [title for title, _ in sections] == list(FAILURES)
+    for _, message in sections:
+        assert "explained  by " in message
+        assert "none of the known faults" not in message
+        assert len(message.splitlines()) < 40

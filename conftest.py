@@ -140,7 +140,9 @@ def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dic
     for name in survivors:
         terminalreporter.write_line(f"not noticed: {name}", red=True)
     if intact:
-        terminalreporter.write_line(f"{intact} comparisons of intact models, at a capture point each: none a false alarm")
+        terminalreporter.write_line(
+            f"{intact} comparisons of intact models, at a capture point each: none a false alarm"
+        )
 
 
 def _parse(override: Override, text: str) -> object:

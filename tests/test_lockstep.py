@@ -182,8 +182,13 @@ def test_a_late_yardstick_starts_from_the_beginning() -> None:
     assert close.original_error.rms < 1e-6
 
 
-def test_the_yardstick_takes_images_one_at_a_time_and_puts_them_together() -> None:
+@pytest.mark.parametrize(("large", "passes"), [(3 * WIDTH - 1, 2), (3 * WIDTH, 1)])
+def test_the_yardstick_takes_large_images_one_at_a_time(
+    large: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conversion.parity.compare.LARGE_IMAGE", large)
     run = OriginalRun(Stack(), STAGES, INPUTS, torch.float32)
+    assert len(run._run_images().passes) == passes
     together = capture(Stack(), STAGES, "original", INPUTS, torch.float64)
     reader = run.read_precise()
     for stage in STAGES:

@@ -100,9 +100,9 @@ object.__setattr__(conversion.dinov2.FAMILY, "build_config", build_wrong)
 def test_a_failed_comparison_leaves_nothing(here: Path) -> None:
     code, output = run(here, *TINY, "--save-artifacts", plugin=WRONG_EPS)
     assert code == 1
-    assert "first of" in output
+    assert "first at block.0.norm1" in output
     assert "not the same model" in output
-    assert "fed by: blocks.0.*" in output
+    assert "fed by     blocks.0.norm1.*" in output
     assert left_over(here) == []
 
 

@@ -15,6 +15,11 @@ from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
 
 
+LARGE_IMAGE = 3 * 384 * 384
+"""Elements of an image from which on the yardstick takes one at a time: convolutions over maps in float64 take much
+memory. Of small ones, casting the weights to float64 is the larger part, and is done once for all."""
+
+
 class Reader(Protocol):
     """Where what a model computes can be read, stage by stage in their order."""
 
@@ -80,9 +85,10 @@ class OriginalRun:
     def _run(self, inputs: Inputs, dtype: torch.dtype) -> ForwardPass:
         return ForwardPass(twin(self.model), self.stages, "original", inputs, dtype)
 
-    def _run_images(self) -> Reader:
-        # one at a time: float64 convolutions take much memory
-        images = self.inputs.to("cpu", self.dtype).split()
+    def _run_images(self) -> "_ImageByImage":
+        inputs = self.inputs.to("cpu", self.dtype)
+        is_large = inputs.pixel_values[0].numel() > LARGE_IMAGE
+        images = inputs.split() if is_large else [inputs]
         return _ImageByImage([self._run(image, self.other_dtype) for image in images])
 
     @cached_property
@@ -113,7 +119,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _ImageByImage:
-    """The images of a batch, each in a pass of its own, put together again."""
+    """The images of a batch, each in a pass of its own, put together again; or all in one."""
 
     passes: Sequence[ForwardPass]
 

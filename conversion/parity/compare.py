@@ -14,7 +14,6 @@ from conversion.parity.metrics import Distance, error_of, is_bit_equal
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
 
-
 LARGE_IMAGE = 3 * 384 * 384
 """Elements of an image from which on the yardstick takes one at a time: convolutions over maps in float64 take much
 memory. Of small ones, casting the weights to float64 is the larger part, and is done once for all."""

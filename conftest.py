@@ -131,7 +131,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 
 def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dict[str, Any]]) -> None:
-    count, intact = (sum(properties.get(name, 0) for properties in tests) for name in ("faults", "intact_points"))
+    count, intact, alarms = (
+        sum(properties.get(name, 0) for properties in tests) for name in ("faults", "intact_points", "false_alarms")
+    )
     survivors = [name for properties in tests for name in properties.get("survivors", ())]
     if count or intact:
         terminalreporter.section("sensitivity")
@@ -140,9 +142,7 @@ def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dic
     for name in survivors:
         terminalreporter.write_line(f"not noticed: {name}", red=True)
     if intact:
-        terminalreporter.write_line(
-            f"{intact} comparisons of intact models, at a capture point each: none a false alarm"
-        )
+        terminalreporter.write_line(f"{intact} comparisons of intact models at a capture point, {alarms} false alarms")
 
 
 def _parse(override: Override, text: str) -> object:

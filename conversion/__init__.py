@@ -1,11 +1,20 @@
 """Convert vision checkpoints to Hugging Face transformers, and prove that nothing was lost."""
 
-from conversion.artifact import save_artifact
+from conversion.artifact import check_card, save_artifact
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import ConversionError
 from conversion.layout import restore
 from conversion.state_dict import Conversion, convert
 from conversion.variants import VARIANTS
 
-__all__ = ["VARIANTS", "Conversion", "ConversionError", "convert", "load_checkpoint", "restore", "save_artifact"]
+__all__ = [
+    "VARIANTS",
+    "Conversion",
+    "ConversionError",
+    "check_card",
+    "convert",
+    "load_checkpoint",
+    "restore",
+    "save_artifact",
+]
 __version__ = "0.1.0"

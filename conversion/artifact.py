@@ -134,7 +134,7 @@ def check_target(target: Path) -> None:
     if not target.exists() or not any(target.iterdir()):
         return
     foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES | {UNVERIFIED_WEIGHTS})
-    if foreign or not _has_parity_card(target):
+    if foreign or _read_parity_card(target) is None:
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
 
@@ -145,9 +145,10 @@ def check_card(directory: Path) -> None:
     Raises:
         ArtifactError: one is another, or is gone; or there is no such card.
     """
-    if not _has_parity_card(directory):
+    card = _read_parity_card(directory)
+    if card is None:
         raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
-    result = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8")).get("result", {})
+    result = card.get("result") or {}
     files = _list_files(directory)
     problems = [f"{name}: the card says nothing of it" for name in files if name not in result]
     for name, path in files.items():
@@ -228,11 +229,13 @@ def _check_tensors(conversion: Conversion, directory: Path) -> None:
         raise ArtifactError(f"{conversion.variant}: the artifact does not give the source back.", problems)
 
 
-def _has_parity_card(directory: Path) -> bool:
+def _read_parity_card(directory: Path) -> dict[str, Any] | None:
+    """The content of a verification card of this project, if there is one."""
     try:
-        return bool(json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))["schema"] == SCHEMA)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        card = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) and card.get("schema") == SCHEMA else None
 
 
 def _hidden(target: Path, purpose: str) -> Path:

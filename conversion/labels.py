@@ -7,6 +7,8 @@ from pathlib import Path
 
 from conversion.errors import CheckpointError
 
+IMAGENET_CLASSES = 1000
+
 
 @cache
 def imagenet_labels() -> tuple[str, ...]:
@@ -73,7 +75,7 @@ def choose_labels(task: str, num_classes: int, given: Iterable[str] | None) -> t
         if len(labels) != num_classes:
             raise CheckpointError(f"{len(labels)} class names were given; the model has {num_classes} classes.")
         return labels
-    if task == "image-classification" and num_classes == len(imagenet_labels()):
+    if task == "image-classification" and num_classes == IMAGENET_CLASSES:
         return imagenet_labels()
     return tuple(f"LABEL_{index}" for index in range(num_classes))
 

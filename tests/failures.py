@@ -22,6 +22,7 @@ from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verify import verify_input
 from conversion.synthetic import draw_state_dict
 from conversion.variants import VARIANTS
+from tests.golden import choose_inexact_attention
 from tests.inputs import InputCase, draw_inputs
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "failures.md"
@@ -33,8 +34,8 @@ implementation that is not exact. `python -m tests.failures` wrote this page, wi
 
 A message names the first capture point that fails; how far the converted model is off there (*difference*), how much
 of that arises in its stage alone (*local*); both models' errors against the original in float64, and what is allowed;
-the original's keys that feed that point; and the known fault, if there is one, that makes the original compute exactly
-that, at every capture point of the stage.
+the original's keys that feed that point; and the known fault, if there is one, that makes the original compute the
+same, up to rounding, at every capture point of the stage.
 
 {sections}
 """
@@ -74,7 +75,7 @@ def print_failure(variant: str, fault: Callable[[Conversion], Conversion]) -> st
     family = load_family(row.family)
     spec = family.spec_of(row)
     source: dict[str, Tensor] = draw_state_dict(family, spec, row.name, 0)
-    attention = {"eager": "sdpa", "sdpa": "eager"}[family.choose_attention()]
+    attention = choose_inexact_attention(family)
     model = load_converted(fault(conversion.convert(source, variant)), attention=attention)
     case = InputCase("native", spec.image_size, spec.image_size)
     inputs = draw_inputs(case, spec.patch_size, 0)

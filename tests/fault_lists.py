@@ -73,7 +73,7 @@ def list_map_faults(patient: Patient) -> Iterator[Injection]:
             renamed = {own[index]: own[source] for own in fused for index, source in enumerate(order)}
             yield rename_targets(patient, "q, k, v in another order", f"{names[0]} {order}", renamed)
     for name in tensors:
-        yield rename_targets(patient, "target dropped", name, {name: "nowhere"})
+        yield Injection("target dropped", name, {name: None})
         if neighbour := name_in_next_block(name):
             yield rename_targets(patient, "target sent to the next block", name, {name: neighbour})
 

@@ -20,6 +20,7 @@ DIRECTORY = Path(__file__).parents[1] / "fixtures" / "golden"
 NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.safetensors")))
 DINOV2 = tuple(name for name in NAMES if name.startswith("dinov2"))
 DATA2VEC_VISION = tuple(name for name in NAMES if name.startswith("data2vec_vision"))
+ARCHITECTURES = tuple(name for name in NAMES if name != "dinov2_tiny_chunked")  # chunks have no part in an architecture
 NUM_HEADS = 2
 
 
@@ -148,3 +149,8 @@ def read_json(name: str) -> Any:
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def choose_inexact_attention(family: Family[Any]) -> str:
+    """The attention implementation that is not exact, so that a fault must stand out from rounding."""
+    return {"eager": "sdpa", "sdpa": "eager"}[family.choose_attention()]

@@ -7,7 +7,7 @@ what the model computes can tell. The others are put into what was converted.
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,16 +24,13 @@ from conversion.parity.capture import ForwardPass
 from conversion.parity.compare import Comparison, OriginalRun
 from conversion.parity.metrics import is_bit_equal
 from conversion.synthetic import draw_state_dict
-from tests.golden import read_golden
+from tests.golden import choose_inexact_attention, read_golden
 from tests.inputs import InputCase, draw_inputs
 
 # the levels of proof that can notice a fault, and the rules that others go by
 LEVELS = ("intake", "keys", "tensors", "activations", "artifact")
 CLS_ATOL, OUTPUT_ATOL, COSINE = 1e-3, 1e-5, 0.99
 OTHERS = (f"CLS token within {CLS_ATOL:g}", f"outputs within {OUTPUT_ATOL:g}", f"cosine of {COSINE}")
-
-INEXACT = {"eager": "sdpa", "sdpa": "eager"}
-"""The attention implementation that is not exact, so that a fault must stand out from rounding."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,14 @@ class Patient:
 
     Args:
         name: of the model; its tensors depend on it.
-        image_size: of the inputs, if it is not the native one.
+        overrides: what shapes cannot tell about it.
     """
 
-    def __init__(self, name: str, family: Any, spec: Any, overrides: Mapping[str, Any], seed: int = 0) -> None:
+    def __init__(self, name: str, family: Any, spec: Any, overrides: Mapping[str, Any]) -> None:
         self.name, self.family, self.spec = name, family, spec
-        source = draw_state_dict(family, spec, name, seed)
+        source = draw_state_dict(family, spec, name, 0)
         self.out = conversion.convert(source, **overrides)
-        self.attention = INEXACT[family.choose_attention()]
+        self.attention = choose_inexact_attention(family)
         self.model = load_converted(self.out, attention=self.attention)
         original = family.load_original(spec, source)
         native = InputCase("native", spec.image_size, spec.image_size)
@@ -89,7 +86,7 @@ class Patient:
             OriginalRun(
                 original,
                 family.list_stages(spec, masked=case.masked),
-                draw_inputs(case, spec.patch_size, seed),
+                draw_inputs(case, spec.patch_size, 0),
                 torch.float32,
                 keep=True,
             )
@@ -147,9 +144,11 @@ class Patient:
             setattr(config, name, value)
         out = replace(self.out, state_dict=state_dict, config=config)
         try:
-            noticed |= self.run(load_converted(out, attention=self.attention), asks_others)
-        except (ConversionError, RuntimeError, ValueError):  # the last two while the model is built
+            model = load_converted(out, attention=self.attention)
+        except ConversionError:
             noticed |= {"artifact"} | (self._ask_others_about_what_loads(out) if asks_others else set())
+        else:
+            noticed |= self.run(model, asks_others)
         return Outcome(injection.kind, injection.where, frozenset(noticed))
 
     @torch.inference_mode()
@@ -157,18 +156,18 @@ class Patient:
         """What notices a fault in a loaded model; the other rules are asked about the first input alone."""
         noticed = set()
         for run in self.runs:
-            comparison, original = Comparison(run, is_local=False), run.read_expected()
-            forward, expected, actual = ForwardPass(model, run.stages, "hf", run.inputs), {}, {}
-            for stage in run.stages:
-                if comparison.evidence is not None and not asks_others:
-                    break
-                reached = forward.read(stage)
-                expected |= original.read(stage).values
-                actual |= reached.values
-                if comparison.evidence is None:
-                    comparison.add(stage, reached, model)
-            forward.close()
-            if asks_others and run is self.runs[0]:
+            comparison, original, expected, actual = Comparison(run, is_local=False), run.read_expected(), {}, {}
+            are_others_asked = asks_others and run is self.runs[0]
+            with closing(ForwardPass(model, run.stages, "hf", run.inputs)) as forward:
+                for stage in run.stages:
+                    if comparison.evidence is not None and not are_others_asked:
+                        break
+                    reached = forward.read(stage)
+                    expected |= original.read(stage).values
+                    actual |= reached.values
+                    if comparison.evidence is None:
+                        comparison.add(stage, reached, model)
+            if are_others_asked:
                 noticed |= judge_by_others(expected, actual)
             if comparison.evidence is not None:
                 return noticed | {"activations"}

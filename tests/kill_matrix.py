@@ -11,11 +11,11 @@ import transformers
 
 from conversion.card import read_versions
 from tests.fault_lists import list_injections
-from tests.golden import read_golden
+from tests.golden import ARCHITECTURES, read_golden
 from tests.injection import LEVELS, OTHERS, Outcome, Patient
 from tests.mishaps import MISHAPS
 from tests.scene import Scene
-from tests.test_sensitivity import MODELS, RECORDED, judge_recorded
+from tests.test_sensitivity import RECORDED, judge_recorded
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "sensitivity.md"
 
@@ -30,11 +30,12 @@ faults and demands that none survives.
 
 - The faults of map, tensors and config are put into tiny models of every architecture ({models}), each on every tensor
   that it applies to, and judged with the attention implementation that is *not* exact: each stands out from rounding.
-- A fault of the key map is in the table that restores, too, so the bytes come back right: the column *tensors* is
-  empty there, and activations alone notice it. (A target that is dropped or sent elsewhere is noticed by the keys.)
+- A fault of the key map is in the table that restores, too: where two targets are exchanged, the bytes come back right,
+  and activations alone notice it.
 - *intake* is a file of known content read back; *keys* that all are there, and no others; *tensors* that restoring
   gives the source back, bit for bit; *activations* the capture points, judged by the float64 yardstick; *artifact*
-  what transformers says on loading, and the checks of files, config and cards.
+  what transformers says on loading, and the checks of files, config and cards. What happens to files after they are
+  published is noticed by `conversion.check_card`, which is the user's to call.
 - The other rules look at the outputs for one image: the CLS token of the last layer, all that the model returns, its
   cosine. They see neither intake nor preprocessing nor files. What is missing when transformers loads it is filled at
   random for them.
@@ -71,7 +72,7 @@ def render_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
 
 def judge_tiny_models() -> list[Outcome]:
     """Every fault of map, tensors and config."""
-    patients = [Patient.of(model) for model in MODELS]
+    patients = [Patient.of(model) for model in ARCHITECTURES]
     return [patient.judge(injection) for patient in patients for injection in list_injections(patient)]
 
 
@@ -91,7 +92,7 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     outcomes = judge_tiny_models() + judge_mishaps()
     versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
-    models = ", ".join(MODELS)
+    models = ", ".join(ARCHITECTURES)
     recorded = render(judge_recorded())
     assert recorded.count("\n") == len(RECORDED) + 2
     DOCUMENT.parent.mkdir(exist_ok=True)

@@ -5,7 +5,6 @@ before an artifact is published, its verification card.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,6 +25,8 @@ from tests import subject as subject_module
 from tests.golden import read_golden
 from tests.scene import Mishap
 
+CHUNKED = checkpoint.CHUNKED_BLOCK
+
 
 def strip_once_too_often(patch: pytest.MonkeyPatch) -> None:
     strip = checkpoint.strip_prefixes
@@ -41,14 +42,14 @@ def take_the_student(patch: pytest.MonkeyPatch) -> None:
 
 
 def reverse_the_chunks(patch: pytest.MonkeyPatch) -> None:
-    unchunk = checkpoint.unchunk_blocks
-
-    def unchunk_reversed(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-        found = unchunk(state_dict, path)
-        last = max(int(key.split(".")[1]) for key in found if key.startswith("blocks."))
+    def unchunk_reversed(state_dict: Mapping[str, Tensor], _: Path) -> dict[str, Tensor]:
+        found = {(int(match[1]), int(match[2])) for key in state_dict if (match := CHUNKED.match(key))}
+        counted = {
+            chunked: str(index) for index, chunked in enumerate(sorted(found, key=lambda ids: (-ids[0], ids[1])))
+        }
         return {
-            re.sub(r"^blocks\.(\d+)", lambda match: f"blocks.{last - int(match[1])}", key): tensor
-            for key, tensor in found.items()
+            CHUNKED.sub(lambda match: f"blocks.{counted[int(match[1]), int(match[2])]}.", key): tensor
+            for key, tensor in state_dict.items()
         }
 
     patch.setattr(checkpoint, "unchunk_blocks", unchunk_reversed)
@@ -80,7 +81,7 @@ def change_preprocessor(change: Callable[[dict[str, Any]], object]) -> Callable[
 
 
 def exchange_mean_and_std(settings: dict[str, Any]) -> None:
-    settings["image_mean"], settings["image_std"] = settings["image_std"], [*settings["image_mean"][:2], 0.4]
+    settings["image_mean"], settings["image_std"] = settings["image_std"], settings["image_mean"]
 
 
 def change_image(change: Callable[[Image.Image], Image.Image]) -> Callable[[pytest.MonkeyPatch], None]:

@@ -32,7 +32,8 @@ class Mishap:
     Attributes:
         at: ``intake``, ``preprocessing`` or ``artifact``.
         kind: of fault; a row of the kill matrix.
-        put_in: puts it into the project's code; what it returns, if anything, is done to the published artifact.
+        put_in: puts it into the code; what it returns, if anything, is done to the file that is read, or to the
+            published artifact.
     """
 
     at: str
@@ -51,9 +52,9 @@ class Scene:
     def draw(self, seed: int = 0) -> dict[str, Tensor]:
         return draw_state_dict(self.golden.family, self.golden.spec, self.golden.name, seed)
 
-    def convert(self, seed: int = 0) -> conversion.Conversion:
+    def convert(self) -> conversion.Conversion:
         labels = [f"class {index}" for index in range(self.golden.spec.num_classes)]
-        return conversion.convert(self.draw(seed), labels=labels or None, **self.golden.overrides)
+        return conversion.convert(self.draw(), labels=labels or None, **self.golden.overrides)
 
     def judge(self, mishap: Mishap) -> Outcome:
         """What notices it."""
@@ -102,8 +103,12 @@ class Scene:
         """What is written is checked before it is published, and after that by its card."""
         try:
             save_artifact(self.convert(), self.directory / "artifact")
-            if afterwards:
-                afterwards(self.directory / "artifact")
+        except ConversionError:
+            assert afterwards is None, "there is nothing that it could be done to"
+            return {"artifact"}
+        if afterwards:
+            afterwards(self.directory / "artifact")
+        try:
             check_card(self.directory / "artifact")
         except ConversionError:
             return {"artifact"}

@@ -15,6 +15,7 @@ from conversion.loading import load_converted
 from conversion.parity.compare import OriginalRun
 from conversion.parity.diagnosis import arose_here, describe_failure, find_explanation
 from conversion.parity.faults import TENSOR_FAULTS, exchange_halves, list_orders, roll_rows, transpose, zero
+from conversion.parity.points import Inputs
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import draw_state_dict
 from tests.failures import FAILURES, exchange, set_eps
@@ -45,6 +46,11 @@ def exchange_projections(left: str, right: str, out: Conversion) -> Conversion:
     return exchange(out, *(pair for pair in pairs if pair[0] in out.state_dict and pair[1] in out.state_dict))
 
 
+def rotate_projections(out: Conversion) -> Conversion:
+    """What was the key is the query, what was the value the key, what was the query the value."""
+    return exchange_projections("key", "value", exchange_projections("query", "key", out))
+
+
 def shift_out_indices(out: Conversion) -> Conversion:
     out.config.out_indices = [index - 1 for index in out.config.out_indices]
     return out
@@ -58,6 +64,8 @@ EXPLAINED: list[tuple[str, Callable[[Conversion], Conversion], str, str]] = [
      "k and v exchanged in blocks.1.attn.qkv.weight, blocks.1.attn.qkv.bias"),
     ("data2vec_vision_tiny", partial(exchange_projections, "query", "key"), "block.1.q",
      "q and k exchanged in blocks.1.attn.qkv.weight"),
+    ("dinov2_tiny", rotate_projections, "block.1.q",
+     "k, v, q taken for q, k, v in blocks.1.attn.qkv.weight, blocks.1.attn.qkv.bias"),
     ("dinov2_tiny", partial(change, f"{HF_ATTENTION}.key.bias", zero), "block.1.k",
      "k of blocks.1.attn.qkv.bias zeroed"),
     ("dinov2_tiny", partial(change, f"{HF_ATTENTION}.value.weight", transpose), "block.1.v",
@@ -139,6 +147,19 @@ def test_a_stage_that_is_fed_something_else_is_not_blamed() -> None:
     assert "explained" not in message
 
 
+def test_a_photo_that_is_processed_otherwise_is_told_from_weights() -> None:
+    golden = read_golden("dinov2_tiny")
+    source = draw_state_dict(golden.family, golden.spec, golden.name, 0)
+    inputs = draw_inputs(InputCase("native", 70, 70), golden.spec.patch_size, 0)
+    original = golden.family.load_original(golden.spec, source)
+    run = OriginalRun(original, golden.family.list_stages(golden.spec), inputs, torch.float32)
+    converted = load_converted(conversion.convert(source, **golden.overrides))
+    brighter = Inputs(inputs.pixel_values + 0.1)
+    message = describe_failure("tiny", "cpu", [verify_input("photo", run, converted, converted_inputs=brighter)])
+    assert "first at pixels" in message
+    assert "fed by     nothing of its own" in message
+
+
 def test_the_message_fits_a_terminal_however_many_inputs_fail() -> None:
     result = verify("dinov2_tiny", partial(change, f"{LAYER}mlp.fc2.bias", zero), "eager")
     results = [replace(result, name=f"input_{index}") for index in range(8)]
@@ -146,7 +167,7 @@ def test_the_message_fits_a_terminal_however_many_inputs_fail() -> None:
     assert len(lines) < 40
     assert max(map(len, lines)) <= 120
     assert sum("explained" in line for line in lines) == 1
-    assert lines[-1] == "  input_7: failed at 14 of 31 capture points, first at block.1.mlp"
+    assert lines[-1] == "  input_7: failed at 14 of 32 capture points, first at block.1.mlp"
 
 
 def test_every_order_of_parts_is_wrong_and_another() -> None:

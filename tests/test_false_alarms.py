@@ -10,16 +10,15 @@ import torch
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from conversion.synthetic import draw_state_dict
-from tests.golden import NAMES, read_golden
+from tests.golden import ARCHITECTURES, read_golden
 from tests.subject import Request, Subject
 
 SEEDS = range(5)
-MODELS = sorted(set(NAMES) - {"dinov2_tiny_chunked"})  # chunks have no part in an architecture
 CELLS = list(product(("eager", "sdpa"), ("float32", "float64", "bfloat16")))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ARCHITECTURES)
 def test_no_intact_conversion_fails(
     model: str, seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -28,13 +27,15 @@ def test_no_intact_conversion_fails(
     torch.save(draw_state_dict(family, golden.spec, model, seed), tmp_path / "tiny.pth")
     request = Request(seed=seed, checkpoint=tmp_path / "tiny.pth", overrides=golden.overrides)
     subject = Subject(f"{family.name}_custom", request)
-    compared = 0
+    compared, alarms = 0, []
     try:
         for attention, dtype in CELLS:
             cell = subject.verify("cpu", dtype, attention)
-            message = describe_failure(model, f"{dtype}, {attention}", cell.inputs)
-            assert cell.verdict is not Verdict.FAILED, message
             compared += sum(len(result.decisive) for result in cell.inputs)
+            if cell.verdict is Verdict.FAILED:
+                alarms.append(describe_failure(model, f"{dtype}, {attention}", cell.inputs))
     finally:
         subject.close()
     record_property("intact_points", compared)
+    record_property("false_alarms", len(alarms))
+    assert not alarms, "\n".join(alarms)

@@ -97,6 +97,62 @@ def test_a_closed_pass_leaves_the_model_as_it_was() -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+def test_a_capture_leaves_the_model_as_it_was() -> None:
+    model = Stack()
+    first, second = capture(model, STAGES, "original", INPUTS), capture(model, STAGES, "original", INPUTS)
+    assert is_bit_equal(first["out"], second["out"])
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_run_that_is_kept_is_closed() -> None:
+    model = Stack()
+    reference = weakref.ref(model)
+    run = OriginalRun(model, STAGES, INPUTS, torch.float32, keep=True)
+    run.read_expected()
+    run.read_precise()
+    del run, model
+    gc.collect()
+    assert reference() is None
+
+
+class Silent(nn.Module):
+    """A module that returns nothing, or is called by keyword only."""
+
+    def forward(self, tokens: Tensor) -> None:  # noqa: ARG002
+        return None
+
+
+@pytest.mark.parametrize("by_keyword", [True, False])
+def test_a_place_without_a_tensor_is_never_reached(by_keyword: bool) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.silent, self.scale = Silent(), nn.Parameter(torch.ones(1))
+
+        def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+            self.silent(tokens=pixel_values) if by_keyword else self.silent(pixel_values)
+            return {"out": pixel_values}
+
+    stage = Stage("silent", (point("in", "silent:input"), point("silent", "silent:output")), "silent", "silent")
+    comparison = Comparison(OriginalRun(Model(), [stage, STAGES[-1]], INPUTS, torch.float32))
+    compare(Model(), INPUTS, comparison)
+    verdicts = {verdict.point: verdict for verdict in comparison.points}
+    assert verdicts["silent"].verdict is Verdict.FAILED
+    assert "never reached" in verdicts["silent"].reason
+    assert verdicts["in"].verdict is (Verdict.FAILED if by_keyword else Verdict.EXACT)
+    assert verdicts["out"].verdict is Verdict.EXACT
+
+
+def test_a_stage_on_another_number_of_tokens_fails_and_is_not_run_on_the_originals() -> None:
+    class Cut(Stack):
+        def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+            return super().forward(pixel_values[:, :2])
+
+    comparison = verify(Cut())
+    assert {verdict.verdict for verdict in comparison.points} == {Verdict.FAILED}
+    assert all("shapes differ" in verdict.reason for verdict in comparison.points)
+
+
 def test_an_error_in_the_model_comes_out_where_it_is_read() -> None:
     run = ForwardPass(Stack(), STAGES, "original", Inputs(torch.ones(1, 3, WIDTH + 1)))
     run.read(STAGES[0])

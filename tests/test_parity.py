@@ -24,7 +24,6 @@ def test_parity(
     """
     with subject.passing(request.node.nodeid):
         cell = subject.verify(device, dtype, attention)
-        subject.verdicts.append(cell)
         record_property("verdicts", {result.name: str(result.verdict) for result in cell.inputs})
         record_property("max_ulp", max(result.max_ulp for result in cell.inputs))
         record_property("error_ratio", max(result.error_ratio for result in cell.inputs))
@@ -35,3 +34,4 @@ def test_parity(
             judged = [point.verdict for result in cell.inputs for point in result.decisive]
             if worst(judged) is not Verdict.EXACT:
                 pytest.fail(f"exact was reached here before\n{message}", pytrace=False)
+        subject.verdicts.append(cell)

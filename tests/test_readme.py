@@ -7,9 +7,10 @@ from conversion.family import families, list_overrides
 from conversion.variants import VARIANTS
 from tests.failures import FAILURES
 from tests.fault_lists import list_injections
+from tests.golden import ARCHITECTURES
 from tests.injection import Patient
 from tests.mishaps import MISHAPS
-from tests.test_sensitivity import MODELS, RECORDED
+from tests.test_sensitivity import RECORDED
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
     kinds = {injection.kind for patient in patients for injection in list_injections(patient)}
     kinds |= {f"{mishap.at}: {mishap.kind}" for mishap in MISHAPS} | RECORDED.keys()
     assert [kind for kind in kinds if f"| {kind} | " not in page] == []
-    assert [model for model in MODELS if model not in page] == []
+    assert [model for model in ARCHITECTURES if model not in page] == []
 
 
 def test_the_documented_failures_are_those_that_are_printed() -> None:
@@ -55,3 +56,5 @@ def test_the_documented_failures_are_those_that_are_printed() -> None:
         assert "explained  by " in message
         assert "none of the known faults" not in message
         assert len(message.splitlines()) < 40
+        for row in ("difference", "local", "error", "original"):
+            assert re.search(rf"^ +{row} +[\d.e-]+ +[\d.e-]+ +\d+  ", message, flags=re.MULTILINE), row

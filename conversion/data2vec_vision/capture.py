@@ -55,7 +55,9 @@ def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage
         f"{hf}encoder.layer.0:input",
         tuple(original + key for key in EMBEDDINGS),
     )
+    patches = f"{hf}embeddings.patch_embeddings.projection:input"
     stages = [
+        Stage("pixels", (CapturePoint("pixels", f"{original}patch_embed.proj:input", patches, ()),)),
         Stage("embeddings", (embeddings,)),
         *(
             build_block(f"block.{i}", BLOCK, f"{original}blocks.{i}", f"{hf}encoder.layer.{i}", original)

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2106.08254 (BEiT). Proven against outputs recorded from th
 Shapes in comments: B images, N = window^2 patches, T = 1 + N tokens, D width, H heads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -131,15 +131,18 @@ class Encoder(nn.Module):
         tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)  # (B, T, D)
         return tokens if self.pos_embed is None else tokens + self.pos_embed
 
-    def encode(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> list[Tensor]:
-        """The tokens after every block, each ``(B, T, D)``."""
+    def encode(
+        self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None, after: Iterable[int] = ()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """The tokens after the last block, ``(B, T, D)``, and those after some others, by the block's index."""
+        kept, chosen = {}, set(after)
         tokens = self.prepare_tokens(pixel_values, bool_masked_pos)
         shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias()  # (H, T, T)
-        outputs = []
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             tokens = block(tokens, shared_bias)
-            outputs.append(tokens)
-        return outputs
+            if index in chosen:
+                kept[index] = tokens
+        return tokens, kept
 
 
 class PretrainedModel(Encoder):
@@ -155,7 +158,8 @@ class PretrainedModel(Encoder):
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
         """Run the model: ``last_hidden_state`` ``(B, T, D)``."""
-        return {"last_hidden_state": self.norm(self.encode(pixel_values, bool_masked_pos)[-1])}
+        tokens, _ = self.encode(pixel_values, bool_masked_pos)
+        return {"last_hidden_state": self.norm(tokens)}
 
 
 class Classifier(Encoder):
@@ -170,7 +174,7 @@ class Classifier(Encoder):
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
         """Run the model: ``pooled`` ``(B, D)``, ``logits`` ``(B, num_classes)``."""
-        tokens = self.encode(pixel_values, bool_masked_pos)[-1]
+        tokens, _ = self.encode(pixel_values, bool_masked_pos)
         tokens = self.norm(tokens)
         pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens[:, 1:].mean(1))
         return {"pooled": pooled, "logits": self.head(pooled)}

@@ -42,7 +42,7 @@ class PyramidBackbone(Encoder):
         Args:
             contiguous: lay the tokens out in memory as maps, one channel after the other, before they are scaled.
         """
-        outputs = self.encode(pixel_values, bool_masked_pos)
+        _, outputs = self.encode(pixel_values, bool_masked_pos, after=self.out_indices)
         tokens = [outputs[index][:, 1:].transpose(1, 2) for index in self.out_indices]  # (B, D, N)
         maps = [each.unflatten(-1, (self.window, self.window)) for each in tokens]  # (B, D, h, h)
         scales = (self.fpn1, self.fpn2, self.fpn3, self.fpn4)

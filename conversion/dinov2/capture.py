@@ -49,7 +49,9 @@ def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
     table = ATTENTION + (SWIGLU if spec.ffn == "swiglu" else MLP) + RESIDUAL
     rows = [(name, places[0], places[column], (keys,)) for name, *places, keys in table]
     embeddings = CapturePoint("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS)
+    patches = f"{base}embeddings.patch_embeddings.projection:input"
     stages = [
+        Stage("pixels", (CapturePoint("pixels", "patch_embed.proj:input", patches, ()),)),
         Stage("embeddings", (embeddings,)),
         *(build_block(f"block.{i}", rows, f"blocks.{i}", f"{base}encoder.layer.{i}") for i in range(spec.depth)),
         build_block("norm", OUTPUT, "norm", f"{base}layernorm"),

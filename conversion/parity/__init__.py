@@ -1,1 +1,1 @@
-"""The judgement: measures, verdicts, and the known deviations. Knows models and tensors, no families."""
+"""The judgement: two models run in lockstep, measured, judged, and a failure explained. Knows no families."""

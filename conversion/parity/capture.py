@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -34,7 +34,8 @@ class ForwardPass:
 
     The model's own ``forward`` is run, not a rebuilt one, in a coroutine that is suspended when the stage that was
     asked for is complete. What a stage computed is handed over and not kept, so that memory does not grow with depth.
-    Until it has ended or is closed, nothing else may use the model; a twin may. To be used in inference mode.
+    Until it is closed, nothing else may use the model, not even to make a twin of it; one that was made before may be.
+    To be used in inference mode, and closed, or the suspended coroutine keeps the model for good.
 
     Args:
         dtype: to run in, whatever dtype the weights are kept in; their own unless given. Inputs are rounded to it.
@@ -99,8 +100,8 @@ def capture(
     model: nn.Module, stages: Sequence[Stage], side: Side, inputs: Inputs, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
     """All that one forward pass carries past the capture points, point to tensor; arguments as :class:`ForwardPass`."""
-    run = ForwardPass(model, stages, side, inputs, dtype)
-    return {name: tensor for stage in stages for name, tensor in run.read(stage).values.items()}
+    with closing(ForwardPass(model, stages, side, inputs, dtype)) as run:
+        return {name: tensor for stage in stages for name, tensor in run.read(stage).values.items()}
 
 
 def run_stage(
@@ -125,7 +126,7 @@ def run_stage(
 
 
 def twin(model: nn.Module) -> nn.Module:
-    """The same modules once more around the same tensors: the hooks and attributes of one do not touch the other."""
+    """The same modules once more around the same tensors and configs, with hooks and attributes of their own."""
     configs = (getattr(module, "config", None) for module in model.modules())
     shared = {id(value): value for value in chain(model.parameters(), model.buffers(), configs)}
     return copy.deepcopy(model, shared)
@@ -156,13 +157,13 @@ def tapped(
             module = _find(model, tap.module, root) if tap.module else None
             if module is None:
                 continue
-            keep_point = partial(_keep_tap, keep, point.name, tap)
+            keep_tap = partial(_keep_tap, keep, point.name, tap)
             if tap.item == "input":
-                stack.enter_context(hooked(module.register_forward_pre_hook(keep_point)))
+                stack.enter_context(hooked(module.register_forward_pre_hook(partial(_keep_input, keep_tap))))
             elif tap.item == "output":
-                stack.enter_context(hooked(module.register_forward_hook(keep_point)))
+                stack.enter_context(hooked(module.register_forward_hook(partial(_keep_output, keep_tap))))
             else:
-                keep(point.name, getattr(module, tap.item))
+                keep_tap(getattr(module, tap.item))
         yield
 
 
@@ -180,8 +181,15 @@ def _keep_arguments(keep: Callable[[str, Any], object], _module: nn.Module, args
     keep(ARGUMENTS, (args, kwargs))
 
 
-def _keep_tap(
-    keep: Callable[[str, Any], object], name: str, tap: Tap, _module: nn.Module, args: Any, output: Any = None
-) -> None:
-    value = args if output is None else output
-    keep(name, tap.cut(value[0] if isinstance(value, tuple) else value))
+def _keep_input(keep: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...]) -> None:
+    if args:  # a module that is called by keywords alone has no first argument: its point is never reached
+        keep(args[0])
+
+
+def _keep_output(keep: Callable[[Any], None], _module: nn.Module, _args: Any, output: Any) -> None:
+    keep(output[0] if isinstance(output, tuple) else output)
+
+
+def _keep_tap(keep: Callable[[str, Any], object], name: str, tap: Tap, value: Any) -> None:
+    if isinstance(value, Tensor):
+        keep(name, tap.cut(value))

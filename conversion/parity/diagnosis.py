@@ -1,6 +1,7 @@
 """What failed, where, by how much, what feeds it, whether it arose there, and which known fault explains it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
 import torch
@@ -51,9 +52,11 @@ def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:
         )
         rows.append(("error", point.converted_error, converted, "of the converted, held against float64"))
         rows.append(("original", point.original_error, own, "the original's own, held against float64"))
-        rows.append(("allowed", point.allowed, "", "twice that, or a floor"))
+        rows.append(("allowed", point.allowed, "", "the most that is close"))
     lines.append(f"{'':10} {'max abs':>10} {'RMS':>10} {'max ULP':>12}")
     lines += [f"{name:10} {size.max_abs:10.3g} {size.rms:10.3g} {ulp:>12}  {of}" for name, size, ulp, of in rows]
+    if evidence.local is None or evidence.point.name not in evidence.local:
+        return [*lines, "arose      here or before: this stage cannot be run by itself"]
     if not arose_here(evidence):
         return [*lines, "arose      before: by itself, fed what the original has there, this stage agrees"]
     found = find_explanation(evidence)
@@ -68,11 +71,8 @@ def _ulp_to_precise(evidence: Evidence, tensor: Tensor) -> object:
 
 
 def arose_here(evidence: Evidence) -> bool:
-    """Whether the stage that failed fails by itself, too, fed the original's input."""
-    name = evidence.point.name
-    if evidence.local is None or name not in evidence.local:
-        return True  # nothing before it failed
-    return not _agrees(evidence, evidence.run.model, evidence.expected.values, [name])
+    """Whether the stage that failed, which can be run by itself, fails by itself, too, fed the original's input."""
+    return not _agrees(evidence, evidence.run.model, evidence.expected.values, [evidence.point.name])
 
 
 def find_explanation(evidence: Evidence) -> str:
@@ -80,30 +80,29 @@ def find_explanation(evidence: Evidence) -> str:
 
     It must reproduce every capture point of the stage; empty where none does.
     """
-    if evidence.local is None:
-        return ""
-    with torch.inference_mode():
-        for hypothesis in list_hypotheses(evidence):
-            model = twin(evidence.run.model)
-            hypothesis.inject(model)
-            try:
-                values = _compute(evidence, model, evidence.run.dtype)
-            except RuntimeError:  # a head count that goes with no table of relative positions, say
-                continue
-            if _is_near(evidence, values) and _agrees(evidence, model, values, list(values)):
-                return hypothesis.name
+    for hypothesis in list_hypotheses(evidence):
+        model = twin(evidence.run.model)
+        hypothesis.inject(model)
+        try:
+            values = _compute(evidence, model, evidence.run.dtype)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # a head count that goes with no table of relative positions, say
+            continue
+        if _is_near(evidence, values) and _agrees(evidence, model, values, list(values)):
+            return hypothesis.name
     return ""
 
 
+@torch.inference_mode()
 def _compute(evidence: Evidence, model: nn.Module, dtype: torch.dtype) -> Mapping[str, Tensor]:
     """What the original, or one with a fault, computes in the stage."""
     run = evidence.run
     if evidence.expected.arguments:
         return run_stage(model, evidence.stage, "original", evidence.expected.arguments, dtype)
-    one = ForwardPass(model, run.stages, "original", run.inputs.to("cpu", run.dtype), dtype)
-    values = one.read(evidence.stage).values
-    one.close()
-    return values
+    inputs = run.inputs.to("cpu", run.dtype)
+    with closing(ForwardPass(model, run.stages, "original", inputs, dtype)) as forward:
+        return forward.read(evidence.stage).values
 
 
 def _is_near(evidence: Evidence, values: Mapping[str, Tensor]) -> bool:
@@ -117,7 +116,8 @@ def _is_near(evidence: Evidence, values: Mapping[str, Tensor]) -> bool:
 
 def _agrees(evidence: Evidence, model: nn.Module, values: Mapping[str, Tensor], names: Sequence[str]) -> bool:
     """Whether what the converted model computes locally is, up to rounding, what this original does."""
-    assert evidence.local is not None
+    if evidence.local is None or any(name not in evidence.local for name in names):
+        return False
     precise = _compute(evidence, model, evidence.run.other_dtype)
     weighed = {name: partial(evidence.run.weigh, values[name], precise[name]) for name in names}
     verdicts = [judge(name, values[name], evidence.local[name], weighed[name]).verdict for name in names]

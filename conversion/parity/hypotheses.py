@@ -26,42 +26,61 @@ class Hypothesis:
 
 
 def list_hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
-    """The known faults that could show first where the failure did, simple ones first."""
-    model, stage = evidence.run.model, evidence.stage
+    """The known faults that could show first where the failure did."""
+    model = evidence.run.model
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     feeding = [key for key in tensors if any(fnmatch.fnmatchcase(key, source) for source in evidence.point.sources)]
-    root = model.get_submodule(stage.original) if stage.original else None
     parts = _list_parts(evidence)
-    if parts:
-        whole = [key for key in feeding if tensors[key].dim() and tensors[key].shape[0] % len(parts) == 0]
-        for keys in ([whole] if len(whole) > 1 else []) + [[key] for key in whole]:
-            for order in list_orders(len(parts)):
-                new = {key: partial(exchange_parts, order=order) for key in keys}
-                yield Hypothesis(f"{_name_order(parts, order)} in {', '.join(keys)}", partial(_change, new))
+    fused = [key for key in feeding if key.startswith(f"{read_tap(evidence.point.original).module}.")] if parts else []
+    yield from _reorder_parts(fused, parts)
     for key in feeding:
+        yield from _change_tensor(key, tensors, parts if key in fused else [])
+    if evidence.stage.original:
+        within = [key for key in tensors if key.startswith(f"{evidence.stage.original}.")]
+        yield from _exchange_tensors(feeding, within, tensors)
+        yield from _change_settings(evidence.stage.original, model)
+
+
+def _reorder_parts(fused: Sequence[str], parts: Sequence[str]) -> Iterator[Hypothesis]:
+    """The parts of a fused projection in another order: in all its tensors, or in one."""
+    for keys in ([fused] if len(fused) > 1 else []) + [[key] for key in fused]:
+        for order in list_orders(len(parts)):
+            changes = {key: partial(exchange_parts, order=order) for key in keys}
+            yield Hypothesis(f"{_name_order(parts, order)} in {', '.join(keys)}", partial(_change, changes))
+
+
+def _change_tensor(key: str, tensors: Mapping[str, Tensor], parts: Sequence[str]) -> Iterator[Hypothesis]:
+    """One tensor, or one of its parts, changed by itself or taken from a neighbouring block."""
+    named = [("", 0, 1), *((f"{part} of ", index, len(parts)) for index, part in enumerate(parts))]
+    for part, index, count in named:
         for kind, fault in TENSOR_FAULTS.items():
-            yield Hypothesis(f"{key} {kind}", partial(_change, {key: fault}))
-            for index, part in enumerate(parts):
-                of_part = partial(_change_part, fault, index, len(parts))
-                yield Hypothesis(f"{part} of {key} {kind}", partial(_change, {key: of_part}))
+            changes = {key: partial(_change_part, fault, index, count)}
+            yield Hypothesis(f"{part}{key} {kind}", partial(_change, changes))
         for neighbour in _list_neighbours(key, tensors):
-            for index, part in enumerate([*parts, ""]):
-                take = partial(_take_part, tensors[neighbour], index if part else 0, len(parts) if part else 1)
-                of = f"{part} of " if part else ""
-                yield Hypothesis(f"{of}{key} is that of {neighbour}", partial(_change, {key: take}))
-        for other in tensors:
-            if root is not None and other.startswith(stage.original) and other != key:
-                swap = {key: partial(_become, tensors[other]), other: partial(_become, tensors[key])}
-                yield Hypothesis(f"{key} and {other} exchanged", partial(_change, swap))
-    if root is None:
-        return
+            changes = {key: partial(_take_part, tensors[neighbour], index, count)}
+            yield Hypothesis(f"{part}{key} is that of {neighbour}", partial(_change, changes))
+
+
+def _exchange_tensors(
+    feeding: Sequence[str], within: Sequence[str], tensors: Mapping[str, Tensor]
+) -> Iterator[Hypothesis]:
+    """Two tensors of one stage and one shape, each in the other's place."""
+    for key in feeding:
+        for other in within:
+            if other != key and tensors[other].shape == tensors[key].shape:
+                changes = {key: partial(_become, tensors[other]), other: partial(_become, tensors[key])}
+                yield Hypothesis(f"{key} and {other} exchanged", partial(_change, changes))
+
+
+def _change_settings(stage: str, model: nn.Module) -> Iterator[Hypothesis]:
+    """What is no tensor: the eps of layer norms, the number of heads."""
     for eps in EPSILONS:
-        yield Hypothesis(f"a layer norm eps of {eps:g}", partial(_set_eps, stage.original, eps))
-    for path, module in root.named_modules():
-        if isinstance(heads := getattr(module, "num_heads", None), int):
-            for other_heads in (2 * heads, heads // 2, 4 * heads, heads // 4):
-                name = f"{other_heads} attention heads in place of {heads}"
-                yield Hypothesis(name, partial(_set_heads, f"{stage.original}.{path}".strip("."), other_heads))
+        yield Hypothesis(f"a layer norm eps of {eps:g}", partial(_set_eps, stage, eps))
+    for path, module in model.get_submodule(stage).named_modules():
+        heads = getattr(module, "num_heads", None)
+        for other in (2 * heads, heads // 2, 4 * heads, heads // 4) if isinstance(heads, int) else ():
+            inject = partial(_set_heads, f"{stage}.{path}".strip("."), other)
+            yield Hypothesis(f"{other} attention heads in place of {heads}", inject)
 
 
 def _list_parts(evidence: Evidence) -> list[str]:
@@ -75,7 +94,7 @@ def _name_order(parts: Sequence[str], order: tuple[int, ...]) -> str:
     moved = [index for index, source in enumerate(order) if index != source]
     if len(moved) == 2:
         return f"{parts[moved[0]]} and {parts[moved[1]]} exchanged"
-    return f"{', '.join(parts)} taken for {', '.join(parts[source] for source in order)}"
+    return f"{', '.join(parts[source] for source in order)} taken for {', '.join(parts)}"
 
 
 def _list_neighbours(key: str, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -100,6 +119,8 @@ def _change(changes: Mapping[str, Callable[[Tensor], Tensor | None]], model: nn.
 
 
 def _change_part(change: Callable[[Tensor], Tensor | None], index: int, count: int, tensor: Tensor) -> Tensor | None:
+    if count == 1:
+        return change(tensor)
     if not tensor.dim() or tensor.shape[0] % count:
         return None
     parts = list(tensor.chunk(count))

@@ -3,8 +3,7 @@
 ``python -m tests.failures`` writes that page anew.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +12,16 @@ import transformers
 from torch import Tensor
 
 import conversion
-from conversion import Conversion
 from conversion.card import read_versions
 from conversion.family import load_family
 from conversion.loading import load_converted
 from conversion.parity.compare import OriginalRun
 from conversion.parity.diagnosis import describe_failure
+from conversion.parity.faults import zero
 from conversion.parity.verify import verify_input
 from conversion.synthetic import draw_state_dict
 from conversion.variants import VARIANTS
+from tests.edits import Fault, change, exchange_projections, set_config
 from tests.golden import choose_inexact_attention
 from tests.inputs import InputCase, draw_inputs
 
@@ -40,36 +40,19 @@ same, up to rounding, at every capture point of the stage.
 {sections}
 """
 
-ATTENTION = "encoder.layer.7.attention.attention"
+KEY_BIAS = "encoder.layer.7.attention.attention.key.bias"
 
-
-def exchange(out: Conversion, *pairs: tuple[str, str]) -> Conversion:
-    renamed = {left: right for pair in pairs for left, right in (pair, pair[::-1])}
-    return replace(out, state_dict={key: out.state_dict[renamed.get(key, key)] for key in out.state_dict})
-
-
-def exchange_q_and_k(out: Conversion) -> Conversion:
-    return exchange(out, *((f"{ATTENTION}.query.{kind}", f"{ATTENTION}.key.{kind}") for kind in ("weight", "bias")))
-
-
-def zero_the_key_bias(out: Conversion) -> Conversion:
-    key = f"{ATTENTION}.key.bias"
-    return replace(out, state_dict={**out.state_dict, key: torch.zeros_like(out.state_dict[key])})
-
-
-def set_eps(eps: float, out: Conversion) -> Conversion:
-    out.config.layer_norm_eps = eps
-    return out
-
-
-FAILURES: Mapping[str, tuple[str, Callable[[Conversion], Conversion]]] = {
-    "q and k swapped in block 7 of ViT-B": ("dinov2_vitb14", exchange_q_and_k),
-    "The key bias zeroed in block 7 of ViT-B, which no output shows": ("dinov2_vitb14", zero_the_key_bias),
-    "An eps of 1e-12 in Data2Vec-Vision": ("data2vec_vision_base", partial(set_eps, 1e-12)),
+FAILURES: Mapping[str, tuple[str, Fault]] = {
+    "q and k swapped in block 7 of ViT-B": ("dinov2_vitb14", partial(exchange_projections, 7, "query", "key")),
+    "The key bias zeroed in block 7 of ViT-B, which no output shows": (
+        "dinov2_vitb14",
+        partial(change, KEY_BIAS, zero),
+    ),
+    "An eps of 1e-12 in Data2Vec-Vision": ("data2vec_vision_base", partial(set_config, "layer_norm_eps", 1e-12)),
 }
 
 
-def print_failure(variant: str, fault: Callable[[Conversion], Conversion]) -> str:
+def print_failure(variant: str, fault: Fault) -> str:
     """The message for a fault in a variant, on its native input."""
     row = VARIANTS[variant]
     family = load_family(row.family)

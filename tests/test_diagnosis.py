@@ -1,6 +1,6 @@
 """A failure says where it arose, what feeds that place, and which known fault explains it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -18,7 +18,8 @@ from conversion.parity.faults import TENSOR_FAULTS, exchange_halves, list_orders
 from conversion.parity.points import Inputs
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import draw_state_dict
-from tests.failures import FAILURES, exchange, set_eps
+from tests.edits import Fault, change, exchange_projections, intact, set_config, take_from
+from tests.failures import FAILURES
 from tests.golden import NUM_HEADS, read_golden
 from tests.inputs import InputCase, draw_inputs
 
@@ -26,43 +27,18 @@ LAYER = "encoder.layer.1."
 HF_ATTENTION, OTHER_ATTENTION = f"{LAYER}attention.attention", "encoder.layer.2.attention.attention"
 
 
-def change(key: str, fault: Callable[[Tensor], Tensor | None], out: Conversion) -> Conversion:
-    changed = fault(out.state_dict[key])
-    assert changed is not None
-    return replace(out, state_dict={**out.state_dict, key: changed})
-
-
-def take_from(key: str, other: str, out: Conversion) -> Conversion:
-    return replace(out, state_dict={**out.state_dict, key: out.state_dict[other]})
-
-
-def set_heads(out: Conversion) -> Conversion:
-    out.config.num_attention_heads = 2 * NUM_HEADS
-    return out
-
-
-def exchange_projections(left: str, right: str, out: Conversion) -> Conversion:
-    pairs = [(f"{HF_ATTENTION}.{left}.{kind}", f"{HF_ATTENTION}.{right}.{kind}") for kind in ("weight", "bias")]
-    return exchange(out, *(pair for pair in pairs if pair[0] in out.state_dict and pair[1] in out.state_dict))
-
-
 def rotate_projections(out: Conversion) -> Conversion:
     """What was the key is the query, what was the value the key, what was the query the value."""
-    return exchange_projections("key", "value", exchange_projections("query", "key", out))
-
-
-def shift_out_indices(out: Conversion) -> Conversion:
-    out.config.out_indices = [index - 1 for index in out.config.out_indices]
-    return out
+    return exchange_projections(1, "key", "value", exchange_projections(1, "query", "key", out))
 
 
 # model, fault, first capture point, explanation
-EXPLAINED: list[tuple[str, Callable[[Conversion], Conversion], str, str]] = [
-    ("dinov2_tiny", partial(exchange_projections, "query", "key"), "block.1.q",
+EXPLAINED: list[tuple[str, Fault, str, str]] = [
+    ("dinov2_tiny", partial(exchange_projections, 1, "query", "key"), "block.1.q",
      "q and k exchanged in blocks.1.attn.qkv.weight, blocks.1.attn.qkv.bias"),
-    ("dinov2_tiny_reg", partial(exchange_projections, "key", "value"), "block.1.k",
+    ("dinov2_tiny_reg", partial(exchange_projections, 1, "key", "value"), "block.1.k",
      "k and v exchanged in blocks.1.attn.qkv.weight, blocks.1.attn.qkv.bias"),
-    ("data2vec_vision_tiny", partial(exchange_projections, "query", "key"), "block.1.q",
+    ("data2vec_vision_tiny", partial(exchange_projections, 1, "query", "key"), "block.1.q",
      "q and k exchanged in blocks.1.attn.qkv.weight"),
     ("dinov2_tiny", rotate_projections, "block.1.q",
      "k, v, q taken for q, k, v in blocks.1.attn.qkv.weight, blocks.1.attn.qkv.bias"),
@@ -79,17 +55,19 @@ EXPLAINED: list[tuple[str, Callable[[Conversion], Conversion], str, str]] = [
     ("dinov2_tiny", partial(take_from, f"{LAYER}mlp.fc1.weight", "encoder.layer.2.mlp.fc1.weight"), "block.1.mlp",
      "blocks.1.mlp.fc1.weight is that of blocks.2.mlp.fc1.weight"),
     ("dinov2_tiny", partial(change, f"{LAYER}mlp.fc2.bias", zero), "block.1.mlp", "blocks.1.mlp.fc2.bias zeroed"),
-    ("dinov2_tiny", partial(exchange, *()), "", ""),
-    ("dinov2_tiny", set_heads, "block.0.attention", "4 attention heads in place of 2"),
-    ("dinov2_tiny_1layer", partial(set_eps, 1e-5), "block.0.norm1", "a layer norm eps of 1e-05"),
-    ("data2vec_vision_tiny", partial(set_eps, 1e-12), "block.0.norm1", "a layer norm eps of 1e-12"),
+    ("dinov2_tiny", intact, "", ""),
+    ("dinov2_tiny", partial(set_config, "num_attention_heads", 2 * NUM_HEADS), "block.0.attention",
+     "4 attention heads in place of 2"),
+    ("dinov2_tiny_1layer", partial(set_config, "layer_norm_eps", 1e-5), "block.0.norm1", "a layer norm eps of 1e-05"),
+    ("data2vec_vision_tiny", partial(set_config, "layer_norm_eps", 1e-12), "block.0.norm1",
+     "a layer norm eps of 1e-12"),
     ("dinov2_tiny_reg", partial(change, "embeddings.position_embeddings", roll_rows), "embeddings",
      "pos_embed rows rolled"),
     ("data2vec_vision_tiny_ft1k", partial(change, "classifier.bias", zero), "logits", "head.bias zeroed"),
 ]  # fmt: skip
 
 
-def verify(model: str, fault: Callable[[Conversion], Conversion], attention: str) -> InputVerdict:
+def verify(model: str, fault: Fault, attention: str) -> InputVerdict:
     golden = read_golden(model)
     source = draw_state_dict(golden.family, golden.spec, model, 0)
     case = InputCase("native", golden.spec.image_size, golden.spec.image_size)
@@ -105,9 +83,7 @@ def verify(model: str, fault: Callable[[Conversion], Conversion], attention: str
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize(("model", "fault", "point", "explanation"), EXPLAINED)
-def test_a_known_fault_is_named(
-    model: str, fault: Callable[[Conversion], Conversion], point: str, explanation: str, attention: str
-) -> None:
+def test_a_known_fault_is_named(model: str, fault: Fault, point: str, explanation: str, attention: str) -> None:
     result = verify(model, fault, attention)
     if not point:
         assert result.evidence is None
@@ -131,7 +107,7 @@ def test_a_fault_that_is_not_known_is_not_explained() -> None:
 
 def test_two_faults_are_not_explained_by_one_of_them() -> None:
     def fault(out: Conversion) -> Conversion:
-        return change(f"{LAYER}mlp.fc2.bias", zero, exchange_projections("query", "key", out))
+        return change(f"{LAYER}mlp.fc2.bias", zero, exchange_projections(1, "query", "key", out))
 
     result = verify("dinov2_tiny", fault, "eager")
     assert result.evidence is not None
@@ -140,7 +116,7 @@ def test_two_faults_are_not_explained_by_one_of_them() -> None:
 
 def test_a_stage_that_is_fed_something_else_is_not_blamed() -> None:
     """A feature of another block: the pyramid itself is right."""
-    result = verify("data2vec_vision_tiny_ade20k", shift_out_indices, "eager")
+    result = verify("data2vec_vision_tiny_ade20k", partial(set_config, "out_indices", [1, 2, 3, 4]), "eager")
     message = describe_failure("tiny", "cpu", [result])
     assert "first at feature.0" in message
     assert "arose      before: by itself, fed what the original has there, this stage agrees" in message

@@ -21,7 +21,7 @@ import conversion
 from conversion import ConversionError, key_map
 from conversion.loading import load_converted
 from conversion.parity.capture import ForwardPass
-from conversion.parity.compare import Comparison, OriginalRun
+from conversion.parity.compare import Comparison, Local, OriginalRun
 from conversion.parity.metrics import is_bit_equal
 from conversion.synthetic import draw_state_dict
 from tests.golden import choose_inexact_attention, read_golden
@@ -156,7 +156,12 @@ class Patient:
         """What notices a fault in a loaded model; the other rules are asked about the first input alone."""
         noticed = set()
         for run in self.runs:
-            comparison, original, expected, actual = Comparison(run, is_local=False), run.read_expected(), {}, {}
+            comparison, original, expected, actual = (
+                Comparison(run, measures_local=Local.NOWHERE),
+                run.read_expected(),
+                {},
+                {},
+            )
             are_others_asked = asks_others and run is self.runs[0]
             with closing(ForwardPass(model, run.stages, "hf", run.inputs)) as forward:
                 for stage in run.stages:

@@ -19,7 +19,7 @@ from conversion.artifact import StagedArtifact, stage_artifact
 from conversion.card import MatrixVerdict, Provenance, read_source_file
 from conversion.family import Family, load_family
 from conversion.loading import load_converted, load_image_processor, load_model
-from conversion.parity.compare import OriginalRun
+from conversion.parity.compare import Local, OriginalRun
 from conversion.parity.deviations import combine
 from conversion.parity.points import Inputs
 from conversion.parity.verify import InputVerdict, verify_input
@@ -163,7 +163,9 @@ class Subject:
             deviation = combine(deviation, self.family.find_image_deviation(spec, open_photo().size, case.height))
         stages = self.family.list_stages(spec, masked=case.masked)
         run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype))
-        result = verify_input(case.name, run, model, deviation, converted_inputs, counterfactual_inputs)
+        is_slow = self.variant in VARIANTS and VARIANTS[self.variant].slow
+        local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
+        result = verify_input(case.name, run, model, deviation, converted_inputs, counterfactual_inputs, local)
         return replace(result, baked=case.baked)
 
     def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None, Inputs | None]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from functools import cache, cached_property, partial
 from typing import Protocol
 
@@ -155,20 +156,28 @@ class Evidence:
     precise: Mapping[str, Tensor] | None
 
 
+class Local(Enum):
+    """Where local errors are measured, which costs another pass of the converted model where it is not exact."""
+
+    EVERYWHERE = auto()
+    WHERE_FAILED = auto()
+    NOWHERE = auto()
+
+
 @dataclass
 class Comparison:
     """A converted model held against one run of the original, stage by stage.
 
     Attributes:
         is_judging: else differences are noted only, where a known deviation applies.
-        is_local: measure each stage by itself, too, on the original's input.
+        measures_local: in which stages the error is measured of the stage by itself, too, on the original's input.
         points: the verdicts, in the order of the capture points.
         evidence: from the first stage that failed.
     """
 
     run: OriginalRun
     is_judging: bool = True
-    is_local: bool = True
+    measures_local: Local = Local.EVERYWHERE
     points: list[PointVerdict] = field(default_factory=list)
     evidence: Evidence | None = None
 
@@ -179,12 +188,15 @@ class Comparison:
     def add(self, stage: Stage, actual: StageRun, converted: nn.Module) -> None:
         """Judge what the converted model computed in the next stage."""
         expected = self._expected.read(stage)
-        local = run_locally(stage, expected, actual, converted) if self.is_local else None
+        precise = cache(partial(self._read_precise, stage))
+        verdicts = [self._judge(point.name, expected.values, actual.values, precise) for point in stage.points]
+        is_failed = any(verdict.verdict is Verdict.FAILED for verdict in verdicts)
+        local = None
+        if self.measures_local is Local.EVERYWHERE or (is_failed and self.measures_local is Local.WHERE_FAILED):
+            local = run_locally(stage, expected, actual, converted)
         if not stage.hf and all(point.verdict is Verdict.EXACT for point in self.points):
             local = actual.values  # whatever is computed here is computed from what the original has
-        precise = cache(partial(self._read_precise, stage))
-        for point in stage.points:
-            verdict = self._judge(point.name, expected.values, actual.values, precise)
+        for point, verdict in zip(stage.points, verdicts, strict=True):
             if local is actual.values and verdict.difference:
                 verdict = replace(verdict, local=Distance(verdict.difference.max_abs, verdict.difference.rms))
             elif verdict.difference and local is not None and point.name in local:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from conversion.parity.compare import Comparison, Evidence, OriginalRun, compare
+from conversion.parity.compare import Comparison, Evidence, Local, OriginalRun, compare
 from conversion.parity.deviations import Deviation
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import PointVerdict, Verdict
@@ -62,6 +62,7 @@ def verify_input(
     deviation: Deviation | None = None,
     converted_inputs: Inputs | None = None,
     counterfactual_inputs: Inputs | None = None,
+    measures_local: Local = Local.EVERYWHERE,
 ) -> InputVerdict:
     """Run the converted model on one input and judge it against what the original computes.
 
@@ -75,12 +76,13 @@ def verify_input(
     """
     inputs, shape = converted_inputs or run.inputs, tuple(run.inputs.pixel_values.shape)
     if deviation is None:
-        judged = Comparison(run)
+        judged = Comparison(run, measures_local=measures_local)
         compare(converted, inputs, judged)
         return InputVerdict(name, judged.verdict, shape, tuple(judged.points), evidence=judged.evidence)
-    noted = Comparison(run, is_judging=False, is_local=False)
+    noted = Comparison(run, is_judging=False, measures_local=Local.NOWHERE)
     agreed = Comparison(
-        replace(run, inputs=counterfactual_inputs or run.inputs, attributes=deviation.original_attributes)
+        replace(run, inputs=counterfactual_inputs or run.inputs, attributes=deviation.original_attributes),
+        measures_local=measures_local,
     )
     compare(converted, inputs, noted, agreed)
     if noted.verdict is Verdict.EXACT:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import transformers
 
-from conversion.card import read_versions
+from conversion.card import describe_versions
 from conversion.errors import ConversionError
 from conversion.family import Override, list_overrides
 from conversion.labels import read_labels
@@ -64,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    return "parity: " + ", ".join(f"{name} {version}" for name, version in read_versions().items())
+    return f"parity: {describe_versions()}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

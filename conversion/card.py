@@ -138,6 +138,11 @@ def read_versions() -> dict[str, str]:
     return versions
 
 
+def describe_versions() -> str:
+    """Those of :func:`read_versions`, in a line."""
+    return ", ".join(f"{name} {version}" for name, version in read_versions().items())
+
+
 def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
     """The model card that people read, with the Hub's front matter."""
     from huggingface_hub import ModelCard, ModelCardData

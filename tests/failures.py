@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import torch
 import transformers
 from torch import Tensor
 
 import conversion
-from conversion.card import read_versions
+from conversion.card import describe_versions
 from conversion.family import load_family
 from conversion.loading import load_converted
-from conversion.parity.compare import OriginalRun
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.faults import zero
 from conversion.parity.verify import verify_input
@@ -23,7 +21,7 @@ from conversion.synthetic import draw_state_dict
 from conversion.variants import VARIANTS
 from tests.edits import Fault, change, exchange_projections, set_config
 from tests.golden import choose_inexact_attention
-from tests.inputs import InputCase, draw_inputs
+from tests.inputs import InputCase, run_original
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "failures.md"
 
@@ -61,8 +59,7 @@ def print_failure(variant: str, fault: Fault) -> str:
     attention = choose_inexact_attention(family)
     model = load_converted(fault(conversion.convert(source, variant)), attention=attention)
     case = InputCase("native", spec.image_size, spec.image_size)
-    inputs = draw_inputs(case, spec.patch_size, 0)
-    run = OriginalRun(family.load_original(spec, source), family.list_stages(spec), inputs, torch.float32)
+    run = run_original(family, spec, family.load_original(spec, source), case)
     return describe_failure(variant, f"cpu, float32, {attention}", [verify_input(case.name, run, model)])
 
 
@@ -70,9 +67,8 @@ def main() -> None:
     """Write the page."""
     transformers.utils.logging.disable_progress_bar()
     sections = [f"## {title}\n\n```\n{print_failure(*failure)}\n```" for title, failure in FAILURES.items()]
-    versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
     DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text(TEMPLATE.format(versions=versions, sections="\n\n".join(sections)), encoding="utf-8")
+    DOCUMENT.write_text(TEMPLATE.format(versions=describe_versions(), sections="\n\n".join(sections)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ import conversion
 from conversion import ConversionError, key_map
 from conversion.loading import load_converted
 from conversion.parity.capture import ForwardPass
-from conversion.parity.compare import Comparison, Local, OriginalRun
+from conversion.parity.compare import Comparison, Local
 from conversion.parity.metrics import is_bit_equal
 from conversion.synthetic import draw_state_dict
 from tests.golden import choose_inexact_attention, read_golden
-from tests.inputs import InputCase, draw_inputs
+from tests.inputs import InputCase, run_original
 
 # the levels of proof that can notice a fault, and the rules that others go by
 LEVELS = ("intake", "keys", "tensors", "activations", "artifact")
@@ -83,13 +83,7 @@ class Patient:
         original = family.load_original(spec, source)
         native = InputCase("native", spec.image_size, spec.image_size)
         self.runs = [
-            OriginalRun(
-                original,
-                family.list_stages(spec, masked=case.masked),
-                draw_inputs(case, spec.patch_size, 0),
-                torch.float32,
-                keep=True,
-            )
+            run_original(family, spec, original, case, keep=True)
             for case in (native, replace(native, masked=True))
             if spec.mask_token or not case.masked
         ]
@@ -126,6 +120,13 @@ class Patient:
             places[key].append((own[name], value.long() - starts[key]))
         return places
 
+    @cached_property
+    def expected(self) -> dict[str, Tensor]:
+        """All that the original computes from the first input."""
+        run = self.runs[0]
+        reader = run.read_expected()
+        return {name: tensor for stage in run.stages for name, tensor in reader.read(stage).values.items()}
+
     def judge(self, injection: Injection, *, asks_others: bool = True) -> Outcome:
         """What notices it; without the other rules, the model runs no further than to where activations notice it."""
         changed = {**self.out.state_dict, **injection.tensors}
@@ -156,24 +157,18 @@ class Patient:
         """What notices a fault in a loaded model; the other rules are asked about the first input alone."""
         noticed = set()
         for run in self.runs:
-            comparison, original, expected, actual = (
-                Comparison(run, measures_local=Local.NOWHERE),
-                run.read_expected(),
-                {},
-                {},
-            )
+            comparison, actual = Comparison(run, measures_local=Local.NOWHERE), {}
             are_others_asked = asks_others and run is self.runs[0]
             with closing(ForwardPass(model, run.stages, "hf", run.inputs)) as forward:
                 for stage in run.stages:
                     if comparison.evidence is not None and not are_others_asked:
                         break
                     reached = forward.read(stage)
-                    expected |= original.read(stage).values
                     actual |= reached.values
                     if comparison.evidence is None:
                         comparison.add(stage, reached, model)
             if are_others_asked:
-                noticed |= judge_by_others(expected, actual)
+                noticed |= judge_by_others(self.expected, actual)
             if comparison.evidence is not None:
                 return noticed | {"activations"}
         return noticed

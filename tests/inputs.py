@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from conversion.family import Spec
+from conversion.family import Family, Spec
+from conversion.parity.compare import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.synthetic import seed_generator
 
@@ -81,6 +83,20 @@ def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:
         return Inputs(pixel_values)
     num_patches = (case.height // patch_size) * (case.width // patch_size)
     return Inputs(pixel_values, torch.rand(case.batch, num_patches, generator=generator) < MASKED_SHARE)
+
+
+def run_original(
+    family: Family[Any],
+    spec: Spec,
+    original: nn.Module,
+    case: InputCase,
+    dtype: torch.dtype = torch.float32,
+    *,
+    keep: bool = False,
+) -> OriginalRun:
+    """What an original of this spec computes from the noise of seed 0, to compare a converted model with."""
+    stages = family.list_stages(spec, masked=case.masked)
+    return OriginalRun(original, stages, draw_inputs(case, spec.patch_size, 0), dtype, keep=keep)
 
 
 def open_photo() -> Image.Image:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from conversion.card import read_versions
+from conversion.card import describe_versions
 from tests.fault_lists import list_injections
 from tests.golden import ARCHITECTURES, read_golden
 from tests.injection import LEVELS, OTHERS, Outcome, Patient
@@ -91,13 +91,13 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     outcomes = judge_tiny_models() + judge_mishaps()
-    versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
     models = ", ".join(ARCHITECTURES)
     recorded = render(judge_recorded())
     assert recorded.count("\n") == len(RECORDED) + 2
     DOCUMENT.parent.mkdir(exist_ok=True)
     DOCUMENT.write_text(
-        TEMPLATE.format(versions=versions, models=models, matrix=render(outcomes), recorded=recorded), encoding="utf-8"
+        TEMPLATE.format(versions=describe_versions(), models=models, matrix=render(outcomes), recorded=recorded),
+        encoding="utf-8",
     )
 
 

@@ -22,6 +22,7 @@ from conversion.artifact import save_artifact
 from conversion.loading import PARITY_CARD, WEIGHTS
 from conversion.synthetic import draw_state_dict
 from tests import subject as subject_module
+from tests.edits import Fault, set_config
 from tests.golden import read_golden
 from tests.scene import Mishap
 
@@ -63,25 +64,23 @@ def give_one_rank_of_two(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return keep_half
 
 
-def change_preprocessor(change: Callable[[dict[str, Any]], object]) -> Callable[[pytest.MonkeyPatch], None]:
-    """The written settings of the image processor are others."""
+def change_conversion(fault: Fault) -> Callable[[pytest.MonkeyPatch], None]:
+    """Whatever is converted comes out with a fault."""
 
     def put_in(patch: pytest.MonkeyPatch) -> None:
         convert = conversion.convert
-
-        def convert_with_fault(*args: Any, **kwargs: Any) -> conversion.Conversion:
-            out = convert(*args, **kwargs)
-            settings = dict(out.preprocessor)
-            change(settings)
-            return replace(out, preprocessor=settings)
-
-        patch.setattr(conversion, "convert", convert_with_fault)
+        patch.setattr(conversion, "convert", lambda *args, **kwargs: fault(convert(*args, **kwargs)))
 
     return put_in
 
 
-def exchange_mean_and_std(settings: dict[str, Any]) -> None:
-    settings["image_mean"], settings["image_std"] = settings["image_std"], settings["image_mean"]
+def change_preprocessor(change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable[[Any], None]:
+    """The written settings of the image processor are others."""
+    return change_conversion(lambda out: replace(out, preprocessor={**out.preprocessor, **change(out.preprocessor)}))
+
+
+def exchange_mean_and_std(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"image_mean": settings["image_std"], "image_std": settings["image_mean"]}
 
 
 def change_image(change: Callable[[Image.Image], Image.Image]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -186,16 +185,9 @@ def edit_the_card(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return edit
 
 
-def permute_labels(patch: pytest.MonkeyPatch) -> None:
-    convert = conversion.convert
-
-    def convert_with_fault(*args: Any, **kwargs: Any) -> conversion.Conversion:
-        out = convert(*args, **kwargs)
-        names = list(out.config.id2label.values())
-        out.config.id2label = dict(enumerate(names[1:] + names[:1]))
-        return out
-
-    patch.setattr(conversion, "convert", convert_with_fault)
+def permute_labels(out: conversion.Conversion) -> conversion.Conversion:
+    names = list(out.config.id2label.values())
+    return set_config("id2label", dict(enumerate(names[1:] + names[:1])), out)
 
 
 MISHAPS = (
@@ -204,10 +196,10 @@ MISHAPS = (
     Mishap("intake", "chunks in the wrong order", reverse_the_chunks),
     Mishap("intake", "one rank file of two", give_one_rank_of_two),
     Mishap("preprocessing", "mean and standard deviation exchanged", change_preprocessor(exchange_mean_and_std)),
-    Mishap("preprocessing", "bilinear for bicubic", change_preprocessor(lambda settings: settings.update(resample=2))),
+    Mishap("preprocessing", "bilinear for bicubic", change_preprocessor(lambda _: {"resample": 2})),
     Mishap("preprocessing", "crop before resize", change_image(crop_before_resize)),
     Mishap("preprocessing", "channels in reverse", change_image(reverse_channels)),
-    Mishap("artifact", "labels permuted", permute_labels),
+    Mishap("artifact", "labels permuted", change_conversion(permute_labels)),
     Mishap("artifact", "a tensor saved in bfloat16", change_what_is_saved(cast_one((torch.bfloat16,)))),
     Mishap(
         "artifact", "a tensor saved through bfloat16", change_what_is_saved(cast_one((torch.bfloat16, torch.float32)))

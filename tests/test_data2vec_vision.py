@@ -20,14 +20,13 @@ from conversion.family import load_family
 from conversion.key_map import convert, drop
 from conversion.labels import choose_labels
 from conversion.loading import MODEL_CARD, PARITY_CARD, load_converted, read_tensors
-from conversion.parity.compare import OriginalRun
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.synthetic import draw_state_dict, write_synthetic_checkpoint
 from conversion.target import TRANSFORMERS_MAJORS, transformers_major
 from tests.golden import GoldenModel, read_golden
-from tests.inputs import draw_inputs, list_inputs
+from tests.inputs import list_inputs, run_original
 from tests.strategies import data2vec_vision_specs
 
 FAMILY = load_family("data2vec_vision")
@@ -110,8 +109,7 @@ def test_a_model_with_any_feature_is_exact_with_eager(feature: str) -> None:
     cases = [case for case in list_inputs(spec, spec.image_size, None) if not case.photo]
     assert {case.name for case in cases} == {"native", "batch_2", *(["masked"] if spec.mask_token else [])}
     for case in cases:
-        inputs, stages = draw_inputs(case, spec.patch_size, 0), FAMILY.list_stages(spec, masked=case.masked)
-        run = OriginalRun(original, stages, inputs, torch.float32)
+        run = run_original(FAMILY, spec, original, case)
         result = verify_input(case.name, run, converted, FAMILY.find_deviation(spec, case.shape))
         assert {point.verdict for point in result.decisive} == {Verdict.EXACT}, result
 

@@ -19,12 +19,11 @@ from conversion.data2vec_vision.config import OUT_INDICES_SHIFT, Data2VecVisionS
 from conversion.errors import ArtifactError
 from conversion.family import load_family
 from conversion.loading import load_converted
-from conversion.parity.compare import OriginalRun
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import draw_state_dict
 from tests.golden import GoldenModel, read_golden
-from tests.inputs import InputCase, draw_inputs
+from tests.inputs import InputCase, draw_inputs, run_original
 from tests.test_data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, tell
 from tests.test_options import left_over, run
 
@@ -40,8 +39,7 @@ def convert_drawn(spec: Data2VecVisionSpec) -> tuple[Conversion, dict[str, Tenso
 def verify(out: Conversion, original: nn.Module, *, batch: int = 1, masked: bool = False) -> InputVerdict:
     """Verify a conversion, whatever was done to it, against an original, eager, float32, no deviation allowed for."""
     size = out.spec.image_size
-    inputs = draw_inputs(InputCase("native", size, size, batch=batch, masked=masked), out.spec.patch_size, 0)
-    run = OriginalRun(original, FAMILY.list_stages(out.spec, masked=masked), inputs, torch.float32)
+    run = run_original(FAMILY, out.spec, original, InputCase("native", size, size, batch=batch, masked=masked))
     return verify_input("native", run, load_converted(out, attention="eager"))
 
 

@@ -12,14 +12,13 @@ from conversion.dinov2.config import Dinov2Spec
 from conversion.dinov2.deviations import POSITION_EMBEDDINGS, SOFTMAX
 from conversion.family import families, load_family
 from conversion.loading import load_converted
-from conversion.parity.compare import OriginalRun
 from conversion.parity.deviations import combine
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.synthetic import draw_state_dict
 from conversion.target import transformers_major
 from tests.golden import NUM_HEADS, read_golden
-from tests.inputs import InputCase, draw_inputs
+from tests.inputs import InputCase, run_original
 
 FAMILY = load_family("dinov2")
 
@@ -34,9 +33,8 @@ def verify(
     """Verify a tiny synthetic model at an input size, baked for an image size."""
     state_dict = draw_state_dict(FAMILY, spec, "tiny", 0)
     out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS, image_size=image_size)
-    inputs = draw_inputs(InputCase("any", *size), spec.patch_size, 0)
     original = FAMILY.load_original(spec, state_dict)
-    run = OriginalRun(original, FAMILY.list_stages(spec), inputs, getattr(torch, dtype))
+    run = run_original(FAMILY, spec, original, InputCase("any", *size), getattr(torch, dtype))
     converted = load_converted(out, attention=attention, dtype=dtype)
     return verify_input("any", run, converted, FAMILY.find_deviation(out.spec, (1, 3, *size), dtype, attention))
 

@@ -12,7 +12,6 @@ from torch import Tensor
 import conversion
 from conversion import Conversion
 from conversion.loading import load_converted
-from conversion.parity.compare import OriginalRun
 from conversion.parity.diagnosis import arose_here, describe_failure, find_explanation
 from conversion.parity.faults import TENSOR_FAULTS, exchange_halves, list_orders, roll_rows, transpose, zero
 from conversion.parity.points import Inputs
@@ -21,7 +20,7 @@ from conversion.synthetic import draw_state_dict
 from tests.edits import Fault, change, exchange_projections, intact, set_config, take_from
 from tests.failures import FAILURES
 from tests.golden import NUM_HEADS, read_golden
-from tests.inputs import InputCase, draw_inputs
+from tests.inputs import InputCase, run_original
 
 LAYER = "encoder.layer.1."
 HF_ATTENTION, OTHER_ATTENTION = f"{LAYER}attention.attention", "encoder.layer.2.attention.attention"
@@ -71,12 +70,7 @@ def verify(model: str, fault: Fault, attention: str) -> InputVerdict:
     golden = read_golden(model)
     source = draw_state_dict(golden.family, golden.spec, model, 0)
     case = InputCase("native", golden.spec.image_size, golden.spec.image_size)
-    run = OriginalRun(
-        golden.family.load_original(golden.spec, source),
-        golden.family.list_stages(golden.spec),
-        draw_inputs(case, golden.spec.patch_size, 0),
-        torch.float32,
-    )
+    run = run_original(golden.family, golden.spec, golden.family.load_original(golden.spec, source), case)
     out = fault(conversion.convert(source, **golden.overrides))
     return verify_input(case.name, run, load_converted(out, attention=attention))
 
@@ -126,11 +120,10 @@ def test_a_stage_that_is_fed_something_else_is_not_blamed() -> None:
 def test_a_photo_that_is_processed_otherwise_is_told_from_weights() -> None:
     golden = read_golden("dinov2_tiny")
     source = draw_state_dict(golden.family, golden.spec, golden.name, 0)
-    inputs = draw_inputs(InputCase("native", 70, 70), golden.spec.patch_size, 0)
     original = golden.family.load_original(golden.spec, source)
-    run = OriginalRun(original, golden.family.list_stages(golden.spec), inputs, torch.float32)
+    run = run_original(golden.family, golden.spec, original, InputCase("native", 70, 70))
     converted = load_converted(conversion.convert(source, **golden.overrides))
-    brighter = Inputs(inputs.pixel_values + 0.1)
+    brighter = Inputs(run.inputs.pixel_values + 0.1)
     message = describe_failure("tiny", "cpu", [verify_input("photo", run, converted, converted_inputs=brighter)])
     assert "first at pixels" in message
     assert "fed by     nothing of its own" in message

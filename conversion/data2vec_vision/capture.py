@@ -4,7 +4,7 @@ from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.data2vec_vision.deviations import FEATURE_LAYOUT
 from conversion.data2vec_vision.key_map import AUXILIARY_MODULES, DECODE_MODULES, LEVEL_MODULES, POOLING_MODULES
 from conversion.parity.deviations import Deviation
-from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block
+from conversion.parity.points import OUTPUT, Stage, build_block, build_place
 from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "eager")})
@@ -49,16 +49,10 @@ def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage
         masked: for a masked input, which a transformers model with a head does not take: its backbone's points only.
     """
     hf, original = spec.hf_prefix, spec.original_prefix
-    embeddings = CapturePoint(
-        "embeddings",
-        f"{original}blocks.0:input",
-        f"{hf}encoder.layer.0:input",
-        tuple(original + key for key in EMBEDDINGS),
-    )
-    patches = f"{hf}embeddings.patch_embeddings.projection:input"
+    embeddings = tuple(original + key for key in EMBEDDINGS)
     stages = [
-        Stage("pixels", (CapturePoint("pixels", f"{original}patch_embed.proj:input", patches, ()),)),
-        Stage("embeddings", (embeddings,)),
+        build_place("pixels", f"{original}patch_embed.proj:input", f"{hf}embeddings.patch_embeddings.projection:input"),
+        build_place("embeddings", f"{original}blocks.0:input", f"{hf}encoder.layer.0:input", embeddings),
         *(
             build_block(f"block.{i}", BLOCK, f"{original}blocks.{i}", f"{hf}encoder.layer.{i}", original)
             for i in range(spec.depth)
@@ -68,18 +62,15 @@ def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage
         stages.append(build_block("norm", OUTPUT, "norm", f"{hf}layernorm"))
     if masked or spec.task == "backbone":
         last = "norm:output" if not spec.mean_pooling else f"{original}blocks.{spec.depth - 1}:output"
-        return [
-            *stages,
-            Stage("returned", (CapturePoint("returned.last_hidden_state", last, ":last_hidden_state", ()),)),
-        ]
+        return [*stages, build_place("returned.last_hidden_state", last, ":last_hidden_state")]
     heads = _list_segmentation_stages(spec) if spec.task == "semantic-segmentation" else _list_classifier_stages(spec)
-    return [*stages, *heads, Stage("returned", (CapturePoint("returned.logits", ":logits", ":logits", ()),))]
+    return [*stages, *heads, build_place("returned.logits", ":logits", ":logits")]
 
 
 def _list_classifier_stages(spec: Data2VecVisionSpec) -> list[Stage]:
     keys = ("fc_norm.*",) if spec.mean_pooling else ()
-    pooled = CapturePoint("pooled", "head:input", "classifier:input", keys)
-    return [Stage("pooled", (pooled,)), build_block("logits", OUTPUT, "head", "classifier")]
+    pooled = build_place("pooled", "head:input", "classifier:input", keys)
+    return [pooled, build_block("logits", OUTPUT, "head", "classifier")]
 
 
 def _list_segmentation_stages(spec: Data2VecVisionSpec) -> list[Stage]:

@@ -3,7 +3,7 @@
 from conversion.dinov2.config import Dinov2Spec
 from conversion.dinov2.deviations import POSITION_EMBEDDINGS, SOFTMAX
 from conversion.parity.deviations import Deviation, combine
-from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block
+from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block, build_place
 from conversion.target import transformers_major
 
 EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
@@ -36,7 +36,6 @@ RETURNED = (
     CapturePoint("returned.last_hidden_state", "norm:output", ":last_hidden_state", ()),
     CapturePoint("returned.pooled", ":x_norm_clstoken", ":pooler_output", ()),
 )
-RETURNED_BY_CLASSIFIER = (CapturePoint("returned.logits", ":logits", ":logits", ()),)
 
 
 def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
@@ -48,18 +47,19 @@ def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
     base, column = spec.hf_prefix, 1 if transformers_major() < 5 else 2
     table = ATTENTION + (SWIGLU if spec.ffn == "swiglu" else MLP) + RESIDUAL
     rows = [(name, places[0], places[column], (keys,)) for name, *places, keys in table]
-    embeddings = CapturePoint("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS)
-    patches = f"{base}embeddings.patch_embeddings.projection:input"
     stages = [
-        Stage("pixels", (CapturePoint("pixels", "patch_embed.proj:input", patches, ()),)),
-        Stage("embeddings", (embeddings,)),
+        build_place("pixels", "patch_embed.proj:input", f"{base}embeddings.patch_embeddings.projection:input"),
+        build_place("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS),
         *(build_block(f"block.{i}", rows, f"blocks.{i}", f"{base}encoder.layer.{i}") for i in range(spec.depth)),
         build_block("norm", OUTPUT, "norm", f"{base}layernorm"),
     ]
     if spec.num_classes and not masked:
-        pooled = CapturePoint("pooled", "linear_head:input", "classifier:input", ())
-        logits = build_block("logits", OUTPUT, "linear_head", "classifier")
-        return [*stages, Stage("pooled", (pooled,)), logits, Stage("returned", RETURNED_BY_CLASSIFIER)]
+        return [
+            *stages,
+            build_place("pooled", "linear_head:input", "classifier:input"),
+            build_block("logits", OUTPUT, "linear_head", "classifier"),
+            build_place("returned.logits", ":logits", ":logits"),
+        ]
     return [*stages, Stage("returned", RETURNED)]
 
 

@@ -94,6 +94,11 @@ def read_tap(text: str) -> Tap:
     return Tap(found["module"], found["item"], int(found["part"] or 0), int(found["parts"] or 1))
 
 
+def build_place(name: str, original: str, hf: str, sources: tuple[str, ...] = ()) -> Stage:
+    """A stage of a single capture point, with no module that could be run by itself."""
+    return Stage(name, (CapturePoint(name, original, hf, sources),))
+
+
 OUTPUT = (("", ":output", ":output", ("*",)),)
 """The table of a stage whose output is all that there is to see."""
 

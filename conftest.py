@@ -8,24 +8,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from conversion.card import describe_versions
+from conversion.checkpoint import is_transformers_folder
 from conversion.errors import ConversionError
 from conversion.family import Override, list_overrides
 from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
-from tests.matrix import check_axes, check_image_size, choose_variants, prepare_torch
+from tests.folder import FolderSubject
+from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from tests.subject import Request, Subject
 
 SUBJECT_KEY = pytest.StashKey[list[str]]()
-LABELS_KEY = pytest.StashKey[tuple[str, ...] | None]()
+REQUEST_KEY = pytest.StashKey[Request]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity", "conversion and proof")
-    group.addoption("--checkpoint", type=Path, metavar="PATH", help="verify and convert this file")
+    group.addoption(
+        "--weights",
+        choices=("synthetic", "pretrained"),
+        default="synthetic",
+        help="seeded weights, no network; or the official downloads (default: synthetic)",
+    )
+    group.addoption("--mirror", metavar="URL", help="where to download from, in place of the official address")
+    group.addoption(
+        "--checkpoint", type=Path, metavar="PATH", help="verify and convert this: a file, a folder, 'run/*.rank_*.pth'"
+    )
+    group.addoption("--entry", metavar="NAME", help="of --checkpoint: the entry that holds the model")
     group.addoption("--linear-head", type=Path, metavar="PATH", help="the classifier file that goes with --checkpoint")
+    group.addoption("--save-dtype", choices=DTYPES, metavar="NAME", help="cast the weights (default: their own dtype)")
+    group.addoption(
+        "--original",
+        default="bundled",
+        metavar="PATH",
+        help="whose code is the reference: bundled, hub, or a clone of the authors' repository (bundled)",
+    )
     for name, override in list_overrides().items():
         group.addoption(f"--{name.replace('_', '-')}", type=partial(_parse, override), help=override.help)
     group.addoption("--labels", type=Path, metavar="PATH", help="class names: a name a line, or JSON")
@@ -48,13 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
     transformers.utils.logging.disable_progress_bar()
     prepare_torch(os.environ.get("PYTEST_XDIST_WORKER_COUNT"))
     try:
-        config.stash[SUBJECT_KEY] = choose_variants(
-            config.option.checkpoint,
-            config.option.linear_head,
-            _given_overrides(config),
-            config.option.keyword,
-        )
-        config.stash[LABELS_KEY] = read_labels(config.option.labels) if config.option.labels else None
+        config.stash[REQUEST_KEY] = _read_request(config.option)
+        config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
         config.option.device, config.option.dtype, config.option.attention = check_axes(
             config.option.device, config.option.dtype, config.option.attention
         )
@@ -88,22 +103,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """The variant under test, with everything made of it."""
-    option = request.config.option
-    selected = [item for item in request.session.items if _subject_of(item) == request.param]
-    subject = Subject(
-        request.param,
-        Request(
-            seed=option.seed,
-            checkpoint=option.checkpoint,
-            linear_head=option.linear_head,
-            labels=request.config.stash[LABELS_KEY],
-            overrides=_given_overrides(request.config),
-            image_size=option.image_size,
-            artifacts=option.artifacts_dir if option.save_artifacts else None,
-            require_exact=option.require_exact,
-        ),
-        frozenset(item.nodeid for item in selected),
-    )
+    selected = frozenset(item.nodeid for item in request.session.items if _subject_of(item) == request.param)
+    asked = request.config.stash[REQUEST_KEY]
+    is_folder = asked.checkpoint is not None and is_transformers_folder(asked.checkpoint)
+    subject = (FolderSubject if is_folder else Subject)(request.param, asked, selected)
     yield subject
     subject.close()
 
@@ -152,9 +155,23 @@ def _parse(override: Override, text: str) -> object:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _given_overrides(config: pytest.Config) -> dict[str, object]:
-    options = {name: getattr(config.option, name) for name in list_overrides()}
-    return {name: value for name, value in options.items() if value is not None}
+def _read_request(option: argparse.Namespace) -> Request:
+    overrides = {name: getattr(option, name) for name in list_overrides()}
+    return Request(
+        seed=option.seed,
+        weights=option.weights,
+        mirror=option.mirror,
+        checkpoint=option.checkpoint,
+        entry=option.entry,
+        linear_head=option.linear_head,
+        save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,
+        labels=read_labels(option.labels) if option.labels else None,
+        overrides={name: value for name, value in overrides.items() if value is not None},
+        image_size=option.image_size,
+        original=option.original,
+        artifacts=option.artifacts_dir if option.save_artifacts else None,
+        require_exact=option.require_exact,
+    )
 
 
 def _subject_of(item: pytest.Item) -> str | None:

@@ -6,7 +6,7 @@ killed run leaves behind does not load as a model.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from conversion.layout import restore_converted
 from conversion.loading import (
     CONFIG,
     FILES,
+    LEFT_OUT,
     MODEL_CARD,
     PARITY_CARD,
     PREPROCESSOR,
@@ -30,6 +31,7 @@ from conversion.loading import (
     WEIGHTS,
     load_model,
     read_config,
+    read_left_out,
     read_tensors,
 )
 from conversion.parity.metrics import is_bit_equal
@@ -113,7 +115,7 @@ def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[Stage
             with _explain_io_errors(target):
                 directory.mkdir()
                 _write(conversion, directory)
-                _check_config(conversion, directory)
+                check_config(conversion, directory, conversion.labels)
                 _check_tensors(conversion, directory)
                 result = {name: hash_file(path) for name, path in _list_files(directory).items()}
             load_model(directory)
@@ -133,7 +135,7 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: exists and is not a directory; it is not overwritten.", hint=hint)
     if not target.exists() or not any(target.iterdir()):
         return
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES | {UNVERIFIED_WEIGHTS})
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES | {UNVERIFIED_WEIGHTS, LEFT_OUT})
     if foreign or _read_parity_card(target) is None:
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
@@ -167,6 +169,7 @@ def _list_files(directory: Path) -> dict[str, Path]:
     """What a model is loaded from, name as published to where it lies."""
     unverified = directory / UNVERIFIED_WEIGHTS
     files = {name: directory / name for name in (CONFIG, WEIGHTS, PREPROCESSOR)}
+    files |= {LEFT_OUT: directory / LEFT_OUT} if (directory / LEFT_OUT).exists() else {}
     return files | ({WEIGHTS: unverified} if unverified.exists() else {})
 
 
@@ -177,11 +180,18 @@ def _demand_values(conversion: Conversion) -> None:
 
 
 def _write(conversion: Conversion, directory: Path) -> None:
-    save_file(_separate(conversion.state_dict), directory / UNVERIFIED_WEIGHTS, metadata={"format": "pt"})
+    _save(conversion.state_dict, directory / UNVERIFIED_WEIGHTS)
+    if conversion.left_out:
+        _save(conversion.left_out, directory / LEFT_OUT)
     _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
     _write_json(directory / PREPROCESSOR, conversion.preprocessor)
     # safetensors makes its file readable for the owner alone; the artifact is as readable as the user's other files
-    (directory / UNVERIFIED_WEIGHTS).chmod((directory / CONFIG).stat().st_mode)
+    for path in directory.glob("*.safetensors"):
+        path.chmod((directory / CONFIG).stat().st_mode)
+
+
+def _save(tensors: "Mapping[str, Tensor]", path: Path) -> None:
+    save_file(_separate(tensors), path, metadata={"format": "pt"})
 
 
 def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
@@ -195,14 +205,21 @@ def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     return separate
 
 
-def _check_config(conversion: Conversion, directory: Path) -> None:
-    """What ``from_pretrained`` will build is what the original is made of."""
+def check_config(conversion: Conversion, directory: Path, labels: Sequence[str]) -> None:
+    """Demand that what ``from_pretrained`` will build is what the original is made of, with no known deviation in it.
+
+    Args:
+        labels: that its classes must have, in the order of the logits.
+
+    Raises:
+        ArtifactError: the config describes another model; with the remedy, where the deviation is known.
+    """
     config, family = read_config(directory), load_family(conversion.family)
     problems = list(list_differences(family.read_config(config), conversion.spec).values())
     found: dict[Any, str] = config.id2label or {}
     problems += [
         f"id2label: class {index} is {found.get(index)!r}, not {label!r}"
-        for index, label in enumerate(conversion.labels)
+        for index, label in enumerate(labels)
         if found.get(index) != label
     ]
     causes = [entry for entry in family.ledger if entry.in_config(config, conversion.spec)]
@@ -216,13 +233,14 @@ def _check_config(conversion: Conversion, directory: Path) -> None:
 
 def _check_tensors(conversion: Conversion, directory: Path) -> None:
     """Level 2 of the proof: what is in the file, restored, is the source bit for bit."""
-    restored = restore_converted(read_tensors(directory), read_config(directory))
-    problems = [f"{key}: only in the source" for key in conversion.source if key not in restored]
-    problems += [f"{key}: only in the artifact" for key in restored if key not in conversion.source]
+    restored = restore_converted(read_tensors(directory), read_config(directory)) | read_left_out(directory)
+    source = {**conversion.source, **conversion.left_out}
+    problems = [f"{key}: only in the source" for key in source if key not in restored]
+    problems += [f"{key}: only in the artifact" for key in restored if key not in source]
     problems += [
         f"{key}: source {tuple(tensor.shape)} {tensor.dtype}, restored {tuple(restored[key].shape)} "
         f"{restored[key].dtype}, not bit for bit equal"
-        for key, tensor in conversion.source.items()
+        for key, tensor in source.items()
         if key in restored and not is_bit_equal(tensor.cpu(), restored[key])
     ]
     if problems:

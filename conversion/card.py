@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from conversion.checkpoint import Checkpoint, Step
 from conversion.family import load_family
 from conversion.layout import find_majors
 from conversion.parity.deviations import SEPARATOR
@@ -39,6 +40,14 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A checkpoint: its files, and what intake did to get at the state dict in them."""
+
+    files: tuple[SourceFile, ...]
+    intake: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the weights come from.
 
@@ -46,23 +55,29 @@ class Provenance:
         weights: ``"synthetic"``, ``"pretrained"`` (the official download), ``"checkpoint"`` (a file of the user's) or
             ``"unknown"`` (a state dict in memory).
         seed: of synthetic weights.
-        files: role to file.
+        checkpoints: role to what was read.
     """
 
     weights: str = "unknown"
     seed: int | None = None
-    files: Mapping[str, SourceFile] = field(default_factory=dict)
+    checkpoints: Mapping[str, Source] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MatrixVerdict:
-    """The verdict of one cell of the matrix, with all its inputs; ``seed`` is that of their noise."""
+    """The verdict of one cell of the matrix, with all its inputs.
+
+    Attributes:
+        seed: of their noise.
+        original: whose code the converted model was compared with.
+    """
 
     device: str
     dtype: str
     attention: str
     seed: int
     inputs: tuple[InputVerdict, ...]
+    original: str = "bundled"
 
     @property
     def verdict(self) -> Verdict:
@@ -70,9 +85,10 @@ class MatrixVerdict:
         return worst([result.verdict for result in self.inputs])
 
 
-def read_source_file(path: Path) -> SourceFile:
-    """Name, size and hash of a checkpoint file."""
-    return SourceFile(path.name, path.stat().st_size, hash_file(path))
+def describe_source(checkpoint: Checkpoint) -> Source:
+    """Name, size and hash of a checkpoint's files, and what intake did."""
+    files = [SourceFile(path.name, path.stat().st_size, hash_file(path)) for path in checkpoint.files]
+    return Source(tuple(files), checkpoint.steps)
 
 
 def hash_file(path: Path) -> str:
@@ -110,6 +126,7 @@ def build_parity_card(
         },
         "tensors": {
             "compared": len(conversion.source),
+            "kept_beside": sorted(conversion.left_out),
             "verdict": str(Verdict.EXACT),
             "how": "restored from the written file and compared with the source, bit for bit",
         },
@@ -120,6 +137,7 @@ def build_parity_card(
                 "dtype": cell.dtype,
                 "attention": cell.attention,
                 "input_seed": cell.seed,
+                "original": cell.original,
                 "verdict": str(cell.verdict),
                 "inputs": [_record_input(result) for result in cell.inputs],
             }

@@ -1,166 +1,233 @@
-"""Intake: from a file to a clean original state dict, in small steps. Nothing that a file holds is ever executed."""
+"""Intake, whole: what people have, read as a clean original state dict, with a record of what was done to it."""
 
-import pickle
-import re
-import zipfile
-from collections.abc import Mapping
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from conversion.errors import CheckpointError
-from conversion.family import families
-from conversion.key_map import find_reason
-
-ENTRIES = ("teacher", "model", "state_dict", "module")
-"""Entries that hold the model in a training run's checkpoint, in the order in which they are looked for."""
-
-PREFIXES = ("module.", "_orig_mod.", "backbone.")
-"""What wrappers put before every key: DistributedDataParallel, torch.compile, training codes. Where only some keys
-have it, it stays: a backbone with heads beside it."""
-
-CHUNKED_BLOCK = re.compile(r"^blocks\.(\d+)\.(\d+)\.")
-"""``blocks.<chunk>.<block>.``, as written with ``block_chunks > 0``; the block's index counts through all chunks."""
+from conversion.errors import CheckpointError, KeyMapError, concerning
+from conversion.family import families, find_dropped
+from conversion.intake.opening import open_file
+from conversion.intake.ranks import demand_whole, merge_ranks
+from conversion.intake.sources import CONSOLIDATE, Source, find_source
+from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks, unwrap
+from conversion.layout import find_family, restore
+from conversion.loading import CONFIG, read_left_out
+from conversion.state_dict import HEAD_PREFIX, recognise
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a checkpoint file as an original state dict.
+@dataclass(frozen=True)
+class Step:
+    """What a step of intake did, in a line."""
 
-    Tensors of ``.pth`` and ``.pt`` files are memory-mapped where the format allows it: they are read when used, and
-    the file must stay in place for as long.
+    name: str
+    did: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint, read.
+
+    Attributes:
+        path: as it was asked for.
+        files: that were read.
+        state_dict: original key to tensor, wrappers, prefixes and chunks undone.
+        steps: what was done to get there.
+        folder: that ``from_pretrained`` reads it from, where it is in transformers' layout already.
+        known: of such a folder what its config tells and shapes do not, by the family's names for it.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    state_dict: dict[str, Tensor]
+    steps: tuple[Step, ...]
+    folder: Path | None = None
+    known: Mapping[str, object] = field(default_factory=dict)
+
+
+def load_checkpoint(path: str | Path, *, entry: str | None = None) -> dict[str, Tensor]:
+    """The state dict of :func:`read_checkpoint`."""
+    return read_checkpoint(path, entry=entry).state_dict
+
+
+def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.dtype | None = None) -> Checkpoint:
+    """Read a checkpoint as an original state dict.
+
+    Tensors are memory-mapped where the format allows it: they are read when used, and the file must stay in place for
+    as long.
 
     Args:
-        path: a ``torch.save`` file, or ``.safetensors``.
+        path: a file of ``torch.save`` or safetensors; an index of shards; a folder with one of these in it, or a
+            pattern, for a sharded run's rank files; or a folder that ``from_pretrained`` reads.
+        entry: of a training run's checkpoint, the one that holds the model: ``"student"``. Teacher before student and
+            averaged before plain unless given; where there is a choice, a warning says so.
+        dtype: to cast floating-point tensors to; their own unless given.
+
+    Raises:
+        CheckpointError: it is absent, empty, truncated, of another format, incomplete, needs code to be run, or holds
+            no state dict. The file is named.
+    """
+    path, steps = Path(path), []
+    source = find_source(path)
+    known: dict[str, object] = {}
+    folder = path if is_transformers_folder(path) else None
+
+    def note(name: str, did: str) -> None:
+        if did:
+            steps.append(Step(name, did))
+
+    with concerning(path):
+        if folder:
+            state_dict, known, did = _restore_folder(folder, source)
+            note("restore", did)
+        else:
+            state_dict, read = _read_source(source, entry)
+            steps += read
+            state_dict, did = strip_prefixes(state_dict, find_dropped)
+            note("strip", did)
+            state_dict, did = unchunk_blocks(state_dict)
+            note("unchunk", did)
+            for family in families():
+                state_dict, did = family.translate(state_dict)
+                note("translate", did)
+        demand_values(state_dict)
+        state_dict, did = cast(state_dict, dtype)
+        note("cast", did)
+    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, known)
+
+
+def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
+    """Write an artifact back as the original's own checkpoint, which the original code loads whole.
+
+    Args:
+        directory: that ``from_pretrained`` reads; its weights file, or its shards.
+        path: of the file to write, in the format and the containers of the original. A linear head goes into a file
+            of its own beside it, as the authors publish theirs: ``<name>_linear_head.pth``.
 
     Returns:
-        original key to tensor, wrappers, prefixes and chunks undone.
+        the files written.
 
     Raises:
-        CheckpointError: the file is absent, empty, truncated, of another format, needs code to be run, or holds no
-            state dict. The file is named.
+        CheckpointError: the folder cannot be read, or a file is there already. Nothing is left half written.
     """
-    path = Path(path)
-    return unchunk_blocks(strip_prefixes(unwrap(open_checkpoint(path), path), path), path)
+    directory, path = Path(directory), Path(path)
+    if not is_transformers_folder(directory):
+        raise CheckpointError(f"{directory}: not a folder that from_pretrained reads: no {CONFIG} with a model_type.")
+    checkpoint = read_checkpoint(directory)
+    state_dict = dict(checkpoint.state_dict)
+    with concerning(directory):
+        family, spec = recognise(state_dict, **checkpoint.known)
+    head = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(HEAD_PREFIX)}
+    entry = family.entry(spec)
+    contents: dict[Path, object] = {path: {entry: state_dict} if entry else state_dict}
+    if head:
+        contents[path.with_name(f"{path.stem}_{HEAD_PREFIX[:-1]}{path.suffix}")] = {
+            key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()
+        }
+    present = [str(file) for file in contents if file.exists()]
+    if present:
+        raise CheckpointError(f"{path}: exists already; it is not overwritten.", present, "Choose another name.")
+    _write_all(contents)
+    return list(contents)
 
 
-def open_checkpoint(path: Path) -> Any:
-    """Open a file safely, and return what it holds: tensors in whatever containers they were saved in.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
+def _write_all(contents: Mapping[Path, object]) -> None:
+    """Write files of ``torch.save``, all or none."""
+    written = {file: file.with_name(f".{file.name}.partial") for file in contents}
     try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: there is no such file, or it cannot be looked at ({error}).") from error
-    if not path.is_file():
-        raise CheckpointError(f"{path}: not a file.", hint="Give the checkpoint file itself.")
-    if size == 0:
-        raise CheckpointError(f"{path}: the file is empty.", hint="Download or copy it again.")
+        for file, partial in written.items():
+            torch.save(contents[file], partial)
+        for file, partial in written.items():
+            partial.rename(file)
+    except (OSError, RuntimeError) as error:  # torch raises the latter where the disk is full
+        for file in written:
+            file.unlink(missing_ok=True)
+        hint = "Nothing was left behind. Check free space and permissions."
+        raise CheckpointError(f"{next(iter(contents))}: cannot be written: {error}", hint=hint) from error
+    finally:
+        for partial in written.values():
+            partial.unlink(missing_ok=True)
+
+
+def is_transformers_folder(path: Path) -> bool:
+    """Whether a folder holds a model that ``from_pretrained`` reads: its config names a type of model."""
     try:
-        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: holds more than tensors, or is not a checkpoint.",
-            [_first_sentence(error)],
-            hint="Only tensors in plain containers are read; foreign classes are never run. Save the state dict alone.",
-        ) from error
-    except Exception as error:  # torch and safetensors raise nearly everything on damaged bytes
-        raise CheckpointError(
-            f"{path}: cannot be read; truncated, damaged, or not a checkpoint.",
-            [f"{type(error).__name__}: {_first_sentence(error)}"],
-            hint=f"The file has {size} bytes; compare with its source, and download or copy it again.",
-        ) from error
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "model_type" in config
 
 
-def unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    """Take the state dict out of a training run's checkpoint: ``{"teacher": {...}}``, ``{"model": {...}}``.
+def _read_source(source: Source, entry: str | None) -> tuple[dict[str, Tensor], list[Step]]:
+    """The state dict in a source's files, and what was done to get at it."""
+    if source.kind == "shards":
+        state_dict, formats = _read_shards(source)
+        return state_dict, [Step("open", f"{len(source.files)} shards of {formats}")]
+    opened = [open_file(file) for file in source.files]
+    foreign = sorted({name for each in opened for name in each.foreign})
+    did = ", ".join(sorted({each.format for each in opened}))
+    did += f"; not built, but stood in for: {', '.join(foreign)}" if foreign else ""
+    taken = [unwrap(each.content, entry) for each in opened]
+    steps = [Step("open", did), *([Step("unwrap", taken[0][1])] if taken[0][1] else [])]
+    if source.kind == "ranks":
+        state_dict, did = merge_ranks([state_dict for state_dict, _ in taken])
+        return state_dict, [*steps, Step("merge", did)]
+    state_dict = taken[0][0]
+    demand_whole(state_dict, CONSOLIDATE)
+    return state_dict, steps
 
-    Raises:
-        CheckpointError: there is no state dict in it, or one with values that are not tensors.
-    """
-    entries: list[str] = []
-    while isinstance(content, Mapping) and (entry := _find_entry(content)):
-        entries.append(entry)
-        content = content[entry]
-    where = "".join(f"[{entry!r}]" for entry in entries)
-    if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path}{where}: holds no state dict, but {_describe(content)}.")
-    problems = [f"{key!r}: {_describe(value)}" for key, value in content.items() if not _is_tensor(key, value)]
+
+def _read_shards(source: Source) -> tuple[dict[str, Tensor], str]:
+    """The tensors of all shards, each from the file that the index names, all of them accounted for."""
+    opened = {file: open_file(file) for file in source.files}
+    held = {file: unwrap(each.content)[0] for file, each in opened.items()}
+    keys = source.keys or {}
+    problems = [
+        f"missing: {key}, which the index has in {file.name}" for key, file in keys.items() if key not in held[file]
+    ]
+    problems += [
+        f"unexpected: {key} in {file.name}, of which the index says nothing"
+        for file, tensors in held.items()
+        for key in tensors
+        if keys.get(key) != file
+    ]
     if problems:
         raise CheckpointError(
-            f"{path}{where}: not a state dict, {len(problems)} of {len(content)} entries are not tensors.",
-            problems,
-            hint=f"A checkpoint may hold its state dict under one of: {', '.join(ENTRIES)}.",
+            "shards that are not those of their index.", problems, "Copy all files of one model again."
         )
-    return dict(content)
+    return {key: held[file][key] for key, file in keys.items()}, ", ".join(sorted({e.format for e in opened.values()}))
 
 
-def strip_prefixes(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Take away wrappers' prefixes, each only where every key that is to be converted carries it.
+def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, object], str]:
+    """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
+    from transformers import AutoConfig
 
-    Raises:
-        CheckpointError: two keys become one.
-    """
-    renamed = {key: key for key in state_dict}
-    while prefix := next((prefix for prefix in PREFIXES if _all_carry(renamed.values(), prefix)), None):
-        renamed = {key: name.removeprefix(prefix) for key, name in renamed.items()}
-    return _rename(state_dict, renamed, path, "without their prefixes")
-
-
-def unchunk_blocks(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Turn ``blocks.<chunk>.<block>.`` into ``blocks.<block>.``.
-
-    Raises:
-        CheckpointError: two keys become one.
-    """
-    renamed = {key: CHUNKED_BLOCK.sub(r"blocks.\2.", key) for key in state_dict}
-    return _rename(state_dict, renamed, path, "with their blocks counted through")
-
-
-def _read_torch(path: Path) -> Any:
-    # files older than torch 1.6 are not zip archives and cannot be mapped
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    converted, _ = _read_source(source, None)
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"its {CONFIG} cannot be read: {error}", hint="Get the folder again.") from error
+    try:
+        with _quiet():
+            restored = restore(converted, config, read_left_out(folder))
+    except KeyMapError as error:
+        hint = f"Its {CONFIG} and its weights do not belong together: get the folder again."
+        raise CheckpointError(error.headline, error.problems, hint) from None
+    family = find_family(config)
+    spec = family.read_config(config)
+    known = {name: getattr(spec, entry.field) or None for name, entry in family.overrides.items()}
+    did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
+    return restored, known, did
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def _find_entry(content: Mapping[Any, Any]) -> str | None:
-    return next((entry for entry in ENTRIES if isinstance(content.get(entry), Mapping)), None)
-
-
-def _is_tensor(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
-
-
-def _all_carry(names: Any, prefix: str) -> bool:
-    dropped = {pattern: reason for family in families() for pattern, reason in family.dropped.items()}
-    converted = [name for name in names if not find_reason(name, dropped)]
-    return bool(converted) and all(name.startswith(prefix) for name in converted)
-
-
-def _rename(state_dict: Mapping[str, Tensor], renamed: Mapping[str, str], path: Path, how: str) -> dict[str, Tensor]:
-    sources: dict[str, list[str]] = {}
-    for key, name in renamed.items():
-        sources.setdefault(name, []).append(key)
-    problems = [f"{name}: {' and '.join(keys)}" for name, keys in sources.items() if len(keys) > 1]
-    if problems:
-        raise CheckpointError(f"{path}: several keys are the same {how}.", problems)
-    return {renamed[key]: tensor for key, tensor in state_dict.items()}
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, Mapping):
-        keys = ", ".join(map(repr, list(value)[:5]))
-        return f"a mapping with the entries {keys}{', ...' if len(value) > 5 else ''}" if value else "an empty mapping"
-    return f"a {type(value).__name__}"
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0][:300]
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

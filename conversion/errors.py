@@ -1,6 +1,8 @@
 """What goes wrong, said once and completely: one base class, one kind per stage."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 MAX_LISTED = 20
 """Problems printed in full; the rest are counted, so that a message stays readable."""
@@ -44,6 +46,18 @@ class ArtifactError(ConversionError):
 
 class DeviceError(ConversionError):
     """A device, dtype or attention implementation that was asked for and is not there."""
+
+
+@contextmanager
+def concerning(path: str | Path) -> Iterator[None]:
+    """Put the file's name before the message of whatever goes wrong with it."""
+    try:
+        yield
+    except ConversionError as error:
+        if str(path) in error.headline:
+            raise
+        headline = f"{path}: {error.headline}"
+        raise type(error)(headline, error.problems, error.hint) from error.__cause__
 
 
 def _format(headline: str, problems: tuple[str, ...], hint: str) -> str:

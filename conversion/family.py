@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from conversion.distributions import Draw
 from conversion.errors import KeyMapError
+from conversion.isolation import find_clone
 from conversion.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
 from conversion.parity.deviations import Deviation
 from conversion.parity.points import Stage
@@ -87,6 +89,8 @@ class Family(Generic[S]):
         name: of its folder.
         model_types: the ``model_type`` of the transformers configs it produces.
         dropped: original keys that are not converted, shell-style pattern to reason.
+        translate: a state dict as another library writes it, to the original's keys, and what was done, in a line; any
+            other state dict as it is, and nothing.
         matches: whether an original state dict with these shapes is of this family.
         build_spec: the spec from keyword arguments.
         overrides: what :attr:`recognise_spec` takes beside shapes, by its name.
@@ -98,7 +102,11 @@ class Family(Generic[S]):
         select_key_map: the key map of a model of this spec, for a major version of transformers.
         derive: tensors of the original state dict that follow from the spec alone; they are not converted.
         build_original: the original model of this spec.
-        pack: what a checkpoint file of the original's making holds, from spec and state dict.
+        build_external: the same by the authors' own code, from a clone of their repository.
+        hub_repository: what torch.hub knows that repository by; empty if it does not.
+        entry: of a checkpoint file of the original's making that holds the model of this spec; empty if the file is the
+            state dict itself.
+        pack: what such a file holds after training, from spec and state dict.
         distributions: how synthetic tensors are drawn, pattern of the key to distribution, before the common ones.
         bake_image_size: tensors that change, and the new spec, for another native image size.
         choose_input_size: side in pixels of the images that a model of this spec is meant for.
@@ -117,6 +125,7 @@ class Family(Generic[S]):
     name: str
     model_types: tuple[str, ...]
     dropped: Mapping[str, str]
+    translate: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], str]]
     matches: Callable[[Shapes], bool]
     build_spec: Callable[..., S]
     overrides: Mapping[str, Override]
@@ -127,6 +136,9 @@ class Family(Generic[S]):
     select_key_map: Callable[[S, int], KeyMap]
     derive: Callable[[S], dict[str, Tensor]]
     build_original: Callable[[S], nn.Module]
+    build_external: Callable[[S, Path], nn.Module]
+    hub_repository: str
+    entry: Callable[[S], str]
     pack: Callable[[S, Mapping[str, Tensor]], Mapping[str, object]]
     distributions: Mapping[str, Draw]
     bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]]
@@ -165,17 +177,21 @@ class Family(Generic[S]):
         """Key to shape of what is converted."""
         return shapes_of(self.converted_tensors(spec))
 
-    def load_original(self, spec: S, state_dict: Mapping[str, Tensor]) -> nn.Module:
+    def load_original(self, spec: S, state_dict: Mapping[str, Tensor], clone: Path | None = None) -> nn.Module:
         """The original model with these very tensors as its weights (not copied), in eval mode.
 
         Tensors that follow from the spec are filled in. Those that are dropped by name may be absent; they have no
         part in the model's outputs.
 
+        Args:
+            clone: of the authors' repository, whose code the model is to be of; ours unless given.
+
         Raises:
             KeyMapError: others are absent, or there are too many.
+            CheckpointError: the clone has no code for it that runs.
         """
         with torch.device("meta"):
-            model = self.build_original(spec)
+            model = self.build_original(spec) if clone is None else self.build_external(spec, clone)
         device = next(iter(state_dict.values())).device
         derived = {key: tensor.to(device) for key, tensor in self.derive(spec).items()}
         loaded = model.load_state_dict({**derived, **state_dict}, strict=False, assign=True)
@@ -184,6 +200,14 @@ class Family(Generic[S]):
         if problems:
             raise KeyMapError(f"The original {self.name} model does not take these tensors.", problems)
         return model.eval().requires_grad_(False)
+
+    def find_clone(self, original: str) -> Path | None:
+        """The clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        return find_clone(original, self.name, self.hub_repository)
 
     def spec_of(self, variant: Variant) -> S:
         """The spec of an official variant."""
@@ -205,6 +229,11 @@ def load_family(name: str) -> Family[Any]:
 def families() -> list[Family[Any]]:
     """Every family that has a row in the table of variants."""
     return [load_family(name) for name in dict.fromkeys(variant.family for variant in VARIANTS.values())]
+
+
+def find_dropped(key: str) -> str:
+    """Why some family drops this key by name; empty if none does."""
+    return next((reason for family in families() if (reason := find_reason(key, family.dropped))), "")
 
 
 def list_overrides() -> dict[str, Override]:

@@ -75,7 +75,17 @@ def find_reason(key: str, dropped: Mapping[str, str]) -> str:
     return next((reason for pattern, reason in dropped.items() if fnmatch.fnmatchcase(key, pattern)), "")
 
 
-def account(state_dict: StateDict, expected: StateDict, *, subject: str, hint: str = "") -> None:
+# what a problem says of itself, and the way out
+REMEDIES = {
+    "missing: ":    "What is missing may be in another of its files, or under another entry (--entry).",
+    "unexpected: ": "Nothing is left out silently: take it out of the file, if it is no part of the model.",
+    "wrong shape":  "Its shapes are not those of one model: is the file what it should be?",
+    "dense":        "Save its weights as dense tensors of float32, bfloat16 or float16.",
+    "NaN or Inf":   "Either its training has diverged or the file is damaged: take another.",
+}  # fmt: skip
+
+
+def account(state_dict: StateDict, expected: StateDict, *, subject: str) -> None:
     """Demand exactly the expected keys, with the expected shapes, dtypes of the expected kind, and usable values.
 
     Args:
@@ -83,7 +93,6 @@ def account(state_dict: StateDict, expected: StateDict, *, subject: str, hint: s
         expected: what must be there; its tensors may be on the meta device. Any floating dtype stands for any other,
             an integer one for itself.
         subject: what is being accounted for, as the message should call it.
-        hint: the way out, for the message.
 
     Raises:
         KeyMapError: with every missing, unexpected, misshapen or unusable tensor in it.
@@ -103,7 +112,8 @@ def account(state_dict: StateDict, expected: StateDict, *, subject: str, hint: s
             problems.append(f"wrong dtype: {key} is {found_kind}, expected a dense {expected[key].dtype}")
     problems += describe_unusable(weights)
     if problems:
-        raise KeyMapError(f"{subject}: {len(problems)} problem(s) with its tensors.", problems, hint)
+        hints = [remedy for sign, remedy in REMEDIES.items() if any(sign in problem for problem in problems)]
+        raise KeyMapError(f"{subject}: {len(problems)} problem(s) with its tensors.", problems, " ".join(hints))
 
 
 def convert(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
 FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
+LEFT_OUT = "left_out.safetensors"
+"""Tensors of the original that have no place in the converted model, where it has such."""
+
 UNVERIFIED = "unverified"
 UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
 """What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
@@ -60,6 +63,13 @@ def read_tensors(directory: Path) -> "dict[str, Tensor]":
     """The tensors of an artifact's weights file, on-disk layout."""
     with _open_weights(directory) as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def read_left_out(directory: Path) -> "dict[str, Tensor]":
+    """The tensors that an artifact keeps beside its model, under their original keys; mostly none."""
+    from safetensors.torch import load_file
+
+    return load_file(directory / LEFT_OUT) if (directory / LEFT_OUT).exists() else {}
 
 
 def load_image_processor(directory: Path) -> Any:

@@ -25,6 +25,10 @@ def parse_integers(value: Any) -> tuple[int, ...]:
     return tuple(map(parse_integer, value.split(",") if isinstance(value, str) else value))
 
 
+WHOLE = "Give a whole model of this family, as its training saved it; of several, choose with --entry."
+"""What to do about a state dict that is not one."""
+
+
 def find_misshapen(shapes: Shapes, needed: Mapping[str, int], optional: Mapping[str, int]) -> list[str]:
     """Name every key that is absent though needed, or has another number of dimensions, or none along one of them.
 
@@ -67,6 +71,6 @@ def choose_heads(embed_dim: int, num_attention_heads: int | None) -> int:
         given = "given" if num_attention_heads is not None else f"assumed from width / {HEAD_DIM}"
         raise CheckpointError(
             f"A width of {embed_dim} cannot have {num_heads} attention heads ({given}).",
-            hint="Shapes cannot tell the number of heads: give num_attention_heads.",
+            hint="Shapes cannot tell the number of heads: give num_attention_heads (--num-attention-heads).",
         )
     return num_heads

@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,6 +42,7 @@ class Conversion:
         source: the original state dict that was converted, dropped keys left out, linear head and baked position
             embeddings put in.
         dropped: original key to the reason why it was left out.
+        left_out: those of the dropped tensors that the original model needs to be whole again.
         baked: image size that the position embeddings were resampled for, None if they are the checkpoint's own.
         notes: what was assumed, for the artifact's card.
     """
@@ -56,6 +58,7 @@ class Conversion:
     input_size: int
     source: Mapping[str, Tensor]
     dropped: Mapping[str, str]
+    left_out: Mapping[str, Tensor] = field(default_factory=dict)
     baked: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -103,14 +106,14 @@ def convert(
     notes = {override: note for override, note in assumed.items() if overrides.get(override) is None}
     for override in (override for override in notes if override in family.overrides):
         warnings.warn(f"{name}: {notes[override]}; give {override} if it is otherwise.", stacklevel=2)
+    # transformers 5 loads in the dtype that the config names: the checkpoint's widest, so that no tensor is rounded
+    floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
     chosen = choose_labels(spec.task, spec.num_classes, labels)
     config = family.build_config(spec, chosen)
-    # transformers 5 loads in the dtype that the config names: the widest there is, so that no tensor is rounded
-    floating = (tensor.dtype for tensor in kept.values() if tensor.is_floating_point())
     config.dtype = reduce(torch.promote_types, floating)
     input_size = image_size or family.choose_input_size(spec)
     return Conversion(
@@ -125,6 +128,7 @@ def convert(
         input_size=input_size,
         source=kept,
         dropped=dropped,
+        left_out={key: merged[key] for key in _list_needed(family, spec) if key in dropped},
         baked=image_size if spec.any_size else None,
         notes=tuple(notes.values()),
     )
@@ -137,6 +141,7 @@ def recognise(state_dict: StateDict, **overrides: Any) -> tuple[Family[Any], Spe
         CheckpointError: no family knows the keys, or they do not add up to a model.
         VariantError: the family knows nothing of one of the overrides.
     """
+    _refuse_prefix(state_dict)
     family = recognise_family(shapes_of(state_dict))
     kept, _ = key_map.drop(state_dict, family.dropped)
     return family, family.recognise_spec(shapes_of(kept), **_select_overrides(family, overrides))
@@ -149,6 +154,9 @@ def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
         CheckpointError: none; the keys found are named.
     """
     found = [family for family in families() if family.matches(shapes)]
+    if not found and any(key.endswith("embeddings.cls_token") for key in shapes):
+        hint = "Give its whole folder, with its config.json: it is verified, and conversion.restore takes it back."
+        raise CheckpointError("in the layout of transformers already.", list(shapes), hint)
     if len(found) != 1:
         names = ", ".join(family.name for family in found or families())
         raise CheckpointError(
@@ -157,6 +165,17 @@ def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
             hint="Give the original's own state dict, or name the variant.",
         )
     return found[0]
+
+
+def _refuse_prefix(state_dict: StateDict) -> None:
+    """Refuse keys that all begin with the same modules: no original's do."""
+    modules = [key.split(".")[:-1] for key in state_dict] or [[]]
+    # what the first and the last in order have in common, all have
+    common = takewhile(lambda pair: pair[0] == pair[1], zip(min(modules), max(modules), strict=False))
+    prefix = ".".join(first for first, _ in common)
+    if prefix and len(state_dict) > 1:
+        hint = f"If these are the whole model, take it from there: entry={prefix!r} (--entry {prefix})."
+        raise CheckpointError(f"every key begins with {prefix + '.'!r}.", list(state_dict), hint)
 
 
 def identify_variant(family: Family[Any], spec: Spec) -> str:
@@ -197,6 +216,12 @@ def _select_overrides(family: Family[Any], overrides: Mapping[str, Any]) -> dict
     if problems:
         raise VariantError("Not what can be said about a model.", problems)
     return parsed
+
+
+def _list_needed(family: Family[Any], spec: Spec) -> list[str]:
+    """Keys of the original's own state dict that are neither converted nor follow from the spec."""
+    derived = family.derive(spec)
+    return [key for key in family.original_tensors(spec) if key not in derived]
 
 
 def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name: str) -> None:

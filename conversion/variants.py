@@ -25,21 +25,25 @@ DATA2VEC_VISION_SIZES = {
     "large": (1024, 24,   16,   (7, 11, 15, 23)),
 }  # fmt: skip
 
-# of what all its models have in common, what a model of this task has, and its file; no segmentation model is published
+# of what all its models have in common, what a model of this task has; its entry in its file, which the authors'
+# fine-tuning reads, and that file; no segmentation model is published
 DATA2VEC_VISION_TASKS = {
     "": (
         {"task": "backbone", "shared_position_bias": True, "mask_token": True},
+        "model",
         {"base": f"{DATA2VEC_VISION_URL}/base_800/checkpoint-799.pth",
          "large": f"{DATA2VEC_VISION_URL}/large_800/checkpoint-799.pth"},
     ),
     "_ft1k": (
         {"task": "image-classification", "block_position_bias": True, "mean_pooling": True, "num_classes": 1000},
+        "module",
         {"base": f"{DATA2VEC_VISION_URL}/finetuned_base/checkpoint-99/mp_rank_00_model_states.pt",
          "large": f"{DATA2VEC_VISION_URL}/finetuned_large/checkpoint-49/mp_rank_00_model_states.pt"},
     ),
     "_ade20k": (
         {"task": "semantic-segmentation", "block_position_bias": True, "mean_pooling": True, "image_size": 512,
          "num_classes": 150, "pool_scales": (1, 2, 3, 6), "auxiliary_channels": 256},
+        "state_dict",
         {"base": "upernet_data2vec_vision_base_ade20k.pth", "large": "upernet_data2vec_vision_large_ade20k.pth"},
     ),
 }  # fmt: skip
@@ -56,6 +60,7 @@ class Variant:
         files: role (``"checkpoint"``, and ``"linear_head"`` where that is a file of its own) to download URL; a mere
             file name where nothing is published.
         hub_name: the official converted model's name on the Hub, without namespace; empty if there is none.
+        entry: of the official checkpoint, the one that the model on the Hub is of; None if the file is the model.
         backbone: name of the variant whose ``"checkpoint"`` file this one uses; itself unless its head is a file of
             its own.
         slow: its proof takes minutes; tests of it carry the ``slow`` marker.
@@ -67,7 +72,13 @@ class Variant:
     files: Mapping[str, str]
     hub_name: str
     backbone: str
+    entry: str | None = None
     slow: bool = False
+
+    @property
+    def is_published(self) -> bool:
+        """Whether its files can be downloaded."""
+        return all(url.startswith("https:") for url in self.files.values())
 
 
 def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int) -> Variant:
@@ -105,7 +116,7 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
 
 def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
     embed_dim, depth, num_heads, out_indices = DATA2VEC_VISION_SIZES[size]
-    features, files = DATA2VEC_VISION_TASKS[suffix]
+    features, entry, files = DATA2VEC_VISION_TASKS[suffix]
     name = f"data2vec_vision_{size}{suffix}"
     spec = {
         "embed_dim": embed_dim,
@@ -126,6 +137,7 @@ def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
         files=MappingProxyType({"checkpoint": files[size]}),
         hub_name=f"data2vec-vision-{size}{suffix.replace('_', '-')}" if is_published else "",
         backbone=name,
+        entry=entry,
         slow=features["task"] == "semantic-segmentation",
     )
 

@@ -10,10 +10,10 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from conversion.checkpoint import unchunk_blocks
 from conversion.data2vec_vision.config import Data2VecVisionSpec
 from conversion.dinov2.config import Dinov2Spec
 from conversion.family import Family, Spec, load_family
+from conversion.intake.steps import unchunk_blocks
 from conversion.parity.points import Inputs
 
 DIRECTORY = Path(__file__).parents[1] / "fixtures" / "golden"
@@ -49,7 +49,7 @@ class GoldenModel:
 
     @property
     def backbone(self) -> dict[str, Tensor]:
-        return unchunk_blocks(self.recorded, DIRECTORY / f"{self.name}.safetensors")
+        return unchunk_blocks(self.recorded)[0]
 
     @property
     def spec(self) -> Spec:

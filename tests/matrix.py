@@ -1,39 +1,65 @@
 """What the command line chooses: which variants, and which cells of the matrix."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
-from conversion.checkpoint import load_checkpoint
-from conversion.errors import CheckpointError, DeviceError
+from conversion.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
+from conversion.errors import CheckpointError, DeviceError, concerning
 from conversion.family import list_overrides, load_family
 from conversion.state_dict import identify_variant, merge_linear_head, recognise
 from conversion.variants import VARIANTS
+from tests.subject import Request
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 ATTENTIONS = ("eager", "sdpa")
 
 
-def choose_variants(
-    checkpoint: Path | None, linear_head: Path | None, overrides: Mapping[str, object], keyword: str
-) -> list[str]:
+def choose_variants(request: Request, keyword: str) -> list[str]:
     """The variants to verify: all official ones; or the one that a checkpoint holds, or that ``-k`` names for it.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read or recognised.
+        CheckpointError: the checkpoint cannot be read or recognised, or what was asked for does not go together.
     """
-    if checkpoint is None:
-        if linear_head is not None or overrides:
-            options = ", ".join(["--linear-head", *(f"--{name.replace('_', '-')}" for name in list_overrides())])
-            raise CheckpointError(f"{options} belong to --checkpoint, which is not given.")
-        return list(VARIANTS)
+    _refuse_contradictions(request)
+    if request.checkpoint is None:
+        return [name for name, row in VARIANTS.items() if row.is_published or request.weights == "synthetic"]
     if keyword in VARIANTS:
         return [keyword]
-    head = load_checkpoint(linear_head) if linear_head else None
-    merged = merge_linear_head(load_checkpoint(checkpoint), head)
-    return [identify_variant(*recognise(merged, **overrides))]
+    checkpoint = read_checkpoint(request.checkpoint, entry=request.entry)
+    head = load_checkpoint(request.linear_head) if request.linear_head else None
+    with concerning(request.checkpoint):
+        merged = merge_linear_head(checkpoint.state_dict, head)
+        return [identify_variant(*recognise(merged, **{**checkpoint.known, **request.overrides}))]
+
+
+def _refuse_contradictions(request: Request) -> None:
+    of_checkpoint = {
+        "--linear-head": request.linear_head,
+        "--entry": request.entry,
+        **{f"--{name.replace('_', '-')}": request.overrides.get(name) for name in list_overrides()},
+    }
+    if request.checkpoint is None and any(value is not None for value in of_checkpoint.values()):
+        raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")
+    if request.checkpoint is not None and request.weights != "synthetic":
+        raise CheckpointError("--weights and --checkpoint both say what to verify.", hint="Leave one of them out.")
+    if request.mirror is not None and request.weights != "pretrained":
+        raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")
+    if request.checkpoint is not None and is_transformers_folder(request.checkpoint):
+        of_conversion = {
+            "--save-artifacts": request.artifacts,
+            "--save-dtype": request.save_dtype,
+            "--image-size": request.image_size,
+            "--linear-head": request.linear_head,
+            "--entry": request.entry,
+        }
+        given = [option for option, value in of_conversion.items() if value is not None]
+        if given:
+            raise CheckpointError(
+                f"{request.checkpoint}: is converted already and is verified as it is; {', '.join(given)} "
+                "belong to a conversion.",
+                hint="To convert it anew: conversion.restore_checkpoint(folder, file), then --checkpoint file.",
+            )
 
 
 def check_axes(

@@ -19,6 +19,7 @@ from torch import Tensor
 import conversion
 from conversion import artifact, checkpoint
 from conversion.artifact import save_artifact
+from conversion.intake import steps
 from conversion.loading import PARITY_CARD, WEIGHTS
 from conversion.synthetic import draw_state_dict
 from tests import subject as subject_module
@@ -26,32 +27,37 @@ from tests.edits import Fault, set_config
 from tests.golden import read_golden
 from tests.scene import Mishap
 
-CHUNKED = checkpoint.CHUNKED_BLOCK
+CHUNKED = steps.CHUNKED_BLOCK
+
+
+Stepped = tuple[dict[str, Tensor], str]
 
 
 def strip_once_too_often(patch: pytest.MonkeyPatch) -> None:
     strip = checkpoint.strip_prefixes
 
-    def strip_more(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-        return {key.partition(".")[2] or key: tensor for key, tensor in strip(state_dict, path).items()}
+    def strip_more(state_dict: Mapping[str, Tensor], is_dropped: Callable[[str], object]) -> Stepped:
+        stripped, did = strip(state_dict, is_dropped)
+        return {key.partition(".")[2] or key: tensor for key, tensor in stripped.items()}, did
 
     patch.setattr(checkpoint, "strip_prefixes", strip_more)
 
 
 def take_the_student(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(checkpoint, "ENTRIES", ("student", *checkpoint.ENTRIES))
+    patch.setattr(steps, "ENTRIES", ("student", *steps.ENTRIES))
 
 
 def reverse_the_chunks(patch: pytest.MonkeyPatch) -> None:
-    def unchunk_reversed(state_dict: Mapping[str, Tensor], _: Path) -> dict[str, Tensor]:
+    def unchunk_reversed(state_dict: Mapping[str, Tensor]) -> Stepped:
         found = {(int(match[1]), int(match[2])) for key in state_dict if (match := CHUNKED.match(key))}
         counted = {
             chunked: str(index) for index, chunked in enumerate(sorted(found, key=lambda ids: (-ids[0], ids[1])))
         }
-        return {
+        unchunked = {
             CHUNKED.sub(lambda match: f"blocks.{counted[int(match[1]), int(match[2])]}.", key): tensor
             for key, tensor in state_dict.items()
         }
+        return unchunked, "blocks counted"
 
     patch.setattr(checkpoint, "unchunk_blocks", unchunk_reversed)
 

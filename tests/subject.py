@@ -16,16 +16,31 @@ from torch import Tensor, nn
 import conversion
 from conversion import Conversion, ConversionError
 from conversion.artifact import StagedArtifact, stage_artifact
-from conversion.card import MatrixVerdict, Provenance, read_source_file
+from conversion.card import MatrixVerdict, Provenance, describe_source
+from conversion.checkpoint import Checkpoint, read_checkpoint
+from conversion.download import download_checkpoint
+from conversion.errors import concerning
 from conversion.family import Family, load_family
-from conversion.loading import load_converted, load_image_processor, load_model
+from conversion.isolation import describe_original
+from conversion.loading import (
+    load_converted,
+    load_image_processor,
+    load_model,
+    read_config,
+    read_left_out,
+    read_tensors,
+)
 from conversion.parity.compare import Local, OriginalRun
 from conversion.parity.deviations import combine
 from conversion.parity.points import Inputs
 from conversion.parity.verify import InputVerdict, verify_input
+from conversion.state_dict import merge_linear_head
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
 from tests.inputs import InputCase, as_batch, draw_inputs, list_inputs, open_photo
+
+CHECKSUMS = Path(__file__).parents[1] / "fixtures" / "checksums.json"
+"""What official downloads were when somebody first saw one arrive whole."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +48,16 @@ class Request:
     """What the command line asks of every variant."""
 
     seed: int = 0
+    weights: str = "synthetic"
+    mirror: str | None = None
     checkpoint: Path | None = None
     linear_head: Path | None = None
+    entry: str | None = None
+    save_dtype: torch.dtype | None = None
     labels: tuple[str, ...] | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
     image_size: int | None = None
+    original: str = "bundled"
     artifacts: Path | None = None
     require_exact: bool = False
 
@@ -68,10 +88,12 @@ class Subject:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Role to checkpoint file: the user's, or synthetic ones that are gone afterwards."""
+        """Role to checkpoint file: the user's, the official ones, or synthetic ones that are gone afterwards."""
         if self.request.checkpoint:
             files = {"checkpoint": self.request.checkpoint}
             return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
+        if self.request.weights == "pretrained":
+            return download_checkpoint(VARIANTS[self.variant], CHECKSUMS, self.request.mirror)
         return write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
 
     @cached_property
@@ -79,14 +101,25 @@ class Subject:
         return Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
 
     @cached_property
-    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
-        return {role: conversion.load_checkpoint(path) for role, path in self.files.items()}
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Role to checkpoint, read."""
+        entry = self.request.entry if self.request.checkpoint else VARIANTS[self.variant].entry
+        return {
+            role: read_checkpoint(path, entry=entry if role == "checkpoint" else None, dtype=self.request.save_dtype)
+            for role, path in self.files.items()
+        }
+
+    @property
+    def read(self) -> dict[str, Tensor]:
+        """All that was read, a linear head under its prefix."""
+        head = self.checkpoints["linear_head"].state_dict if "linear_head" in self.checkpoints else None
+        return merge_linear_head(self.checkpoints["checkpoint"].state_dict, head)
 
     @property
     def overrides(self) -> Mapping[str, object]:
-        """What shapes cannot tell: as given; of synthetic weights it is known."""
+        """What shapes cannot tell: as given, or as the checkpoint's own config has it; of official ones it is known."""
         if self.request.checkpoint:
-            return self.request.overrides
+            return {**self.checkpoints["checkpoint"].known, **self.request.overrides}
         family = load_family(VARIANTS[self.variant].family)
         spec = family.spec_of(VARIANTS[self.variant])
         return {name: getattr(spec, entry.field) or None for name, entry in family.overrides.items()}
@@ -103,6 +136,11 @@ class Subject:
         return self.resources.enter_context(stage_artifact(self.converted, target))
 
     @property
+    def directory(self) -> Path:
+        """What ``from_pretrained`` reads."""
+        return self.staged.directory
+
+    @property
     def family(self) -> Family[Any]:
         return load_family(self.converted.family)
 
@@ -112,14 +150,21 @@ class Subject:
 
     def convert(self, image_size: int | None) -> Conversion:
         """Convert the checkpoint, with position embeddings baked for ``image_size``."""
-        return conversion.convert(
-            self.state_dicts["checkpoint"],
-            self.variant if self.variant in VARIANTS else None,
-            linear_head=self.state_dicts.get("linear_head"),
-            labels=self.request.labels,
-            **self.overrides,
-            image_size=image_size,
-        )
+        head = self.checkpoints.get("linear_head")
+        with concerning(self.files["checkpoint"].name):
+            return conversion.convert(
+                self.checkpoints["checkpoint"].state_dict,
+                self.variant if self.variant in VARIANTS else None,
+                linear_head=head.state_dict if head else None,
+                labels=self.request.labels,
+                **self.overrides,
+                image_size=image_size,
+            )
+
+    def restore(self) -> dict[str, Tensor]:
+        """The original state dict, from the written artifact."""
+        dropped = read_left_out(self.directory)
+        return conversion.restore(read_tensors(self.directory), read_config(self.directory), dropped)
 
     @cached_property
     def originals(self) -> dict[str, nn.Module]:
@@ -130,13 +175,14 @@ class Subject:
         if device not in self.originals:
             unbaked = self.converted if self.converted.baked is None else self.convert(None)
             source = {key: tensor.to(device) for key, tensor in unbaked.source.items()}
-            self.originals[device] = self.family.load_original(unbaked.spec, source)
+            clone = self.family.find_clone(self.request.original)
+            self.originals[device] = self.family.load_original(unbaked.spec, source, clone)
         return self.originals[device]
 
     def load(self, image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
         """The converted model: the artifact itself, or one baked for another size, which is not written to disk."""
         if image_size in (None, self.converted.spec.image_size):
-            model = load_model(self.staged.directory, attention=attention, dtype=dtype)
+            model = load_model(self.directory, attention=attention, dtype=dtype)
         else:
             model = load_converted(self.convert(image_size), attention=attention, dtype=dtype)
         return model.to(device)
@@ -152,7 +198,8 @@ class Subject:
                 has_evidence = any(earlier.evidence for earlier in results)
                 results.append(replace(result, evidence=None) if has_evidence else result)
             del model  # before the next is loaded
-        return MatrixVerdict(device, dtype, attention, self.request.seed, tuple(results))
+        original = describe_original(self.family.find_clone(self.request.original))
+        return MatrixVerdict(device, dtype, attention, self.request.seed, tuple(results), original)
 
     def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: str, attention: str) -> InputVerdict:
         """Verify one input with a converted model that is loaded already."""
@@ -173,7 +220,7 @@ class Subject:
         if not case.photo:
             return draw_inputs(case, self.converted.spec.patch_size, self.request.seed), None, None
         photo, build_transform = open_photo(), partial(self.family.build_transform, self.converted.spec, case.height)
-        processed = load_image_processor(self.staged.directory)(photo, return_tensors="pt")["pixel_values"]
+        processed = load_image_processor(self.directory)(photo, return_tensors="pt")["pixel_values"]
         as_processor = as_batch(build_transform(as_processor=True)(photo))
         return as_batch(build_transform()(photo)), Inputs(processed), as_processor
 
@@ -192,7 +239,6 @@ class Subject:
 
     @property
     def provenance(self) -> Provenance:
-        files = {role: read_source_file(path) for role, path in self.files.items()}
-        if self.request.checkpoint:
-            return Provenance("checkpoint", None, files)
-        return Provenance("synthetic", self.request.seed, files)
+        sources = {role: describe_source(checkpoint) for role, checkpoint in self.checkpoints.items()}
+        weights = "checkpoint" if self.request.checkpoint else self.request.weights
+        return Provenance(weights, self.request.seed if weights == "synthetic" else None, sources)

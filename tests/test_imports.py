@@ -12,12 +12,12 @@ FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
 # a module may import what stands above it, and from its own floor
 FLOORS = [
     {"errors"},
-    {"variants", "target", "distributions", "images", "layers", "tensors", "labels"},
+    {"variants", "target", "isolation", "distributions", "images", "layers", "tensors", "labels"},
     {"key_map", "parity"},
-    {"recognition", "family"},
+    {"recognition", "family", "intake"},
     FAMILIES,
-    {"layout", "state_dict", "checkpoint", "synthetic"},
-    {"loading", "card"},
+    {"layout", "state_dict", "synthetic"},
+    {"checkpoint", "loading", "card"},
     {"artifact"},
 ]
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}

@@ -177,7 +177,7 @@ def test_account_names_every_problem_at_once() -> None:
     state_dict = {"a": torch.zeros(3, 2), "c": torch.tensor([float("nan")]), "d": torch.ones(1), "x": torch.zeros(7),
                   "e": torch.tensor(3), "f": torch.tensor(3.0), "g": torch.tensor(3)}  # fmt: skip
     with pytest.raises(KeyMapError) as raised:
-        key_map.account(state_dict, expected, subject="tiny", hint="Look again.")
+        key_map.account(state_dict, expected, subject="tiny")
     assert str(raised.value).splitlines() == [
         "tiny: 6 problem(s) with its tensors.",
         "  - missing: b (4,)",
@@ -186,7 +186,7 @@ def test_account_names_every_problem_at_once() -> None:
         "  - wrong dtype: f is torch.float32, torch.strided, expected a dense torch.int64",
         "  - c: 1 of 1 values are NaN or Inf",
         "  - g: not a dense floating-point tensor (torch.int64, torch.strided)",
-        "Look again.",
+        " ".join(key_map.REMEDIES.values()),
     ]
 
 

@@ -3,6 +3,7 @@
 from conversion.data2vec_vision.capture import EXACT, find_deviation, list_stages
 from conversion.data2vec_vision.config import Data2VecVisionSpec, build_config, read_config
 from conversion.data2vec_vision.deviations import LEDGER
+from conversion.data2vec_vision.external import build_external
 from conversion.data2vec_vision.key_map import DROPPED, select_key_map
 from conversion.data2vec_vision.original import bake_image_size, derive_position_indices
 from conversion.data2vec_vision.preprocessing import build_image_processor, build_transform, find_image_deviation
@@ -13,13 +14,14 @@ from conversion.data2vec_vision.recognition import (
     recognise_spec,
 )
 from conversion.data2vec_vision.segmentation import build_original
-from conversion.data2vec_vision.training import DISTRIBUTIONS, pack
+from conversion.data2vec_vision.training import DISTRIBUTIONS, choose_entry, pack
 from conversion.family import Family
 
 FAMILY = Family(
     name="data2vec_vision",
     model_types=("data2vec-vision",),
     dropped=DROPPED,
+    translate=lambda state_dict: (dict(state_dict), ""),  # timm's BEiT has the original's names
     matches=is_data2vec_vision,
     build_spec=Data2VecVisionSpec,
     overrides=OVERRIDES,
@@ -30,6 +32,9 @@ FAMILY = Family(
     select_key_map=select_key_map,
     derive=derive_position_indices,
     build_original=build_original,
+    build_external=build_external,
+    hub_repository="",
+    entry=choose_entry,
     pack=pack,
     distributions=DISTRIBUTIONS,
     bake_image_size=bake_image_size,

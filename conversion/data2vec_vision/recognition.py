@@ -9,6 +9,7 @@ from conversion.key_map import Shapes
 from conversion.recognition import (
     HEAD_DIM,
     NUM_ATTENTION_HEADS_HELP,
+    WHOLE,
     choose_heads,
     count_blocks,
     find_misshapen,
@@ -20,6 +21,9 @@ from conversion.variants import DATA2VEC_VISION_SIZES
 
 POOL_SCALES = (1, 2, 3, 6)
 """Of the pyramid pooling in mmsegmentation's UPerNet, unless configured otherwise."""
+
+SQUARE = "Only models of square images are converted."
+AGREE = "Tensors of several models cannot be converted together; give the file of one, as its training saved it."
 
 OUT_INDICES = {depth: out_indices for _, depth, _, out_indices in DATA2VEC_VISION_SIZES.values()}
 """Of the official models, by their depth."""
@@ -64,11 +68,13 @@ def recognise_spec(
     depth, problems = count_blocks(shapes, f"{prefix}blocks.")
     problems = find_misshapen(shapes, needed, optional) + problems
     if problems:
-        raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems)
+        raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems, WHOLE)
     embed_dim, patch_size = shapes[f"{prefix}cls_token"][2], shapes[f"{prefix}patch_embed.proj.weight"][3]
     head = "decode_head.conv_seg.weight" if prefix else "head.weight"
     if not prefix and (out_indices, pool_scales) != (None, None):
-        raise CheckpointError("This is no segmentation model: out_indices and pool_scales are not its own.")
+        raise CheckpointError(
+            "This is no segmentation model: out_indices and pool_scales are not its own.", hint="Leave them out."
+        )
     features: dict[str, Any] = {"task": "backbone"}
     if prefix:
         features = {
@@ -115,11 +121,11 @@ def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | Non
     problems = [f"{key} {tuple(shape)}: {shape[1]} heads" for key, shape in tables.items()]
     if len(by_table | ({num_attention_heads} - {None})) > 1:
         problems += [f"given: {num_attention_heads}"] if num_attention_heads is not None else []
-        raise CheckpointError("Tables of relative positions do not agree on the number of heads.", problems)
+        raise CheckpointError("Tables of relative positions do not agree on the number of heads.", problems, AGREE)
     num_heads = by_table.pop()
     if embed_dim % num_heads:
         headline = f"A width of {embed_dim} cannot have {num_heads} attention heads, as its tables have."
-        raise CheckpointError(headline, problems)
+        raise CheckpointError(headline, problems, AGREE)
     return num_heads
 
 
@@ -134,15 +140,18 @@ def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
         except KeyMapError:
             problems.append(f"{key} {tuple(shape)}: {shape[0]} rows")
     if problems:
-        raise CheckpointError("Tables of relative positions of a square window have (2w - 1)^2 + 3 rows.", problems)
+        raise CheckpointError(
+            "Tables of relative positions of a square window have (2w - 1)^2 + 3 rows.", problems, SQUARE
+        )
     if pos_embed in shapes:
         try:
             windows[pos_embed] = square_side(shapes[pos_embed][1] - 1)
         except KeyMapError as error:
-            raise CheckpointError(f"{pos_embed} {tuple(shapes[pos_embed])}: {error.headline}") from error
+            headline = f"{pos_embed} {tuple(shapes[pos_embed])}: {error.headline}"
+            raise CheckpointError(headline, hint=SQUARE) from error
     if len(set(windows.values())) != 1:
         problems = [f"{key}: {window} x {window} patches" for key, window in windows.items()]
-        raise CheckpointError("What knows of positions does not agree on one image size.", problems)
+        raise CheckpointError("What knows of positions does not agree on one image size.", problems, AGREE)
     return next(iter(windows.values()))
 
 
@@ -169,7 +178,8 @@ def _recognise_segmentation(
     if channels != embed_dim:
         problems.append(f"decode_head: {channels} channels; transformers' has the backbone's width, {embed_dim}")
     if problems:
-        raise CheckpointError("This cannot be converted as a Data2Vec-Vision segmentation model.", problems)
+        hint = "Give out_indices (--out-indices) and pool_scales (--pool-scales) as the model was configured."
+        raise CheckpointError("This cannot be converted as a Data2Vec-Vision segmentation model.", problems, hint)
     auxiliary = shapes.get("auxiliary_head.conv_seg.weight")
     return {
         "out_indices": out_indices,

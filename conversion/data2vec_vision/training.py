@@ -20,13 +20,20 @@ DISTRIBUTIONS: Mapping[str, Draw] = {
 }  # fmt: skip
 
 
-def pack(spec: Data2VecVisionSpec, state_dict: Mapping[str, Tensor]) -> Mapping[str, object]:
-    """The containers of a checkpoint of pretraining, of fine-tuning under DeepSpeed, of mmsegmentation.
+# task: entry that holds the model, and what lies beside it
+CONTAINERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "backbone":              ("model",      {"optimizer": {"state": {}, "param_groups": []}, "epoch": 799}),
+    "image-classification":  ("module",     {"optimizer": None, "global_steps": 0, "skipped_steps": 0}),
+    "semantic-segmentation": ("state_dict", {"meta": {"epoch": 128, "iter": 160_000}}),
+}  # fmt: skip
 
-    The official files hold pickled classes besides, which stay out.
-    """
-    if spec.task == "backbone":
-        return {"model": state_dict, "optimizer": {"state": {}, "param_groups": []}, "epoch": 799}
-    if spec.task == "image-classification":
-        return {"module": state_dict, "optimizer": None, "global_steps": 0, "skipped_steps": 0}
-    return {"meta": {"epoch": 128, "iter": 160_000}, "state_dict": state_dict}
+
+def choose_entry(spec: Data2VecVisionSpec) -> str:
+    """Where a checkpoint of pretraining, of fine-tuning under DeepSpeed, of mmsegmentation holds the model."""
+    return CONTAINERS[spec.task][0]
+
+
+def pack(spec: Data2VecVisionSpec, state_dict: Mapping[str, Tensor]) -> Mapping[str, object]:
+    """The containers of such a checkpoint. The official files hold pickled classes besides, which stay out."""
+    entry, beside = CONTAINERS[spec.task]
+    return {entry: state_dict, **beside}

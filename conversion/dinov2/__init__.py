@@ -11,6 +11,7 @@ from conversion.dinov2.config import (
     recognise_spec,
 )
 from conversion.dinov2.deviations import LEDGER
+from conversion.dinov2.external import HUB_REPOSITORY, build_external
 from conversion.dinov2.key_map import DROPPED, select_key_map
 from conversion.dinov2.original import Dinov2, bake_image_size
 from conversion.dinov2.preprocessing import (
@@ -19,12 +20,14 @@ from conversion.dinov2.preprocessing import (
     choose_input_size,
     find_image_deviation,
 )
+from conversion.dinov2.timm import translate
 from conversion.family import Family
 
 FAMILY = Family(
     name="dinov2",
     model_types=("dinov2", "dinov2_with_registers"),
     dropped=DROPPED,
+    translate=translate,
     matches=is_dinov2,
     build_spec=Dinov2Spec,
     overrides=OVERRIDES,
@@ -35,7 +38,10 @@ FAMILY = Family(
     select_key_map=select_key_map,
     derive=lambda _spec: {},
     build_original=Dinov2,
-    pack=lambda _spec, state_dict: state_dict,  # flat
+    build_external=build_external,
+    hub_repository=HUB_REPOSITORY,
+    entry=lambda _spec: "",
+    pack=lambda _spec, state_dict: state_dict,
     distributions={},
     bake_image_size=bake_image_size,
     choose_input_size=choose_input_size,

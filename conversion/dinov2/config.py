@@ -10,6 +10,7 @@ from conversion.labels import build_labels
 from conversion.recognition import (
     HEAD_DIM,
     NUM_ATTENTION_HEADS_HELP,
+    WHOLE,
     choose_heads,
     count_blocks,
     find_misshapen,
@@ -104,12 +105,13 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
     depth, problems = count_blocks(shapes)
     problems = find_misshapen(shapes, NEEDED, OPTIONAL) + problems
     if problems:
-        raise CheckpointError("This cannot be recognised as a DINOv2 model.", problems)
+        raise CheckpointError("This cannot be recognised as a DINOv2 model.", problems, WHOLE)
     embed_dim, patch_size = shapes["pos_embed"][2], shapes["patch_embed.proj.weight"][3]
     try:
         grid = square_side(shapes["pos_embed"][1] - 1)
     except KeyMapError as error:
-        raise CheckpointError(f"pos_embed {tuple(shapes['pos_embed'])}: {error.headline}") from error
+        headline = f"pos_embed {tuple(shapes['pos_embed'])}: {error.headline}"
+        raise CheckpointError(headline, hint="Only models of square images are converted.") from error
     return Dinov2Spec(
         embed_dim=embed_dim,
         depth=depth,

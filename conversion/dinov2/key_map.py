@@ -62,6 +62,8 @@ LINEAR_HEAD: KeyMap = {
 DROPPED = {
     "dino_head.*": "projection head of the DINO loss, used in training only",
     "ibot_head.*": "projection head of the iBOT loss, used in training only",
+    "dino_loss.*": "running mean of the DINO loss, used in training only",
+    "ibot_patch_loss.*": "running mean of the iBOT loss, used in training only",
 }
 
 

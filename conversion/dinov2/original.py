@@ -211,7 +211,8 @@ def bake_image_size(
         image_size: side of a square image in pixels, a multiple of the patch size.
 
     Returns:
-        the state dict with ``pos_embed`` ``(1, 1 + (image_size / patch_size) ** 2, D)``, and its spec.
+        the state dict with ``pos_embed`` ``(1, 1 + (image_size / patch_size) ** 2, D)``, of half precision in float32,
+        which is what the original resamples in; and its spec.
 
     Raises:
         CheckpointError: the size is not a multiple of the patch size.
@@ -225,5 +226,7 @@ def bake_image_size(
     if grid == spec.grid:
         return dict(state_dict), spec
     offset, antialias = resampling(spec)
-    pos_embed = resample_position_embeddings(state_dict["pos_embed"], (grid, grid), offset=offset, antialias=antialias)
+    pos_embed = state_dict["pos_embed"]
+    pos_embed = pos_embed.to(torch.promote_types(pos_embed.dtype, torch.float32))
+    pos_embed = resample_position_embeddings(pos_embed, (grid, grid), offset=offset, antialias=antialias)
     return {**state_dict, "pos_embed": pos_embed}, replace(spec, image_size=image_size)

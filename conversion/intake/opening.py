@@ -1,0 +1,170 @@
+"""Open one file, whatever its format, without running anything in it."""
+
+import pickle
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conversion.errors import CheckpointError, concerning
+from conversion.intake.unpickling import list_foreign, load_with_stand_ins, refuse_code
+
+LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of ``torch.save`` older than 1.6 begin: a pickled number."""
+
+SAVE_ALONE = "Save the state dict alone where it was made: torch.save(model.state_dict(), ...)."
+DAMAGED = "cannot be read; truncated, damaged, or not a checkpoint."
+AGAIN = "The file has {size} bytes; compare with its source, and download or copy it again."
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a file holds.
+
+    Attributes:
+        content: tensors in whatever containers they were saved in.
+        format: what it is, and how it was read.
+        foreign: full names of pickled classes that were not built.
+    """
+
+    content: Any
+    format: str
+    foreign: tuple[str, ...] = ()
+
+
+def open_file(path: Path) -> Opened:
+    """Open a checkpoint file by its content, whatever its name. Tensors are memory-mapped where the format allows it.
+
+    Raises:
+        CheckpointError: it is absent, empty, truncated, of another format, or needs code to be run.
+    """
+    with concerning(path):
+        try:
+            with path.open("rb") as file:
+                beginning = file.read(16)
+        except (OSError, ValueError) as error:
+            raise explain_absence(path, error) from error
+        size = path.stat().st_size
+        if size == 0:
+            raise CheckpointError("the file is empty.", hint="Download or copy it again.")
+        try:
+            return _read(path, beginning)
+        except CheckpointError:
+            raise
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                "holds a pickle that torch's safe unpickler does not read, or is not a checkpoint.",
+                [_first_sentence(error)],
+                hint=f"Load it where it was written. {SAVE_ALONE}",
+            ) from error
+        except Exception as error:  # torch and safetensors raise nearly everything on damaged bytes
+            problems = [f"{type(error).__name__}: {_first_sentence(error)}"]
+            raise CheckpointError(DAMAGED, problems, AGAIN.format(size=size)) from error
+
+
+def list_tensors(content: Any) -> Iterator[Tensor]:
+    """All tensors in nested containers, each once; containers may hold themselves."""
+    seen, waiting = set(), [content]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+
+
+def _read(path: Path, beginning: bytes) -> Opened:
+    if beginning[8:9] == b"{":  # after the length of a header in JSON
+        from safetensors.torch import load_file
+
+        return Opened(load_file(path), "safetensors, memory-mapped")
+    if beginning.startswith(b"PK"):
+        return _read_archive(path)
+    if beginning.startswith(LEGACY_MAGIC):
+        foreign = list_foreign(path, is_archive=False)
+        return _read_torch(path, foreign, mmap=False, described="torch.save before 1.6, read whole")
+    if beginning.startswith(b"version https://"):
+        hint = "Fetch the file itself: git lfs pull."
+        raise CheckpointError("a pointer of git-lfs, in place of the file.", hint=hint)
+    raise CheckpointError(
+        "not a checkpoint: neither torch.save's archive nor its older format, nor safetensors.",
+        [f"begins with {beginning!r}"],
+        hint="Download it again if it should be one; or load it where it was written, and save the state dict alone.",
+    )
+
+
+def _read_archive(path: Path) -> Opened:
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        pickled = [record for record in records if record.filename.rpartition("/")[2] == "data.pkl"]
+        if any(record.filename.rpartition("/")[2] == "constants.pkl" for record in records):
+            raise CheckpointError("a TorchScript archive, which is a program.", hint=SAVE_ALONE)
+        if len(pickled) != 1:
+            found = [record.filename for record in records]
+            raise CheckpointError("a zip archive, but not one of torch.save: it has no data.pkl.", found, hint=UNZIP)
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise CheckpointError("a compressed archive, which torch.save does not write.", hint=UNZIP)
+    # by the name torch.load would take it for another format
+    mmap = path.suffix != ".safetensors"
+    described = "torch.save, memory-mapped" if mmap else "torch.save, read whole"
+    opened = _read_torch(path, list_foreign(path, is_archive=True), mmap=mmap, described=described)
+    _check_sizes(opened.content, [record.file_size for record in records])
+    return opened
+
+
+UNZIP = "If a checkpoint was zipped for transport, unpack it and give the file inside."
+
+
+def _read_torch(path: Path, foreign: tuple[str, ...], *, mmap: bool, described: str) -> Opened:
+    refuse_code(foreign)
+
+    def load() -> Any:
+        if mmap:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+    content = load_with_stand_ins(load, foreign)
+    return Opened(content, described, foreign)
+
+
+def _check_sizes(content: Any, sizes: list[int]) -> None:
+    """A storage is as long as its record: a longer one, mapped, would run into the next."""
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in list_tensors(content)
+        if tensor.layout == torch.strided and tensor.device.type == "cpu" and type(tensor) is Tensor
+    }
+    beyond = Counter(size for size in storages.values() if size) - Counter(sizes)
+    if beyond:
+        problems = [f"{size} bytes, of {count} storage(s)" for size, count in beyond.items()]
+        raise CheckpointError(
+            "its pickle speaks of tensors of other sizes than it stores.", problems, hint="Copy it again."
+        )
+
+
+def explain_absence(path: Path, error: Exception) -> CheckpointError:
+    """What to say of a path that cannot be opened."""
+    if isinstance(error, PermissionError):
+        return CheckpointError("may not be read.", [str(error)], hint="Give yourself read permission: chmod u+r.")
+    if isinstance(error, FileNotFoundError) and path.parent.is_dir():
+        nearest = sorted(other.name for other in path.parent.glob(f"*{path.suffix}") if other.is_file())[:5]
+        hint = f"In its folder there are {', '.join(nearest)}." if nearest else "Check its path."
+        return CheckpointError("there is no such file.", hint=hint)
+    return CheckpointError("cannot be looked at.", [str(error)], hint="Check its path.")
+
+
+def _first_sentence(error: Exception) -> str:
+    """What torch's safe unpickler says after its advice to load without it, which is never followed here."""
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    return text.split("\n")[0].split(". ")[0][:300]

@@ -1,0 +1,174 @@
+"""Put together what the ranks of a sharded training run hold of one state dict."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from conversion.errors import CheckpointError
+from conversion.intake.unpickling import StandInTensor, read_attribute
+from conversion.parity.metrics import is_bit_equal
+
+FLAT = "flat_param"
+"""In the name of a tensor that holds all of a module's parameters, flattened: its file does not tell their shapes."""
+
+CONSOLIDATE_FLAT = (
+    "Save a whole state dict where the run was made, FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT); or "
+    "give the file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one rank holds of a tensor.
+
+    Attributes:
+        tensor: its values.
+        shape: of the whole.
+        dim: along which the whole is cut; None if this rank holds all of it.
+        place: where this piece comes among the others.
+    """
+
+    tensor: Tensor
+    shape: tuple[int, ...]
+    dim: int | None
+    place: int
+
+
+def merge_ranks(state_dicts: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Tensor], str]:
+    """One state dict from those of all ranks, in the order of their ranks.
+
+    A tensor is put together as its file says that it was cut. Plain tensors are taken as they are where one rank has
+    them or all ranks have the same; else they are pieces along the first dimension, as FSDP cuts.
+
+    Returns:
+        the state dict, and what was done.
+
+    Raises:
+        CheckpointError: pieces do not make up a tensor.
+    """
+    keys = list(dict.fromkeys(key for state_dict in state_dicts for key in state_dict))
+    flat = [key for key in keys if FLAT in key]
+    if flat:
+        raise CheckpointError("flattened parameters, whose shapes their files do not tell.", flat, CONSOLIDATE_FLAT)
+    is_cut = any(_differ([state_dict[key] for state_dict in state_dicts if key in state_dict]) for key in keys)
+    merged, problems = {}, []
+    for key in keys:
+        try:
+            held = [read_piece(state_dict[key], rank, is_cut=is_cut) for rank, state_dict in enumerate(state_dicts)
+                    if key in state_dict]  # fmt: skip
+            merged[key] = _join(held, len(state_dicts))
+        except CheckpointError as error:
+            problems.append(f"{key}: {error.headline}")
+    if problems:
+        raise CheckpointError("rank files that do not make up one state dict.", problems, hint=CONSOLIDATE_FLAT)
+    return merged, f"{len(merged)} tensors of {len(state_dicts)} ranks put together"
+
+
+def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
+    """Refuse the pieces of one rank.
+
+    Raises:
+        CheckpointError: tensors are pieces, or hold nothing.
+    """
+    pieces = [f"{key} {tuple(tensor.shape)}" for key, tensor in state_dict.items() if isinstance(tensor, StandInTensor)]
+    if pieces:
+        flat = any(FLAT in key for key in pieces)
+        raise CheckpointError("one rank file of a sharded run.", pieces, CONSOLIDATE_FLAT if flat else hint)
+    if state_dict and all(tensor.numel() == 0 for tensor in state_dict.values()):
+        hint = "DeepSpeed's ZeRO 3 keeps them elsewhere: run its zero_to_fp32.py, beside the file, and give the result."
+        raise CheckpointError(f"all {len(state_dict)} tensors are empty.", list(state_dict), hint)
+
+
+def read_piece(tensor: Tensor, rank: int, *, is_cut: bool) -> Piece:
+    """This rank's piece of a tensor; of a plain one by its rank.
+
+    Args:
+        is_cut: whether plain tensors of this run are pieces.
+
+    Raises:
+        CheckpointError: it is cut in a way that is not known.
+    """
+    if not isinstance(tensor, StandInTensor):
+        return Piece(tensor, tuple(tensor.shape), 0 if is_cut and tensor.ndim else None, rank)
+    for read in READERS:
+        piece = read(tensor, rank)
+        if piece is not None:
+            return piece
+    raise CheckpointError("a sharded tensor of an unknown kind")
+
+
+def _read_dtensor(tensor: Tensor, rank: int) -> Piece | None:
+    """A piece of FSDP2, or of another run with ``torch.distributed.tensor``."""
+    local, spec = read_attribute(tensor, "_local_tensor"), read_attribute(tensor, "_spec")
+    if not isinstance(local, Tensor):
+        return None
+    placements = read_attribute(spec, "placements") or ()
+    # of a mesh of one dimension, the file's own number tells as much
+    coordinate = read_attribute(read_attribute(spec, "mesh"), "_coordinate_on_dim") or (rank,) * (len(placements) == 1)
+    cuts = []
+    for place, placement in zip(coordinate, placements, strict=False):
+        kind = type(placement).__qualname__.rpartition(".")[2]
+        if kind == "Shard":
+            cuts.append((int(read_attribute(placement, "dim")), int(place)))
+        elif kind != "Replicate":
+            raise CheckpointError(f"cut as {kind}, which is not known here")
+    if len(cuts) > 1 or not coordinate:
+        raise CheckpointError(f"cut along {len(cuts)} dimensions of its mesh")
+    dim, place = cuts[0] if cuts else (None, 0)
+    return Piece(local, tuple(tensor.shape), dim, place)
+
+
+def _read_sharded_tensor(tensor: Tensor, _rank: int) -> Piece | None:
+    """A piece of FSDP's ``SHARDED_STATE_DICT``."""
+    state = getattr(tensor, "state", None)
+    shards = state[0] if isinstance(state, tuple) and state and isinstance(state[0], list) else None
+    if shards is None:
+        return None
+    shape = tuple(tensor.shape)
+    if not shards and shape:  # there were more ranks than rows
+        return Piece(torch.empty((0, *shape[1:]), dtype=tensor.dtype), shape, 0, shape[0])
+    if len(shards) != 1:
+        raise CheckpointError(f"{len(shards)} pieces on one rank")
+    local, metadata = read_attribute(shards[0], "tensor"), read_attribute(shards[0], "metadata")
+    sizes, offsets = read_attribute(metadata, "shard_sizes"), read_attribute(metadata, "shard_offsets")
+    cut = [dim for dim, size in enumerate(shape) if size != sizes[dim]]
+    if len(cut) > 1:
+        raise CheckpointError(f"cut along {len(cut)} dimensions")
+    dim = cut[0] if cut else 0 if shape else None
+    return Piece(local, shape, dim, offsets[dim] if dim is not None else 0)
+
+
+READERS: tuple[Callable[[Tensor, int], Piece | None], ...] = (_read_dtensor, _read_sharded_tensor)
+
+
+def _differ(held: Sequence[Tensor]) -> bool:
+    """Whether plain tensors of several ranks are not the same."""
+    plain = [tensor for tensor in held if not isinstance(tensor, StandInTensor)]
+    return any(not is_bit_equal(plain[0], tensor) for tensor in plain[1:])
+
+
+def _join(held: Sequence[Piece], num_ranks: int) -> Tensor:
+    first = held[0]
+    if first.dim is None or (len(held) == 1 and tuple(first.tensor.shape) == first.shape):
+        if _differ([piece.tensor for piece in held]):
+            raise CheckpointError("not the same on every rank")
+        return first.tensor
+    by_place = {piece.place: piece for piece in held}
+    if any(_differ([piece.tensor, by_place[piece.place].tensor]) for piece in held):
+        raise CheckpointError("replicas that are not the same")
+    is_plain = all(piece.shape == tuple(piece.tensor.shape) for piece in held)
+    pieces = [by_place[place].tensor for place in sorted(by_place)]
+    if len({piece.dim for piece in held}) > 1 or len({tuple(_without(piece, first.dim)) for piece in pieces}) > 1:
+        raise CheckpointError(f"pieces of shapes {', '.join(str(tuple(piece.shape)) for piece in pieces)}")
+    whole = torch.cat(pieces, dim=first.dim)
+    if is_plain and len(held) < num_ranks:
+        raise CheckpointError(f"in {len(held)} of {num_ranks} rank files, in pieces")
+    if not is_plain and tuple(whole.shape) != first.shape:
+        raise CheckpointError(f"pieces make up {tuple(whole.shape)}, not {first.shape}: a rank file is missing")
+    return whole
+
+
+def _without(tensor: Tensor, dim: int) -> list[int]:
+    return [size for index, size in enumerate(tensor.shape) if index != dim]

@@ -1,0 +1,145 @@
+"""What a path stands for: a file, the shards of one model, or the rank files of a sharded training run."""
+
+import glob
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from conversion.errors import CheckpointError, concerning
+from conversion.intake.opening import explain_absence
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""What the one file of a model goes by in a folder, in the order in which they are looked for."""
+
+INDEX = ".index.json"
+RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
+
+CONSOLIDATE = (
+    "A training run saved in pieces: give all of its rank files, as a folder or as 'model_*.rank_*.pth'; or "
+    "the file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
+)
+DISTRIBUTED = (
+    "Put it together where it was written: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+    "FOLDER checkpoint.pth"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one checkpoint, and how they belong together.
+
+    Attributes:
+        files: in the order of their ranks, or as their index names them.
+        keys: of shards, key to the file that holds it.
+        folder: that the files lie in, if a folder was given.
+    """
+
+    kind: Literal["file", "shards", "ranks"]
+    files: tuple[Path, ...]
+    keys: dict[str, Path] | None = None
+    folder: Path | None = None
+
+
+def find_source(path: Path) -> Source:
+    """Find the files of a checkpoint.
+
+    Args:
+        path: a file; an index of shards; a pattern with ``*``; or a folder that holds one checkpoint.
+
+    Raises:
+        CheckpointError: there are none, several, or not all of them.
+    """
+    with concerning(path):
+        try:
+            is_folder = path.is_dir()
+        except (OSError, ValueError) as error:
+            raise explain_absence(path, error) from error
+        if is_folder:
+            return _look_into(path)
+        if glob.has_magic(str(path)) and not path.exists():
+            found = sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207 (it may be absolute)
+            if not found:
+                raise CheckpointError("no file matches this pattern.", hint="Check the path; quote it in a shell.")
+            return Source("file", (found[0],)) if len(found) == 1 else _order_ranks(found)
+        if path.name.endswith(INDEX):
+            return _read_index(path)
+        if _siblings_of(path):
+            names = [sibling.name for sibling in _siblings_of(path)]
+            raise CheckpointError("one rank file of several; the others lie beside it.", names, hint=CONSOLIDATE)
+        return Source("file", (path,))
+
+
+def _look_into(folder: Path) -> Source:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    if (folder / ".metadata").exists():
+        raise CheckpointError("a checkpoint of torch.distributed.checkpoint.", hint=DISTRIBUTED)
+    indices = [path for path in files if path.name.endswith(INDEX)]
+    if len(indices) == 1:
+        return Source(**{**vars(_read_index(indices[0])), "folder": folder})
+    for name in WEIGHTS:
+        if folder / name in files:
+            return Source("file", (folder / name,), folder=folder)
+    weights = [path for path in files if path.suffix in (".pth", ".pt", ".bin", ".safetensors")]
+    if len(weights) == 1:
+        return Source("file", (weights[0],), folder=folder)
+    if len(weights) > 1 and all(RANK.search(path.name) for path in weights):
+        return _order_ranks(weights)
+    names = [path.name for path in weights or files]
+    if not weights:
+        raise CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
+    raise CheckpointError("a folder with several checkpoints in it.", names, hint="Give one of these files.")
+
+
+def _read_index(index: Path) -> Source:
+    """The shards that an index of safetensors or PyTorch files speaks of; all must lie beside it."""
+    hint = "Copy all its files into one folder."
+    try:
+        names: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problems = [f"{type(error).__name__}: {error}"]
+        raise CheckpointError(f"{index.name}: cannot be read as an index of shards.", problems, hint) from error
+    # nothing but the names of files: an index does not lead out of its folder
+    foreign = sorted({str(name) for name in names.values() if Path(str(name)).name != name})
+    if foreign or not names:
+        raise CheckpointError(f"{index.name}: names no files beside it.", foreign, hint)
+    keys = {str(key): index.parent / name for key, name in names.items()}
+    files = tuple(dict.fromkeys(keys.values()))
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
+        raise CheckpointError(f"{index.name}: {len(absent)} of {len(files)} shards are not there.", absent, hint)
+    return Source("shards", files, keys)
+
+
+def _order_ranks(files: list[Path]) -> Source:
+    """Rank files in the order of their ranks, none missing, all of one run."""
+    unnumbered = [file.name for file in files if not RANK.search(file.name)]
+    if unnumbered:
+        hint = "Give one of these files, or a pattern that rank files alone match."
+        raise CheckpointError("several files, and not all of them rank files.", unnumbered, hint)
+    runs = {RANK.sub(r"\1*", file.name) for file in files}
+    if len(runs) > 1:
+        raise CheckpointError("rank files of several checkpoints.", sorted(runs), "Give the pattern of one of them.")
+    by_rank = {_rank_of(file): file for file in files}
+    missing = [f"rank {rank}" for rank in range(max(by_rank) + 1) if rank not in by_rank]
+    if missing or len(files) == 1:
+        raise CheckpointError("rank files are missing.", missing, hint=CONSOLIDATE)
+    return Source("ranks", tuple(by_rank[rank] for rank in sorted(by_rank)))
+
+
+def _rank_of(file: Path) -> int:
+    found = RANK.findall(file.name)
+    return int(found[-1][1])
+
+
+def _siblings_of(path: Path) -> list[Path]:
+    """Files beside this one whose names differ in the number of a rank alone."""
+    if not RANK.search(path.name) or not path.is_file():
+        return []
+    pattern = RANK.sub(r"\1*", path.name)
+    return [
+        other
+        for other in sorted(path.parent.iterdir())
+        if other != path and other.is_file() and RANK.search(other.name) and RANK.sub(r"\1*", other.name) == pattern
+    ]

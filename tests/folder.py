@@ -1,0 +1,50 @@
+"""A folder under test that ``from_pretrained`` reads already: somebody else's conversion, or an artifact of before."""
+
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from conversion import Conversion
+from conversion.artifact import check_card, check_config
+from conversion.errors import concerning
+from conversion.loading import PARITY_CARD, PREPROCESSOR, load_image_processor, load_model
+from tests.inputs import InputCase, list_inputs, open_photo
+from tests.subject import Subject
+
+
+class FolderSubject(Subject):
+    """The folder itself is compared with the original that its tensors restore to; nothing is written."""
+
+    @property
+    def directory(self) -> Path:
+        folder = self.checkpoints["checkpoint"].folder
+        assert folder is not None
+        return folder
+
+    @cached_property
+    def converted(self) -> Conversion:
+        """What a conversion of the restored original gives; of the folder, config and card are checked with it."""
+        out = self.convert(None)
+        with concerning(self.directory):
+            if (self.directory / PARITY_CARD).exists():
+                check_card(self.directory)
+            check_config(out, self.directory, self.request.labels or ())
+        return out
+
+    @cached_property
+    def inputs(self) -> list[InputCase]:
+        """Those of an artifact, but for twins, which are conversions; the photo where there is an image processor."""
+        if not (self.directory / PREPROCESSOR).exists():
+            cases = list_inputs(self.converted.spec, self.converted.input_size, None)
+            return [case for case in cases if case.baked is None and not case.photo]
+        processed = load_image_processor(self.directory)(open_photo(), return_tensors="pt")["pixel_values"]
+        cases = list_inputs(self.converted.spec, processed.shape[-1], None)
+        return [case for case in cases if case.baked is None]
+
+    def restore(self) -> dict[str, Tensor]:
+        return self.checkpoints["checkpoint"].state_dict
+
+    def load(self, _image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
+        model: nn.Module = load_model(self.directory, attention=attention, dtype=dtype)
+        return model.to(device)

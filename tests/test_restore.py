@@ -1,0 +1,44 @@
+"""The way back: what was converted is the original's own checkpoint again, and the original takes it whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import conversion
+from conversion.parity.metrics import is_bit_equal
+from conversion.synthetic import HEAD_PREFIX
+from tests.golden import NAMES, read_golden
+from tests.subject import Subject
+from tests.test_artifact import convert
+
+
+def test_restore(subject: Subject, request: pytest.FixtureRequest) -> None:
+    """The written artifact of a variant gives back every tensor of its checkpoint, which loads with nothing missing."""
+    with subject.passing(request.node.nodeid):
+        restored, family, spec = subject.restore(), subject.family, subject.converted.spec
+        whole = {key: tensor for key, tensor in subject.read.items() if key in family.original_tensors(spec)}
+        if subject.converted.baked is not None:
+            whole["pos_embed"] = subject.converted.source["pos_embed"]
+        assert restored.keys() >= whole.keys()
+        assert not [key for key, tensor in whole.items() if not is_bit_equal(tensor, restored[key])]
+        with torch.device("meta"):
+            original = family.build_original(spec)
+        missing, unexpected = original.load_state_dict(restored, strict=False, assign=True)
+        # what a checkpoint itself does not have, as those of other libraries, the original need not get from it
+        assert not unexpected
+        assert not [key for key in missing if key in subject.read]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restored_file_loads_strictly(name: str, tmp_path: Path) -> None:
+    golden, out = read_golden(name), convert(name)
+    conversion.save_artifact(out, tmp_path / "artifact")
+    file, *head = conversion.restore_checkpoint(tmp_path / "artifact", tmp_path / "back.pth")
+    content = torch.load(file, weights_only=True)
+    entry = golden.family.entry(golden.spec)
+    state_dict = content[entry] if entry else content
+    state_dict |= {HEAD_PREFIX + key: tensor for path in head for key, tensor in torch.load(path).items()}
+    assert state_dict.keys() == golden.state_dict.keys()
+    assert all(is_bit_equal(tensor, state_dict[key]) for key, tensor in golden.state_dict.items())
+    golden.family.build_original(golden.spec).load_state_dict(state_dict, strict=True)

@@ -6,7 +6,7 @@ killed run leaves behind does not load as a model.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
+from conversion.checks import check_config, check_tensors
 from conversion.errors import ArtifactError
-from conversion.family import list_differences, load_family
-from conversion.layout import restore_converted
 from conversion.loading import (
     CONFIG,
     FILES,
@@ -30,11 +29,7 @@ from conversion.loading import (
     UNVERIFIED_WEIGHTS,
     WEIGHTS,
     load_model,
-    read_config,
-    read_left_out,
-    read_tensors,
 )
-from conversion.parity.metrics import is_bit_equal
 from conversion.state_dict import Conversion
 
 if TYPE_CHECKING:
@@ -116,7 +111,7 @@ def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[Stage
                 directory.mkdir()
                 _write(conversion, directory)
                 check_config(conversion, directory, conversion.labels)
-                _check_tensors(conversion, directory)
+                check_tensors(conversion, directory)
                 result = {name: hash_file(path) for name, path in _list_files(directory).items()}
             load_model(directory)
             yield StagedArtifact(conversion, directory, target, result)
@@ -203,48 +198,6 @@ def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
             separate[key] = tensor.clone()
         end = max(end, tensor.data_ptr() + tensor.nbytes)
     return separate
-
-
-def check_config(conversion: Conversion, directory: Path, labels: Sequence[str]) -> None:
-    """Demand that what ``from_pretrained`` will build is what the original is made of, with no known deviation in it.
-
-    Args:
-        labels: that its classes must have, in the order of the logits.
-
-    Raises:
-        ArtifactError: the config describes another model; with the remedy, where the deviation is known.
-    """
-    config, family = read_config(directory), load_family(conversion.family)
-    problems = list(list_differences(family.read_config(config), conversion.spec).values())
-    found: dict[Any, str] = config.id2label or {}
-    problems += [
-        f"id2label: class {index} is {found.get(index)!r}, not {label!r}"
-        for index, label in enumerate(labels)
-        if found.get(index) != label
-    ]
-    causes = [entry for entry in family.ledger if entry.in_config(config, conversion.spec)]
-    problems += [f"known deviation {entry.name!r}: {entry.cause}" for entry in causes]
-    if problems:
-        hint = " ".join(f"{entry.remedy[0].upper()}{entry.remedy[1:]}." for entry in causes)
-        raise ArtifactError(
-            f"{conversion.variant}: {CONFIG} describes another model than the original.", problems, hint
-        )
-
-
-def _check_tensors(conversion: Conversion, directory: Path) -> None:
-    """Level 2 of the proof: what is in the file, restored, is the source bit for bit."""
-    restored = restore_converted(read_tensors(directory), read_config(directory)) | read_left_out(directory)
-    source = {**conversion.source, **conversion.left_out}
-    problems = [f"{key}: only in the source" for key in source if key not in restored]
-    problems += [f"{key}: only in the artifact" for key in restored if key not in source]
-    problems += [
-        f"{key}: source {tuple(tensor.shape)} {tensor.dtype}, restored {tuple(restored[key].shape)} "
-        f"{restored[key].dtype}, not bit for bit equal"
-        for key, tensor in source.items()
-        if key in restored and not is_bit_equal(tensor.cpu(), restored[key])
-    ]
-    if problems:
-        raise ArtifactError(f"{conversion.variant}: the artifact does not give the source back.", problems)
 
 
 def _read_parity_card(directory: Path) -> dict[str, Any] | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from conversion import Conversion
-from conversion.artifact import check_card, check_config
+from conversion.artifact import check_card
+from conversion.checks import check_config
 from conversion.errors import concerning
 from conversion.loading import PARITY_CARD, PREPROCESSOR, load_image_processor, load_model
 from tests.inputs import InputCase, list_inputs, open_photo

@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 import conversion
 from conversion.errors import ConversionError
-from tests.corpus import legacy, saved
+from tests.corpus.making import legacy, saved
 from tests.golden import NUM_HEADS, read_golden
 
 SECONDS = 10

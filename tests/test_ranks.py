@@ -15,7 +15,7 @@ import conversion
 from conversion.checkpoint import load_checkpoint, read_checkpoint
 from conversion.errors import CheckpointError
 from conversion.intake.ranks import merge_ranks
-from tests.corpus import cut_in_two, write_ranks
+from tests.corpus.making import cut_in_two, write_ranks
 from tests.golden import NUM_HEADS, read_golden
 from tests.test_checkpoint import same, tiny
 from tests.test_intake_commands import check_artifact

@@ -78,8 +78,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
-def pytest_report_header() -> str:
-    return f"parity: {describe_versions()}"
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = [f"parity: {describe_versions()}"]
+    if config.option.weights == "pretrained":
+        unpublished = [name for name, variant in VARIANTS.items() if not variant.is_published]
+        lines.append(f"parity: nothing is published, and nothing verified, of {', '.join(unpublished)}")
+    return lines
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

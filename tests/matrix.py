@@ -1,12 +1,14 @@
 """What the command line chooses: which variants, and which cells of the matrix."""
 
 import os
+from pathlib import Path
 
 import torch
 
 from conversion.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
 from conversion.errors import CheckpointError, DeviceError, concerning
 from conversion.family import list_overrides, load_family
+from conversion.isolation import BUNDLED, HUB
 from conversion.state_dict import identify_variant, merge_linear_head, recognise
 from conversion.variants import VARIANTS
 from tests.subject import Request
@@ -43,6 +45,11 @@ def _refuse_contradictions(request: Request) -> None:
         raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")
     if request.checkpoint is not None and request.weights != "synthetic":
         raise CheckpointError("--weights and --checkpoint both say what to verify.", hint="Leave one of them out.")
+    if request.original not in (BUNDLED, HUB) and not Path(request.original).is_dir():
+        raise CheckpointError(
+            f"--original {request.original}: no such folder.",
+            hint=f"Give a clone of the authors' repository, {HUB} or {BUNDLED}.",
+        )
     if request.mirror is not None and request.weights != "pretrained":
         raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")
     if request.checkpoint is not None and is_transformers_folder(request.checkpoint):

@@ -193,6 +193,7 @@ def test_a_folder_without_an_image_processor_is_verified_without_the_photo(tmp_p
         (("--entry", "teacher"), "belong to --checkpoint"),
         (("--save-dtype", "int8"), "--save-dtype"),
         (("--weights", "random"), "--weights"),
+        (("--original", "nowhere"), "--original nowhere: no such folder"),
     ],
 )
 def test_what_does_not_go_together_is_one_clear_error(options: tuple[str, ...], message: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError, concerning
-from conversion.intake.unpickling import list_foreign, load_with_stand_ins, refuse_code
+from conversion.intake.unpickling import StandInTensor, list_foreign, load_with_stand_ins, refuse_code
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of ``torch.save`` older than 1.6 begin: a pickled number."""
@@ -143,7 +143,7 @@ def _check_sizes(content: Any, sizes: list[int]) -> None:
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in list_tensors(content)
-        if tensor.layout == torch.strided and tensor.device.type == "cpu" and type(tensor) is Tensor
+        if tensor.layout == torch.strided and tensor.device.type == "cpu" and not isinstance(tensor, StandInTensor)
     }
     beyond = Counter(size for size in storages.values() if size) - Counter(sizes)
     if beyond:

@@ -18,6 +18,7 @@ import conversion
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import CheckpointError
 from conversion.loading import CONFIG, FILES, LEFT_OUT, PARITY_CARD, PREPROCESSOR, load_model
+from tests.clones import write_clone
 from tests.golden import NUM_HEADS, read_golden
 from tests.test_artifact import convert
 from tests.test_checkpoint import same, shard, tiny
@@ -141,6 +142,33 @@ def test_a_folder_of_transformers_is_verified_as_it_is(name: str, tmp_path: Path
     assert "native exact" in output
     (tmp_path / "disturb.py").unlink()
     assert list_files(tmp_path) == before
+
+
+# golden model: what to change in the code of its clone, and where that first shows
+FAULTS = {
+    "dinov2_tiny_reg": ("eps=1e-6", "eps=1e-5", "block.0.norm1"),
+    "data2vec_vision_tiny_ft1k": ("self.scale)", "self.scale * 1.01)", "block.0.attention"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_authors_own_code_can_be_the_reference(name: str, tmp_path: Path) -> None:
+    golden = read_golden(name)
+    torch.save(golden.backbone, tmp_path / "tiny.pth")
+    clone = write_clone(golden.family.name, tmp_path / "clone")
+    heads = HEADS if golden.family.name == "dinov2" else ()
+    options = ("--checkpoint", "tiny.pth", *heads, "--original", "clone", "--save-artifacts")
+    code, output = run(tmp_path, *options)
+    assert code == 0, output
+    assert "native exact" in output
+    card = json.loads((tmp_path / "artifacts" / left_over(tmp_path)[0] / PARITY_CARD).read_text())
+    assert {cell["original"] for cell in card["activations"]} == {"the authors', from the clone clone"}
+    old, new, place = FAULTS[name]
+    for module in clone.rglob("*.py"):
+        module.write_text(module.read_text().replace(old, new))
+    code, output = run(tmp_path, *options)
+    assert code == 1
+    assert f"first at {place}" in output
 
 
 def edit_config(artifact: Path, **changes: Any) -> None:

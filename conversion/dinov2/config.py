@@ -126,7 +126,13 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
 
 def find_assumptions(spec: Dinov2Spec) -> dict[str, str]:
     """What a recognised spec assumes where an override is not given, by the name of the override."""
-    return {"num_attention_heads": f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"}
+    assumptions = {"num_attention_heads": f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"}
+    if spec.num_register_tokens:
+        assumptions["resampling"] = (
+            "at a size other than native, position embeddings are taken to be resampled as in the official models with "
+            "registers, antialiased and without an offset; a training configuration may say otherwise"
+        )
+    return assumptions
 
 
 def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig":

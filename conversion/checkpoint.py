@@ -1,25 +1,27 @@
 """Intake, whole: what people have, read as a clean original state dict, with a record of what was done to it."""
 
 import json
+import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from conversion.errors import CheckpointError, KeyMapError, concerning
+from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.family import families, find_dropped
-from conversion.intake.opening import open_file
+from conversion.identification import recognise
+from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
-from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks, unwrap
+from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
+from conversion.intake.unwrapping import demand_state_dict, unwrap
 from conversion.layout import find_family, restore
-from conversion.loading import CONFIG, read_left_out
-from conversion.state_dict import HEAD_PREFIX, recognise
+from conversion.loading import CONFIG, read_config, read_left_out
+from conversion.state_dict import HEAD_PREFIX
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
         else:
             state_dict, read = _read_source(source, entry)
             steps += read
+            demand_values(state_dict)
             state_dict, did = strip_prefixes(state_dict, find_dropped)
             note("strip", did)
             state_dict, did = unchunk_blocks(state_dict)
@@ -96,7 +99,6 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             for family in families():
                 state_dict, did = family.translate(state_dict)
                 note("translate", did)
-        demand_values(state_dict)
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
     return Checkpoint(path, source.files, state_dict, tuple(steps), folder, known)
@@ -117,8 +119,11 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         CheckpointError: the folder cannot be read, or a file is there already. Nothing is left half written.
     """
     directory, path = Path(directory), Path(path)
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path}: the original's own format is torch.save's.", hint="Name it .pth.")
     if not is_transformers_folder(directory):
-        raise CheckpointError(f"{directory}: not a folder that from_pretrained reads: no {CONFIG} with a model_type.")
+        hint = "Give an artifact's folder, or that of a model of this project's families from the Hub."
+        raise CheckpointError(f"{directory}: not a folder that from_pretrained reads a known model from.", hint=hint)
     checkpoint = read_checkpoint(directory)
     state_dict = dict(checkpoint.state_dict)
     with concerning(directory):
@@ -130,7 +135,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         contents[path.with_name(f"{path.stem}_{HEAD_PREFIX[:-1]}{path.suffix}")] = {
             key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()
         }
-    present = [str(file) for file in contents if file.exists()]
+    present = [str(file) for file in contents if os.path.lexists(file)]
     if present:
         raise CheckpointError(f"{path}: exists already; it is not overwritten.", present, "Choose another name.")
     _write_all(contents)
@@ -145,7 +150,7 @@ def _write_all(contents: Mapping[Path, object]) -> None:
             torch.save(contents[file], partial)
         for file, partial in written.items():
             partial.rename(file)
-    except (OSError, RuntimeError) as error:  # torch raises the latter where the disk is full
+    except (OSError, RuntimeError, ValueError) as error:  # torch raises the second where the disk is full
         for file in written:
             file.unlink(missing_ok=True)
         hint = "Nothing was left behind. Check free space and permissions."
@@ -156,74 +161,91 @@ def _write_all(contents: Mapping[Path, object]) -> None:
 
 
 def is_transformers_folder(path: Path) -> bool:
-    """Whether a folder holds a model that ``from_pretrained`` reads: its config names a type of model."""
+    """Whether a folder holds a model in transformers' layout: its config names a type that a family converts to.
+
+    Training codes call their files ``config.json`` too, and give types of their own.
+    """
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        model_type = config.get("model_type")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
-    return isinstance(config, dict) and "model_type" in config
+    return any(model_type == known for family in families() for known in family.model_types)
 
 
 def _read_source(source: Source, entry: str | None) -> tuple[dict[str, Tensor], list[Step]]:
     """The state dict in a source's files, and what was done to get at it."""
-    if source.kind == "shards":
-        state_dict, formats = _read_shards(source)
-        return state_dict, [Step("open", f"{len(source.files)} shards of {formats}")]
     opened = [open_file(file) for file in source.files]
+    count = f"{len(opened)} {source.kind}, " if source.kind != "file" else ""
     foreign = sorted({name for each in opened for name in each.foreign})
-    did = ", ".join(sorted({each.format for each in opened}))
+    did = count + ", ".join(sorted({each.format for each in opened}))
     did += f"; not built, but stood in for: {', '.join(foreign)}" if foreign else ""
-    taken = [unwrap(each.content, entry) for each in opened]
-    steps = [Step("open", did), *([Step("unwrap", taken[0][1])] if taken[0][1] else [])]
+    contents = [_join_shards(source, opened)] if source.kind == "shards" else [each.content for each in opened]
+    taken = [unwrap(content, entry) for content in contents]
+    places = {each.path for each in taken}
+    if len(places) > 1:
+        found = [
+            f"{file.name}: {' '.join(each.path) or 'the file itself'}"
+            for file, each in zip(source.files, taken, strict=True)
+        ]
+        hint = "Choose one that all of them have: --entry."
+        raise CheckpointError("rank files whose models lie in different entries.", found, hint)
+    steps = [Step("open", did), *([Step("unwrap", taken[0].did)] if taken[0].did else [])]
     if source.kind == "ranks":
-        state_dict, did = merge_ranks([state_dict for state_dict, _ in taken])
-        return state_dict, [*steps, Step("merge", did)]
-    state_dict = taken[0][0]
+        state_dict, did = merge_ranks([each.state_dict for each in taken])
+        steps.append(Step("merge", did))
+    else:
+        state_dict = taken[0].state_dict
     demand_whole(state_dict, CONSOLIDATE)
     return state_dict, steps
 
 
-def _read_shards(source: Source) -> tuple[dict[str, Tensor], str]:
+def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
     """The tensors of all shards, each from the file that the index names, all of them accounted for."""
-    opened = {file: open_file(file) for file in source.files}
-    held = {file: unwrap(each.content)[0] for file, each in opened.items()}
-    keys = source.keys or {}
+    held = {file: demand_state_dict(each.content, file.name) for file, each in zip(source.files, opened, strict=True)}
     problems = [
-        f"missing: {key}, which the index has in {file.name}" for key, file in keys.items() if key not in held[file]
+        f"missing: {key}, which the index has in {file.name}"
+        for key, file in source.keys.items()
+        if key not in held[file]
     ]
     problems += [
         f"unexpected: {key} in {file.name}, of which the index says nothing"
         for file, tensors in held.items()
         for key in tensors
-        if keys.get(key) != file
+        if source.keys.get(key) != file
     ]
     if problems:
-        raise CheckpointError(
-            "shards that are not those of their index.", problems, "Copy all files of one model again."
-        )
-    return {key: held[file][key] for key, file in keys.items()}, ", ".join(sorted({e.format for e in opened.values()}))
+        hint = "Copy all files of one model again."
+        raise CheckpointError("shards that are not those of their index.", problems, hint)
+    return {key: held[file][key] for key, file in source.keys.items()}
 
 
 def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, object], str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
-    from transformers import AutoConfig
-
     converted, _ = _read_source(source, None)
+    hint = f"Its {CONFIG} and its weights do not belong together, or it is no model of this project's families."
     try:
-        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"its {CONFIG} cannot be read: {error}", hint="Get the folder again.") from error
-    try:
+        _demand_modesty(folder, len(converted), hint)
+        config = read_config(folder)
+        family = find_family(config)
+        spec = family.read_config(config)
         with _quiet():
             restored = restore(converted, config, read_left_out(folder))
-    except KeyMapError as error:
-        hint = f"Its {CONFIG} and its weights do not belong together: get the folder again."
-        raise CheckpointError(error.headline, error.problems, hint) from None
-    family = find_family(config)
-    spec = family.read_config(config)
+    except ConversionError as error:
+        raise CheckpointError(error.headline, error.problems, error.hint or hint) from None
+    except Exception as error:  # transformers raises nearly everything on values that it does not expect
+        problems = [f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"]
+        raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
     known = {name: getattr(spec, entry.field) or None for name, entry in family.overrides.items()}
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
     return restored, known, did
+
+
+def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:
+    """Refuse a config of more blocks than there are tensors: transformers makes a list of them, however many."""
+    depth = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("num_hidden_layers", 0)
+    if not isinstance(depth, int) or depth > num_tensors:
+        raise CheckpointError(f"{CONFIG} speaks of {depth!r} blocks, for {num_tensors} tensors.", hint=hint)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Read an artifact back, staged or published, and demand that it is whole."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig
 
+INDEX = "model.safetensors.index.json"
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
 FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
@@ -55,7 +57,7 @@ def read_config(directory: Path) -> "PretrainedConfig":
     """The transformers config of an artifact, staged or published."""
     from transformers import AutoConfig
 
-    config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     return config
 
 
@@ -77,14 +79,17 @@ def load_image_processor(directory: Path) -> Any:
     import transformers
 
     pillow: dict[str, Any] = {"use_fast": False} if transformers_major() < 5 else {"backend": "pil"}
-    return transformers.AutoImageProcessor.from_pretrained(directory, local_files_only=True, **pillow)
+    return transformers.AutoImageProcessor.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False, **pillow
+    )
 
 
 def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dtype: str, **source: Any) -> Any:
     import torch
     import transformers
 
-    architecture = (config.architectures or [""])[0]
+    # a config need not name it
+    architecture = (config.architectures or [find_family(config).read_config(config).hf_class])[0]
     if not architecture or not hasattr(transformers, architecture):
         raise ArtifactError(f"{directory}: transformers has no architecture {architecture!r}, which its config names.")
     model, info = getattr(transformers, architecture).from_pretrained(
@@ -111,11 +116,20 @@ def _open_weights(directory: Path) -> Any:
         raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
 
 
+def _list_keys(directory: Path) -> list[str]:
+    """The keys of an artifact's tensors; none where their file would have to be unpickled for that."""
+    if (directory / INDEX).exists() and not (directory / WEIGHTS).exists():
+        return list(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"])
+    if not any((directory / name).exists() for name in (WEIGHTS, UNVERIFIED_WEIGHTS)) and any(directory.glob("*.bin")):
+        return []
+    with _open_weights(directory) as file:
+        return list(file.keys())
+
+
 def _demand_readable(directory: Path, config: "PretrainedConfig") -> None:
     """Refuse the layout of another major version of transformers, which would fill what it misses at random."""
     family = find_family(config)
-    with _open_weights(directory) as file:
-        majors = find_majors(family, family.read_config(config), file.keys())
+    majors = find_majors(family, family.read_config(config), _list_keys(directory))
     installed = transformers_major()
     if majors and installed not in majors:
         written_for = " and ".join(map(str, majors))

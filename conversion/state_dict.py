@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,10 +11,12 @@ from torch import Tensor
 
 from conversion import key_map
 from conversion.errors import CheckpointError, KeyMapError, VariantError
-from conversion.family import Family, Spec, families, list_differences, list_overrides, load_family
+from conversion.family import Family, Spec, families, list_differences, load_family
+from conversion.identification import identify_variant, recognise, rows_of, select_overrides
 from conversion.key_map import StateDict, shapes_of
 from conversion.labels import choose_labels
 from conversion.parity.metrics import is_bit_equal
+from conversion.tensors import describe_unusable
 from conversion.variants import VARIANTS, Variant, find_variant
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def convert(
     _demand_tensors(state_dict, linear_head or {})
     merged = merge_linear_head(state_dict, linear_head)
     family, spec = _demand_variant(row, merged, overrides) if row else recognise(merged, **overrides)
-    if linear_head is not None and not any("linear_head" in other.files for other in _rows_of(family)):
+    if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
         raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
     kept, dropped = key_map.drop(merged, family.dropped)
     name = row.name if row else identify_variant(family, spec)
@@ -128,63 +129,10 @@ def convert(
         input_size=input_size,
         source=kept,
         dropped=dropped,
-        left_out={key: merged[key] for key in _list_needed(family, spec) if key in dropped},
+        left_out=_select_left_out(family, spec, {key: merged[key] for key in dropped}),
         baked=image_size if spec.any_size else None,
         notes=tuple(notes.values()),
     )
-
-
-def recognise(state_dict: StateDict, **overrides: Any) -> tuple[Family[Any], Spec]:
-    """Family and spec of an original state dict, from its keys and shapes, and from what these cannot tell.
-
-    Raises:
-        CheckpointError: no family knows the keys, or they do not add up to a model.
-        VariantError: the family knows nothing of one of the overrides.
-    """
-    _refuse_prefix(state_dict)
-    family = recognise_family(shapes_of(state_dict))
-    kept, _ = key_map.drop(state_dict, family.dropped)
-    return family, family.recognise_spec(shapes_of(kept), **_select_overrides(family, overrides))
-
-
-def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
-    """The family whose keys these are.
-
-    Raises:
-        CheckpointError: none; the keys found are named.
-    """
-    found = [family for family in families() if family.matches(shapes)]
-    if not found and any(key.endswith("embeddings.cls_token") for key in shapes):
-        hint = "Give its whole folder, with its config.json: it is verified, and conversion.restore takes it back."
-        raise CheckpointError("in the layout of transformers already.", list(shapes), hint)
-    if len(found) != 1:
-        names = ", ".join(family.name for family in found or families())
-        raise CheckpointError(
-            f"{len(shapes)} keys that belong to {'several families' if found else 'no known family'} ({names}).",
-            [f"{key} {shape}" for key, shape in shapes.items()],
-            hint="Give the original's own state dict, or name the variant.",
-        )
-    return found[0]
-
-
-def _refuse_prefix(state_dict: StateDict) -> None:
-    """Refuse keys that all begin with the same modules: no original's do."""
-    modules = [key.split(".")[:-1] for key in state_dict] or [[]]
-    # what the first and the last in order have in common, all have
-    common = takewhile(lambda pair: pair[0] == pair[1], zip(min(modules), max(modules), strict=False))
-    prefix = ".".join(first for first, _ in common)
-    if prefix and len(state_dict) > 1:
-        hint = f"If these are the whole model, take it from there: entry={prefix!r} (--entry {prefix})."
-        raise CheckpointError(f"every key begins with {prefix + '.'!r}.", list(state_dict), hint)
-
-
-def identify_variant(family: Family[Any], spec: Spec) -> str:
-    """Name of the official variant with this spec, or ``<family>_custom``."""
-    return next((row.name for row in _rows_of(family) if family.spec_of(row) == spec), f"{family.name}_custom")
-
-
-def _rows_of(family: Family[Any]) -> list[Variant]:
-    return [row for row in VARIANTS.values() if row.family == family.name]
 
 
 def _demand_tensors(*state_dicts: StateDict) -> None:
@@ -198,30 +146,16 @@ def _demand_tensors(*state_dicts: StateDict) -> None:
         raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
 
 
-def _select_overrides(family: Family[Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that were given, provided that the family takes them."""
-    given = {name: value for name, value in overrides.items() if value is not None}
-    unknown = given.keys() - family.overrides.keys()
-    if unknown - list_overrides().keys():
-        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
-    if unknown:
-        takes = ", ".join(family.overrides)
-        raise VariantError(f"{', '.join(sorted(unknown))}: not of a {family.name} model.", hint=f"It takes {takes}.")
-    parsed, problems = {}, []
-    for name, value in given.items():
-        try:
-            parsed[name] = family.overrides[name].parse(value)
-        except (ValueError, TypeError) as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        raise VariantError("Not what can be said about a model.", problems)
-    return parsed
-
-
-def _list_needed(family: Family[Any], spec: Spec) -> list[str]:
-    """Keys of the original's own state dict that are neither converted nor follow from the spec."""
-    derived = family.derive(spec)
-    return [key for key in family.original_tensors(spec) if key not in derived]
+def _select_left_out(family: Family[Any], spec: Spec, dropped: StateDict) -> dict[str, Tensor]:
+    """Those of the dropped tensors that the original of this spec has, and that do not follow from it."""
+    if not dropped:
+        return {}
+    original, derived = family.original_shapes(spec), family.derive(spec)
+    return {
+        key: tensor
+        for key, tensor in dropped.items()
+        if key not in derived and original.get(key) == tuple(tensor.shape) and not describe_unusable({key: tensor})
+    }
 
 
 def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name: str) -> None:
@@ -242,7 +176,7 @@ def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str,
     """The variant's family and spec, provided that this is not another model altogether."""
     family = load_family(row.family)
     spec: Spec = family.spec_of(row)
-    given = _select_overrides(family, overrides)
+    given = select_overrides(family, overrides)
     shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
     own = {name: getattr(spec, family.overrides[name].field) for name in given}
     contradictions = [f"{name} {own[name]}, not {value}" for name, value in given.items() if value != own[name]]
@@ -261,7 +195,7 @@ def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str,
     if not is_complete:
         _refuse_another_family(row, state_dict)
         return family, spec  # the account that follows lists what is wrong with it
-    others = _rows_of(family)
+    others = rows_of(family)
     name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
     untold = {entry.field for entry in family.overrides.values() if entry.neutral is not None}
     differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)

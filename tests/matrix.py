@@ -8,8 +8,9 @@ import torch
 from conversion.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
 from conversion.errors import CheckpointError, DeviceError, concerning
 from conversion.family import list_overrides, load_family
+from conversion.identification import identify_variant, recognise
 from conversion.isolation import BUNDLED, HUB
-from conversion.state_dict import identify_variant, merge_linear_head, recognise
+from conversion.state_dict import merge_linear_head
 from conversion.variants import VARIANTS
 from tests.subject import Request
 

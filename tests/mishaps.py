@@ -19,7 +19,7 @@ from torch import Tensor
 import conversion
 from conversion import artifact, checkpoint
 from conversion.artifact import save_artifact
-from conversion.intake import steps
+from conversion.intake import steps, unwrapping
 from conversion.loading import PARITY_CARD, WEIGHTS
 from conversion.synthetic import draw_state_dict
 from tests import subject as subject_module
@@ -44,7 +44,7 @@ def strip_once_too_often(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_the_student(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(steps, "ENTRIES", ("student", *steps.ENTRIES))
+    patch.setattr(unwrapping, "ENTRIES", ("student", *unwrapping.ENTRIES))
 
 
 def reverse_the_chunks(patch: pytest.MonkeyPatch) -> None:

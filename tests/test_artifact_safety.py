@@ -110,7 +110,7 @@ def then_stop(name, step):
     setattr(artifact, name, wrapped)
 
 then_stop("save_file", "weights written")
-then_stop("_check_tensors", "tensors compared")
+then_stop("check_tensors", "tensors compared")
 then_stop("load_model", "loaded back")
 then_stop("render_model_card", "card rendered")
 rename = artifact.Path.rename

@@ -19,7 +19,8 @@ import conversion
 from conversion.checkpoint import load_checkpoint, read_checkpoint
 from conversion.errors import CheckpointError
 from conversion.family import find_dropped
-from conversion.intake.steps import ENTRIES, PREFIXES, WRAPPERS, strip_prefixes, unchunk_blocks, unwrap
+from conversion.intake.steps import PREFIXES, strip_prefixes, unchunk_blocks
+from conversion.intake.unwrapping import ENTRIES, unwrap
 from conversion.parity.metrics import is_bit_equal
 from tests.golden import NUM_HEADS, read_golden
 
@@ -81,7 +82,7 @@ def shard(tensors: dict[str, Tensor], folder: Path) -> Path:
 def test_shards_are_read_through_their_index(given: str, tmp_path: Path) -> None:
     path = shard(tiny(), tmp_path / "run") / given
     assert same(load_checkpoint(path), tiny())
-    assert steps(path) == {"open": "2 shards of safetensors, memory-mapped"}
+    assert steps(path) == {"open": "2 shards, safetensors, memory-mapped"}
     assert len(read_checkpoint(path).files) == 2
 
 
@@ -116,7 +117,7 @@ def test_blocks_are_counted_through_their_chunks() -> None:
 @given(
     st.lists(st.sampled_from(ENTRIES), max_size=4),
     st.lists(st.sampled_from(PREFIXES), max_size=4),
-    st.lists(st.sampled_from(WRAPPERS), max_size=2),
+    st.lists(st.sampled_from(["_orig_mod.", "_fsdp_wrapped_module."]), max_size=2),
     st.booleans(),
 )
 def test_any_stack_of_wrappers_and_prefixes_is_undone(
@@ -128,7 +129,7 @@ def test_any_stack_of_wrappers_and_prefixes_is_undone(
     content: object = {"".join(prefixes) + key: tensor for key, tensor in inner.items()}
     for entry in entries:
         content = {entry: content, "epoch": 1, "optimizer": {"state": {}}}
-    stripped, _ = strip_prefixes(unwrap(content)[0], find_dropped)
+    stripped, _ = strip_prefixes(unwrap(content).state_dict, find_dropped)
     assert same(unchunk_blocks(stripped)[0], golden.backbone)
 
 
@@ -148,7 +149,7 @@ def test_of_several_models_the_averaged_one_is_taken_and_it_is_said(tmp_path: Pa
     other = {key: tensor + 1 for key, tensor in tiny().items()}
     for taken, left in (("teacher", "student"), ("model_ema", "model"), ("state_dict_ema", "state_dict")):
         path = save({left: other, taken: tiny(), "epoch": 1}, tmp_path / "run.pth")
-        with pytest.warns(UserWarning, match=rf"\['{taken}'\] taken, not '{left}', .*--entry"):
+        with pytest.warns(UserWarning, match=rf"\['{taken}'\] taken; not '{left}', .*--entry"):
             assert same(load_checkpoint(path), tiny())
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -163,6 +164,46 @@ def test_models_side_by_side_in_one_state_dict_are_told_apart(tmp_path: Path) ->
     with pytest.warns(UserWarning, match="'student', which holds a model too"):
         assert same(load_checkpoint(path), tiny() | TRAINING_HEAD)
     assert same(load_checkpoint(path, entry="student"), {key: tensor + 1 for key, tensor in tiny().items()})
+
+
+def test_models_under_one_wrapper_are_told_apart(tmp_path: Path) -> None:
+    flat = {f"module._orig_mod.{name}.{key}": tensor + offset for name, offset in (("student", 1), ("teacher", 0))
+            for key, tensor in tiny().items()}  # fmt: skip
+    path = save({"model": flat}, tmp_path / "last.pth")
+    with pytest.warns(UserWarning, match="'student', which holds a model too"):
+        assert same(load_checkpoint(path), tiny())
+
+
+def test_an_entry_is_found_along_dots_and_others_beside_it_are_said(tmp_path: Path) -> None:
+    other = {key: tensor + 1 for key, tensor in tiny().items()}
+    path = save({"model": {"student": tiny(), "teacher": other}, "teacher": other}, tmp_path / "run.pth")
+    assert same(load_checkpoint(path, entry="model.student"), tiny())
+    path = save({"teacher": {"model": tiny(), "model_ema": other}}, tmp_path / "run.pth")
+    with pytest.warns(UserWarning, match=r"\['teacher'\]\['model_ema'\] taken; not 'model'"):
+        assert same(load_checkpoint(path, entry="teacher"), other)
+    path = save(
+        {"net.enc": torch.zeros(1)} | {f"vit.{key}": tensor for key, tensor in tiny().items()}, tmp_path / "a.pth"
+    )
+    assert steps(path, entry="vit")["unwrap"] == "entry ['vit'] taken; left out, no part of the model: 'net.enc'"
+
+
+def test_an_entry_is_taken_from_shards_too(tmp_path: Path) -> None:
+    folder = shard({f"enc.{key}": tensor for key, tensor in tiny().items()}, tmp_path / "run")
+    assert same(load_checkpoint(folder, entry="enc"), tiny())
+    with pytest.raises(CheckpointError, match="no entry 'nonsense'"):
+        load_checkpoint(folder, entry="nonsense")
+
+
+def test_a_pickle_cannot_put_something_in_the_place_of_a_method(tmp_path: Path) -> None:
+    odd = collections.OrderedDict(tiny())
+    odd.get = odd.keys = odd.values = 5  # type: ignore[method-assign, assignment]
+    assert same(load_checkpoint(save({"model": odd}, tmp_path / "odd.pth")), tiny())
+
+
+def test_other_numbers_than_ranks_may_stand_behind_the_word(tmp_path: Path) -> None:
+    for rank in (8, 16):
+        path = save(tiny(), tmp_path / f"lora_rank{rank}.pth")
+    assert same(load_checkpoint(path), tiny())
 
 
 @pytest.mark.parametrize("entry", ["vit", "net.vit"])

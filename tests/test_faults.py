@@ -97,12 +97,12 @@ def test_a_fault_is_noticed_by_the_activations_alone(
     build: Callable[[str, Fault], FaultySubject],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for check in ("_check_config", "_check_tensors"):
+    for check in ("check_config", "check_tensors"):
         monkeypatch.setattr(f"conversion.artifact.{check}", lambda *_: None)
     subject = build(model, fault)
     # the original is not converted, so it must not carry the fault
     golden = read_golden(model)
-    subject.originals["cpu"] = golden.family.load_original(golden.spec, subject.state_dicts["checkpoint"])
+    subject.originals["cpu"] = golden.family.load_original(golden.spec, subject.checkpoints["checkpoint"].state_dict)
     cell = subject.verify("cpu", "float32", attention)
     assert cell.verdict is Verdict.FAILED
     assert sum(result.evidence is not None for result in cell.inputs) == 1  # of the first that failed

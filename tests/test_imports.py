@@ -11,13 +11,13 @@ FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
 
 # a module may import what stands above it, and from its own floor
 FLOORS = [
-    {"errors"},
+    {"errors", "pytest_plugin"},
     {"variants", "fetching", "download", "target", "isolation"}
     | {"distributions", "images", "layers", "tensors", "labels"},
     {"key_map", "parity"},
     {"recognition", "family", "intake"},
     FAMILIES,
-    {"layout", "state_dict", "synthetic"},
+    {"layout", "identification", "state_dict", "synthetic"},
     {"checkpoint", "loading", "card", "checks"},
     {"artifact"},
 ]

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import re
+import subprocess
 import sys
 import types
 import warnings
@@ -23,7 +25,7 @@ from tests.golden import NUM_HEADS, read_golden
 from tests.test_artifact import convert
 from tests.test_checkpoint import same, shard, tiny
 from tests.test_corpus import list_files
-from tests.test_options import left_over, run
+from tests.test_options import ROOT, left_over, run
 from tests.test_timm import DINOV2, build
 
 HEADS = ("--num-attention-heads", str(NUM_HEADS))
@@ -83,7 +85,7 @@ KINDS: dict[str, tuple[Callable[[Path], tuple[str, ...]], str, torch.dtype]] = {
     "DeepSpeed's": (write_deepspeed, r"argparse\.Namespace, deepspeed_like\.LossScaler.*\['module'\]", torch.float32),
     "compiled and distributed": (write_compiled, r"'_orig_mod\.', 'module\.' taken off", torch.bfloat16),
     "timm's": (write_timm, "position embedding of the CLS token is folded", torch.float32),
-    "in shards": (write_shards, "2 shards of safetensors", torch.float32),
+    "in shards": (write_shards, "2 shards, safetensors", torch.float32),
 }
 
 
@@ -230,6 +232,17 @@ def test_what_does_not_go_together_is_one_clear_error(options: tuple[str, ...], 
     assert code == pytest.ExitCode.USAGE_ERROR
     assert message in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(("separator", "code", "message"), [("=", 0, "1 passed"), (" ", 4, "--checkpoint=PATH")])
+def test_a_file_may_lie_anywhere(separator: str, code: int, message: str, tmp_path: Path) -> None:
+    torch.save(tiny(), tmp_path / "tiny.pth")
+    options = f"--checkpoint{separator}{tmp_path / 'tiny.pth'} --num-attention-heads=2 --attention=sdpa".split()
+    environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "parity", *options]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == code, result.stdout
+    assert message in result.stdout + result.stderr
 
 
 def test_a_folder_goes_back_to_a_file_that_is_converted_to_the_same(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def test_what_passed_is_kept_on_request(here: Path) -> None:
         ("eager", "deviation"),
         ("sdpa", "deviation"),
     ]
-    assert {entry["name"] for entry in card["source"]["files"].values()} == {"tiny.pth", "head.pth"}
+    read = card["source"]["checkpoints"].values()
+    assert {file["name"] for checkpoint in read for file in checkpoint["files"]} == {"tiny.pth", "head.pth"}
     assert card["source"]["weights"] == "checkpoint"
     native = next(entry for entry in card["activations"][1]["inputs"] if entry["input"] == "native")
     assert {point["verdict"] for point in native["points"]} == {"exact"}

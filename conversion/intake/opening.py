@@ -1,18 +1,19 @@
 """Open one file, whatever its format, without running anything in it."""
 
 import pickle
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError, concerning
-from conversion.intake.unpickling import StandInTensor, list_foreign, load_with_stand_ins, refuse_code
+from conversion.intake.unpickling import LEGACY_PICKLES, StandInTensor, list_foreign, load_with_stand_ins, refuse_code
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of ``torch.save`` older than 1.6 begin: a pickled number."""
@@ -91,7 +92,8 @@ def _read(path: Path, beginning: bytes) -> Opened:
     if beginning.startswith(b"PK"):
         return _read_archive(path)
     if beginning.startswith(LEGACY_MAGIC):
-        foreign = list_foreign(path, is_archive=False)
+        with path.open("rb") as file:
+            foreign = list_foreign(file, LEGACY_PICKLES)
         return _read_torch(path, foreign, mmap=False, described="torch.save before 1.6, read whole")
     if beginning.startswith(b"version https://"):
         hint = "Fetch the file itself: git lfs pull."
@@ -111,18 +113,32 @@ def _read_archive(path: Path) -> Opened:
             raise CheckpointError("a TorchScript archive, which is a program.", hint=SAVE_ALONE)
         if len(pickled) != 1:
             found = [record.filename for record in records]
-            raise CheckpointError("a zip archive, but not one of torch.save: it has no data.pkl.", found, hint=UNZIP)
+            counted = "no data.pkl" if not pickled else f"{len(pickled)} of data.pkl"
+            raise CheckpointError(f"a zip archive, but not one of torch.save: it has {counted}.", found, hint=UNZIP)
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise CheckpointError("a compressed archive, which torch.save does not write.", hint=UNZIP)
     # by the name torch.load would take it for another format
     mmap = path.suffix != ".safetensors"
     described = "torch.save, memory-mapped" if mmap else "torch.save, read whole"
-    opened = _read_torch(path, list_foreign(path, is_archive=True), mmap=mmap, described=described)
+    with path.open("rb") as file:
+        file.seek(_find_data(file, pickled[0]))
+        foreign = list_foreign(file, 1)
+    opened = _read_torch(path, foreign, mmap=mmap, described=described)
     _check_sizes(opened.content, [record.file_size for record in records])
     return opened
 
 
 UNZIP = "If a checkpoint was zipped for transport, unpack it and give the file inside."
+
+
+def _find_data(file: IO[bytes], record: zipfile.ZipInfo) -> int:
+    """Where the bytes of a stored record begin.
+
+    Read through ``zipfile`` they would be held against a checksum, which torch leaves out where it is told to.
+    """
+    file.seek(record.header_offset + 26)
+    name, extra = struct.unpack("<HH", file.read(4))
+    return int(record.header_offset + 30 + name + extra)
 
 
 def _read_torch(path: Path, foreign: tuple[str, ...], *, mmap: bool, described: str) -> Opened:
@@ -134,8 +150,18 @@ def _read_torch(path: Path, foreign: tuple[str, ...], *, mmap: bool, described: 
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
 
-    content = load_with_stand_ins(load, foreign)
-    return Opened(content, described, foreign)
+    return Opened(_make_plain(load_with_stand_ins(load, foreign)), described, foreign)
+
+
+def _make_plain(content: Any, made: dict[int, Any] | None = None) -> Any:
+    """Nested mappings as plain dictionaries: a pickle may put anything in the place of another class's methods."""
+    made = {} if made is None else made
+    if not isinstance(content, dict):
+        return content
+    if id(content) not in made:
+        made[id(content)] = {}
+        made[id(content)].update((key, _make_plain(value, made)) for key, value in dict.items(content))
+    return made[id(content)]
 
 
 def _check_sizes(content: Any, sizes: list[int]) -> None:

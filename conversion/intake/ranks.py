@@ -63,7 +63,12 @@ def merge_ranks(state_dicts: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Ten
             problems.append(f"{key}: {error.headline}")
     if problems:
         raise CheckpointError("rank files that do not make up one state dict.", problems, hint=CONSOLIDATE_FLAT)
-    return merged, f"{len(merged)} tensors of {len(state_dicts)} ranks put together"
+    how = "put together" if is_cut or _are_pieces(state_dicts) else "taken from whichever has them"
+    return merged, f"{len(merged)} tensors of {len(state_dicts)} ranks {how}"
+
+
+def _are_pieces(state_dicts: Sequence[dict[str, Tensor]]) -> bool:
+    return any(isinstance(tensor, StandInTensor) for state_dict in state_dicts for tensor in state_dict.values())
 
 
 def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
@@ -162,6 +167,9 @@ def _join(held: Sequence[Piece], num_ranks: int) -> Tensor:
     pieces = [by_place[place].tensor for place in sorted(by_place)]
     if len({piece.dim for piece in held}) > 1 or len({tuple(_without(piece, first.dim)) for piece in pieces}) > 1:
         raise CheckpointError(f"pieces of shapes {', '.join(str(tuple(piece.shape)) for piece in pieces)}")
+    dtypes = {str(piece.dtype) for piece in pieces if piece.numel()}
+    if len(dtypes) > 1:
+        raise CheckpointError(f"pieces of {' and '.join(sorted(dtypes))}")
     whole = torch.cat(pieces, dim=first.dim)
     if is_plain and len(held) < num_ranks:
         raise CheckpointError(f"in {len(held)} of {num_ranks} rank files, in pieces")

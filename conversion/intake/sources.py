@@ -3,7 +3,8 @@
 import glob
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,12 @@ from conversion.intake.opening import explain_absence
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """What the one file of a model goes by in a folder, in the order in which they are looked for."""
+
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
+BESIDE = {"left_out.safetensors", "model.unverified.safetensors", "optimizer.bin", "optimizer.pt", "rng_state.pth",
+          "scaler.pt", "scheduler.bin", "scheduler.pt", "training_args.bin"}  # fmt: skip
+"""What may lie beside the weights and holds no model."""
 
 INDEX = ".index.json"
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
@@ -33,13 +40,11 @@ class Source:
     Attributes:
         files: in the order of their ranks, or as their index names them.
         keys: of shards, key to the file that holds it.
-        folder: that the files lie in, if a folder was given.
     """
 
     kind: Literal["file", "shards", "ranks"]
     files: tuple[Path, ...]
-    keys: dict[str, Path] | None = None
-    folder: Path | None = None
+    keys: Mapping[str, Path] = field(default_factory=dict)
 
 
 def find_source(path: Path) -> Source:
@@ -65,8 +70,10 @@ def find_source(path: Path) -> Source:
             return Source("file", (found[0],)) if len(found) == 1 else _order_ranks(found)
         if path.name.endswith(INDEX):
             return _read_index(path)
-        if _siblings_of(path):
-            names = [sibling.name for sibling in _siblings_of(path)]
+        ranks = [path, *_siblings_of(path)]
+        # other numbers have other meanings
+        if len(ranks) > 1 and sorted(map(_rank_of, ranks)) == list(range(len(ranks))):
+            names = [sibling.name for sibling in ranks[1:]]
             raise CheckpointError("one rank file of several; the others lie beside it.", names, hint=CONSOLIDATE)
         return Source("file", (path,))
 
@@ -75,15 +82,18 @@ def _look_into(folder: Path) -> Source:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if (folder / ".metadata").exists():
         raise CheckpointError("a checkpoint of torch.distributed.checkpoint.", hint=DISTRIBUTED)
+    weights = [path for path in files if path.suffix in SUFFIXES and path.name not in BESIDE]
     indices = [path for path in files if path.name.endswith(INDEX)]
-    if len(indices) == 1:
-        return Source(**{**vars(_read_index(indices[0])), "folder": folder})
-    for name in WEIGHTS:
-        if folder / name in files:
-            return Source("file", (folder / name,), folder=folder)
-    weights = [path for path in files if path.suffix in (".pth", ".pt", ".bin", ".safetensors")]
+    chosen = [folder / name for name in WEIGHTS if folder / name in weights]
+    if chosen and not set(weights) - set(chosen):
+        return Source("file", (chosen[0],))  # as from_pretrained chooses
+    if len(indices) == 1 and not chosen:
+        return _read_index(indices[0])
+    if len(indices) > 1:
+        names = [path.name for path in indices]
+        raise CheckpointError("a folder with several indices of shards in it.", names, hint="Give one of these files.")
     if len(weights) == 1:
-        return Source("file", (weights[0],), folder=folder)
+        return Source("file", (weights[0],))
     if len(weights) > 1 and all(RANK.search(path.name) for path in weights):
         return _order_ranks(weights)
     names = [path.name for path in weights or files]
@@ -97,7 +107,7 @@ def _read_index(index: Path) -> Source:
     hint = "Copy all its files into one folder."
     try:
         names: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems = [f"{type(error).__name__}: {error}"]
         raise CheckpointError(f"{index.name}: cannot be read as an index of shards.", problems, hint) from error
     # nothing but the names of files: an index does not lead out of its folder
@@ -123,6 +133,9 @@ def _order_ranks(files: list[Path]) -> Source:
         raise CheckpointError("rank files of several checkpoints.", sorted(runs), "Give the pattern of one of them.")
     by_rank = {_rank_of(file): file for file in files}
     missing = [f"rank {rank}" for rank in range(max(by_rank) + 1) if rank not in by_rank]
+    if len(by_rank) < len(files):
+        names = [file.name for file in files]
+        raise CheckpointError("several files of one rank.", names, "Give the pattern of one checkpoint.")
     if missing or len(files) == 1:
         raise CheckpointError("rank files are missing.", missing, hint=CONSOLIDATE)
     return Source("ranks", tuple(by_rank[rank] for rank in sorted(by_rank)))

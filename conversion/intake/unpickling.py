@@ -1,7 +1,8 @@
 """Unpickling that runs nothing: torch's safe unpickler, with inert stand-ins for every class that is not torch's.
 
-A pickle names what it wants built or called (its *globals*). They are listed before anything is unpickled. What would
-run code is refused by its name; any other becomes a stand-in that keeps what it is given and does nothing.
+A pickle names what it wants built or called (its *globals*). They are listed before anything is unpickled. What is
+known to run code is refused by its name, aloud; any other is not looked up either, but becomes a stand-in that keeps
+what it is given and does nothing.
 """
 
 import pickle
@@ -11,38 +12,50 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # protocol 2 has Python
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch._weights_only_unpickler import _get_allowed_globals  # asked in public for archives alone
-from torch.serialization import (
-    add_safe_globals,
-    clear_safe_globals,
-    get_safe_globals,
-    get_unsafe_globals_in_checkpoint,
-)
+from torch._weights_only_unpickler import _get_allowed_globals  # in public it can be asked for archives alone
+from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from conversion.errors import CheckpointError
 
 INERT_MODULES = frozenset(
-    {"argparse", "array", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "logging",
-     "numbers", "pathlib", "random", "typing", "uuid"}
+    {"argparse", "array", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "numbers",
+     "pathlib", "random", "typing", "uuid"}
 )  # fmt: skip
-"""Modules of the standard library whose classes carry data; of any other, what a pickle asks for is refused."""
+"""Modules of the standard library whose names carry data; of any other, what a pickle asks for is refused."""
 
 INERT_NAMES = frozenset(
-    {"_codecs.encode", "copyreg._reconstructor", "functools.partial", "operator.attrgetter", "operator.itemgetter",
-     "time.struct_time", "types.SimpleNamespace",
-     *(f"builtins.{name}" for name in ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "getattr",
-                                       "int", "list", "object", "range", "set", "slice", "str", "tuple", "type"))}
+    {"_codecs.encode", "_io.BytesIO", "copyreg._reconstructor", "functools.partial", "inspect._empty",
+     "logging.Logger", "logging.RootLogger", "logging.getLogger", "operator.attrgetter", "operator.itemgetter",
+     "re._compile", "signal.Signals", "time.struct_time", "types.SimpleNamespace",
+     *(f"builtins.{name}" for name in ("Ellipsis", "bool", "bytearray", "bytes", "complex", "dict", "float",
+                                       "frozenset", "getattr", "int", "list", "object", "range", "set", "slice",
+                                       "str", "tuple", "type"))}
 )  # fmt: skip
+"""Of the other modules, names that training runs leave in their checkpoints; exceptions are let pass besides."""
 
-INERT_TORCH = ("torch.nn.", "torch.optim.", "torch.distributed.", "torch.utils.data.")
-"""Packages of torch that training runs pickle functions of; of the others only classes are taken for data."""
+CODE = (
+    "numpy.f2py.", "numpy.testing.", "numpy.distutils.", "pip.", "setuptools.", "torch._dynamo.", "torch._inductor.",
+    "torch.classes.", "torch.distributed.run.", "torch.distributed.launch", "torch.distributed.elastic.", "torch.hub.",
+    "torch.jit.", "torch.load", "torch.ops.", "torch.package.", "torch.serialization.", "torch.utils.cpp_extension.",
+)  # fmt: skip
+"""How names of other packages begin that are known to run code. Any other is let pass, and never looked up."""
+
+MAX_TUPLES = 100
+"""How deep tuples may lie in each other: the interpreter counts no levels where it hashes them, and would crash."""
+
+MAX_CONTAINERS = 32
+"""Foreign classes that may be filled like containers; for each the pickle is read once more."""
 
 LEGACY_PICKLES = 4
 """What a file of ``torch.save`` before 1.6 begins with: a number, the protocol, the system, the content."""
+
+PROTOCOL = 2
+"""That ``torch.save`` pickles with unless told otherwise, and torch's safe unpickler reads."""
+
+RESAVE = "Load it where it was written, and save the state dict alone: torch.save(model.state_dict(), ...)."
 
 SHARDED = frozenset(
     {"torch.distributed.tensor.DTensor", "torch.distributed._tensor.api.DTensor",
@@ -105,24 +118,55 @@ def read_attribute(stand_in: object, name: str) -> Any:
     return next((part[name] for part in parts if isinstance(part, dict) and name in part), None)
 
 
-def list_foreign(path: Path, *, is_archive: bool) -> tuple[str, ...]:
-    """What the pickle in a file of ``torch.save`` wants built or called and torch's safe unpickler does not, by name.
+def list_foreign(file: IO[bytes], num_pickles: int) -> tuple[str, ...]:
+    """What the pickles that follow each other in a file want built or called that torch's unpickler does not, by name.
 
     Raises:
-        ValueError, pickle.UnpicklingError: there is no such pickle in it.
+        ValueError: there are no such pickles.
+        CheckpointError: they are made to harm.
     """
-    if is_archive:
-        with _only_safe([]):
-            return tuple(sorted(get_unsafe_globals_in_checkpoint(path)))
-    with path.open("rb") as file:
-        names = {name for _ in range(LEGACY_PICKLES) for name in _list_globals(file)}
+    names: set[str] = set()
+    for _ in range(num_pickles):
+        names |= _scan(file)
     return tuple(sorted(names - _get_allowed_globals().keys()))
 
 
-def _list_globals(file: IO[bytes]) -> Iterator[str]:
+def _scan(file: IO[bytes]) -> set[str]:
+    """The globals of a pickle, its stack worked off with nothing on it but how deep tuples lie in each other."""
+    names: set[str] = set()
+    stack: list[int | None] = []
+    memo: dict[object, int] = {}
     for opcode, argument, _position in pickletools.genops(file):
+        if opcode.name == "PROTO" and argument != PROTOCOL:
+            raise CheckpointError(f"a pickle of protocol {argument}.", hint=RESAVE)
         if opcode.name == "GLOBAL":
-            yield _modernise(str(argument).replace(" ", "."))
+            names.add(_modernise(str(argument).replace(" ", ".")))
+        popped = _pop(stack, opcode)
+        depth = max((each for each in popped if each is not None), default=0)
+        if opcode.name.endswith("PUT"):
+            memo[argument] = depth
+        elif opcode.name.endswith("GET"):
+            depth = memo.get(argument, 0)
+        elif opcode.name.startswith("TUPLE") or opcode.name in ("REDUCE", "NEWOBJ"):
+            depth += 1
+        if depth > MAX_TUPLES:
+            raise CheckpointError(
+                f"a pickle of tuples that lie more than {MAX_TUPLES} deep in each other.", hint=RESAVE
+            )
+        stack += [None if each is pickletools.markobject else depth for each in opcode.stack_after]
+    return names
+
+
+def _pop(stack: list[int | None], opcode: pickletools.OpcodeInfo) -> list[int | None]:
+    """What an opcode takes off the stack: so many, or all down to the mark."""
+    if pickletools.markobject in opcode.stack_before:
+        mark = len(stack) - 1 - stack[::-1].index(None) if None in stack else 0
+        start = mark - opcode.stack_before.index(pickletools.markobject)
+    else:
+        start = len(stack) - len(opcode.stack_before)
+    popped = stack[max(start, 0) :]
+    del stack[max(start, 0) :]
+    return popped
 
 
 def refuse_code(names: Collection[str]) -> None:
@@ -161,7 +205,7 @@ def load_with_stand_ins(load: Callable[[], Any], foreign: Collection[str]) -> An
             text = str(error)
             name = next((name for name, made in stand_ins.items() if kinds[name] is StandIn and repr(made) in text), "")
             filled = next((kind for sign, kind in FILLED.items() if sign in text), None)
-            if not name or filled is None:
+            if not name or filled is None or sum(kind is not StandIn for kind in kinds.values()) > MAX_CONTAINERS:
                 raise
             kinds[name] = filled
 
@@ -177,13 +221,13 @@ def _first_kind(name: str) -> type:
 
 
 def _is_inert(name: str) -> bool:
-    module, _, last = _modernise(name).rpartition(".")
+    name = _modernise(name)
+    module, _, last = name.rpartition(".")
     root = module.partition(".")[0]
-    if root == "torch":
-        return name.startswith(INERT_TORCH) or last[:1].isupper()
-    if root in sys.stdlib_module_names or not root:
-        return f"{module}.{last}" in INERT_NAMES or root in INERT_MODULES
-    return True
+    if root not in sys.stdlib_module_names and root:
+        return not name.startswith(CODE)
+    is_exception = module == "builtins" and last.endswith(("Error", "Exception", "Warning"))
+    return name in INERT_NAMES or root in INERT_MODULES or is_exception
 
 
 def _modernise(name: str) -> str:

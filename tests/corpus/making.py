@@ -125,6 +125,11 @@ def safetensors_file(header: object, data: bytes = b"", length: int | None = Non
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
+def nest_tuples(depth: int) -> bytes:
+    """A pickle of a mapping whose one key are so many tuples in each other: hashed, it would crash the interpreter."""
+    return b"\x80\x02})" + b"\x85" * depth + b"Ns."
+
+
 def nest_in_itself() -> dict[str, object]:
     content: dict[str, object] = {}
     content["model"] = {"module": content}

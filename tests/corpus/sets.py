@@ -21,6 +21,10 @@ from tests.corpus.making import (
     write_shards,
 )
 
+MODEL = "model.safetensors"
+
+DTYPES = (torch.float32, torch.float16)
+
 SHARDS: dict[str, BadInput] = {
     "an index that is no JSON": BadInput(
         partial(write, b"{", name="a.index.json"), "cannot be read as an index", "a.index.json"
@@ -94,6 +98,37 @@ RANKS: dict[str, BadInput] = {
         r"a: in 2 of 3 rank files, in pieces",
         ".",
     ),
+    "ranks whose models lie elsewhere": BadInput(
+        lambda folder: [
+            torch.save({"model": half, **more}, folder / f"model.rank_{rank}.pth")
+            for rank, (half, more) in enumerate(zip(cut_in_two(tiny()), ({"model_ema": tiny()}, {}), strict=True))
+        ],
+        r"models lie in different entries.*\n.*rank_0\.pth: model_ema\n.*rank_1\.pth: model\n.*--entry",
+        ".",
+    ),
+    "two files of one rank": BadInput(
+        lambda folder: [
+            torch.save(tiny(), folder / name) for name in ("m.rank_0.pth", "m.rank_1.pth", "m.rank_01.pth")
+        ],
+        r"several files of one rank",
+        ".",
+    ),
+    "pieces of two dtypes": BadInput(
+        lambda folder: write_ranks(
+            folder,
+            *(
+                {k: v.to(dtype) for k, v in half.items()}
+                for half, dtype in zip(cut_in_two(tiny()), DTYPES, strict=True)
+            ),
+        ),
+        r"pieces of torch\.float16 and torch\.float32",
+        ".",
+    ),
+    "two models in one folder": BadInput(
+        lambda folder: [save_file(tiny(), folder / name) for name in (MODEL, "model_1.safetensors")],
+        r"several checkpoints in it.*\n.*model\.safetensors\n.*model_1",
+        ".",
+    ),
     "DeepSpeed's ZeRO 3": BadInput(
         holding({"module": {key: tensor.new_zeros(0) for key, tensor in tiny().items()}}),
         r"all 49 tensors are empty.*\n(.*\n)*.*zero_to_fp32",
@@ -101,20 +136,37 @@ RANKS: dict[str, BadInput] = {
 }
 
 FOLDERS: dict[str, BadInput] = {
-    "a config of another type": BadInput(
+    "a model of another type in transformers' layout": BadInput(
         lambda folder: [
             write(b'{"model_type": "bert"}', folder, "config.json"),
-            save_file(tiny(), folder / "model.safetensors"),
+            save_file({"bert.embeddings.weight": torch.zeros(2), "cls.bias": torch.zeros(2)}, folder / MODEL),
         ],
-        r"A model of type 'bert' is of no known family",
+        r"2 keys that belong to no known family.*\n.*bert\.embeddings",
         ".",
     ),
-    "a config of no type that there is": BadInput(
+    "a config that wants its own code to be run": BadInput(
         lambda folder: [
-            write(b'{"model_type": "nothing"}', folder, "config.json"),
-            save_file(tiny(), folder / "model.safetensors"),
+            write(b'{"model_type": "foreign", "auto_map": {"AutoConfig": "evil.Config"}}', folder, "config.json"),
+            write(b"open('ran', 'w')", folder, "evil.py"),
+            save_file({"a.weight": torch.zeros(2), "b.bias": torch.zeros(2)}, folder / MODEL),
         ],
-        r"config\.json cannot be read",
+        r"2 keys that belong to no known family",
+        ".",
+    ),
+    "a config of nonsense": BadInput(
+        lambda folder: [
+            write(b'{"model_type": "dinov2", "hidden_size": "abc", "patch_size": 0}', folder, "config.json"),
+            save_file(tiny(), folder / MODEL),
+        ],
+        r"config\.json or a file beside it cannot be read.*\n.*hidden_size",
+        ".",
+    ),
+    "a config of a thousand million blocks": BadInput(
+        lambda folder: [
+            write(b'{"model_type": "dinov2", "num_hidden_layers": 1000000000}', folder, "config.json"),
+            save_file(tiny(), folder / MODEL),
+        ],
+        r"speaks of 1000000000 blocks, for 49 tensors",
         ".",
     ),
     "a converted model without its weights": BadInput(
@@ -125,7 +177,7 @@ FOLDERS: dict[str, BadInput] = {
     "a converted model's folder with the original's weights": BadInput(
         lambda folder: [
             write(b'{"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3}', folder, "config.json"),
-            save_file(tiny(), folder / "model.safetensors"),
+            save_file(tiny(), folder / MODEL),
         ],
         r"do not cover each other.*\n.*not a target of the key map: (cls_token|blocks)",
         ".",

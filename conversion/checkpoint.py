@@ -91,7 +91,6 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
         else:
             state_dict, read = _read_source(source, entry)
             steps += read
-            demand_values(state_dict)
             state_dict, did = strip_prefixes(state_dict, find_dropped)
             note("strip", did)
             state_dict, did = unchunk_blocks(state_dict)
@@ -182,6 +181,8 @@ def _read_source(source: Source, entry: str | None) -> tuple[dict[str, Tensor], 
     did += f"; not built, but stood in for: {', '.join(foreign)}" if foreign else ""
     contents = [_join_shards(source, opened)] if source.kind == "shards" else [each.content for each in opened]
     taken = [unwrap(content, entry) for content in contents]
+    for each in taken:
+        demand_values(each.state_dict)
     places = {each.path for each in taken}
     if len(places) > 1:
         found = [

@@ -19,7 +19,7 @@ import torch
 import conversion
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import CheckpointError
-from conversion.loading import CONFIG, FILES, LEFT_OUT, PARITY_CARD, PREPROCESSOR, load_model
+from conversion.loading import CONFIG, FILES, LEFT_OUT, PARITY_CARD, PREPROCESSOR, WEIGHTS, load_model, read_tensors
 from tests.clones import write_clone
 from tests.golden import NUM_HEADS, read_golden
 from tests.test_artifact import convert
@@ -171,6 +171,21 @@ def test_the_authors_own_code_can_be_the_reference(name: str, tmp_path: Path) ->
     code, output = run(tmp_path, *options)
     assert code == 1
     assert f"first at {place}" in output
+
+
+@pytest.mark.parametrize("form", ["shards", "pytorch_model.bin"])
+def test_a_folder_may_have_its_weights_in_any_form_that_transformers_reads(form: str, tmp_path: Path) -> None:
+    artifact = save(tmp_path)
+    (artifact / PARITY_CARD).unlink()
+    tensors = read_tensors(artifact)
+    (artifact / WEIGHTS).unlink()
+    if form == "shards":
+        shard(tensors, artifact)
+    else:
+        torch.save(tensors, artifact / form)
+    code, output = run(tmp_path, "--checkpoint", "artifact", "--attention", "sdpa")
+    assert code == 0, output
+    assert "native exact" in output
 
 
 def edit_config(artifact: Path, **changes: Any) -> None:

@@ -32,7 +32,8 @@ class Unwrapped:
 
     Attributes:
         path: the entries that lead to it.
-        left: other entries on the way that hold a model; and those that hold none.
+        other_models: entries on the way that hold a model too, and were not asked for.
+        left: entries on the way that hold none.
     """
 
     state_dict: dict[str, Tensor]

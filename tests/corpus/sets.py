@@ -106,6 +106,11 @@ RANKS: dict[str, BadInput] = {
         r"models lie in different entries.*\n.*rank_0\.pth: model_ema\n.*rank_1\.pth: model\n.*--entry",
         ".",
     ),
+    "ranks of sparse tensors": BadInput(
+        lambda folder: write_ranks(folder, *(dict.fromkeys(["a.b", "c"], torch.eye(2).to_sparse()) for _ in range(2))),
+        r"a\.b: not a dense .*sparse_coo",
+        ".",
+    ),
     "two files of one rank": BadInput(
         lambda folder: [
             torch.save(tiny(), folder / name) for name in ("m.rank_0.pth", "m.rank_1.pth", "m.rank_01.pth")

@@ -171,7 +171,9 @@ def demand_state_dict(content: Any, where: str = "") -> dict[str, Tensor]:
     problems = [f"{_shorten(key)}: {_describe(value)}" for key, value in content.items() if not _is_tensor(key, value)]
     if problems:
         entries = [str(key) for key, value in content.items() if _holds_model(value)]
-        hint = f"To take the model from an entry: --entry {' or --entry '.join(entries)}." if entries else SAVE_ALONE
+        hint = f"A checkpoint may hold its state dict under one of: {', '.join(ENTRIES)}. {SAVE_ALONE}"
+        if entries:
+            hint = f"To take the model from an entry: --entry {' or --entry '.join(entries)}."
         count = f"{len(problems)} of {len(content)} entries are not tensors"
         raise CheckpointError(f"{at}not a state dict, {count}.", problems, hint)
     return dict(content)

@@ -160,10 +160,10 @@ FOLDERS: dict[str, BadInput] = {
     ),
     "a config of nonsense": BadInput(
         lambda folder: [
-            write(b'{"model_type": "dinov2", "hidden_size": "abc", "patch_size": 0}', folder, "config.json"),
+            write(b'{"model_type": "dinov2", "id2label": 5}', folder, "config.json"),
             save_file(tiny(), folder / MODEL),
         ],
-        r"config\.json or a file beside it cannot be read.*\n.*hidden_size",
+        r"config\.json or a file beside it cannot be read.*\n.*Error",
         ".",
     ),
     "a config of a thousand million blocks": BadInput(

@@ -3,8 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -230,7 +229,7 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         config = read_config(folder)
         family = find_family(config)
         spec = family.read_config(config)
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             restored = restore(converted, config, read_left_out(folder))
     except ConversionError as error:
         raise CheckpointError(error.headline, error.problems, error.hint or hint) from None
@@ -247,10 +246,3 @@ def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:
     depth = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("num_hidden_layers", 0)
     if not isinstance(depth, int) or depth > num_tensors:
         raise CheckpointError(f"{CONFIG} speaks of {depth!r} blocks, for {num_tensors} tensors.", hint=hint)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -99,7 +99,8 @@ def convert(
         raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
     kept, dropped = key_map.drop(merged, family.dropped)
     name = row.name if row else identify_variant(family, spec)
-    key_map.account(kept, family.converted_tensors(spec), subject=name)
+    original = family.original_tensors(spec)
+    key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=name)
     _demand_derived(family, spec, {key: merged[key] for key in dropped}, name)
     # of a published checkpoint it is known; one that has its shapes is taken for it
     is_published = name in VARIANTS and VARIANTS[name].hub_name
@@ -129,7 +130,7 @@ def convert(
         input_size=input_size,
         source=kept,
         dropped=dropped,
-        left_out=_select_left_out(family, spec, {key: merged[key] for key in dropped}),
+        left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
         baked=image_size if spec.any_size else None,
         notes=tuple(notes.values()),
     )
@@ -146,15 +147,14 @@ def _demand_tensors(*state_dicts: StateDict) -> None:
         raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
 
 
-def _select_left_out(family: Family[Any], spec: Spec, dropped: StateDict) -> dict[str, Tensor]:
-    """Those of the dropped tensors that the original of this spec has, and that do not follow from it."""
-    if not dropped:
-        return {}
-    original, derived = family.original_shapes(spec), family.derive(spec)
+def _select_left_out(dropped: StateDict, original: StateDict, derived: StateDict) -> dict[str, Tensor]:
+    """Those of the dropped tensors that the original has in that shape, and that do not follow from its spec."""
     return {
         key: tensor
         for key, tensor in dropped.items()
-        if key not in derived and original.get(key) == tuple(tensor.shape) and not describe_unusable({key: tensor})
+        if key in original.keys() - derived.keys()
+        and tensor.shape == original[key].shape
+        and not describe_unusable({key: tensor})
     }
 
 

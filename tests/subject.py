@@ -167,6 +167,11 @@ class Subject:
         return conversion.restore(read_tensors(self.directory), read_config(self.directory), dropped)
 
     @cached_property
+    def clone(self) -> Path | None:
+        """Of the authors' repository, if their code is to be the reference."""
+        return self.family.find_clone(self.request.original)
+
+    @cached_property
     def originals(self) -> dict[str, nn.Module]:
         return {}
 
@@ -175,8 +180,7 @@ class Subject:
         if device not in self.originals:
             unbaked = self.converted if self.converted.baked is None else self.convert(None)
             source = {key: tensor.to(device) for key, tensor in unbaked.source.items()}
-            clone = self.family.find_clone(self.request.original)
-            self.originals[device] = self.family.load_original(unbaked.spec, source, clone)
+            self.originals[device] = self.family.load_original(unbaked.spec, source, self.clone)
         return self.originals[device]
 
     def load(self, image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
@@ -198,7 +202,7 @@ class Subject:
                 has_evidence = any(earlier.evidence for earlier in results)
                 results.append(replace(result, evidence=None) if has_evidence else result)
             del model  # before the next is loaded
-        original = describe_original(self.family.find_clone(self.request.original))
+        original = describe_original(self.clone)
         return MatrixVerdict(device, dtype, attention, self.request.seed, tuple(results), original)
 
     def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: str, attention: str) -> InputVerdict:

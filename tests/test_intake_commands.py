@@ -25,7 +25,7 @@ from tests.golden import NUM_HEADS, read_golden
 from tests.test_artifact import convert
 from tests.test_checkpoint import same, shard, tiny
 from tests.test_corpus import list_files
-from tests.test_options import ROOT, left_over, run
+from tests.test_options import ROOT, assert_refused, left_over, run
 from tests.test_timm import DINOV2, build
 
 HEADS = ("--num-attention-heads", str(NUM_HEADS))
@@ -243,10 +243,7 @@ def test_a_folder_without_an_image_processor_is_verified_without_the_photo(tmp_p
 )
 def test_what_does_not_go_together_is_one_clear_error(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
     save(tmp_path)
-    code, output = run(tmp_path, *options)
-    assert code == pytest.ExitCode.USAGE_ERROR
-    assert message in output
-    assert "Traceback" not in output
+    assert_refused(tmp_path, options, message)
 
 
 @pytest.mark.parametrize(("separator", "code", "message"), [("=", 0, "1 passed"), (" ", 4, "--checkpoint=PATH")])

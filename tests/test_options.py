@@ -47,6 +47,14 @@ def run(here: Path, *options: str, plugin: str = "") -> tuple[int, str]:
     return process.returncode, output
 
 
+def assert_refused(here: Path, options: tuple[str, ...], message: str) -> None:
+    """The command line itself is refused, in one clear error."""
+    code, output = run(here, *options)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert message in output
+    assert "Traceback" not in output
+
+
 def left_over(here: Path) -> list[str]:
     return sorted(path.name for path in (here / "artifacts").iterdir()) if (here / "artifacts").exists() else []
 
@@ -189,10 +197,7 @@ def test_close_is_not_enough_where_exact_is_required(here: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_clear_error(options: tuple[str, ...], message: str, here: Path) -> None:
-    code, output = run(here, *options, "--save-artifacts")
-    assert code == pytest.ExitCode.USAGE_ERROR
-    assert message in output
-    assert "Traceback" not in output
+    assert_refused(here, (*options, "--save-artifacts"), message)
     assert left_over(here) == []
 
 

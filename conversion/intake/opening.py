@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError, concerning
-from conversion.intake.unpickling import LEGACY_PICKLES, StandInTensor, list_foreign, load_with_stand_ins, refuse_code
+from conversion.intake.unpickling import (
+    LEGACY_PICKLES,
+    RESAVE,
+    StandInTensor,
+    list_foreign,
+    load_with_stand_ins,
+    refuse_code,
+)
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of ``torch.save`` older than 1.6 begin: a pickled number."""
@@ -61,7 +68,7 @@ def open_file(path: Path) -> Opened:
             raise CheckpointError(
                 "holds a pickle that torch's safe unpickler does not read, or is not a checkpoint.",
                 [_first_sentence(error)],
-                hint=f"Load it where it was written. {SAVE_ALONE}",
+                hint=RESAVE,
             ) from error
         except Exception as error:  # torch and safetensors raise nearly everything on damaged bytes
             problems = [f"{type(error).__name__}: {_first_sentence(error)}"]

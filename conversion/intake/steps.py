@@ -39,13 +39,7 @@ def strip_prefixes(state_dict: StateDict, is_dropped: Callable[[str], object]) -
     Raises:
         CheckpointError: two keys become one.
     """
-    stripped: list[str] = []
-    renamed = {key: key for key in state_dict}
-    stripped += dict.fromkeys(found for name in renamed for found in WRAPPER.findall(name))
-    renamed = {key: WRAPPER.sub("", key) for key in state_dict}
-    while prefix := next((each for each in PREFIXES if _all_carry(renamed.values(), each, is_dropped)), None):
-        stripped.append(prefix)
-        renamed = {key: name.removeprefix(prefix) for key, name in renamed.items()}
+    renamed, stripped = take_off_prefixes(state_dict, lambda name: is_dropped(name) or name.startswith(HEADS))
     did = f"{', '.join(map(repr, stripped))} taken off keys" if stripped else ""
     return _rename(state_dict, renamed, "without their prefixes"), did
 
@@ -113,9 +107,23 @@ def _find_problem(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)}, expanded from {held} bytes" if shown > held else ""
 
 
-def _all_carry(names: Iterable[str], prefix: str, is_dropped: Callable[[str], object]) -> bool:
-    converted = [name for name in names if not is_dropped(name) and not name.startswith(HEADS)]
-    return bool(converted) and all(name.startswith(prefix) for name in converted)
+def take_off_prefixes(
+    keys: Iterable[str], is_exempt: Callable[[str], object] = lambda _name: False
+) -> tuple[dict[str, str], list[str]]:
+    """Every key to what is left of it without wrappers and the prefixes that all share, and what was taken off.
+
+    Args:
+        is_exempt: whether a key need not carry a prefix for it to be taken off the others.
+    """
+    renamed = {key: WRAPPER.sub("", key) for key in keys}
+    stripped = list(dict.fromkeys(found for key in renamed for found in WRAPPER.findall(key)))
+    while counted := [name for name in renamed.values() if not is_exempt(name)]:
+        prefix = next((each for each in PREFIXES if all(name.startswith(each) for name in counted)), None)
+        if prefix is None:
+            break
+        stripped.append(prefix)
+        renamed = {key: name.removeprefix(prefix) for key, name in renamed.items()}
+    return renamed, stripped
 
 
 def _rename(state_dict: StateDict, renamed: Mapping[str, str], how: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.intake.opening import SAVE_ALONE
-from conversion.intake.steps import PREFIXES, WRAPPER
+from conversion.intake.steps import take_off_prefixes
 
 ENTRIES = (
     "teacher",
@@ -106,9 +106,7 @@ def _part_models(content: Any) -> Any:
     """A state dict of several models as an entry for each: ``teacher.backbone...`` beside ``student.backbone...``."""
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         return content
-    names = {key: WRAPPER.sub("", key) for key in content}
-    while shared := next((each for each in PREFIXES if all(name.startswith(each) for name in names.values())), ""):
-        names = {key: name.removeprefix(shared) for key, name in names.items()}
+    names, _ = take_off_prefixes(content)
     models = {name.partition(".")[0] for name in names.values() if "." in name} & set(ENTRIES)
     if len(models) < 2 or models & content.keys():
         return content

@@ -149,6 +149,16 @@ def write_shards(folder: Path, weight_map: object, **files: dict[str, Tensor]) -
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
+def configured(config: bytes, tensors: dict[str, Tensor]) -> Callable[[Path], None]:
+    """A folder with a ``config.json`` beside these weights."""
+
+    def make(folder: Path) -> None:
+        write(config, folder, "config.json")
+        save_file(tensors, folder / "model.safetensors")
+
+    return make
+
+
 def write_ranks(folder: Path, *pieces: dict[str, Tensor], first: int = 0) -> None:
     for rank, held in enumerate(pieces, start=first):
         torch.save({"model": held}, folder / f"model_0001.rank_{rank}.pth")

@@ -12,6 +12,7 @@ from tests.corpus.making import (
     PICKLED,
     WEIGHT,
     BadInput,
+    configured,
     cut_in_two,
     half_of,
     holding,
@@ -142,10 +143,7 @@ RANKS: dict[str, BadInput] = {
 
 FOLDERS: dict[str, BadInput] = {
     "a model of another type in transformers' layout": BadInput(
-        lambda folder: [
-            write(b'{"model_type": "bert"}', folder, "config.json"),
-            save_file({"bert.embeddings.weight": torch.zeros(2), "cls.bias": torch.zeros(2)}, folder / MODEL),
-        ],
+        configured(b'{"model_type": "bert"}', {"bert.embeddings.weight": torch.zeros(2), "cls.bias": torch.zeros(2)}),
         r"2 keys that belong to no known family.*\n.*bert\.embeddings",
         ".",
     ),
@@ -159,18 +157,12 @@ FOLDERS: dict[str, BadInput] = {
         ".",
     ),
     "a config of nonsense": BadInput(
-        lambda folder: [
-            write(b'{"model_type": "dinov2", "id2label": 5}', folder, "config.json"),
-            save_file(tiny(), folder / MODEL),
-        ],
+        configured(b'{"model_type": "dinov2", "id2label": 5}', tiny()),
         r"config\.json or a file beside it cannot be read.*\n.*Error",
         ".",
     ),
     "a config of a thousand million blocks": BadInput(
-        lambda folder: [
-            write(b'{"model_type": "dinov2", "num_hidden_layers": 1000000000}', folder, "config.json"),
-            save_file(tiny(), folder / MODEL),
-        ],
+        configured(b'{"model_type": "dinov2", "num_hidden_layers": 1000000000}', tiny()),
         r"speaks of 1000000000 blocks, for 49 tensors",
         ".",
     ),
@@ -180,10 +172,7 @@ FOLDERS: dict[str, BadInput] = {
         ".",
     ),
     "a converted model's folder with the original's weights": BadInput(
-        lambda folder: [
-            write(b'{"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3}', folder, "config.json"),
-            save_file(tiny(), folder / MODEL),
-        ],
+        configured(b'{"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3}', tiny()),
         r"do not cover each other.*\n.*not a target of the key map: (cls_token|blocks)",
         ".",
     ),

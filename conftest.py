@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from conversion.card import describe_versions
 from conversion.checkpoint import is_transformers_folder
@@ -35,10 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--mirror", metavar="URL", help="where to download from, in place of the official address")
     group.addoption(
-        "--checkpoint", type=Path, metavar="PATH", help="verify and convert this: a file, a folder, 'run/*.rank_*.pth'"
+        "--checkpoint", type=_path, metavar="PATH", help="verify and convert this: a file, a folder, 'run/*.rank_*.pth'"
     )
     group.addoption("--entry", metavar="NAME", help="of --checkpoint: the entry that holds the model")
-    group.addoption("--linear-head", type=Path, metavar="PATH", help="the classifier file that goes with --checkpoint")
+    group.addoption("--linear-head", type=_path, metavar="PATH", help="the classifier file that goes with --checkpoint")
     group.addoption("--save-dtype", choices=DTYPES, metavar="NAME", help="cast the weights (default: their own dtype)")
     group.addoption(
         "--original",
@@ -48,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     for name, override in list_overrides().items():
         group.addoption(f"--{name.replace('_', '-')}", type=partial(_parse, override), help=override.help)
-    group.addoption("--labels", type=Path, metavar="PATH", help="class names: a name a line, or JSON")
+    group.addoption("--labels", type=_path, metavar="PATH", help="class names: a name a line, or JSON")
     group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
     group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
     group.addoption("--attention", action="append", metavar="NAME", help="axis of the matrix (default: eager, sdpa)")
@@ -60,12 +59,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="close is not enough where exact is known to be possible (default: on if CI is set)",
     )
     group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
-    group.addoption("--artifacts-dir", type=Path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
+    group.addoption("--artifacts-dir", type=_path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
     group.addoption("--seed", type=int, default=0, metavar="N", help="of synthetic weights and inputs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    transformers.utils.logging.disable_progress_bar()
     prepare_torch(os.environ.get("PYTEST_XDIST_WORKER_COUNT"))
     try:
         config.stash[REQUEST_KEY] = _read_request(config.option)
@@ -107,6 +105,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """The variant under test, with everything made of it."""
+    import transformers  # here, since it takes longer to import than the tests to collect
+
+    transformers.utils.logging.disable_progress_bar()
     selected = frozenset(item.nodeid for item in request.session.items if _subject_of(item) == request.param)
     asked = request.config.stash[REQUEST_KEY]
     is_folder = asked.checkpoint is not None and is_transformers_folder(asked.checkpoint)
@@ -150,6 +151,10 @@ def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dic
         terminalreporter.write_line(f"not noticed: {name}", red=True)
     if intact:
         terminalreporter.write_line(f"{intact} comparisons of intact models at a capture point, {alarms} false alarms")
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()  # behind an equals sign a shell leaves ~ as it is
 
 
 def _parse(override: Override, text: str) -> object:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import transformers
 from torch import Tensor
 
 import conversion
@@ -65,6 +64,8 @@ def print_failure(variant: str, fault: Fault) -> str:
 
 def main() -> None:
     """Write the page."""
+    import transformers
+
     transformers.utils.logging.disable_progress_bar()
     sections = [f"## {title}\n\n```\n{print_failure(*failure)}\n```" for title, failure in FAILURES.items()]
     DOCUMENT.parent.mkdir(exist_ok=True)

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -197,6 +196,8 @@ class Patient:
 
     def _ask_others_about_what_loads(self, out: conversion.Conversion) -> set[str]:
         """What the other rules notice of a model that transformers loads with a warning; an error is noticed."""
+        import transformers
+
         torch.manual_seed(0)  # what is missing is filled at random
         try:
             model = getattr(transformers, out.architecture).from_pretrained(

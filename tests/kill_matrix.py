@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 
 from conversion.card import describe_versions
 from tests.fault_lists import list_injections
@@ -87,6 +86,8 @@ def judge_mishaps() -> list[Outcome]:
 
 def main() -> None:
     """Judge everything, and write the page."""
+    import transformers
+
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -46,7 +46,7 @@ def _refuse_contradictions(request: Request) -> None:
         raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")
     if request.checkpoint is not None and request.weights != "synthetic":
         raise CheckpointError("--weights and --checkpoint both say what to verify.", hint="Leave one of them out.")
-    if request.original not in (BUNDLED, HUB) and not Path(request.original).is_dir():
+    if request.original not in (BUNDLED, HUB) and not Path(request.original).expanduser().is_dir():
         raise CheckpointError(
             f"--original {request.original}: no such folder.",
             hint=f"Give a clone of the authors' repository, {HUB} or {BUNDLED}.",
@@ -82,7 +82,8 @@ def check_axes(
     dtypes, attentions = dtypes or ["float32"], attentions or list(ATTENTIONS)
     problems = [problem for device in devices if (problem := _find_device_problem(device))]
     problems += [f"--dtype {dtype}: not one of {', '.join(DTYPES)}" for dtype in dtypes if dtype not in DTYPES]
-    problems += [problem for attention in attentions if (problem := _find_attention_problem(attention))]
+    given = [attention for attention in attentions if attention not in ATTENTIONS]  # those are in every transformers
+    problems += [problem for attention in given if (problem := _find_attention_problem(attention))]
     if problems:
         raise DeviceError("The matrix asked for cannot be run here.", problems)
     return devices, dtypes, attentions

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 
 from conversion import Conversion
@@ -65,6 +64,8 @@ def set_eps(eps: float, original: nn.Module) -> None:
 @pytest.mark.parametrize("golden", [PRETRAINED, CLASSIFIER, SEGMENTATION], ids=lambda golden: golden.name)
 def test_the_default_eps_makes_a_difference_and_explains_it_all(golden: GoldenModel) -> None:
     """The ledger's layer-norm-eps-default."""
+    import transformers
+
     out, state_dict = convert_drawn(golden.spec)
     original = FAMILY.load_original(out.spec, state_dict)
     demand_exact(verify(out, original))
@@ -77,6 +78,8 @@ def test_the_default_eps_makes_a_difference_and_explains_it_all(golden: GoldenMo
 
 def test_a_model_without_its_mask_token_does_not_load_whole() -> None:
     """The ledger's mask-token-default: transformers itself only warns that it ignores a tensor."""
+    import transformers
+
     out, _ = convert_drawn(PRETRAINED.spec)
     assert transformers.Data2VecVisionConfig().use_mask_token is False, "gone: take it out of the ledger"
     out.config.use_mask_token = False
@@ -100,6 +103,8 @@ POSITIONS = {
 @pytest.mark.parametrize("feature", POSITIONS)
 def test_positions_that_the_config_does_not_ask_for_are_lost(feature: str) -> None:
     """The ledger's position-bias-by-name and absolute-positions-default: what the official converter loads."""
+    import transformers
+
     everything = replace(PRETRAINED.spec, shared_position_bias=True, block_position_bias=True, absolute_positions=True)
     out, state_dict = convert_drawn(everything)
     demand_exact(verify(out, FAMILY.load_original(everything, state_dict)))

@@ -13,7 +13,6 @@ from unittest.mock import Mock
 from urllib.error import URLError
 
 import pytest
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,6 +51,8 @@ def clones(tmp_path: Path) -> Clones:
 
 def observe() -> tuple[object, ...]:
     """What is to stay as it is: modules, paths, settings, and the models in timm's table."""
+    import timm
+
     names = {name for name in sys.modules if name.startswith(("dinov2", "utils", "hubconf", "modeling_"))}
     settings = sys.dont_write_bytecode, os.environ.get(XFORMERS_DISABLED)
     return names, list(sys.path), settings, timm.model_entrypoint("beit_base_patch16_224")
@@ -219,6 +220,8 @@ def test_a_clone_that_is_imported_already_stays_imported(clones: Clones, monkeyp
 
 @pytest.mark.parametrize("value", ["0", None])
 def test_nothing_is_written_shown_or_set(value: str | None, clones: Clones, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.delenv(XFORMERS_DISABLED, raising=False)
     if value:

@@ -1,6 +1,8 @@
 """Imports go one way, and a family is a folder."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,16 @@ def test_no_module_outside_a_family_imports_one() -> None:
     for module in MODULES:
         if room_of(module) not in FAMILIES:
             assert not imported_rooms(module) & FAMILIES
+
+
+def test_collecting_imports_nothing_that_takes_longer_than_torch() -> None:
+    script = "import sys, pytest; pytest.main(['--collect-only', '-qq', '-p', 'no:cacheprovider']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    collected, modules = done.stdout.rsplit("\n", 2)[:2]
+    assert "tests/test_parity.py: 44" in collected
+    assert not {"transformers", "timm", "torchvision", "torch._dynamo"} & set(modules.split())
 
 
 def test_files_are_short_enough_to_read() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 
 import conversion
@@ -68,6 +67,8 @@ def write_compiled(folder: Path) -> tuple[str, ...]:
 
 
 def write_timm(folder: Path) -> tuple[str, ...]:
+    import timm
+
     name = "vit_small_patch14_reg4_dinov2"
     model = build(name, DINOV2[name])
     timm.models.save_for_hf(model, folder / "run", safe_serialization=True)

@@ -35,7 +35,7 @@ def start(here: Path, *options: str, plugin: str = "") -> "subprocess.Popen[str]
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb",
          "-p", "no:cacheprovider", "-q", str(ROOT / "tests" / "test_parity.py"), *options],
-        cwd=here, env=environment | {"PYTHONPATH": f"{here}:{ROOT}"}, text=True,
+        cwd=here, env=environment | {"PYTHONPATH": f"{here}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -80,6 +79,8 @@ needs_transformers_5 = pytest.mark.skipif(
 
 
 def load_default_processor(directory: Path) -> Any:
+    import transformers
+
     return transformers.AutoImageProcessor.from_pretrained(directory, local_files_only=True)
 
 

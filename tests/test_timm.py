@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,6 +29,8 @@ BEIT = "beit_base_patch16_224"
 
 def build(name: str, options: dict[str, Any]) -> nn.Module:
     """A small model of timm's with weights that matter."""
+    import timm
+
     model = timm.create_model(name, pretrained=False, **{**SMALL, **options}).eval().requires_grad_(False)
     drawn = {key: draw_tensor(name, key, tensor, LIKE) for key, tensor in model.state_dict().items()}
     model.load_state_dict(drawn)
@@ -72,6 +73,8 @@ def test_timms_dinov2_is_recognised_and_is_the_original(name: str, tmp_path: Pat
 
 
 def test_timms_beit_is_recognised_and_is_the_original(tmp_path: Path) -> None:
+    import timm
+
     timm.layers.set_fused_attn(enable=False)  # the original's own arithmetic
     model = build(BEIT, {"img_size": 64, "num_classes": 5})
     timm.layers.set_fused_attn(enable=True)

@@ -16,6 +16,7 @@ from conversion.errors import ConversionError
 from conversion.family import Override, list_overrides
 from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
+from conversion.weights import demand_size
 from tests.folder import FolderSubject
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from tests.subject import Request, Subject
@@ -59,6 +60,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="close is not enough where exact is known to be possible (default: on if CI is set)",
     )
     group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
+    group.addoption(
+        "--max-shard-size",
+        type=_size,
+        metavar="SIZE",
+        help="write shards of at most this size, as 5GB (one file)",
+    )
     group.addoption("--artifacts-dir", type=_path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
     group.addoption("--seed", type=int, default=0, metavar="N", help="of synthetic weights and inputs")
 
@@ -153,6 +160,13 @@ def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dic
         terminalreporter.write_line(f"{intact} comparisons of intact models at a capture point, {alarms} false alarms")
 
 
+def _size(text: str) -> str:
+    try:
+        return demand_size(text)
+    except ConversionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()  # behind an equals sign a shell leaves ~ as it is
 
@@ -177,6 +191,7 @@ def _read_request(option: argparse.Namespace) -> Request:
         labels=read_labels(option.labels) if option.labels else None,
         overrides={name: value for name, value in overrides.items() if value is not None},
         image_size=option.image_size,
+        max_shard_size=option.max_shard_size,
         original=option.original,
         artifacts=option.artifacts_dir if option.save_artifacts else None,
         require_exact=option.require_exact,

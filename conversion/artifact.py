@@ -1,39 +1,44 @@
 """The artifact: staged beside its target, loaded back, compared, moved there and published by one rename.
 
-Until it is published, a staged artifact's weights go by the name of a variant that nobody asks for, so that what a
-killed run leaves behind does not load as a model.
+That weights are not loaded before they are published is seen to in :mod:`conversion.weights`.
 """
 
+import fnmatch
 import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
 from conversion.checks import check_config, check_tensors
 from conversion.errors import ArtifactError
-from conversion.loading import (
-    CONFIG,
-    FILES,
-    LEFT_OUT,
-    MODEL_CARD,
-    PARITY_CARD,
-    PREPROCESSOR,
-    UNVERIFIED_WEIGHTS,
-    WEIGHTS,
-    load_model,
-)
+from conversion.loading import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR, load_model
 from conversion.state_dict import Conversion
+from conversion.weights import (
+    ENTRANCES,
+    SHARDS,
+    WEIGHTS,
+    find_entrance,
+    is_published,
+    list_weights,
+    publish_weights,
+    save_tensors,
+    save_weights,
+)
 
-if TYPE_CHECKING:
-    from torch import Tensor
+Fingerprint = tuple[int, ...]
+
+FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
+"""Of an artifact whose weights are in one file, with nothing left out."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,15 @@ class StagedArtifact:
     """A converted model on disk, loaded back and found equal, not yet published.
 
     Attributes:
-        result: file name, as published, to the SHA-256 that it had when it was found equal.
+        fingerprints: file name to what it had when it was found equal.
+        seal: have every file on the disk; gives file name, as published, to SHA-256.
     """
 
     conversion: Conversion
     directory: Path
     target: Path
-    result: Mapping[str, str]
+    fingerprints: Mapping[str, Fingerprint]
+    seal: Callable[[], Mapping[str, str]]
 
     def publish(self, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...] = ()) -> None:
         """Write the cards, move the directory to its target, and give the weights the name that makes a model of it.
@@ -61,7 +68,8 @@ class StagedArtifact:
         """
         with _explain_io_errors(self.target):
             check_target(self.target)
-            card = build_parity_card(self.conversion, provenance, verdicts, self.result)
+            self._demand_untouched(self.directory)
+            card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             _write_json(self.directory / PARITY_CARD, card)
             previous = _hidden(self.target, "previous")
@@ -69,31 +77,55 @@ class StagedArtifact:
                 self.target.rename(previous)
             try:
                 self.directory.rename(self.target)
-                check_card(self.target)
-                (self.target / UNVERIFIED_WEIGHTS).rename(self.target / WEIGHTS)
+                self._demand_untouched(self.target)
+                publish_weights(self.target)
             except BaseException:
                 _recover(self.target)
                 raise
+            _flush(self.target.parent)
             shutil.rmtree(previous, ignore_errors=True)
 
+    def _demand_untouched(self, directory: Path) -> None:
+        """Demand that nobody has written to a file since it was found equal: that is what the cards speak of."""
+        now = _take_fingerprints(directory)
+        touched = [name for name in self.fingerprints.keys() | now if self.fingerprints.get(name) != now.get(name)]
+        if touched:
+            problems = [f"{name}: was changed since" for name in sorted(touched)]
+            hint = "Convert the checkpoint again, with nobody else at the files."
+            raise ArtifactError(f"{directory}: is not what was compared.", problems, hint)
 
-def save_artifact(conversion: Conversion, target: str | Path, provenance: Provenance | None = None) -> None:
+
+def save_artifact(
+    conversion: Conversion,
+    target: str | Path,
+    provenance: Provenance | None = None,
+    *,
+    max_shard_size: str | None = None,
+) -> None:
     """Write a converted model so that ``from_pretrained`` reads it: complete, or not at all.
 
     The tensors are proven, bit for bit; activations are not compared here, which is what the test suite does, and
     the cards say so.
 
+    Args:
+        max_shard_size: write shards of at most this size, as ``"5GB"``, with an index; one file unless given.
+
     Raises:
         ArtifactError: the target is something else than an artifact, the disk is full, another process is writing
             there, or what was written does not load back equal. Nothing is left behind.
     """
-    with stage_artifact(conversion, target) as staged:
+    with stage_artifact(conversion, target, max_shard_size) as staged:
         staged.publish(provenance or Provenance())
 
 
 @contextmanager
-def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[StagedArtifact]:
+def stage_artifact(
+    conversion: Conversion, target: str | Path, max_shard_size: str | None = None, *, is_kept: bool = True
+) -> Iterator[StagedArtifact]:
     """Write a converted model beside ``target``, load it back, compare; it is gone afterwards unless published.
+
+    Args:
+        is_kept: it is likely to be published; then it is sealed while it is compared.
 
     Raises:
         ArtifactError: as :func:`save_artifact`.
@@ -103,18 +135,19 @@ def stage_artifact(conversion: Conversion, target: str | Path) -> Iterator[Stage
         check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
     directory = _hidden(target, "staging")
-    with _lock(target):
+    with _lock(target), ThreadPoolExecutor(1) as background:
         _recover(target)
         try:
             _demand_values(conversion)
             with _explain_io_errors(target):
                 directory.mkdir()
-                _write(conversion, directory)
+                _write(conversion, directory, max_shard_size)
+                fingerprints = _take_fingerprints(directory)  # before the checks: what is written later was not checked
+                seal = background.submit(_seal, directory).result if is_kept else partial(_seal, directory)
                 check_config(conversion, directory, conversion.labels)
                 check_tensors(conversion, directory)
-                result = {name: hash_file(path) for name, path in _list_files(directory).items()}
             load_model(directory)
-            yield StagedArtifact(conversion, directory, target, result)
+            yield StagedArtifact(conversion, directory, target, fingerprints, seal)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -130,7 +163,7 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: exists and is not a directory; it is not overwritten.", hint=hint)
     if not target.exists() or not any(target.iterdir()):
         return
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES | {UNVERIFIED_WEIGHTS, LEFT_OUT})
+    foreign = sorted(path.name for path in target.iterdir() if not _is_ours(path.name))
     if foreign or _read_parity_card(target) is None:
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
@@ -162,10 +195,44 @@ def check_card(directory: Path) -> None:
 
 def _list_files(directory: Path) -> dict[str, Path]:
     """What a model is loaded from, name as published to where it lies."""
-    unverified = directory / UNVERIFIED_WEIGHTS
-    files = {name: directory / name for name in (CONFIG, WEIGHTS, PREPROCESSOR)}
-    files |= {LEFT_OUT: directory / LEFT_OUT} if (directory / LEFT_OUT).exists() else {}
-    return files | ({WEIGHTS: unverified} if unverified.exists() else {})
+    entrance = find_entrance(directory)
+    files = {name: directory / name for name in (CONFIG, PREPROCESSOR)} | {entrance.name: entrance}
+    files |= {path.name: path for path in [*list_weights(directory), directory / LEFT_OUT] if path.exists()}
+    return {ENTRANCES.get(name, name): path for name, path in files.items()}
+
+
+def _is_ours(name: str) -> bool:
+    ours = FILES | {LEFT_OUT, *ENTRANCES, *ENTRANCES.values()}
+    return name in ours or fnmatch.fnmatchcase(name, SHARDS)
+
+
+def _take_fingerprints(directory: Path) -> dict[str, Fingerprint]:
+    """Of every file, what is another as soon as somebody writes to it; the last figure cannot be set back."""
+    states = {name: path.stat() for name, path in _list_files(directory).items()}
+    return {
+        name: (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        for name, state in states.items()
+    }
+
+
+def _seal(directory: Path) -> dict[str, str]:
+    """Have every file written out to the disk, so that no crash leaves a half of it; name to SHA-256 meanwhile."""
+    files = _list_files(directory)
+    with ThreadPoolExecutor() as pool:
+        flushed = pool.map(_flush, files.values())
+        hashes = dict(zip(files, pool.map(hash_file, files.values()), strict=True))
+        list(flushed)  # raises what was raised there
+    return hashes
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no directories
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _demand_values(conversion: Conversion) -> None:
@@ -174,30 +241,15 @@ def _demand_values(conversion: Conversion) -> None:
         raise ArtifactError(f"{conversion.variant}: tensors on the meta device have no values to write.", without)
 
 
-def _write(conversion: Conversion, directory: Path) -> None:
-    _save(conversion.state_dict, directory / UNVERIFIED_WEIGHTS)
+def _write(conversion: Conversion, directory: Path, max_shard_size: str | None) -> None:
+    save_weights(conversion.state_dict, directory, max_shard_size)
     if conversion.left_out:
-        _save(conversion.left_out, directory / LEFT_OUT)
+        save_tensors(conversion.left_out, directory / LEFT_OUT)
     _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
     _write_json(directory / PREPROCESSOR, conversion.preprocessor)
     # safetensors makes its file readable for the owner alone; the artifact is as readable as the user's other files
     for path in directory.glob("*.safetensors"):
         path.chmod((directory / CONFIG).stat().st_mode)
-
-
-def _save(tensors: "Mapping[str, Tensor]", path: Path) -> None:
-    save_file(_separate(tensors), path, metadata={"format": "pt"})
-
-
-def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """Tensors as the file format wants them: contiguous, each in memory of its own; copied only where they are not."""
-    separate = {key: tensor.contiguous() for key, tensor in state_dict.items()}
-    end = 0
-    for key, tensor in sorted(separate.items(), key=lambda item: item[1].data_ptr()):
-        if tensor.data_ptr() < end:
-            separate[key] = tensor.clone()
-        end = max(end, tensor.data_ptr() + tensor.nbytes)
-    return separate
 
 
 def _read_parity_card(directory: Path) -> dict[str, Any] | None:
@@ -232,7 +284,7 @@ def _lock(target: Path) -> Iterator[None]:
 def _recover(target: Path) -> None:
     """Clear away what an interrupted run left, and put the previous artifact back if the new one was not published."""
     shutil.rmtree(_hidden(target, "staging"), ignore_errors=True)
-    if (target / UNVERIFIED_WEIGHTS).exists():
+    if not is_published(target):
         shutil.rmtree(target)
     previous = _hidden(target, "previous")
     if previous.exists() and not target.exists():

@@ -1,15 +1,17 @@
 """What is demanded of an artifact's files: the config describes the original, the tensors give it back."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from conversion.errors import ArtifactError
 from conversion.family import list_differences, load_family
-from conversion.layout import restore_converted
-from conversion.loading import CONFIG, read_config, read_left_out, read_tensors
+from conversion.layout import restore_each
+from conversion.loading import CONFIG, read_config, read_left_out
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dict import Conversion
+from conversion.weights import read_tensors
 
 
 def check_config(conversion: Conversion, directory: Path, labels: Sequence[str]) -> None:
@@ -44,15 +46,19 @@ def check_tensors(conversion: Conversion, directory: Path) -> None:
     Raises:
         ArtifactError: it is not; with every tensor that differs.
     """
-    restored = restore_converted(read_tensors(directory), read_config(directory)) | read_left_out(directory)
     source = {**conversion.source, **conversion.left_out}
-    problems = [f"{key}: only in the source" for key in source if key not in restored]
-    problems += [f"{key}: only in the artifact" for key in restored if key not in source]
-    problems += [
-        f"{key}: source {tuple(tensor.shape)} {tensor.dtype}, restored {tuple(restored[key].shape)} "
-        f"{restored[key].dtype}, not bit for bit equal"
-        for key, tensor in source.items()
-        if key in restored and not is_bit_equal(tensor.cpu(), restored[key])
-    ]
+    problems, missing = [], dict.fromkeys(source)
+    # one at a time: what was split is put together in new memory
+    restored = restore_each(read_tensors(directory), read_config(directory))
+    for key, tensor in chain(restored, read_left_out(directory).items()):
+        missing.pop(key, None)
+        if key not in source:
+            problems.append(f"{key}: only in the artifact")
+        elif not is_bit_equal(source[key].cpu(), tensor):
+            problems.append(
+                f"{key}: source {tuple(source[key].shape)} {source[key].dtype}, restored {tuple(tensor.shape)} "
+                f"{tensor.dtype}, not bit for bit equal"
+            )
+    problems += [f"{key}: only in the source" for key in missing]
     if problems:
         raise ArtifactError(f"{conversion.variant}: the artifact does not give the source back.", problems)

@@ -11,7 +11,7 @@ The table is read in both directions: :func:`convert` left to right, :func:`rest
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -139,9 +139,14 @@ def restore(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor
     Raises:
         KeyMapError: a key of the state dict is not a target of the table, or the other way round.
     """
+    return dict(restore_each(state_dict, expanded))
+
+
+def restore_each(state_dict: StateDict, expanded: ExpandedKeyMap) -> Iterator[tuple[str, Tensor]]:
+    """As :func:`restore`, but key by key, so that nothing that was fused need stay in memory."""
     targets = {name for names in expanded.values() for name in names}
     problems = [f"not a target of the key map: {key}" for key in state_dict if key not in targets]
     problems += [f"missing: {key}" for key in sorted(targets) if key not in state_dict]
     if problems:
         raise KeyMapError("Converted state dict and key map do not cover each other.", problems)
-    return {source: fuse_rows([state_dict[name] for name in names]) for source, names in expanded.items()}
+    return ((source, fuse_rows([state_dict[name] for name in names])) for source, names in expanded.items())

@@ -1,7 +1,7 @@
 """The on-disk layout of transformers: whose it is, which major version reads it, and the way back from it."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -35,7 +35,7 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
     family = find_family(config)
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
-    restored = {**restore_converted(state_dict, config), **derived}
+    restored = {**dict(restore_each(state_dict, config)), **derived}
     original = family.original_tensors(spec)
     left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
     problems = [
@@ -54,8 +54,8 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
     return {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
 
 
-def restore_converted(state_dict: StateDict, config: "PretrainedConfig") -> dict[str, Tensor]:
-    """What of the original state dict is in the converted one, and nothing else.
+def restore_each(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[tuple[str, Tensor]]:
+    """What of the original state dict is in the converted one, and nothing else, key by key.
 
     Raises:
         CheckpointError, KeyMapError: as :func:`restore`.
@@ -63,7 +63,7 @@ def restore_converted(state_dict: StateDict, config: "PretrainedConfig") -> dict
     family = find_family(config)
     spec = family.read_config(config)
     majors = find_majors(family, spec, state_dict)
-    return key_map.restore(state_dict, family.expand_key_map(spec, majors[-1] if majors else None))
+    return key_map.restore_each(state_dict, family.expand_key_map(spec, majors[-1] if majors else None))
 
 
 def find_family(config: "PretrainedConfig") -> Family[Any]:

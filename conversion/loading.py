@@ -1,30 +1,22 @@
 """Read an artifact back, staged or published, and demand that it is whole."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from safetensors import SafetensorError, safe_open
 
 from conversion.errors import ArtifactError
 from conversion.layout import find_family, find_majors
 from conversion.state_dict import Conversion
 from conversion.target import transformers_major
+from conversion.weights import UNVERIFIED, is_published, list_keys
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig
 
-INDEX = "model.safetensors.index.json"
-CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
-FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
 LEFT_OUT = "left_out.safetensors"
 """Tensors of the original that have no place in the converted model, where it has such."""
-
-UNVERIFIED = "unverified"
-UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
-"""What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
 
 
 def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
@@ -40,7 +32,7 @@ def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float3
     """
     config = read_config(directory)
     _demand_readable(directory, config)
-    variant = UNVERIFIED if (directory / UNVERIFIED_WEIGHTS).exists() else None
+    variant = None if is_published(directory) else UNVERIFIED
     return _load(config, directory, attention, dtype, variant=variant, local_files_only=True)
 
 
@@ -59,12 +51,6 @@ def read_config(directory: Path) -> "PretrainedConfig":
 
     config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     return config
-
-
-def read_tensors(directory: Path) -> "dict[str, Tensor]":
-    """The tensors of an artifact's weights file, on-disk layout."""
-    with _open_weights(directory) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def read_left_out(directory: Path) -> "dict[str, Tensor]":
@@ -107,29 +93,10 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     return model.eval()
 
 
-def _open_weights(directory: Path) -> Any:
-    unverified = directory / UNVERIFIED_WEIGHTS
-    path = unverified if unverified.exists() else directory / WEIGHTS
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
-
-
-def _list_keys(directory: Path) -> list[str]:
-    """The keys of an artifact's tensors; none where their file would have to be unpickled for that."""
-    if (directory / INDEX).exists() and not (directory / WEIGHTS).exists():
-        return list(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"])
-    if not any((directory / name).exists() for name in (WEIGHTS, UNVERIFIED_WEIGHTS)) and any(directory.glob("*.bin")):
-        return []
-    with _open_weights(directory) as file:
-        return list(file.keys())
-
-
 def _demand_readable(directory: Path, config: "PretrainedConfig") -> None:
     """Refuse the layout of another major version of transformers, which would fill what it misses at random."""
     family = find_family(config)
-    majors = find_majors(family, family.read_config(config), _list_keys(directory))
+    majors = find_majors(family, family.read_config(config), list_keys(directory))
     installed = transformers_major()
     if majors and installed not in majors:
         written_for = " and ".join(map(str, majors))

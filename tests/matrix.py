@@ -58,6 +58,7 @@ def _refuse_contradictions(request: Request) -> None:
             "--save-artifacts": request.artifacts,
             "--save-dtype": request.save_dtype,
             "--image-size": request.image_size,
+            "--max-shard-size": request.max_shard_size,
             "--linear-head": request.linear_head,
             "--entry": request.entry,
         }

@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 import conversion
-from conversion import artifact, checkpoint
+from conversion import artifact, checkpoint, weights
 from conversion.artifact import save_artifact
 from conversion.intake import steps, unwrapping
-from conversion.loading import PARITY_CARD, WEIGHTS
+from conversion.loading import PARITY_CARD
 from conversion.synthetic import draw_state_dict
 from tests import subject as subject_module
 from tests.edits import Fault, set_config
@@ -119,14 +119,14 @@ def change_what_is_saved(
     """Other tensors are written than were given."""
 
     def put_in(patch: pytest.MonkeyPatch) -> None:
-        save = artifact.save_file
+        save = weights.save_file
 
         def save_with_fault(tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> None:
             changed = dict(tensors)
             change(changed)
             save(changed, *args, **kwargs)
 
-        patch.setattr(artifact, "save_file", save_with_fault)
+        patch.setattr(weights, "save_file", save_with_fault)
 
     return put_in
 
@@ -149,35 +149,35 @@ def flip_a_byte(path: Path) -> None:
 
 
 def flip_a_byte_on_writing(patch: pytest.MonkeyPatch) -> None:
-    save = artifact.save_file
+    save = weights.save_file
 
     def save_with_fault(tensors: dict[str, Tensor], path: Path, **kwargs: Any) -> None:
         save(tensors, path, **kwargs)
         flip_a_byte(path)
 
-    patch.setattr(artifact, "save_file", save_with_fault)
+    patch.setattr(weights, "save_file", save_with_fault)
 
 
 def flip_a_byte_before_publication(patch: pytest.MonkeyPatch) -> None:
     publish = artifact.StagedArtifact.publish
 
     def publish_with_fault(self: Any, *args: Any) -> None:
-        flip_a_byte(self.directory / artifact.UNVERIFIED_WEIGHTS)
+        flip_a_byte(self.directory / weights.UNVERIFIED_WEIGHTS)
         publish(self, *args)
 
     patch.setattr(artifact.StagedArtifact, "publish", publish_with_fault)
 
 
 def flip_a_byte_afterwards(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    return lambda directory: flip_a_byte(directory / WEIGHTS)
+    return lambda directory: flip_a_byte(directory / weights.WEIGHTS)
 
 
 def take_the_card_of_another_run(_: pytest.MonkeyPatch) -> Callable[[Path], None]:
     def exchange(directory: Path) -> None:
         other = directory.with_name("other")
         golden = read_golden("dinov2_tiny_1layer")
-        weights = draw_state_dict(golden.family, golden.spec, golden.name, 1)
-        save_artifact(conversion.convert(weights, **golden.overrides), other)
+        drawn = draw_state_dict(golden.family, golden.spec, golden.name, 1)
+        save_artifact(conversion.convert(drawn, **golden.overrides), other)
         shutil.copy(other / PARITY_CARD, directory / PARITY_CARD)
 
     return exchange

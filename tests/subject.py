@@ -28,7 +28,6 @@ from conversion.loading import (
     load_model,
     read_config,
     read_left_out,
-    read_tensors,
 )
 from conversion.parity.compare import Local, OriginalRun
 from conversion.parity.deviations import combine
@@ -37,6 +36,7 @@ from conversion.parity.verify import InputVerdict, verify_input
 from conversion.state_dict import merge_linear_head
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
+from conversion.weights import read_tensors
 from tests.inputs import InputCase, as_batch, draw_inputs, list_inputs, open_photo
 
 CHECKSUMS = Path(__file__).parents[1] / "fixtures" / "checksums.json"
@@ -57,6 +57,7 @@ class Request:
     labels: tuple[str, ...] | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
     image_size: int | None = None
+    max_shard_size: str | None = None
     original: str = "bundled"
     artifacts: Path | None = None
     require_exact: bool = False
@@ -133,7 +134,9 @@ class Subject:
     def staged(self) -> StagedArtifact:
         """The artifact, written, loaded back and found equal; beside its target if it is to be kept."""
         target = (self.request.artifacts or self.scratch) / self.variant
-        return self.resources.enter_context(stage_artifact(self.converted, target))
+        is_kept = self.request.artifacts is not None
+        staging = stage_artifact(self.converted, target, self.request.max_shard_size, is_kept=is_kept)
+        return self.resources.enter_context(staging)
 
     @property
     def directory(self) -> Path:

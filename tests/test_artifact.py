@@ -13,12 +13,13 @@ import torch
 
 import conversion
 from conversion import Conversion, ConversionError
-from conversion.artifact import save_artifact, stage_artifact
+from conversion.artifact import FILES, save_artifact, stage_artifact
 from conversion.card import TASKS, hash_file
 from conversion.errors import ArtifactError
 from conversion.family import load_family
-from conversion.loading import CONFIG, FILES, MODEL_CARD, PARITY_CARD, WEIGHTS, load_model, read_tensors
+from conversion.loading import CONFIG, MODEL_CARD, PARITY_CARD, load_model
 from conversion.parity.metrics import is_bit_equal
+from conversion.weights import WEIGHTS, read_tensors
 from tests.golden import NAMES, NUM_HEADS, read_golden
 
 
@@ -119,7 +120,7 @@ def test_a_tensor_that_changed_on_the_way_to_disk_is_refused(tmp_path: Path, mon
     def save_in_bfloat16(tensors: dict[str, torch.Tensor], *args: object, **kwargs: object) -> None:
         save_file({key: tensor.bfloat16() for key, tensor in tensors.items()}, *args, **kwargs)
 
-    monkeypatch.setattr("conversion.artifact.save_file", save_in_bfloat16)
+    monkeypatch.setattr("conversion.weights.save_file", save_in_bfloat16)
     with pytest.raises(ArtifactError, match=r"qkv.bias: source \(96,\) torch.float32, restored .*bfloat16"):
         save_artifact(convert(), tmp_path / "tiny")
     assert list(tmp_path.iterdir()) == []

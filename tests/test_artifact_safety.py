@@ -11,7 +11,8 @@ from filelock import FileLock
 
 from conversion.artifact import save_artifact, stage_artifact
 from conversion.errors import ArtifactError
-from conversion.loading import CONFIG, PARITY_CARD, UNVERIFIED_WEIGHTS, load_model
+from conversion.loading import CONFIG, PARITY_CARD, load_model
+from conversion.weights import UNVERIFIED_WEIGHTS
 from tests.test_artifact import convert
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
 KILLED_RUN = """
 import sys, time
 import conversion.artifact as artifact
+import conversion.weights as weights
 from tests.test_artifact import convert
 
 def stop(step):
@@ -101,18 +103,18 @@ def stop(step):
         print("stopped", flush=True)
         time.sleep(600)
 
-def then_stop(name, step):
-    call = getattr(artifact, name)
+def then_stop(module, name, step):
+    call = getattr(module, name)
     def wrapped(*args, **kwargs):
         result = call(*args, **kwargs)
         stop(step)
         return result
-    setattr(artifact, name, wrapped)
+    setattr(module, name, wrapped)
 
-then_stop("save_file", "weights written")
-then_stop("check_tensors", "tensors compared")
-then_stop("load_model", "loaded back")
-then_stop("render_model_card", "card rendered")
+then_stop(weights, "save_file", "weights written")
+then_stop(artifact, "check_tensors", "tensors compared")
+then_stop(artifact, "load_model", "loaded back")
+then_stop(artifact, "render_model_card", "card rendered")
 rename = artifact.Path.rename
 def rename_and_stop(path, target):
     if path.name == "model.unverified.safetensors":

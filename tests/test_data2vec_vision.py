@@ -19,12 +19,13 @@ from conversion.errors import CheckpointError, KeyMapError
 from conversion.family import load_family
 from conversion.key_map import convert, drop
 from conversion.labels import choose_labels
-from conversion.loading import MODEL_CARD, PARITY_CARD, load_converted, read_tensors
+from conversion.loading import MODEL_CARD, PARITY_CARD, load_converted
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.synthetic import draw_state_dict, write_synthetic_checkpoint
 from conversion.target import TRANSFORMERS_MAJORS, transformers_major
+from conversion.weights import read_tensors
 from tests.golden import GoldenModel, read_golden
 from tests.inputs import list_inputs, run_original
 from tests.strategies import data2vec_vision_specs

@@ -51,11 +51,9 @@ def clones(tmp_path: Path) -> Clones:
 
 def observe() -> tuple[object, ...]:
     """What is to stay as it is: modules, paths, settings, and the models in timm's table."""
-    import timm
-
     names = {name for name in sys.modules if name.startswith(("dinov2", "utils", "hubconf", "modeling_"))}
     settings = sys.dont_write_bytecode, os.environ.get(XFORMERS_DISABLED)
-    return names, list(sys.path), settings, timm.model_entrypoint("beit_base_patch16_224")
+    return names, list(sys.path), settings, importlib.import_module("timm").model_entrypoint("beit_base_patch16_224")
 
 
 @pytest.fixture(autouse=True)
@@ -220,8 +218,6 @@ def test_a_clone_that_is_imported_already_stays_imported(clones: Clones, monkeyp
 
 @pytest.mark.parametrize("value", ["0", None])
 def test_nothing_is_written_shown_or_set(value: str | None, clones: Clones, monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
-
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.delenv(XFORMERS_DISABLED, raising=False)
     if value:
@@ -234,7 +230,7 @@ def test_nothing_is_written_shown_or_set(value: str | None, clones: Clones, monk
         load("data2vec_vision_tiny", clones["data2vec_vision"] / "beit")  # the modules' own folder will do, too
     assert {family: set(clone.rglob("*")) for family, clone in clones.items()} == before
     assert (os.environ.get(XFORMERS_DISABLED), sys.dont_write_bytecode) == (value, False)
-    assert sys.modules["timm.models.registry"].register_model is timm.models.register_model
+    assert sys.modules["timm.models.registry"].register_model is importlib.import_module("timm.models").register_model
     assert not [entry for entry in sys.path_importer_cache if str(clones["dinov2"]) in entry]
 
 

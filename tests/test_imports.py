@@ -20,7 +20,7 @@ FLOORS = [
     {"recognition", "family", "intake"},
     FAMILIES,
     {"layout", "identification", "state_dict", "synthetic"},
-    {"checkpoint", "loading", "card", "checks"},
+    {"checkpoint", "loading", "card", "checks", "weights"},
     {"artifact"},
 ]
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}

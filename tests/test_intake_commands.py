@@ -16,9 +16,11 @@ import pytest
 import torch
 
 import conversion
+from conversion.artifact import FILES
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import CheckpointError
-from conversion.loading import CONFIG, FILES, LEFT_OUT, PARITY_CARD, PREPROCESSOR, WEIGHTS, load_model, read_tensors
+from conversion.loading import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR, load_model
+from conversion.weights import WEIGHTS, read_tensors
 from tests.clones import write_clone
 from tests.golden import NUM_HEADS, read_golden
 from tests.test_artifact import convert

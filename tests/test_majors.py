@@ -10,12 +10,13 @@ from safetensors.torch import save_file
 import conversion
 from conversion import key_map
 from conversion.errors import ArtifactError
-from conversion.loading import CONFIG, WEIGHTS, load_image_processor, load_model
+from conversion.loading import CONFIG, load_image_processor, load_model
 from conversion.parity.compare import OriginalRun
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.target import TRANSFORMERS_MAJORS, transformers_major
+from conversion.weights import WEIGHTS
 from tests.golden import NAMES, GoldenModel, read_golden
 from tests.inputs import open_photo
 from tests.recorded import read_recorded, record

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from conversion.loading import FILES, PARITY_CARD, load_model
+from conversion.artifact import FILES
+from conversion.loading import PARITY_CARD, load_model
 from tests.golden import read_golden
 
 ROOT = Path(__file__).parents[1]
@@ -185,6 +186,8 @@ def test_close_is_not_enough_where_exact_is_required(here: Path) -> None:
         (("--device", "meta"), "--device meta"),
         (("--attention", "telepathy"), "--attention telepathy"),
         (("--attention", "flash_attention_3"), "--attention flash_attention_3"),
+        (("--max-shard-size", "5"), "'5' is no size"),
+        (("--max-shard-size=-1GB",), "Give one with its unit"),
         (("--image-size", "100"), "--image-size 100: not a multiple of the patch size 14 or 16"),
         (("--out-indices", "3,x"), "--out-indices"),
         (("--labels", "absent.txt"), "absent.txt: cannot be read as class names"),

@@ -65,8 +65,7 @@ def is_bit_equal(expected: Tensor, actual: Tensor) -> bool:
         return False
     if not expected.is_floating_point():
         return expected.layout == actual.layout and torch.equal(expected, actual)
-    integer = _INTEGER_VIEW[expected.dtype]
-    return torch.equal(expected.contiguous().view(integer), actual.contiguous().view(integer))
+    return torch.equal(*_as_integers(expected.contiguous().flatten(), actual.contiguous().flatten()))
 
 
 def ulp_distance(expected: Tensor, actual: Tensor) -> Tensor:
@@ -91,6 +90,14 @@ def ulp_distance(expected: Tensor, actual: Tensor) -> Tensor:
         # opposite signs can overflow int64; their distance is the sum of the magnitudes
         farthest |= ((left < 0) != (right < 0)) & (left.abs() > FARTHEST - right.abs())
     return distance.masked_fill_(farthest, FARTHEST)
+
+
+def _as_integers(*tensors: Tensor) -> list[Tensor]:
+    """Flat tensors of one dtype as integers: of 64 bits where these fit, which are compared twice as fast as 32."""
+    fit = all(tensor.nbytes % 8 == 0 and tensor.data_ptr() % 8 == 0 for tensor in tensors)
+    fit &= all(tensor.storage_offset() * tensor.element_size() % 8 == 0 for tensor in tensors)
+    integer = torch.int64 if fit else _INTEGER_VIEW[tensors[0].dtype]
+    return [tensor.view(integer) for tensor in tensors]
 
 
 def _pair_chunks(left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,0 +1,148 @@
+"""The weights of an artifact on disk: one file, or shards with an index.
+
+``from_pretrained`` enters by one file, here the entrance: the weights file, or the index. Until an artifact is
+published, its entrance goes by the name of a variant that nobody asks for, so that what a killed run leaves behind
+does not load as a model.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from conversion.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARDS = "model-?????-of-?????.safetensors"
+
+UNVERIFIED = "unverified"
+UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
+UNVERIFIED_INDEX = f"model.safetensors.index.{UNVERIFIED}.json"
+"""What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
+
+# entrance before publication, and after it
+ENTRANCES = {UNVERIFIED_WEIGHTS: WEIGHTS, UNVERIFIED_INDEX: INDEX}
+
+
+def save_weights(state_dict: "Mapping[str, Tensor]", directory: Path, max_shard_size: str | None = None) -> None:
+    """Write tensors, straight from where they lie, under an entrance that is not published.
+
+    Args:
+        max_shard_size: write shards of at most this size, as ``"5GB"``, where all is more; a tensor is never cut.
+
+    Raises:
+        ArtifactError: that is no size.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    if max_shard_size is not None:
+        demand_size(max_shard_size)
+    plan = split_torch_state_dict_into_shards(
+        dict(state_dict),
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=max_shard_size or sum(tensor.nbytes for tensor in state_dict.values()) + 1,
+    )
+    if not plan.is_sharded:
+        save_tensors(state_dict, directory / UNVERIFIED_WEIGHTS)
+        return
+    for name, keys in plan.filename_to_tensors.items():
+        save_tensors({key: state_dict[key] for key in keys}, directory / name)
+    index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+    (directory / UNVERIFIED_INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def demand_size(text: str) -> str:
+    """A size with its unit, as ``"5GB"``.
+
+    Raises:
+        ArtifactError: it is none, or nothing fits into it.
+    """
+    number, unit = text.strip()[:-2], text.strip()[-2:].upper()
+    try:
+        is_size = unit in ("KB", "MB", "GB", "TB") and float(number) > 0
+    except ValueError:
+        is_size = False
+    if not is_size:
+        raise ArtifactError(f"{text!r} is no size.", hint="Give one with its unit: 500MB, 5GB.")
+    return text
+
+
+def save_tensors(state_dict: "Mapping[str, Tensor]", path: Path) -> None:
+    """Write a file of tensors."""
+    save_file(_separate(state_dict), path, metadata={"format": "pt"})
+
+
+def publish_weights(directory: Path) -> None:
+    """Give the entrance the name that makes a model of the directory."""
+    entrance = find_entrance(directory)
+    entrance.rename(entrance.with_name(ENTRANCES.get(entrance.name, entrance.name)))
+
+
+def is_published(directory: Path) -> bool:
+    """Whether ``from_pretrained`` finds no unverified weights in it."""
+    return not any((directory / name).exists() for name in ENTRANCES)
+
+
+def find_entrance(directory: Path) -> Path:
+    """The weights file or the index, unverified or published, in the order in which they are looked for."""
+    names = [*ENTRANCES, *ENTRANCES.values()]
+    return next((directory / name for name in names if (directory / name).exists()), directory / WEIGHTS)
+
+
+def list_weights(directory: Path) -> list[Path]:
+    """The files that hold tensors: one, or the shards that the index names."""
+    entrance = find_entrance(directory)
+    if entrance.suffix != ".json":
+        return [entrance]
+    return [directory / name for name in sorted(set(_read_index(entrance).values()))]
+
+
+def read_tensors(directory: Path) -> "dict[str, Tensor]":
+    """The tensors of an artifact's weights, on-disk layout, mapped into memory."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(_open(path)) for path in list_weights(directory)]
+        return {key: file.get_tensor(key) for file in files for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def list_keys(directory: Path) -> list[str]:
+    """The keys of an artifact's tensors; none where their file would have to be unpickled for that."""
+    entrance = find_entrance(directory)
+    if entrance.suffix == ".json":
+        return list(_read_index(entrance))
+    if not entrance.exists() and any(directory.glob("*.bin")):
+        return []
+    with _open(entrance) as file:
+        return list(file.keys())
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    names: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    return names
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    try:
+        file = safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
+    with file:
+        yield file
+
+
+def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Tensors as the file format wants them: contiguous, each in memory of its own; copied only where they are not."""
+    separate = {key: tensor.contiguous() for key, tensor in state_dict.items()}
+    end = 0
+    for key, tensor in sorted(separate.items(), key=lambda item: item[1].data_ptr()):
+        if tensor.data_ptr() < end:
+            separate[key] = tensor.clone()
+        end = max(end, tensor.data_ptr() + tensor.nbytes)
+    return separate

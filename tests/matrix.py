@@ -105,11 +105,27 @@ def check_image_size(image_size: int | None, names: list[str]) -> None:
         raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {described}.")
 
 
-def prepare_torch(worker_count: str | None) -> None:
-    """Divide torch's threads among the workers of pytest-xdist, and let no GPU round float32 to TF32."""
+def prepare_torch(worker: str | None, worker_count: int) -> None:
+    """Divide torch's threads and the GPUs among the workers of pytest-xdist, and let no GPU round float32 to TF32.
+
+    Args:
+        worker: name of this one, ``gw<k>``, which takes GPU k modulo their number; None where there are none.
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    if worker_count:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(worker_count)))
+    if worker is None:
+        return
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // worker_count))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(worker.removeprefix("gw")) % torch.cuda.device_count())
+
+
+def estimate_work(name: str) -> tuple[bool, int]:
+    """What the proof of a variant takes beside that of others, to start with those that take longest."""
+    variant = VARIANTS.get(name)
+    if variant is None:
+        return False, 0
+    spec = load_family(variant.family).spec_of(variant)
+    return variant.slow, spec.depth * spec.embed_dim**2
 
 
 def _find_device_problem(device: str) -> str:

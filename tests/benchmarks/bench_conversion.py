@@ -1,0 +1,35 @@
+"""Every job beside its baseline, round by round, so that what disturbs the machine disturbs both."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversion.synthetic import write_synthetic_checkpoint
+from conversion.variants import VARIANTS
+from tests.benchmarks.jobs import JOBS, SIZES
+from tests.benchmarks.processes import Usage, run
+
+ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
+CHOSEN = os.environ.get("BENCHMARK_SIZES", " ".join(SIZES)).split()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The official file of a size, synthetic, in the system's cache; gone afterwards."""
+    folder = tmp_path_factory.mktemp(request.param)
+    yield write_synthetic_checkpoint(VARIANTS[SIZES[request.param]], folder, 0)["checkpoint"]
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("checkpoint", CHOSEN, indirect=True, scope="module")
+@pytest.mark.parametrize("turn", range(ROUNDS), scope="module")
+@pytest.mark.parametrize("job", JOBS)
+def test_job(checkpoint: Path, turn: int, job: str, benchmark: Any, tmp_path: Path) -> None:
+    usage: list[Usage] = []
+    os.sync()  # what others left to be written is not this one's
+    benchmark.pedantic(lambda: usage.append(run(JOBS[job], checkpoint, tmp_path)), rounds=1)
+    benchmark.extra_info.update(job=job, turn=turn, bytes=checkpoint.stat().st_size, peak=usage[0].peak)
+    shutil.rmtree(tmp_path)

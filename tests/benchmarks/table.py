@@ -1,0 +1,92 @@
+"""From the record of a benchmark to its table: medians, ratios pair by pair, memory, and growth with size."""
+
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+Pairs = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One size of model.
+
+    Attributes:
+        bytes: of the checkpoint file.
+        seconds: of every job, round by round.
+        peaks: MB of anonymous memory, likewise.
+    """
+
+    size: str
+    bytes: int
+    seconds: Mapping[str, Sequence[float]]
+    peaks: Mapping[str, Sequence[float]]
+
+    def ratio(self, job: str, baseline: str) -> float:
+        """The median over the rounds of the one's time by the other's of the same round."""
+        return median(own / other for own, other in zip(self.seconds[job], self.seconds[baseline], strict=True))
+
+
+def read_results(record: Mapping[str, Any]) -> list[Result]:
+    """Size by size, from the JSON of pytest-benchmark."""
+    seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    peaks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    sizes: dict[str, int] = {}
+    for entry in sorted(record["benchmarks"], key=lambda entry: entry["extra_info"]["turn"]):
+        size, info = entry["params"]["checkpoint"], entry["extra_info"]
+        seconds[size][info["job"]].append(entry["stats"]["median"])
+        peaks[size][info["job"]].append(info["peak"])
+        sizes[size] = info["bytes"]
+    return [Result(size, sizes[size], seconds[size], peaks[size]) for size in sizes]
+
+
+COLUMNS = {
+    "size":                    lambda result: result.size,
+    "file, MB":                lambda result: f"{result.bytes / 1e6:.0f}",
+    "cp, s":                   lambda result: f"{median(result.seconds['cp']):.1f}",
+    "write, s":                lambda result: f"{median(result.seconds['write']):.1f}",
+    "convert, s":              lambda result: f"{median(result.seconds['convert']):.1f}",
+    "by cp":                   lambda result: f"{result.ratio('convert', 'cp'):.2f}",
+    "by write":                lambda result: f"{result.ratio('convert', 'write'):.2f}",
+    "convert, MB":             lambda result: f"{median(result.peaks['convert']):.0f}",
+    "official way, s":         lambda result: f"{median(result.seconds['official']):.1f}",
+    "whole job, s":            lambda result: f"{median(result.seconds['whole']):.1f}",
+    "times faster":            lambda result: f"{result.ratio('official', 'whole'):.1f}",
+    "official way, MB":        lambda result: f"{median(result.peaks['official']):.0f}",
+    "whole job, MB":           lambda result: f"{median(result.peaks['whole']):.0f}",
+}  # fmt: skip
+
+
+def render_table(results: Sequence[Result]) -> str:
+    """The table, as Markdown, and what is said of growth."""
+    rows = [list(COLUMNS), ["---"] * len(COLUMNS)]
+    rows += [[column(result) for column in COLUMNS.values()] for result in results]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", *describe_growth(results)])
+
+
+def describe_growth(results: Sequence[Result]) -> list[str]:
+    """How far the sizes between lie from the straight line through the smallest and the largest."""
+    if len(results) < 3:
+        return []
+    first, *between, last = sorted(results, key=lambda result: result.bytes)
+    lines = []
+    for job in ("convert", "whole"):
+        low, high = median(first.seconds[job]), median(last.seconds[job])
+        slope = (high - low) / (last.bytes - first.bytes)
+        off = [
+            f"{result.size} {median(result.seconds[job]) / (low + slope * (result.bytes - first.bytes)) - 1:+.0%}"
+            for result in between
+        ]
+        lines.append(f"Growth of {job}: {slope * 1e9:.2f} s a GB; off the line {', '.join(off)}.")
+    return lines
+
+
+def describe_machine() -> str:
+    """Cores, memory and processor. Linux only."""
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {gigabytes:.0f} GiB, {platform.machine()}"

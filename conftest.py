@@ -21,6 +21,8 @@ from tests.folder import FolderSubject
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from tests.subject import Request, Subject
 
+pytest_plugins = ("tests.hosts",)  # hooks of its own
+
 SUBJECT_KEY = pytest.StashKey[list[str]]()
 REQUEST_KEY = pytest.StashKey[Request]()
 
@@ -71,7 +73,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    prepare_torch(os.environ.get("PYTEST_XDIST_WORKER_COUNT"))
+    _, workers = getattr(config, "workerinput", {}).get("place", (0, 1))
+    prepare_torch(workers)
     try:
         config.stash[REQUEST_KEY] = _read_request(config.option)
         config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)

@@ -105,11 +105,11 @@ def check_image_size(image_size: int | None, names: list[str]) -> None:
         raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {described}.")
 
 
-def prepare_torch(worker_count: str | None) -> None:
-    """Divide torch's threads among the workers of pytest-xdist, and let no GPU round float32 to TF32."""
+def prepare_torch(workers: int) -> None:
+    """Divide torch's threads among this host's workers of pytest-xdist, and let no GPU round float32 to TF32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    if worker_count:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(worker_count)))
+    if workers > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
 
 def _find_device_problem(device: str) -> str:

@@ -21,9 +21,10 @@ from tests.folder import FolderSubject
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, estimate_work, prepare_torch
 from tests.subject import Request, Subject
 
+pytest_plugins = ("tests.hosts",)  # hooks of its own
+
 SUBJECT_KEY = pytest.StashKey[list[str]]()
 REQUEST_KEY = pytest.StashKey[Request]()
-WORKER = "PYTEST_XDIST_WORKER"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    prepare_torch(os.environ.get(WORKER), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    prepare_torch(*getattr(config, "workerinput", {}).get("place", (0, 1)))
     try:
         config.stash[REQUEST_KEY] = _read_request(config.option)
         config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
@@ -108,7 +109,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
-    if WORKER in os.environ:  # or a worker would begin with the longest when the others have nothing left to do
+    if hasattr(
+        config, "workerinput"
+    ):  # or a worker would begin with the longest when the others have nothing left to do
         items.sort(key=lambda item: estimate_work(_subject_of(item) or ""), reverse=True)
 
 

@@ -105,18 +105,18 @@ def check_image_size(image_size: int | None, names: list[str]) -> None:
         raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {described}.")
 
 
-def prepare_torch(worker: str | None, worker_count: int) -> None:
-    """Divide torch's threads and the GPUs among the workers of pytest-xdist, and let no GPU round float32 to TF32.
+def prepare_torch(index: int, workers: int) -> None:
+    """Divide a host's threads and GPUs among its workers of pytest-xdist, and let no GPU round float32 to TF32.
 
     Args:
-        worker: name of this one, ``gw<k>``, which takes GPU k modulo their number; None where there are none.
+        index: of this worker among those of its host; it takes that GPU, modulo their number.
+        workers: of its host.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    if worker is None:
-        return
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // worker_count))
+    if workers > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(worker.removeprefix("gw")) % torch.cuda.device_count())
+        torch.cuda.set_device(index % torch.cuda.device_count())
 
 
 def estimate_work(name: str) -> tuple[bool, int]:

@@ -22,6 +22,7 @@ FLOORS = [
     {"layout", "identification", "state_dict", "synthetic"},
     {"checkpoint", "loading", "card", "checks", "weights"},
     {"artifact"},
+    {"verdicts"},
 ]
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}
 

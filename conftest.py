@@ -121,10 +121,13 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     import transformers  # here, since it takes longer to import than the tests to collect
 
     transformers.utils.logging.disable_progress_bar()
-    selected = frozenset(item.nodeid for item in request.session.items if _subject_of(item) == request.param)
+    items = [item for item in request.session.items if _subject_of(item) == request.param]
+    chosen = [item.callspec.params for item in items]  # type: ignore[attr-defined]
+    cells = [(each["device"], each["dtype"], each["attention"]) for each in chosen if "attention" in each]
     asked = request.config.stash[REQUEST_KEY]
     is_folder = asked.checkpoint is not None and is_transformers_folder(asked.checkpoint)
-    subject = (FolderSubject if is_folder else Subject)(request.param, asked, selected)
+    selected = frozenset(item.nodeid for item in items)
+    subject = (FolderSubject if is_folder else Subject)(request.param, asked, selected, cells)
     yield subject
     subject.close()
 

@@ -92,7 +92,8 @@ class Scene:
             attention = self.golden.family.choose_attention()
             model = subject.load(None, "cpu", "float32", attention)
             side = subject.converted.input_size
-            result = subject.verify_case(InputCase("photo", side, side, photo=True), model, "cpu", "float32", attention)
+            case = InputCase("photo", side, side, photo=True)
+            result = subject.verify_case(case, {attention: model}, "cpu", "float32")[attention]
         except ConversionError:
             return {"artifact"}
         finally:

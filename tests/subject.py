@@ -1,7 +1,7 @@
 """A variant under test: its checkpoint, its conversion, its staged artifact, and what the original computes."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -32,7 +32,7 @@ from conversion.loading import (
 from conversion.parity.compare import Local, OriginalRun
 from conversion.parity.deviations import combine
 from conversion.parity.points import Inputs
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import Candidate, InputVerdict, verify_together
 from conversion.state_dict import merge_linear_head
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
@@ -78,14 +78,17 @@ class Subject:
 
     Attributes:
         selected: the ids of all tests of this variant that this run is to make; published when all have passed.
+        cells: of the matrix, (device, dtype, attention), that this run is to verify.
     """
 
     variant: str
     request: Request
     selected: frozenset[str] = frozenset()
+    cells: Sequence[tuple[str, str, str]] = ()
     passed: set[str] = field(default_factory=set)
     verdicts: list[MatrixVerdict] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
+    verified: dict[tuple[str, str, str], MatrixVerdict] = field(default_factory=dict)
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -195,32 +198,55 @@ class Subject:
         return model.to(device)
 
     def verify(self, device: str, dtype: str, attention: str) -> MatrixVerdict:
-        """Verify one cell of the matrix, on every input."""
-        results: list[InputVerdict] = []
-        for image_size, cases in groupby(self.inputs, lambda case: case.baked):
-            model = self.load(image_size, device, dtype, attention)
-            for case in cases:
-                result = self.verify_case(case, model, device, dtype, attention)
-                # the first failure is the one that is explained; of others, tensors would be kept for nothing
-                has_evidence = any(earlier.evidence for earlier in results)
-                results.append(replace(result, evidence=None) if has_evidence else result)
-            del model  # before the next is loaded
-        original = describe_original(self.clone)
-        return MatrixVerdict(device, dtype, attention, self.request.seed, tuple(results), original)
+        """Verify one cell of the matrix, on every input; with it those that differ in attention alone.
 
-    def verify_case(self, case: InputCase, model: nn.Module, device: str, dtype: str, attention: str) -> InputVerdict:
-        """Verify one input with a converted model that is loaded already."""
+        What the original computes is the same for all of them, and the larger part of the work.
+        """
+        cell = device, dtype, attention
+        if cell not in self.verified:
+            beside = [other for *place, other in self.cells if place == [device, dtype]]
+            self.verified |= self._verify_together(device, dtype, list(dict.fromkeys([attention, *beside])))
+        return self.verified.pop(cell)
+
+    def _verify_together(
+        self, device: str, dtype: str, attentions: Sequence[str]
+    ) -> dict[tuple[str, str, str], MatrixVerdict]:
+        results: dict[str, list[InputVerdict]] = {attention: [] for attention in attentions}
+        for image_size, cases in groupby(self.inputs, lambda case: case.baked):
+            models = {attention: self.load(image_size, device, dtype, attention) for attention in attentions}
+            for case in cases:
+                for attention, result in self.verify_case(case, models, device, dtype).items():
+                    # the first failure is the one that is explained; of others, tensors would be kept for nothing
+                    has_evidence = any(earlier.evidence for earlier in results[attention])
+                    results[attention].append(replace(result, evidence=None) if has_evidence else result)
+            del models  # before the next are loaded
+        original = describe_original(self.clone)
+        return {
+            (device, dtype, attention): MatrixVerdict(
+                device, dtype, attention, self.request.seed, tuple(results[attention]), original
+            )
+            for attention in attentions
+        }
+
+    def verify_case(
+        self, case: InputCase, models: Mapping[str, nn.Module], device: str, dtype: str
+    ) -> dict[str, InputVerdict]:
+        """Verify one input with converted models that are loaded already, by their attention."""
         spec = replace(self.converted.spec, image_size=case.baked or self.converted.spec.image_size)
-        deviation = self.family.find_deviation(spec, case.shape, dtype, attention)
         inputs, converted_inputs, counterfactual_inputs = self.draw(case)
-        if counterfactual_inputs:
-            deviation = combine(deviation, self.family.find_image_deviation(spec, open_photo().size, case.height))
+        candidates = []
+        for attention, model in models.items():
+            deviation = self.family.find_deviation(spec, case.shape, dtype, attention)
+            if counterfactual_inputs:
+                found = self.family.find_image_deviation(spec, open_photo().size, case.height)
+                deviation = combine(deviation, found)
+            candidates.append(Candidate(model, deviation))
         stages = self.family.list_stages(spec, masked=case.masked)
         run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype))
         is_slow = self.variant in VARIANTS and VARIANTS[self.variant].slow
         local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
-        result = verify_input(case.name, run, model, deviation, converted_inputs, counterfactual_inputs, local)
-        return replace(result, baked=case.baked)
+        results = verify_together(case.name, run, candidates, converted_inputs, counterfactual_inputs, local)
+        return {attention: replace(result, baked=case.baked) for attention, result in zip(models, results, strict=True)}
 
     def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None, Inputs | None]:
         """The original's input; the converted model's, and the counterfactual's, where they come another way."""

@@ -135,7 +135,7 @@ def test_a_place_without_a_tensor_is_never_reached(by_keyword: bool) -> None:
 
     stage = Stage("silent", (point("in", "silent:input"), point("silent", "silent:output")), "silent", "silent")
     comparison = Comparison(OriginalRun(Model(), [stage, STAGES[-1]], INPUTS, torch.float32))
-    compare(Model(), INPUTS, comparison)
+    compare(INPUTS, (Model(), [comparison]))
     verdicts = {verdict.point: verdict for verdict in comparison.points}
     assert verdicts["silent"].verdict is Verdict.FAILED
     assert "never reached" in verdicts["silent"].reason
@@ -203,7 +203,7 @@ def test_a_stage_can_be_run_by_itself() -> None:
 
 def verify(converted: nn.Module) -> Comparison:
     comparison = Comparison(OriginalRun(Stack(), STAGES, INPUTS, torch.float32))
-    compare(converted, INPUTS, comparison)
+    compare(INPUTS, (converted, [comparison]))
     return comparison
 
 

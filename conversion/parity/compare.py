@@ -35,6 +35,7 @@ class OriginalRun:
         dtype: that the comparison is made in, whatever dtype the weights are kept in.
         attributes: of the original model, to the values that they are to have (the counterfactual of a deviation).
         keep: remember what was computed for the next comparison; else it is computed again.
+        share: several comparisons read it side by side, at the same stage; it is computed once for all of them.
     """
 
     original: nn.Module
@@ -43,6 +44,7 @@ class OriginalRun:
     dtype: torch.dtype
     attributes: Mapping[str, object] = field(default_factory=dict)
     keep: bool = False
+    share: bool = False
 
     @cached_property
     def model(self) -> nn.Module:
@@ -58,14 +60,18 @@ class OriginalRun:
 
     def read_expected(self) -> Reader:
         """The original in the dtype of the comparison."""
-        return self._kept_expected if self.keep else self._run(self.inputs, self.dtype)
+        if self.keep:
+            return self._kept_expected
+        return self._shared_expected if self.share else self._run(self.inputs, self.dtype)
 
     def read_precise(self) -> Reader:
         """The original in float64, from the inputs as the comparison's dtype has them.
 
         For a comparison in float64, which has nothing more precise to be held against, it is the original in float32.
         """
-        return self._kept_precise if self.keep else self._run_images()
+        if self.keep:
+            return self._kept_precise
+        return self._shared_precise if self.share else self._run_images()
 
     def weigh(self, expected: Tensor, precise: Tensor) -> Yardstick:
         """What decides at a capture point whether a difference is rounding.
@@ -94,6 +100,14 @@ class OriginalRun:
         return _ImageByImage([self._run(image, self.other_dtype) for image in images])
 
     @cached_property
+    def _shared_expected(self) -> Reader:
+        return _Shared(self._run(self.inputs, self.dtype))
+
+    @cached_property
+    def _shared_precise(self) -> Reader:
+        return _Shared(self._run_images())
+
+    @cached_property
     def _kept_expected(self) -> Reader:
         return _Kept.of(self._run(self.inputs, self.dtype), self.stages)
 
@@ -118,6 +132,22 @@ class _Kept:
 
     def close(self) -> None:
         pass
+
+
+@dataclass
+class _Shared:
+    """A reader for several that are always at the same stage."""
+
+    reader: Reader
+    latest: tuple[str, StageRun] | None = None
+
+    def read(self, stage: Stage) -> StageRun:
+        if self.latest is None or self.latest[0] != stage.name:
+            self.latest = stage.name, self.reader.read(stage)
+        return self.latest[1]
+
+    def close(self) -> None:
+        self.reader.close()
 
 
 @dataclass(frozen=True)
@@ -239,19 +269,26 @@ def _join(images: list[Tensor]) -> Tensor:
     return torch.cat(images) if images[0].is_floating_point() else images[0]  # counters are the model's, not an image's
 
 
+Contender = tuple[nn.Module, Sequence[Comparison]]
+"""A converted model, and each run of the original that it is held against."""
+
+
 @torch.inference_mode()
-def compare(converted: nn.Module, inputs: Inputs, *comparisons: Comparison) -> None:
-    """Run a converted model, and each original that it is held against, stage by stage side by side."""
-    stages = comparisons[0].run.stages
+def compare(inputs: Inputs, *contenders: Contender) -> None:
+    """Run converted models, and each original that they are held against, stage by stage side by side."""
+    stages = contenders[0][1][0].run.stages
     with ExitStack() as stack:
-        for comparison in comparisons:
-            stack.callback(comparison.close)
-        actual = ForwardPass(twin(converted), stages, "hf", inputs)
-        stack.callback(actual.close)
-        for stage in stages:
-            reached = actual.read(stage)
+        passes = []
+        for converted, comparisons in contenders:
             for comparison in comparisons:
-                comparison.add(stage, reached, converted)
+                stack.callback(comparison.close)
+            passes.append(ForwardPass(twin(converted), stages, "hf", inputs))
+            stack.callback(passes[-1].close)
+        for stage in stages:
+            for actual, (converted, comparisons) in zip(passes, contenders, strict=True):
+                reached = actual.read(stage)
+                for comparison in comparisons:
+                    comparison.add(stage, reached, converted)
 
 
 def run_locally(

@@ -1,5 +1,6 @@
 """The parity body: one input through both models, judged at every capture point. The same for every family."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import nn
@@ -55,38 +56,80 @@ class InputVerdict:
         return max(ratios, default=1.0)
 
 
-def verify_input(
+@dataclass(frozen=True)
+class Candidate:
+    """A converted model that is to be verified.
+
+    Attributes:
+        deviation: the ledger's entry that applies to it. Then the two may differ, and must agree under the
+            counterfactual. That the deviation is still there is not asked here (some weights and dtypes do not show
+            it), but in the tests of each family's ledger.
+    """
+
+    converted: nn.Module
+    deviation: Deviation | None = None
+
+
+def verify_input(name: str, run: OriginalRun, converted: nn.Module, deviation: Deviation | None = None) -> InputVerdict:
+    """Run a converted model on one input and judge it against what the original computes."""
+    return verify_together(name, run, [Candidate(converted, deviation)])[0]
+
+
+def verify_together(
     name: str,
     run: OriginalRun,
-    converted: nn.Module,
-    deviation: Deviation | None = None,
+    candidates: Sequence[Candidate],
     converted_inputs: Inputs | None = None,
     counterfactual_inputs: Inputs | None = None,
     measures_local: Local = Local.EVERYWHERE,
-) -> InputVerdict:
-    """Run the converted model on one input and judge it against what the original computes.
+) -> list[InputVerdict]:
+    """Run several converted models on one input, all beside one original, and judge each.
 
     Args:
         run: the original's.
-        deviation: the ledger's entry that applies. Then the two may differ, and must agree under the counterfactual.
-            That the deviation is still there is not asked here (some weights and dtypes do not show it), but in
-            the tests of each family's ledger.
-        converted_inputs: what the converted model is given, where that came another way (an image processor's).
+        converted_inputs: what the converted models are given, where that came another way (an image processor's).
         counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
     """
-    inputs, shape = converted_inputs or run.inputs, tuple(run.inputs.pixel_values.shape)
+    runs = _Runs(run if run.keep else replace(run, share=True), counterfactual_inputs)
+    comparisons = [_list_comparisons(candidate.deviation, runs, measures_local) for candidate in candidates]
+    contenders = [(each.converted, held) for each, held in zip(candidates, comparisons, strict=True)]
+    compare(converted_inputs or run.inputs, *contenders)
+    shape = tuple(run.inputs.pixel_values.shape)
+    return [
+        _conclude(name, shape, candidate.deviation, held)
+        for candidate, held in zip(candidates, comparisons, strict=True)
+    ]
+
+
+class _Runs:
+    """The runs of the original that a comparison needs: as it is, and under each counterfactual, one for all."""
+
+    def __init__(self, plain: OriginalRun, counterfactual_inputs: Inputs | None) -> None:
+        self.plain, self._inputs = plain, counterfactual_inputs or plain.inputs
+        self._counterfactuals: list[OriginalRun] = []
+
+    def under(self, attributes: Mapping[str, object]) -> OriginalRun:
+        found = next((run for run in self._counterfactuals if run.attributes == attributes), None)
+        if found is None:
+            found = replace(self.plain, inputs=self._inputs, attributes=attributes)
+            self._counterfactuals.append(found)
+        return found
+
+
+def _list_comparisons(deviation: Deviation | None, runs: _Runs, measures_local: Local) -> list[Comparison]:
     if deviation is None:
-        judged = Comparison(run, measures_local=measures_local)
-        compare(converted, inputs, judged)
-        return InputVerdict(name, judged.verdict, shape, tuple(judged.points), evidence=judged.evidence)
-    noted = Comparison(run, is_judging=False, measures_local=Local.NOWHERE)
-    agreed = Comparison(
-        replace(run, inputs=counterfactual_inputs or run.inputs, attributes=deviation.original_attributes),
-        measures_local=measures_local,
-    )
-    compare(converted, inputs, noted, agreed)
-    if noted.verdict is Verdict.EXACT:
-        return InputVerdict(name, noted.verdict, shape, tuple(noted.points))
+        return [Comparison(runs.plain, measures_local=measures_local)]
+    noted = Comparison(runs.plain, is_judging=False, measures_local=Local.NOWHERE)
+    return [noted, Comparison(runs.under(deviation.original_attributes), measures_local=measures_local)]
+
+
+def _conclude(
+    name: str, shape: tuple[int, ...], deviation: Deviation | None, comparisons: Sequence[Comparison]
+) -> InputVerdict:
+    noted, *held = comparisons
+    if deviation is None or noted.verdict is Verdict.EXACT:
+        return InputVerdict(name, noted.verdict, shape, tuple(noted.points), evidence=noted.evidence)
+    (agreed,) = held
     verdict = Verdict.FAILED if agreed.verdict is Verdict.FAILED else noted.verdict
     points, counterfactual = tuple(noted.points), tuple(agreed.points)
     return InputVerdict(

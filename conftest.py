@@ -18,10 +18,12 @@ from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
 from conversion.weights import demand_size
 from tests.folder import FolderSubject
-from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, estimate_work, prepare_torch
+from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
+from tests.progress import say
 from tests.subject import Request, Subject
+from tests.work import estimate_work
 
-pytest_plugins = ("tests.hosts",)  # hooks of its own
+pytest_plugins = ("tests.hosts", "tests.progress")  # hooks of their own
 
 SUBJECT_KEY = pytest.StashKey[list[str]]()
 REQUEST_KEY = pytest.StashKey[Request]()
@@ -130,6 +132,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     subject = (FolderSubject if is_folder else Subject)(request.param, asked, selected, cells)
     yield subject
     subject.close()
+    say("")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:

@@ -27,6 +27,8 @@ UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
 UNVERIFIED_INDEX = f"model.safetensors.index.{UNVERIFIED}.json"
 """What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
 
+AGAIN = "Convert the checkpoint again."
+
 # entrance before publication, and after it
 ENTRANCES = {UNVERIFIED_WEIGHTS: WEIGHTS, UNVERIFIED_INDEX: INDEX}
 
@@ -123,7 +125,14 @@ def list_keys(directory: Path) -> list[str]:
 
 
 def _read_index(index: Path) -> dict[str, str]:
-    names: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    """Key to the name of the file that holds it, beside the index."""
+    try:
+        names: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        foreign = sorted({name for name in names.values() if Path(name).name != name})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{index}: cannot be read as an index: {error!r}", hint=AGAIN) from error
+    if foreign or not names:
+        raise ArtifactError(f"{index}: names no files beside it.", foreign, AGAIN)
     return names
 
 
@@ -132,7 +141,7 @@ def _open(path: Path) -> Iterator[Any]:
     try:
         file = safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
+        raise ArtifactError(f"{path}: cannot be read: {error}", hint=AGAIN) from error
     with file:
         yield file
 

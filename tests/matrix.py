@@ -119,15 +119,6 @@ def prepare_torch(index: int, workers: int) -> None:
         torch.cuda.set_device(index % torch.cuda.device_count())
 
 
-def estimate_work(name: str) -> tuple[bool, int]:
-    """What the proof of a variant takes beside that of others, to start with those that take longest."""
-    variant = VARIANTS.get(name)
-    if variant is None:
-        return False, 0
-    spec = load_family(variant.family).spec_of(variant)
-    return variant.slow, spec.depth * spec.embed_dim**2
-
-
 def _find_device_problem(device: str) -> str:
     try:
         torch.zeros(1, device=device).cpu()

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 import conversion
 from conversion import Conversion, ConversionError
 from conversion.artifact import StagedArtifact, stage_artifact
-from conversion.card import MatrixVerdict, Provenance, describe_source
+from conversion.card import MatrixVerdict, Provenance, Source, describe_source
 from conversion.checkpoint import Checkpoint, read_checkpoint
 from conversion.download import download_checkpoint
 from conversion.errors import concerning
@@ -38,6 +39,7 @@ from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
 from conversion.weights import read_tensors
 from tests.inputs import InputCase, as_batch, draw_inputs, list_inputs, open_photo
+from tests.progress import describe_size, say
 
 CHECKSUMS = Path(__file__).parents[1] / "fixtures" / "checksums.json"
 """What official downloads were when somebody first saw one arrive whole."""
@@ -98,6 +100,7 @@ class Subject:
             return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
         if self.request.weights == "pretrained":
             return download_checkpoint(VARIANTS[self.variant], CHECKSUMS, self.request.mirror)
+        say(f"{self.variant}: drawing weights")
         return write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
 
     @cached_property
@@ -108,6 +111,8 @@ class Subject:
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Role to checkpoint, read."""
         entry = self.request.entry if self.request.checkpoint else VARIANTS[self.variant].entry
+        size = sum(path.stat().st_size for path in self.files.values() if path.is_file())
+        say(f"{self.variant}: reading {describe_size(size) if size else 'a folder'}")
         return {
             role: read_checkpoint(path, entry=entry if role == "checkpoint" else None, dtype=self.request.save_dtype)
             for role, path in self.files.items()
@@ -138,6 +143,10 @@ class Subject:
         """The artifact, written, loaded back and found equal; beside its target if it is to be kept."""
         target = (self.request.artifacts or self.scratch) / self.variant
         is_kept = self.request.artifacts is not None
+        if is_kept:
+            _ = self.sources  # hashed while the artifact is written
+        size = sum(tensor.nbytes for tensor in self.converted.state_dict.values())
+        say(f"{self.variant}: writing {describe_size(size)}")
         staging = stage_artifact(self.converted, target, self.request.max_shard_size, is_kept=is_kept)
         return self.resources.enter_context(staging)
 
@@ -245,7 +254,10 @@ class Subject:
         run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype))
         is_slow = self.variant in VARIANTS and VARIANTS[self.variant].slow
         local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
-        results = verify_together(case.name, run, candidates, converted_inputs, counterfactual_inputs, local)
+        where = f"{self.variant}: {', '.join([device, dtype, *models])}: {case.name}"
+        results = verify_together(
+            case.name, run, candidates, converted_inputs, counterfactual_inputs, local, lambda at: say(f"{where}, {at}")
+        )
         return {attention: replace(result, baked=case.baked) for attention, result in zip(models, results, strict=True)}
 
     def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None, Inputs | None]:
@@ -270,8 +282,14 @@ class Subject:
         """Free everything; what was not published is gone."""
         self.resources.close()
 
+    @cached_property
+    def sources(self) -> dict[str, Future[Source]]:
+        """Role to what is said of its checkpoint, as soon as its files are hashed."""
+        background = self.resources.enter_context(ThreadPoolExecutor(1))
+        return {role: background.submit(describe_source, checkpoint) for role, checkpoint in self.checkpoints.items()}
+
     @property
     def provenance(self) -> Provenance:
-        sources = {role: describe_source(checkpoint) for role, checkpoint in self.checkpoints.items()}
+        sources = {role: source.result() for role, source in self.sources.items()}
         weights = "checkpoint" if self.request.checkpoint else self.request.weights
         return Provenance(weights, self.request.seed if weights == "synthetic" else None, sources)

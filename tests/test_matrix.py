@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from conversion.variants import VARIANTS
-from tests.matrix import estimate_work, prepare_torch
+from tests.matrix import prepare_torch
 from tests.test_options import run
+from tests.work import estimate_work
 
 COUNTING = """
 import os, tests.subject as subject

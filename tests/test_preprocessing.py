@@ -74,7 +74,8 @@ def test_a_crop_off_by_a_pixel_is_a_known_deviation(tmp_path: Path) -> None:
 
 
 needs_transformers_5 = pytest.mark.skipif(
-    transformers_major() < 5, reason="transformers 4 defaults to Pillow; this runs with transformers 5: tox -e tests"
+    transformers_major() < 5,
+    reason="transformers 4 defaults to Pillow; this runs with transformers 5: tox -e transformers5-newest",
 )
 
 

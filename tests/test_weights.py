@@ -98,6 +98,27 @@ def test_the_card_speaks_of_every_shard(tmp_path: Path) -> None:
         check_card(artifact)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as an index"),
+        ("[]", "cannot be read as an index"),
+        ('{"weight_map": {"a": 1}}', "cannot be read as an index"),
+        ('{"weight_map": {}}', "names no files beside it"),
+        ('{"weight_map": {"a": "../elsewhere.safetensors"}}', "names no files beside it"),
+        (
+            '{"weight_map": {"a": "model-00009-of-00009.safetensors"}}',
+            "model-00009-of-00009.safetensors: cannot be read",
+        ),
+    ],
+)
+def test_an_index_that_leads_nowhere_is_an_error(content: str, message: str, tmp_path: Path) -> None:
+    artifact = save_shards(tmp_path / "tiny")
+    (artifact / INDEX).write_text(content)
+    with pytest.raises(ArtifactError, match=message):
+        read_tensors(artifact)
+
+
 def test_a_shard_that_was_written_to_is_not_published(tmp_path: Path) -> None:
     out = convert()
     with stage_artifact(out, tmp_path / "tiny", SIZE) as staged:

@@ -274,8 +274,12 @@ Contender = tuple[nn.Module, Sequence[Comparison]]
 
 
 @torch.inference_mode()
-def compare(inputs: Inputs, *contenders: Contender) -> None:
-    """Run converted models, and each original that they are held against, stage by stage side by side."""
+def compare(inputs: Inputs, *contenders: Contender, at: Callable[[str], object] | None = None) -> None:
+    """Run converted models, and each original that they are held against, stage by stage side by side.
+
+    Args:
+        at: told the name of every stage that is begun.
+    """
     stages = contenders[0][1][0].run.stages
     with ExitStack() as stack:
         passes = []
@@ -285,6 +289,8 @@ def compare(inputs: Inputs, *contenders: Contender) -> None:
             passes.append(ForwardPass(twin(converted), stages, "hf", inputs))
             stack.callback(passes[-1].close)
         for stage in stages:
+            if at:
+                at(stage.name)
             for actual, (converted, comparisons) in zip(passes, contenders, strict=True):
                 reached = actual.read(stage)
                 for comparison in comparisons:

@@ -1,6 +1,6 @@
 """The parity body: one input through both models, judged at every capture point. The same for every family."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import nn
@@ -82,6 +82,7 @@ def verify_together(
     converted_inputs: Inputs | None = None,
     counterfactual_inputs: Inputs | None = None,
     measures_local: Local = Local.EVERYWHERE,
+    at: Callable[[str], object] | None = None,
 ) -> list[InputVerdict]:
     """Run several converted models on one input, all beside one original, and judge each.
 
@@ -89,11 +90,12 @@ def verify_together(
         run: the original's.
         converted_inputs: what the converted models are given, where that came another way (an image processor's).
         counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
+        at: told the name of every stage that is begun.
     """
     runs = _Runs(run if run.keep else replace(run, share=True), counterfactual_inputs)
     comparisons = [_list_comparisons(candidate.deviation, runs, measures_local) for candidate in candidates]
     contenders = [(each.converted, held) for each, held in zip(candidates, comparisons, strict=True)]
-    compare(converted_inputs or run.inputs, *contenders)
+    compare(converted_inputs or run.inputs, *contenders, at=at)
     shape = tuple(run.inputs.pixel_values.shape)
     return [
         _conclude(name, shape, candidate.deviation, held)

@@ -19,6 +19,7 @@ CHOSEN = os.environ.get("BENCHMARK_SIZES", " ".join(SIZES)).split()
 @pytest.fixture(scope="module")
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The official file of a size, synthetic, in the system's cache; gone afterwards."""
+    run(print)  # the server of processes has imported everything before the first is timed
     folder = tmp_path_factory.mktemp(request.param)
     yield write_synthetic_checkpoint(VARIANTS[SIZES[request.param]], folder, 0)["checkpoint"]
     shutil.rmtree(folder)

@@ -6,6 +6,7 @@ Each takes a checkpoint file and an empty folder, and leaves what it made on the
 import os
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -53,15 +54,17 @@ def verify_whole(file: Path, folder: Path) -> None:
     checkpoint = read_checkpoint(file)
     out = convert(checkpoint.state_dict)
     family = load_family(out.family)
-    with stage_artifact(out, folder / "artifact") as staged:
-        original = family.load_original(out.spec, out.source)
-        inputs = draw_inputs(INPUT, out.spec.patch_size, 0)
-        run = OriginalRun(original, family.list_stages(out.spec, masked=False), inputs, torch.float32)
-        result = verify_input(INPUT.name, run, load_model(staged.directory))
-        if result.verdict is not Verdict.EXACT:
-            raise AssertionError(result)
-        provenance = Provenance("checkpoint", None, {"checkpoint": describe_source(checkpoint)})
-        staged.publish(provenance, (MatrixVerdict("cpu", "float32", "sdpa", 0, (result,)),))
+    with ThreadPoolExecutor(1) as background:
+        source = background.submit(describe_source, checkpoint)
+        with stage_artifact(out, folder / "artifact") as staged:
+            original = family.load_original(out.spec, out.source)
+            inputs = draw_inputs(INPUT, out.spec.patch_size, 0)
+            run = OriginalRun(original, family.list_stages(out.spec, masked=False), inputs, torch.float32)
+            result = verify_input(INPUT.name, run, load_model(staged.directory))
+            if result.verdict is not Verdict.EXACT:
+                raise AssertionError(result)
+            provenance = Provenance("checkpoint", None, {"checkpoint": source.result()})
+            staged.publish(provenance, (MatrixVerdict("cpu", "float32", "sdpa", 0, (result,)),))
     os.sync()
 
 

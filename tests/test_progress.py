@@ -1,0 +1,109 @@
+"""What a terminal is shown of a long run, and a pipe is not."""
+
+import io
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.golden import read_golden
+from tests.progress import FOLDER, ROOM, StatusLine, describe_size, estimate_share, say
+from tests.test_options import ROOT, run
+
+SLOW_ENOUGH = """
+import time, tests.subject as subject
+verify = subject.verify_together
+def slowly(*args):
+    time.sleep(1.5)
+    return verify(*args)
+subject.verify_together = slowly
+"""
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> StatusLine:
+    return StatusLine(io.StringIO(), tmp_path)
+
+
+def test_sizes_are_for_people() -> None:
+    assert [describe_size(size) for size in (88_300_000, 4_546_000_000)] == ["88 MB", "4.5 GB"]
+
+
+def test_what_workers_say_is_shown(line: StatusLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    say("dinov2_vits14: writing 88 MB")
+    (tmp_path / "another").write_text("dinov2_vitb14: native, block.3")
+    line.work = {"a": 1.0, "b": 1.0}
+    shown = line.render().plain
+    assert shown.startswith("0 of 2 tests  ")
+    assert "dinov2_vits14: writing 88 MB" in shown
+    assert "dinov2_vitb14: native, block.3" in shown
+
+
+def test_nobody_need_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER, raising=False)
+    say("anything")
+
+
+def test_the_time_left_goes_by_work_and_not_by_number(line: StatusLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.work = {"large": 90.0, "small": 10.0}
+    assert line.estimate_left() is None
+    started = line._started
+    monkeypatch.setattr(time, "monotonic", lambda: started + 180)
+    line.done.add("large")
+    assert line.estimate_left() == pytest.approx(20)
+    line.done = {"small"}
+    assert line.estimate_left() == pytest.approx(1620)
+    assert "27 min left" in line.render().plain
+
+
+def test_a_giant_is_more_work_than_all_else() -> None:
+    tests = ["tests/test_parity.py::test_parity[dinov2_vits14-cpu-float32-sdpa]", "tests/test_metrics.py::test_any[1]"]
+    giant = estimate_share("tests/test_parity.py::test_parity[dinov2_vitg14_reg-cpu-float32-sdpa]")
+    assert giant > 10 * sum(map(estimate_share, tests))
+
+
+def run_in_a_terminal(here: Path, *options: str) -> str:
+    (here / "disturb.py").write_text(SLOW_ENOUGH)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb",
+         "-p", "no:cacheprovider", str(ROOT / "tests" / "test_parity.py"), *options],
+        cwd=here, env=os.environ | {"PYTHONPATH": f"{here}:{ROOT}", "TERM": "xterm", "COLUMNS": "200"},
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while process.poll() is None or select.select([ours], [], [], 0)[0]:
+            if select.select([ours], [], [], 0.2)[0]:
+                shown += os.read(ours, 65536)
+    except OSError:  # the other end is closed
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait() == 0, shown.decode()
+    return shown.decode()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "worker"])
+def test_a_terminal_is_told_variant_and_step(workers: tuple[str, ...], tmp_path: Path) -> None:
+    torch.save(read_golden("dinov2_tiny").backbone, tmp_path / "tiny.pth")
+    shown = run_in_a_terminal(tmp_path, "--checkpoint=tiny.pth", "--num-attention-heads=2", *workers)
+    assert "0 of 2 tests" in shown
+    assert "dinov2_custom: cpu, float32, eager, sdpa: " in shown
+    assert "2 passed" in shown
+
+
+def test_a_pipe_is_not(tmp_path: Path) -> None:
+    torch.save(read_golden("dinov2_tiny").backbone, tmp_path / "tiny.pth")
+    code, output = run(tmp_path, "--checkpoint=tiny.pth", "--num-attention-heads=2", plugin=SLOW_ENOUGH)
+    assert code == 0, output
+    assert ROOM not in output
+    assert "0 of 2 tests" not in output

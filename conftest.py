@@ -19,11 +19,11 @@ from conversion.variants import VARIANTS, find_variant
 from conversion.weights import demand_size
 from tests.folder import FolderSubject
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
-from tests.progress import say
+from tests.progress import say, show_progress
 from tests.subject import Request, Subject
 from tests.work import estimate_work
 
-pytest_plugins = ("tests.hosts", "tests.progress")  # hooks of their own
+pytest_plugins = ("tests.hosts",)  # hooks of its own
 
 SUBJECT_KEY = pytest.StashKey[list[str]]()
 REQUEST_KEY = pytest.StashKey[Request]()
@@ -85,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         check_image_size(config.option.image_size, config.stash[SUBJECT_KEY])
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
+    show_progress(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -3,9 +3,7 @@
 That weights are not loaded before they are published is seen to in :mod:`conversion.weights`.
 """
 
-import fnmatch
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,24 +19,15 @@ from safetensors import SafetensorError
 from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
 from conversion.checks import check_config, check_tensors
 from conversion.errors import ArtifactError
+from conversion.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
 from conversion.loading import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR, load_model
 from conversion.state_dict import Conversion
 from conversion.weights import (
-    ENTRANCES,
-    SHARDS,
-    WEIGHTS,
-    find_entrance,
     is_published,
-    list_weights,
     publish_weights,
     save_tensors,
     save_weights,
 )
-
-Fingerprint = tuple[int, ...]
-
-FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
-"""Of an artifact whose weights are in one file, with nothing left out."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +71,12 @@ class StagedArtifact:
             except BaseException:
                 _recover(self.target)
                 raise
-            _flush(self.target.parent)
+            flush(self.target.parent)
             shutil.rmtree(previous, ignore_errors=True)
 
     def _demand_untouched(self, directory: Path) -> None:
         """Demand that nobody has written to a file since it was found equal: that is what the cards speak of."""
-        now = _take_fingerprints(directory)
+        now = take_fingerprints(directory)
         touched = [name for name in self.fingerprints.keys() | now if self.fingerprints.get(name) != now.get(name)]
         if touched:
             problems = [f"{name}: was changed since" for name in sorted(touched)]
@@ -142,8 +131,8 @@ def stage_artifact(
             with _explain_io_errors(target):
                 directory.mkdir()
                 _write(conversion, directory, max_shard_size)
-                fingerprints = _take_fingerprints(directory)  # before the checks: what is written later was not checked
-                seal = background.submit(_seal, directory).result if is_kept else partial(_seal, directory)
+                fingerprints = take_fingerprints(directory)  # before the checks: what is written later was not checked
+                seal = background.submit(seal_files, directory).result if is_kept else partial(seal_files, directory)
                 check_config(conversion, directory, conversion.labels)
                 check_tensors(conversion, directory)
             load_model(directory)
@@ -163,7 +152,7 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: exists and is not a directory; it is not overwritten.", hint=hint)
     if not target.exists() or not any(target.iterdir()):
         return
-    foreign = sorted(path.name for path in target.iterdir() if not _is_ours(path.name))
+    foreign = sorted(path.name for path in target.iterdir() if not is_ours(path.name))
     if foreign or _read_parity_card(target) is None:
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
@@ -179,7 +168,7 @@ def check_card(directory: Path) -> None:
     if card is None:
         raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
     result = card.get("result") or {}
-    files = _list_files(directory)
+    files = list_files(directory)
     problems = [f"{name}: the card says nothing of it" for name in files if name not in result]
     for name, path in files.items():
         if name not in result:
@@ -191,48 +180,6 @@ def check_card(directory: Path) -> None:
         raise ArtifactError(
             f"{directory}: is not what {PARITY_CARD} speaks of.", problems, hint="Convert the checkpoint again."
         )
-
-
-def _list_files(directory: Path) -> dict[str, Path]:
-    """What a model is loaded from, name as published to where it lies."""
-    entrance = find_entrance(directory)
-    files = {name: directory / name for name in (CONFIG, PREPROCESSOR)} | {entrance.name: entrance}
-    files |= {path.name: path for path in [*list_weights(directory), directory / LEFT_OUT] if path.exists()}
-    return {ENTRANCES.get(name, name): path for name, path in files.items()}
-
-
-def _is_ours(name: str) -> bool:
-    ours = FILES | {LEFT_OUT, *ENTRANCES, *ENTRANCES.values()}
-    return name in ours or fnmatch.fnmatchcase(name, SHARDS)
-
-
-def _take_fingerprints(directory: Path) -> dict[str, Fingerprint]:
-    """Of every file, what is another as soon as somebody writes to it; the last figure cannot be set back."""
-    states = {name: path.stat() for name, path in _list_files(directory).items()}
-    return {
-        name: (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-        for name, state in states.items()
-    }
-
-
-def _seal(directory: Path) -> dict[str, str]:
-    """Have every file written out to the disk, so that no crash leaves a half of it; name to SHA-256 meanwhile."""
-    files = _list_files(directory)
-    with ThreadPoolExecutor() as pool:
-        flushed = pool.map(_flush, files.values())
-        hashes = dict(zip(files, pool.map(hash_file, files.values()), strict=True))
-        list(flushed)  # raises what was raised there
-    return hashes
-
-
-def _flush(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no directories
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _demand_values(conversion: Conversion) -> None:

@@ -1,6 +1,6 @@
 """What a long run is doing, in the line below pytest's own: tests, time left, and what each worker is at.
 
-A plugin of ``conftest.py``, quiet where the output is not a terminal. Workers of this host leave what they are at in a
+Quiet where the output is not a terminal. Workers of this host leave what they are at in a
 file each, whose folder they inherit by name; those of other hosts are not heard.
 """
 
@@ -112,7 +112,8 @@ def estimate_share(test: str) -> float:
     return 1 + work / 1e6
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def show_progress(config: pytest.Config) -> None:
+    """Show the line for the rest of the run, if there is a terminal, and this is not one of its workers."""
     if hasattr(config, "workerinput") or not sys.stdout.isatty() or config.option.collectonly:
         return
     folder = Path(tempfile.mkdtemp(prefix="parity-progress-"))

@@ -13,10 +13,11 @@ import torch
 
 import conversion
 from conversion import Conversion, ConversionError
-from conversion.artifact import FILES, save_artifact, stage_artifact
+from conversion.artifact import save_artifact, stage_artifact
 from conversion.card import TASKS, hash_file
 from conversion.errors import ArtifactError
 from conversion.family import load_family
+from conversion.files import FILES
 from conversion.loading import CONFIG, MODEL_CARD, PARITY_CARD, load_model
 from conversion.parity.metrics import is_bit_equal
 from conversion.weights import WEIGHTS, read_tensors

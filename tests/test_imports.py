@@ -20,7 +20,7 @@ FLOORS = [
     {"recognition", "family", "intake"},
     FAMILIES,
     {"layout", "identification", "state_dict", "synthetic"},
-    {"checkpoint", "loading", "card", "checks", "weights"},
+    {"checkpoint", "loading", "card", "checks", "weights", "files"},
     {"artifact"},
     {"verdicts"},
 ]

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import conversion
-from conversion.artifact import FILES
 from conversion.checkpoint import load_checkpoint
 from conversion.errors import CheckpointError
+from conversion.files import FILES
 from conversion.loading import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR, load_model
 from conversion.weights import WEIGHTS, read_tensors
 from tests.clones import write_clone

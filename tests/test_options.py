@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conversion.artifact import FILES
+from conversion.files import FILES
 from conversion.loading import PARITY_CARD, load_model
 from tests.golden import read_golden
 

@@ -1,11 +1,10 @@
 """Compare two models stage by stage while both run, on one input; with a third in float64 where they differ."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import cache, cached_property, partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +12,12 @@ from torch import Tensor, nn
 from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
 from conversion.parity.metrics import Distance, error_of, is_bit_equal
 from conversion.parity.points import CapturePoint, Inputs, Stage
+from conversion.parity.readers import ImageByImage, Kept, Reader, Shared
 from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
 
 LARGE_IMAGE = 3 * 384 * 384
 """Elements of an image beyond which the yardstick takes one at a time: convolutions over maps in float64 take much
 memory. Of small ones, casting the weights to float64 is the larger part, and is done once for all."""
-
-
-class Reader(Protocol):
-    """Where what a model computes can be read, stage by stage in their order."""
-
-    def read(self, stage: Stage) -> StageRun: ...
-    def close(self) -> None: ...
 
 
 @dataclass
@@ -93,76 +86,27 @@ class OriginalRun:
     def _run(self, inputs: Inputs, dtype: torch.dtype) -> ForwardPass:
         return ForwardPass(twin(self.model), self.stages, "original", inputs, dtype)
 
-    def _run_images(self) -> "_ImageByImage":
+    def _run_images(self) -> "ImageByImage":
         inputs = self.inputs.to("cpu", self.dtype)
         is_large = inputs.pixel_values[0].numel() > LARGE_IMAGE
         images = inputs.split() if is_large else [inputs]
-        return _ImageByImage([self._run(image, self.other_dtype) for image in images])
+        return ImageByImage([self._run(image, self.other_dtype) for image in images])
 
     @cached_property
     def _shared_expected(self) -> Reader:
-        return _Shared(self._run(self.inputs, self.dtype))
+        return Shared(self._run(self.inputs, self.dtype))
 
     @cached_property
     def _shared_precise(self) -> Reader:
-        return _Shared(self._run_images())
+        return Shared(self._run_images())
 
     @cached_property
     def _kept_expected(self) -> Reader:
-        return _Kept.of(self._run(self.inputs, self.dtype), self.stages)
+        return Kept.of(self._run(self.inputs, self.dtype), self.stages)
 
     @cached_property
     def _kept_precise(self) -> Reader:
-        return _Kept.of(self._run_images(), self.stages)
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """What was read once, to be read again."""
-
-    runs: Mapping[str, StageRun]
-
-    @classmethod
-    def of(cls, reader: Reader, stages: Sequence[Stage]) -> "_Kept":
-        with closing(reader):
-            return cls({stage.name: reader.read(stage) for stage in stages})
-
-    def read(self, stage: Stage) -> StageRun:
-        return self.runs[stage.name]
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass
-class _Shared:
-    """A reader for several that are always at the same stage."""
-
-    reader: Reader
-    latest: tuple[str, StageRun] | None = None
-
-    def read(self, stage: Stage) -> StageRun:
-        if self.latest is None or self.latest[0] != stage.name:
-            self.latest = stage.name, self.reader.read(stage)
-        return self.latest[1]
-
-    def close(self) -> None:
-        self.reader.close()
-
-
-@dataclass(frozen=True)
-class _ImageByImage:
-    """The images of a batch, each in a pass of its own, put together again; or all in one."""
-
-    passes: Sequence[ForwardPass]
-
-    def read(self, stage: Stage) -> StageRun:
-        read = [each.read(stage).values for each in self.passes]
-        return StageRun({name: _join([values[name] for values in read]) for name in read[0]})
-
-    def close(self) -> None:
-        for each in self.passes:
-            each.close()
+        return Kept.of(self._run_images(), self.stages)
 
 
 @dataclass(frozen=True)
@@ -263,10 +207,6 @@ class Comparison:
         if not self.is_judging:
             return note_difference(name, expected[name], actual[name])
         return judge(name, expected[name], actual[name], lambda: self.run.weigh(expected[name], precise()[name]))
-
-
-def _join(images: list[Tensor]) -> Tensor:
-    return torch.cat(images) if images[0].is_floating_point() else images[0]  # counters are the model's, not an image's
 
 
 Contender = tuple[nn.Module, Sequence[Comparison]]

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 
 from conversion.card import describe_versions
 from tests.benchmarks.jobs import SIZES
-from tests.benchmarks.table import describe_machine, read_results, render_table
+from tests.benchmarks.table import PAGE, describe_machine, read_results, render_table
 
 
 def main() -> int:
@@ -35,10 +35,10 @@ def main() -> int:
             return done.returncode
         results = read_results(json.loads(record.read_text(encoding="utf-8")))
     where = f"Medians of {asked.rounds} paired runs on {describe_machine()}; {describe_versions()}."
-    text = f"{render_table(results)}\n\n{where}\n"
-    Console().print(Markdown(text))
+    table = render_table(results)
+    Console().print(Markdown(f"{table}\n\n{where}"))
     if asked.write:
-        asked.write.write_text(text, encoding="utf-8")
+        asked.write.write_text(PAGE.format(table=table, where=where), encoding="utf-8")
     return 0
 
 

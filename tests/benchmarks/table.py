@@ -8,7 +8,26 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-Pairs = list[tuple[float, float]]
+PAGE = """# What it takes
+
+Written by `python -m tests.benchmarks --write docs/benchmarks.md`; all on one machine, in one run, every job beside its
+baseline, round by round. Checkpoints are official in format and size, synthetic in content, and in the system's cache;
+what a job makes is on the disk when its time stops (`sync`). Memory is anonymous, pages of mapped files left out, over
+what the imports take.
+
+- **convert** is `conversion.save_artifact(convert(load_checkpoint(file)), folder)`. Beside it `cp` of the file, for
+  which the kernel copies from file to file, and *write*, the same file through a process's memory (`dd bs=1M`), as any
+  library writes. Beyond writing, the values are looked at for NaN, the written file is read back and compared bit for
+  bit, and hashed: SHA-256 of a file is the work of one core, at 1.5 to 1.9 GB a second here. Where the disk is the
+  limit, that is done while it writes.
+- **whole job** is load, convert, save, load back, both models forward at 224, compared bit for bit at every capture
+  point, and published with the hashes of source and result. The *official way* builds both models at random, fills
+  them, runs both, compares one token at 1e-3 and saves: no reading back, no hash.
+
+{table}
+
+{where}
+"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ def describe_growth(results: Sequence[Result]) -> list[str]:
         return []
     first, *between, last = sorted(results, key=lambda result: result.bytes)
     lines = []
-    for job in ("convert", "whole"):
+    for job in ("convert", "whole", "cp"):
         low, high = median(first.seconds[job]), median(last.seconds[job])
         slope = (high - low) / (last.bytes - first.bytes)
         off = [

@@ -1,0 +1,72 @@
+"""Where what a model computes is read from, stage by stage: a pass as it runs, or what several make of passes."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from conversion.parity.capture import ForwardPass, StageRun
+from conversion.parity.points import Stage
+
+
+class Reader(Protocol):
+    """Where what a model computes can be read, stage by stage in their order."""
+
+    def read(self, stage: Stage) -> StageRun: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was read once, to be read again."""
+
+    runs: Mapping[str, StageRun]
+
+    @classmethod
+    def of(cls, reader: Reader, stages: Sequence[Stage]) -> "Kept":
+        with closing(reader):
+            return cls({stage.name: reader.read(stage) for stage in stages})
+
+    def read(self, stage: Stage) -> StageRun:
+        return self.runs[stage.name]
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Shared:
+    """A reader for several that are always at the same stage."""
+
+    reader: Reader
+    latest: tuple[str, StageRun] | None = None
+
+    def read(self, stage: Stage) -> StageRun:
+        if self.latest is None or self.latest[0] != stage.name:
+            self.latest = stage.name, self.reader.read(stage)
+        return self.latest[1]
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+@dataclass(frozen=True)
+class ImageByImage:
+    """The images of a batch, each in a pass of its own, put together again; or all in one."""
+
+    passes: Sequence[ForwardPass]
+
+    def read(self, stage: Stage) -> StageRun:
+        read = [each.read(stage).values for each in self.passes]
+        return StageRun({name: _join([values[name] for values in read]) for name in read[0]})
+
+    def close(self) -> None:
+        for each in self.passes:
+            each.close()
+
+
+def _join(images: list[Tensor]) -> Tensor:
+    return torch.cat(images) if images[0].is_floating_point() else images[0]  # counters are the model's, not an image's

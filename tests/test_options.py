@@ -35,7 +35,7 @@ def start(here: Path, *options: str, plugin: str = "") -> "subprocess.Popen[str]
     environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb",
-         "-p", "no:cacheprovider", "-q", str(ROOT / "tests" / "test_parity.py"), *options],
+         "-p", "no:cacheprovider", "-p", "no:benchmark", "-q", str(ROOT / "tests" / "test_parity.py"), *options],
         cwd=here, env=environment | {"PYTHONPATH": f"{here}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from conversion.card import describe_versions
 from conversion.checkpoint import is_transformers_folder
 from conversion.errors import ConversionError
-from conversion.family import Override, list_overrides
+from conversion.family import list_overrides
 from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
 from conversion.weights import demand_size
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="whose code is the reference: bundled, hub, or a clone of the authors' repository (bundled)",
     )
     for name, override in list_overrides().items():
-        group.addoption(f"--{name.replace('_', '-')}", type=partial(_parse, override), help=override.help)
+        group.addoption(f"--{name.replace('_', '-')}", type=partial(_parse, override.parse), help=override.help)
     group.addoption("--labels", type=_path, metavar="PATH", help="class names: a name a line, or JSON")
     group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
     group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
@@ -66,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
     group.addoption(
         "--max-shard-size",
-        type=_size,
+        type=partial(_parse, demand_size),
         metavar="SIZE",
         help="write shards of at most this size, as 5GB (one file)",
     )
@@ -112,9 +112,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
-    if hasattr(
-        config, "workerinput"
-    ):  # or a worker would begin with the longest when the others have nothing left to do
+    # or one worker would begin with the longest when the others are done
+    if hasattr(config, "workerinput"):
         items.sort(key=lambda item: estimate_work(_subject_of(item) or ""), reverse=True)
 
 
@@ -173,21 +172,14 @@ def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dic
         terminalreporter.write_line(f"{intact} comparisons of intact models at a capture point, {alarms} false alarms")
 
 
-def _size(text: str) -> str:
-    try:
-        return demand_size(text)
-    except ConversionError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _path(text: str) -> Path:
     return Path(text).expanduser()  # behind an equals sign a shell leaves ~ as it is
 
 
-def _parse(override: Override, text: str) -> object:
+def _parse(parse: Callable[[str], object], text: str) -> object:
     try:
-        return override.parse(text)
-    except ValueError as error:
+        return parse(text)
+    except (ValueError, ConversionError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -22,12 +22,7 @@ from conversion.errors import ArtifactError
 from conversion.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
 from conversion.loading import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR, load_model
 from conversion.state_dict import Conversion
-from conversion.weights import (
-    is_published,
-    publish_weights,
-    save_tensors,
-    save_weights,
-)
+from conversion.weights import is_published, publish_weights, save_tensors, save_weights
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
     family = find_family(config)
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
-    restored = {**dict(restore_each(state_dict, config)), **derived}
+    restored = dict(restore_each(state_dict, config)) | derived
     original = family.original_tensors(spec)
     left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
     problems = [

@@ -1,11 +1,23 @@
-"""Fixtures that several files share: a server on loopback, and a fetch that does not wait for it."""
+"""Fixtures that several files share: a user's directory; a server on loopback, and a fetch that never waits for it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 
 from conversion import fetching
+from tests.golden import read_golden
 from tests.server import Server, serve
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A directory of a user's, with a tiny backbone and a linear head in it."""
+    golden = read_golden("dinov2_tiny_1layer")
+    torch.save(golden.backbone, tmp_path / "tiny.pth")
+    torch.save(golden.linear_head, tmp_path / "head.pth")
+    return tmp_path
 
 
 @pytest.fixture

@@ -243,13 +243,12 @@ class Subject:
         """Verify one input with converted models that are loaded already, by their attention."""
         spec = replace(self.converted.spec, image_size=case.baked or self.converted.spec.image_size)
         inputs, converted_inputs, counterfactual_inputs = self.draw(case)
-        candidates = []
-        for attention, model in models.items():
-            deviation = self.family.find_deviation(spec, case.shape, dtype, attention)
-            if counterfactual_inputs:
-                found = self.family.find_image_deviation(spec, open_photo().size, case.height)
-                deviation = combine(deviation, found)
-            candidates.append(Candidate(model, deviation))
+        size = open_photo().size if counterfactual_inputs else None
+        of_image = self.family.find_image_deviation(spec, size, case.height) if size else None
+        candidates = [
+            Candidate(model, combine(self.family.find_deviation(spec, case.shape, dtype, attention), of_image))
+            for attention, model in models.items()
+        ]
         stages = self.family.list_stages(spec, masked=case.masked)
         run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype))
         is_slow = self.variant in VARIANTS and VARIANTS[self.variant].slow

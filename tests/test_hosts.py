@@ -9,10 +9,8 @@ import pytest
 
 import conversion
 from tests.hosts import find_place
-from tests.test_options import TINY, assert_refused, here, run
+from tests.test_options import TINY, assert_refused, run
 from tests.two_hosts import Hosts, find_missing, start_hosts
-
-__all__ = ["here"]  # a fixture
 
 pytestmark = pytest.mark.xdist_group("hosts")  # one pair of hosts is enough
 OF_BOTH = ("-k", "test_parity and (dinov2_vits14- or dinov2_vits14_reg-) and sdpa")

@@ -8,36 +8,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
 from conversion.files import FILES
 from conversion.loading import PARITY_CARD, load_model
-from tests.golden import read_golden
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--checkpoint", "tiny.pth", "--num-attention-heads", "2")
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    """A directory of a user's, with a tiny backbone and a linear head in it."""
-    golden = read_golden("dinov2_tiny_1layer")
-    torch.save(golden.backbone, tmp_path / "tiny.pth")
-    torch.save(golden.linear_head, tmp_path / "head.pth")
-    return tmp_path
+def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subprocess.Popen[str]":
+    """Start pytest on the project from a user's directory, with the source of a plugin to disturb it.
 
-
-def start(here: Path, *options: str, plugin: str = "") -> "subprocess.Popen[str]":
-    """Start pytest on the project from a user's directory, with the source of a plugin to disturb it."""
+    Args:
+        streams: of the process, in place of a pipe.
+    """
     (here / "disturb.py").write_text(plugin)
     environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb",
          "-p", "no:cacheprovider", "-p", "no:benchmark", "-q", str(ROOT / "tests" / "test_parity.py"), *options],
         cwd=here, env=environment | {"PYTHONPATH": f"{here}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams,
     )  # fmt: skip
 
 

@@ -4,8 +4,6 @@ import io
 import os
 import pty
 import select
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import torch
 
 from tests.golden import read_golden
 from tests.progress import FOLDER, ROOM, StatusLine, describe_size, estimate_share, say
-from tests.test_options import ROOT, run
+from tests.test_options import run, start
 
 SLOW_ENOUGH = """
 import time, tests.subject as subject
@@ -70,14 +68,8 @@ def test_a_giant_is_more_work_than_all_else() -> None:
 
 
 def run_in_a_terminal(here: Path, *options: str) -> str:
-    (here / "disturb.py").write_text(SLOW_ENOUGH)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb",
-         "-p", "no:cacheprovider", str(ROOT / "tests" / "test_parity.py"), *options],
-        cwd=here, env=os.environ | {"PYTHONPATH": f"{here}:{ROOT}", "TERM": "xterm", "COLUMNS": "200"},
-        stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
+    process = start(here, *options, plugin=SLOW_ENOUGH, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     try:
@@ -93,7 +85,11 @@ def run_in_a_terminal(here: Path, *options: str) -> str:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "worker"])
-def test_a_terminal_is_told_variant_and_step(workers: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_terminal_is_told_variant_and_step(
+    workers: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
     torch.save(read_golden("dinov2_tiny").backbone, tmp_path / "tiny.pth")
     shown = run_in_a_terminal(tmp_path, "--checkpoint=tiny.pth", "--num-attention-heads=2", *workers)
     assert "0 of 2 tests" in shown

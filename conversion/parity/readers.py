@@ -50,6 +50,7 @@ class Shared:
         return self.latest[1]
 
     def close(self) -> None:
+        self.latest = None
         self.reader.close()
 
 

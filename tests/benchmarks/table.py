@@ -3,7 +3,7 @@
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -63,20 +63,28 @@ def read_results(record: Mapping[str, Any]) -> list[Result]:
     return [Result(size, sizes[size], seconds[size], peaks[size]) for size in sizes]
 
 
+def _seconds(job: str) -> Callable[[Result], str]:
+    return lambda result: f"{median(result.seconds[job]):.1f}"
+
+
+def _peak(job: str) -> Callable[[Result], str]:
+    return lambda result: f"{median(result.peaks[job]):.0f}"
+
+
 COLUMNS = {
     "size":                    lambda result: result.size,
     "file, MB":                lambda result: f"{result.bytes / 1e6:.0f}",
-    "cp, s":                   lambda result: f"{median(result.seconds['cp']):.1f}",
-    "write, s":                lambda result: f"{median(result.seconds['write']):.1f}",
-    "convert, s":              lambda result: f"{median(result.seconds['convert']):.1f}",
+    "cp, s":                   _seconds("cp"),
+    "write, s":                _seconds("write"),
+    "convert, s":              _seconds("convert"),
     "by cp":                   lambda result: f"{result.ratio('convert', 'cp'):.2f}",
     "by write":                lambda result: f"{result.ratio('convert', 'write'):.2f}",
-    "convert, MB":             lambda result: f"{median(result.peaks['convert']):.0f}",
-    "official way, s":         lambda result: f"{median(result.seconds['official']):.1f}",
-    "whole job, s":            lambda result: f"{median(result.seconds['whole']):.1f}",
+    "convert, MB":             _peak("convert"),
+    "official way, s":         _seconds("official"),
+    "whole job, s":            _seconds("whole"),
     "times faster":            lambda result: f"{result.ratio('official', 'whole'):.1f}",
-    "official way, MB":        lambda result: f"{median(result.peaks['official']):.0f}",
-    "whole job, MB":           lambda result: f"{median(result.peaks['whole']):.0f}",
+    "official way, MB":        _peak("official"),
+    "whole job, MB":           _peak("whole"),
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from conversion.parity.metrics import FARTHEST, is_bit_equal, measure, ulp_distance
+from conversion.parity.metrics import CHUNK, FARTHEST, is_bit_equal, measure, size_of, ulp_distance
 from tests.strategies import floats
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -97,3 +97,29 @@ def test_measure_of_nan_is_not_a_number() -> None:
     assert math.isnan(difference.max_abs)
     assert math.isnan(difference.rms)
     assert difference.max_ulp == FARTHEST
+
+
+@given(floats())
+def test_measure_finds_the_largest_of_what_it_is_made_of(numbers: tuple[torch.Tensor, ...]) -> None:
+    left, right = torch.cat(numbers), torch.cat(numbers).flip(0)
+    difference = measure(left, right)
+    assert difference.max_ulp == int(ulp_distance(left, right).max())
+    largest = float((left.double() - right.double()).abs().max())  # NaN between two infinities
+    assert difference.max_abs == pytest.approx(largest, rel=0, abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize("at", (0, CHUNK - 1, CHUNK, 2 * CHUNK))
+def test_measure_sees_every_element_of_a_large_tensor(at: int) -> None:
+    left = torch.ones(2 * CHUNK + 1)
+    right = left.clone()
+    right[at] = -3.0
+    difference = measure(left, right)
+    assert (difference.max_abs, difference.max_ulp) == (4.0, int(ulp_distance(left[at], right[at])))
+    assert math.isclose(difference.rms, math.sqrt(16 / left.numel()))
+
+
+def test_size_is_the_distance_from_zero() -> None:
+    size = size_of(torch.tensor([[3.0, -4.0]], dtype=torch.float64))
+    assert size.max_abs == 4.0
+    assert math.isclose(size.rms, math.sqrt(12.5))
+    assert math.isnan(size_of(torch.tensor([1.0, math.nan])).max_abs)

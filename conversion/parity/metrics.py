@@ -10,7 +10,7 @@ from torch import Tensor
 FARTHEST = torch.iinfo(torch.int64).max
 """ULP distance to a NaN, and the largest that is reported."""
 
-CHUNK = 2**16
+CHUNK = 2**17
 """Elements measured at a time: what is computed on the way then stays in the processor's cache."""
 
 _INTEGER_VIEW = {torch.float64: torch.int64, torch.float32: torch.int32, torch.float16: torch.int16,
@@ -41,9 +41,12 @@ def measure(expected: Tensor, actual: Tensor) -> Difference:
     Integers are their own units in the last place.
     """
     error = error_of(actual, expected)
-    distance = ulp_distance if expected.is_floating_point() else torch.sub
-    ulp = max(int(distance(*pair).abs().max()) for pair in _pair_chunks(expected, actual))
-    return Difference(error.max_abs, error.rms, ulp)
+    if math.isnan(error.max_abs):  # NaN somewhere, or the difference of two infinities
+        distance = ulp_distance
+    else:
+        distance = _line_distance if expected.is_floating_point() else torch.sub
+    ulp = max(_largest(distance(*pair)) for pair in _pair_chunks(expected, actual))
+    return Difference(error.max_abs, error.rms, int(ulp))
 
 
 def error_of(tensor: Tensor, reference: Tensor) -> Distance:
@@ -51,6 +54,11 @@ def error_of(tensor: Tensor, reference: Tensor) -> Distance:
     largest, squares = zip(*(_error_of_chunk(*pair) for pair in _pair_chunks(tensor, reference)), strict=True)
     mean_square = sum(squares) / tensor.numel()  # NaN in a chunk stays NaN
     return Distance(math.nan if math.isnan(mean_square) else max(largest), math.sqrt(mean_square))
+
+
+def size_of(tensor: Tensor) -> Distance:
+    """Distance of ``tensor`` ``(...)`` from zero, in its own precision."""
+    return Distance(_largest(tensor), float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel()))
 
 
 def range_of(tensor: Tensor) -> tuple[float, float]:
@@ -83,13 +91,7 @@ def ulp_distance(expected: Tensor, actual: Tensor) -> Tensor:
     """
     if expected.dtype != actual.dtype:
         raise TypeError(f"ULP distance needs one dtype, not {expected.dtype} and {actual.dtype}")
-    left, right = _number_line(expected).long(), _number_line(actual).long()
-    distance = (left - right).abs_()
-    farthest = expected.isnan() | actual.isnan()
-    if expected.dtype == torch.float64:
-        # opposite signs can overflow int64; their distance is the sum of the magnitudes
-        farthest |= ((left < 0) != (right < 0)) & (left.abs() > FARTHEST - right.abs())
-    return distance.masked_fill_(farthest, FARTHEST)
+    return _line_distance(expected, actual).abs_().masked_fill_(expected.isnan() | actual.isnan(), FARTHEST)
 
 
 def _as_integers(*tensors: Tensor) -> list[Tensor]:
@@ -107,8 +109,24 @@ def _pair_chunks(left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor]]
 
 
 def _error_of_chunk(tensor: Tensor, reference: Tensor) -> tuple[float, float]:
-    difference = (tensor.double() - reference.double()).abs_()
-    return float(difference.max()), float(difference.square_().sum())
+    difference = tensor.double().flatten() - reference.double().flatten()
+    return _largest(difference), float(difference.dot(difference))
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude; NaN if there is one. An integer stays one."""
+    smallest, largest = tensor.aminmax()
+    return max(-smallest.item(), largest.item(), key=lambda value: (math.isnan(value), value))
+
+
+def _line_distance(expected: Tensor, actual: Tensor) -> Tensor:
+    """How many places apart on the number line, with a sign; saturated where int64 overflows. Of no NaN."""
+    left, right = _number_line(expected).long(), _number_line(actual).long()
+    if expected.dtype != torch.float64:
+        return left.sub_(right)
+    # opposite signs can overflow; their distance is the sum of the magnitudes
+    farthest = ((left < 0) != (right < 0)) & (left.abs() > FARTHEST - right.abs())
+    return left.sub_(right).masked_fill_(farthest, FARTHEST)
 
 
 def _number_line(tensor: Tensor) -> Tensor:
@@ -116,4 +134,4 @@ def _number_line(tensor: Tensor) -> Tensor:
     integer = _INTEGER_VIEW[tensor.dtype]
     bits = tensor.contiguous().view(integer)
     magnitude, sign = bits & torch.iinfo(integer).max, bits >> (torch.iinfo(integer).bits - 1)
-    return (magnitude ^ sign) - sign  # the sign is 0 or -1: two's complement
+    return magnitude.bitwise_xor_(sign).sub_(sign)  # the sign is 0 or -1: two's complement

@@ -8,7 +8,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance, error_of, is_bit_equal, measure, range_of
+from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance, error_of, is_bit_equal, measure, range_of, size_of
 
 ERROR_RATIO = 2.0
 """How much larger than the original's own rounding error the converted model's may be.
@@ -109,12 +109,12 @@ def judge(point: str, expected: Tensor, actual: Tensor, yardstick: Callable[[], 
     if reference.shape != expected.shape:
         return PointVerdict(point, Verdict.FAILED, difference, reason="the float64 yardstick has another shape")
     eps = torch.finfo(expected.dtype).eps
-    max_abs, rms = float(reference.abs().max()), float(reference.square().mean().sqrt())
+    scale = size_of(reference)
     converted_error = error_of(actual, reference)
     rms_ratio, max_ratio = allow_for_chance(reference.numel())
     allowed = Distance(
-        max(max_ratio * original_error.max_abs, FLOOR_MAX_ULP * eps * max_abs),
-        max(rms_ratio * original_error.rms, FLOOR_RMS_ULP * eps * rms),
+        max(max_ratio * original_error.max_abs, FLOOR_MAX_ULP * eps * scale.max_abs),
+        max(rms_ratio * original_error.rms, FLOOR_RMS_ULP * eps * scale.rms),
     )
     reason = "; ".join(
         f"{name} error {error:.3g} exceeds {bound:.3g}"

@@ -20,7 +20,8 @@ from conversion.weights import demand_size
 from tests.folder import FolderSubject
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from tests.progress import say, show_progress
-from tests.subject import Request, Subject
+from tests.request import Request
+from tests.subject import Subject
 from tests.work import estimate_work
 
 pytest_plugins = ("tests.hosts",)  # hooks of its own

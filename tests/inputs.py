@@ -1,5 +1,6 @@
 """The inputs that every variant is verified on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from conversion.synthetic import seed_generator
 
 PHOTO = Path(__file__).parents[1] / "fixtures" / "images" / "chelsea.png"
 MASKED_SHARE = 0.4
+
+SIDE_BY_SIDE = 2**19
+"""Pixels of the inputs that are verified together: all of a DINOv2's, 463 thousand; of segmentation models, which take
+512 x 512 only, and whose maps in float64 take much memory, two images."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class InputCase:
     def shape(self) -> tuple[int, ...]:
         """Of the pixel values."""
         return self.batch, 3, self.height, self.width
+
+    @property
+    def pixels(self) -> int:
+        """Of all images."""
+        return self.batch * self.height * self.width
 
 
 def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCase]:
@@ -73,6 +83,16 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
     if not spec.mask_token:
         redundant |= {"masked"}
     return [case for case in cases if case.name not in redundant]
+
+
+def group_inputs(cases: Sequence[InputCase]) -> list[list[InputCase]]:
+    """Inputs, in their order, in groups that are verified side by side: each as large as memory allows, or one."""
+    groups: list[list[InputCase]] = []
+    for case in cases:
+        if not groups or sum(each.pixels for each in [*groups[-1], case]) > SIDE_BY_SIDE:
+            groups.append([])
+        groups[-1].append(case)
+    return groups
 
 
 def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:

@@ -108,8 +108,7 @@ class StatusLine:
 def estimate_share(test: str) -> float:
     """What a test takes beside others, by the variant in its name; one without takes next to nothing."""
     found = re.search(r"test_parity\[(\w+)-", test)
-    _, work = estimate_work(found[1]) if found else (False, 0)
-    return 1 + work / 1e6
+    return 1 + (estimate_work(found[1]) / 1e9 if found else 0)
 
 
 def show_progress(config: pytest.Config) -> None:

@@ -20,7 +20,8 @@ from conversion.synthetic import draw_state_dict
 from tests.golden import GoldenModel
 from tests.injection import Outcome
 from tests.inputs import InputCase
-from tests.subject import Request, Subject
+from tests.request import Request
+from tests.subject import Subject
 
 CHUNKS = 2
 
@@ -93,12 +94,12 @@ class Scene:
             model = subject.load(None, "cpu", "float32", attention)
             side = subject.converted.input_size
             case = InputCase("photo", side, side, photo=True)
-            result = subject.verify_case(case, {attention: model}, "cpu", "float32")[attention]
+            (results,) = subject.verify_cases([case], {None: {attention: model}}, "cpu", "float32")
         except ConversionError:
             return {"artifact"}
         finally:
             subject.close()
-        return {"activations"} if result.verdict is Verdict.FAILED else set()
+        return {"activations"} if results[attention].verdict is Verdict.FAILED else set()
 
     def _judge_artifact(self, afterwards: Callable[[Path], None] | None) -> set[str]:
         """What is written is checked before it is published, and after that by its card."""

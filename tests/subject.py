@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,36 +32,18 @@ from conversion.loading import (
 from conversion.parity.compare import Local, OriginalRun
 from conversion.parity.deviations import combine
 from conversion.parity.points import Inputs
-from conversion.parity.verify import Candidate, InputVerdict, verify_together
+from conversion.parity.precision import Casts
+from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together
 from conversion.state_dict import merge_linear_head
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
 from conversion.weights import read_tensors
-from tests.inputs import InputCase, as_batch, draw_inputs, list_inputs, open_photo
+from tests.inputs import InputCase, as_batch, draw_inputs, group_inputs, list_inputs, open_photo
 from tests.progress import describe_size, say
+from tests.request import Request
 
 CHECKSUMS = Path(__file__).parents[1] / "fixtures" / "checksums.json"
 """What official downloads were when somebody first saw one arrive whole."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks of every variant."""
-
-    seed: int = 0
-    weights: str = "synthetic"
-    mirror: str | None = None
-    checkpoint: Path | None = None
-    linear_head: Path | None = None
-    entry: str | None = None
-    save_dtype: torch.dtype | None = None
-    labels: tuple[str, ...] | None = None
-    overrides: Mapping[str, object] = field(default_factory=dict)
-    image_size: int | None = None
-    max_shard_size: str | None = None
-    original: str = "bundled"
-    artifacts: Path | None = None
-    require_exact: bool = False
 
 
 @contextmanager
@@ -220,15 +201,18 @@ class Subject:
     def _verify_together(
         self, device: str, dtype: str, attentions: Sequence[str]
     ) -> dict[tuple[str, str, str], MatrixVerdict]:
+        """Those that differ in attention alone, by their cell."""
+        models = {
+            baked: {attention: self.load(baked, device, dtype, attention) for attention in attentions}
+            for baked in dict.fromkeys(case.baked for case in self.inputs)
+        }
         results: dict[str, list[InputVerdict]] = {attention: [] for attention in attentions}
-        for image_size, cases in groupby(self.inputs, lambda case: case.baked):
-            models = {attention: self.load(image_size, device, dtype, attention) for attention in attentions}
-            for case in cases:
-                for attention, result in self.verify_case(case, models, device, dtype).items():
+        for cases in group_inputs(self.inputs):
+            for of_case in self.verify_cases(cases, models, device, dtype):
+                for attention, result in of_case.items():
                     # the first failure is the one that is explained; of others, tensors would be kept for nothing
                     has_evidence = any(earlier.evidence for earlier in results[attention])
                     results[attention].append(replace(result, evidence=None) if has_evidence else result)
-            del models  # before the next are loaded
         original = describe_original(self.clone)
         return {
             (device, dtype, attention): MatrixVerdict(
@@ -237,10 +221,28 @@ class Subject:
             for attention in attentions
         }
 
-    def verify_case(
-        self, case: InputCase, models: Mapping[str, nn.Module], device: str, dtype: str
-    ) -> dict[str, InputVerdict]:
-        """Verify one input with converted models that are loaded already, by their attention."""
+    def verify_cases(
+        self, cases: Sequence[InputCase], models: Mapping[int | None, Mapping[str, nn.Module]], device: str, dtype: str
+    ) -> list[dict[str, InputVerdict]]:
+        """Verify some inputs, side by side: of each, a verdict by attention.
+
+        Args:
+            models: loaded already, by the image size that they are baked for, and their attention.
+        """
+        casts, is_slow = Casts(), self.variant in VARIANTS and VARIANTS[self.variant].slow
+        trials = [self._prepare(case, models[case.baked], device, dtype, casts) for case in cases]
+        where = f"{self.variant}: {', '.join([device, dtype, *models[cases[0].baked]])}: "
+        where += ", ".join(case.name for case in cases)
+        local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
+        results = verify_together(trials, local, lambda stage: say(f"{where}: {stage}"))
+        return [
+            {name: replace(result, baked=case.baked) for name, result in zip(models[case.baked], row, strict=True)}
+            for case, row in zip(cases, results, strict=True)
+        ]
+
+    def _prepare(
+        self, case: InputCase, models: Mapping[str, nn.Module], device: str, dtype: str, casts: Casts
+    ) -> Trial:
         spec = replace(self.converted.spec, image_size=case.baked or self.converted.spec.image_size)
         inputs, converted_inputs, counterfactual_inputs = self.draw(case)
         size = open_photo().size if counterfactual_inputs else None
@@ -250,14 +252,8 @@ class Subject:
             for attention, model in models.items()
         ]
         stages = self.family.list_stages(spec, masked=case.masked)
-        run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype))
-        is_slow = self.variant in VARIANTS and VARIANTS[self.variant].slow
-        local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
-        where = f"{self.variant}: {', '.join([device, dtype, *models])}: {case.name}"
-        results = verify_together(
-            case.name, run, candidates, converted_inputs, counterfactual_inputs, local, lambda at: say(f"{where}, {at}")
-        )
-        return {attention: replace(result, baked=case.baked) for attention, result in zip(models, results, strict=True)}
+        run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype), casts=casts)
+        return Trial(case.name, run, candidates, converted_inputs, counterfactual_inputs)
 
     def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None, Inputs | None]:
         """The original's input; the converted model's, and the counterfactual's, where they come another way."""

@@ -15,7 +15,7 @@ from conversion.loading import load_converted
 from conversion.parity.diagnosis import arose_here, describe_failure, find_explanation
 from conversion.parity.faults import TENSOR_FAULTS, exchange_halves, list_orders, roll_rows, transpose, zero
 from conversion.parity.points import Inputs
-from conversion.parity.verify import Candidate, InputVerdict, verify_input, verify_together
+from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_input, verify_together
 from conversion.synthetic import draw_state_dict
 from tests.edits import Fault, change, exchange_projections, intact, set_config, take_from
 from tests.failures import FAILURES
@@ -124,9 +124,8 @@ def test_a_photo_that_is_processed_otherwise_is_told_from_weights() -> None:
     run = run_original(golden.family, golden.spec, original, InputCase("native", 70, 70))
     converted = load_converted(conversion.convert(source, **golden.overrides))
     brighter = Inputs(run.inputs.pixel_values + 0.1)
-    message = describe_failure(
-        "tiny", "cpu", verify_together("photo", run, [Candidate(converted)], converted_inputs=brighter)
-    )
+    (results,) = verify_together([Trial("photo", run, [Candidate(converted)], converted_inputs=brighter)])
+    message = describe_failure("tiny", "cpu", results)
     assert "first at pixels" in message
     assert "fed by     nothing of its own" in message
 

@@ -11,7 +11,8 @@ from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from conversion.synthetic import draw_state_dict
 from tests.golden import ARCHITECTURES, read_golden
-from tests.subject import Request, Subject
+from tests.request import Request
+from tests.subject import Subject
 
 SEEDS = range(5)
 CELLS = list(product(("eager", "sdpa"), ("float32", "float64", "bfloat16")))

@@ -20,7 +20,8 @@ from conversion.synthetic import draw_state_dict
 from tests.edits import Fault, change, drop, exchange_projections, intact, set_config
 from tests.golden import DATA2VEC_VISION, NUM_HEADS, read_golden
 from tests.inputs import InputCase
-from tests.subject import Request, Subject
+from tests.request import Request
+from tests.subject import Subject
 
 BLOCK = "encoder.layer.1."
 

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, capture, run_stage, twin
-from conversion.parity.compare import Comparison, OriginalRun, compare
+from conversion.parity.compare import Comparison, Contender, OriginalRun, compare
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.points import CapturePoint, Inputs, Stage, read_tap
+from conversion.parity.precision import Casts
 from conversion.parity.verdict import Verdict
+from conversion.parity.verify import Candidate, Trial, verify_input, verify_together
 
 WIDTH, DEPTH = 8, 5
 INPUTS = Inputs(torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(0)))
@@ -135,7 +138,7 @@ def test_a_place_without_a_tensor_is_never_reached(by_keyword: bool) -> None:
 
     stage = Stage("silent", (point("in", "silent:input"), point("silent", "silent:output")), "silent", "silent")
     comparison = Comparison(OriginalRun(Model(), [stage, STAGES[-1]], INPUTS, torch.float32))
-    compare(INPUTS, (Model(), [comparison]))
+    compare(Contender(Model(), INPUTS, [comparison]))
     verdicts = {verdict.point: verdict for verdict in comparison.points}
     assert verdicts["silent"].verdict is Verdict.FAILED
     assert "never reached" in verdicts["silent"].reason
@@ -203,7 +206,7 @@ def test_a_stage_can_be_run_by_itself() -> None:
 
 def verify(converted: nn.Module) -> Comparison:
     comparison = Comparison(OriginalRun(Stack(), STAGES, INPUTS, torch.float32))
-    compare(INPUTS, (converted, [comparison]))
+    compare(Contender(converted, INPUTS, [comparison]))
     return comparison
 
 
@@ -229,6 +232,39 @@ def test_the_guilty_block_stands_out() -> None:
     assert comparison.evidence.point.name == "block.2"
 
 
+def draw(tokens: int) -> Inputs:
+    return Inputs(torch.randn(1, tokens, WIDTH, generator=torch.Generator().manual_seed(tokens)))
+
+
+def test_inputs_side_by_side_come_to_what_each_does_alone() -> None:
+    """Each with its own number of tokens, and one that ends before the others."""
+    faulty = Stack()
+    faulty.blocks[3].shift = 1e-7
+    original, casts = Stack(), Casts()
+    runs = [OriginalRun(original, STAGES, draw(tokens), torch.float32, casts=casts) for tokens in (3, 5)]
+    runs.append(OriginalRun(original, STAGES[:-2], draw(4), torch.float32, casts=casts))
+    trials = [Trial(str(index), run, [Candidate(Stack()), Candidate(faulty)]) for index, run in enumerate(runs)]
+    steps: list[str] = []
+    together = verify_together(trials, at=steps.append)
+    for trial, results in zip(trials, together, strict=True):
+        run = replace(trial.run, casts=Casts())
+        assert results == [verify_input(trial.name, run, candidate.converted) for candidate in trial.candidates]
+        assert [result.verdict for result in results] == [Verdict.EXACT, Verdict.CLOSE]
+    assert steps == [stage.name for stage in STAGES]
+
+
+def test_inputs_side_by_side_have_their_weights_cast_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, casts, asked = Stack(), Casts(), []
+    cast = casts.cast
+    monkeypatch.setattr(casts, "cast", lambda weight, dtype: asked.append(cast(weight, dtype)) or asked[-1])
+    faulty = Stack()
+    faulty.blocks[0].shift = 1e-7
+    runs = [OriginalRun(original, STAGES, draw(tokens), torch.float32, casts=casts) for tokens in (3, 4, 5)]
+    verify_together([Trial("any", run, [Candidate(faulty)]) for run in runs])
+    assert len(asked) == 3 * 2 * DEPTH
+    assert len({id(weight) for weight in asked}) == 2 * DEPTH
+
+
 def test_a_late_yardstick_starts_from_the_beginning() -> None:
     """It is not asked before the first difference, and must have all that came before it."""
     faulty = Stack()
@@ -236,20 +272,6 @@ def test_a_late_yardstick_starts_from_the_beginning() -> None:
     close = next(verdict for verdict in verify(faulty).points if verdict.point == "block.4")
     assert close.original_error is not None
     assert close.original_error.rms < 1e-6
-
-
-@pytest.mark.parametrize(("large", "passes"), [(3 * WIDTH - 1, 2), (3 * WIDTH, 1)])
-def test_the_yardstick_takes_large_images_one_at_a_time(
-    large: int, passes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("conversion.parity.compare.LARGE_IMAGE", large)
-    run = OriginalRun(Stack(), STAGES, INPUTS, torch.float32)
-    assert len(run._run_images().passes) == passes
-    together = capture(Stack(), STAGES, "original", INPUTS, torch.float64)
-    reader = run.read_precise()
-    for stage in STAGES:
-        for name, value in reader.read(stage).values.items():
-            assert torch.allclose(value, together[name], rtol=0, atol=1e-13)  # a few roundings
 
 
 def test_a_run_that_is_kept_is_computed_once() -> None:

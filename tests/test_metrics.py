@@ -108,7 +108,7 @@ def test_measure_finds_the_largest_of_what_it_is_made_of(numbers: tuple[torch.Te
     assert difference.max_abs == pytest.approx(largest, rel=0, abs=0, nan_ok=True)
 
 
-@pytest.mark.parametrize("at", (0, CHUNK - 1, CHUNK, 2 * CHUNK))
+@pytest.mark.parametrize("at", [0, CHUNK - 1, CHUNK, 2 * CHUNK])
 def test_measure_sees_every_element_of_a_large_tensor(at: int) -> None:
     left = torch.ones(2 * CHUNK + 1)
     right = left.clone()

@@ -2,12 +2,18 @@
 
 from conversion.family import load_family
 from conversion.variants import VARIANTS
+from tests.inputs import list_inputs
 
 
-def estimate_work(name: str) -> tuple[bool, int]:
-    """What a variant takes beside others: whether it is slow, and its parameters, roughly. Any other model is small."""
+def estimate_work(name: str) -> int:
+    """Multiplications of one model on all inputs of a variant, roughly. Any other model is small."""
     variant = VARIANTS.get(name)
     if variant is None:
-        return False, 0
-    spec = load_family(variant.family).spec_of(variant)
-    return variant.slow, spec.depth * spec.embed_dim**2
+        return 0
+    family = load_family(variant.family)
+    spec = family.spec_of(variant)
+    pixels = sum(case.pixels for case in list_inputs(spec, family.choose_input_size(spec), None))
+    by_token = 12 * spec.depth  # of width x width: four in the attention, eight in the feed-forward
+    if spec.task == "semantic-segmentation":
+        by_token += 16 * 9 * (1 + len(spec.out_indices))  # 3 x 3, over maps four times as fine, of one and of all
+    return by_token * spec.embed_dim**2 * pixels // spec.patch_size**2

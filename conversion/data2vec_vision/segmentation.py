@@ -82,15 +82,18 @@ class UPerHead(nn.Module):
         pooled = [resize_as(module(coarsest), coarsest) for module in self.psp_modules]
         return self.bottleneck(torch.cat((coarsest, *pooled), dim=1))
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Logits ``(B, C, 4h, 4h)``."""
+    def join(self, features: list[Tensor]) -> Tensor:
+        """All features, each with what the coarser ones see, at the resolution of the finest: ``(B, 4D, 4h, 4h)``."""
         levels = [lateral(feature) for lateral, feature in zip(self.lateral_convs, features[:-1], strict=True)]
         levels.append(self.pool(features[-1]))
         for fine in range(len(levels) - 2, -1, -1):
             levels[fine] = levels[fine] + resize_as(levels[fine + 1], levels[fine])
         outputs = [conv(level) for conv, level in zip(self.fpn_convs, levels[:-1], strict=True)] + levels[-1:]
-        joined = torch.cat([outputs[0], *(resize_as(output, outputs[0]) for output in outputs[1:])], dim=1)
-        return self.conv_seg(self.fpn_bottleneck(joined))
+        return torch.cat([outputs[0], *(resize_as(output, outputs[0]) for output in outputs[1:])], dim=1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Logits ``(B, C, 4h, 4h)``."""
+        return self.conv_seg(self.fpn_bottleneck(self.join(features)))
 
 
 class FCNHead(nn.Module):

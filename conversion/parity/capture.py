@@ -13,7 +13,7 @@ from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
 from conversion.parity.points import Inputs, Side, Stage, Tap, read_tap
-from conversion.parity.precision import Arguments, cast_arguments, cast_parameters, hooked
+from conversion.parity.precision import Arguments, Casts, cast_arguments, cast_parameters, hooked
 
 
 @dataclass
@@ -39,16 +39,23 @@ class ForwardPass:
 
     Args:
         dtype: to run in, whatever dtype the weights are kept in; their own unless given. Inputs are rounded to it.
+        casts: of the weights, shared with other passes.
     """
 
     def __init__(
-        self, model: nn.Module, stages: Sequence[Stage], side: Side, inputs: Inputs, dtype: torch.dtype | None = None
+        self,
+        model: nn.Module,
+        stages: Sequence[Stage],
+        side: Side,
+        inputs: Inputs,
+        dtype: torch.dtype | None = None,
+        casts: Casts | None = None,
     ) -> None:
         self._stages, self._side = stages, side
         self._order = {stage.name: index for index, stage in enumerate(stages)}
         self._runs = {stage.name: StageRun() for stage in stages}
         self._wanted, self._consumer = stages[0], getcurrent()
-        self._runner = greenlet(partial(self._run, model, inputs, dtype))
+        self._runner = greenlet(partial(self._run, model, inputs, dtype, casts))
 
     def read(self, stage: Stage) -> StageRun:
         """Run on until this stage is complete, or the pass has ended. Stages before it are forgotten."""
@@ -62,14 +69,14 @@ class ForwardPass:
         if self._runner:  # has been started, and has not ended
             self._runner.throw()
 
-    def _run(self, model: nn.Module, inputs: Inputs, dtype: torch.dtype | None) -> None:
+    def _run(self, model: nn.Module, inputs: Inputs, dtype: torch.dtype | None, casts: Casts | None) -> None:
         parameter = next(model.parameters())
         entry: Any = model
         if self._side == "hf" and inputs.bool_masked_pos is not None:
             entry = model.base_model  # a transformers model with a head takes no masks
         with ExitStack() as stack:
             if dtype is not None:
-                stack.enter_context(cast_parameters(model, dtype))
+                stack.enter_context(cast_parameters(model, dtype, casts))
             for stage in self._stages:
                 stack.enter_context(tapped(model, stage, self._side, partial(self._keep, stage)))
             result = entry(**inputs.to(parameter.device, dtype or parameter.dtype).arguments)

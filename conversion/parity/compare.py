@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import cache, cached_property, partial
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,9 @@ from torch import Tensor, nn
 from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
 from conversion.parity.metrics import Distance, error_of, is_bit_equal
 from conversion.parity.points import CapturePoint, Inputs, Stage
-from conversion.parity.readers import ImageByImage, Kept, Reader, Shared
+from conversion.parity.precision import Casts, convolve_in_strips
+from conversion.parity.readers import Kept, Reader, Shared
 from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
-
-LARGE_IMAGE = 3 * 384 * 384
-"""Elements of an image beyond which the yardstick takes one at a time: convolutions over maps in float64 take much
-memory. Of small ones, casting the weights to float64 is the larger part, and is done once for all."""
 
 
 @dataclass
@@ -29,6 +27,7 @@ class OriginalRun:
         attributes: of the original model, to the values that they are to have (the counterfactual of a deviation).
         keep: remember what was computed for the next comparison; else it is computed again.
         share: several comparisons read it side by side, at the same stage; it is computed once for all of them.
+        casts: of the weights, for runs side by side.
     """
 
     original: nn.Module
@@ -38,6 +37,7 @@ class OriginalRun:
     attributes: Mapping[str, object] = field(default_factory=dict)
     keep: bool = False
     share: bool = False
+    casts: Casts = field(default_factory=Casts, repr=False)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -55,7 +55,7 @@ class OriginalRun:
         """The original in the dtype of the comparison."""
         if self.keep:
             return self._kept_expected
-        return self._shared_expected if self.share else self._run(self.inputs, self.dtype)
+        return self._shared_expected if self.share else self._run_expected()
 
     def read_precise(self) -> Reader:
         """The original in float64, from the inputs as the comparison's dtype has them.
@@ -64,7 +64,7 @@ class OriginalRun:
         """
         if self.keep:
             return self._kept_precise
-        return self._shared_precise if self.share else self._run_images()
+        return self._shared_precise if self.share else self._run_precise()
 
     def weigh(self, expected: Tensor, precise: Tensor) -> Yardstick:
         """What decides at a capture point whether a difference is rounding.
@@ -83,30 +83,30 @@ class OriginalRun:
         """Of the yardstick."""
         return torch.float32 if self.dtype == torch.float64 else torch.float64
 
-    def _run(self, inputs: Inputs, dtype: torch.dtype) -> ForwardPass:
-        return ForwardPass(twin(self.model), self.stages, "original", inputs, dtype)
+    def _run_expected(self) -> ForwardPass:
+        return ForwardPass(twin(self.model), self.stages, "original", self.inputs, self.dtype, self.casts)
 
-    def _run_images(self) -> "ImageByImage":
-        inputs = self.inputs.to("cpu", self.dtype)
-        is_large = inputs.pixel_values[0].numel() > LARGE_IMAGE
-        images = inputs.split() if is_large else [inputs]
-        return ImageByImage([self._run(image, self.other_dtype) for image in images])
+    def _run_precise(self) -> ForwardPass:
+        model, inputs = twin(self.model), self.inputs.to("cpu", self.dtype)
+        if self.other_dtype == torch.float64:
+            convolve_in_strips(model)
+        return ForwardPass(model, self.stages, "original", inputs, self.other_dtype, self.casts)
 
     @cached_property
     def _shared_expected(self) -> Reader:
-        return Shared(self._run(self.inputs, self.dtype))
+        return Shared(self._run_expected())
 
     @cached_property
     def _shared_precise(self) -> Reader:
-        return Shared(self._run_images())
+        return Shared(self._run_precise())
 
     @cached_property
     def _kept_expected(self) -> Reader:
-        return Kept.of(self._run(self.inputs, self.dtype), self.stages)
+        return Kept.of(self._run_expected(), self.stages)
 
     @cached_property
     def _kept_precise(self) -> Reader:
-        return Kept.of(self._run_images(), self.stages)
+        return Kept.of(self._run_precise(), self.stages)
 
 
 @dataclass(frozen=True)
@@ -209,32 +209,44 @@ class Comparison:
         return judge(name, expected[name], actual[name], lambda: self.run.weigh(expected[name], precise()[name]))
 
 
-Contender = tuple[nn.Module, Sequence[Comparison]]
-"""A converted model, and each run of the original that it is held against."""
+@dataclass(frozen=True)
+class Contender:
+    """A converted model on one input, and each run of the original that it is held against."""
+
+    converted: nn.Module
+    inputs: Inputs
+    comparisons: Sequence[Comparison]
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        return self.comparisons[0].run.stages
 
 
 @torch.inference_mode()
-def compare(inputs: Inputs, *contenders: Contender, at: Callable[[str], object] | None = None) -> None:
+def compare(*contenders: Contender, at: Callable[[str], object] | None = None) -> None:
     """Run converted models, and each original that they are held against, stage by stage side by side.
+
+    The inputs may differ: then a stage's weights are read, and cast, once for all of them.
 
     Args:
         at: told the name of every stage that is begun.
     """
-    stages = contenders[0][1][0].run.stages
     with ExitStack() as stack:
         passes = []
-        for converted, comparisons in contenders:
-            for comparison in comparisons:
+        for contender in contenders:
+            for comparison in contender.comparisons:
                 stack.callback(comparison.close)
-            passes.append(ForwardPass(twin(converted), stages, "hf", inputs))
+            passes.append(ForwardPass(twin(contender.converted), contender.stages, "hf", contender.inputs))
             stack.callback(passes[-1].close)
-        for stage in stages:
+        for stages in zip_longest(*(contender.stages for contender in contenders)):
             if at:
-                at(stage.name)
-            for actual, (converted, comparisons) in zip(passes, contenders, strict=True):
+                at(next(stage.name for stage in stages if stage))
+            for stage, actual, contender in zip(stages, passes, contenders, strict=True):
+                if stage is None:  # a masked input is seen by a classifier's backbone alone
+                    continue
                 reached = actual.read(stage)
-                for comparison in comparisons:
-                    comparison.add(stage, reached, converted)
+                for comparison in contender.comparisons:
+                    comparison.add(stage, reached, contender.converted)
 
 
 def run_locally(

@@ -41,12 +41,8 @@ def measure(expected: Tensor, actual: Tensor) -> Difference:
     Integers are their own units in the last place.
     """
     error = error_of(actual, expected)
-    if math.isnan(error.max_abs):  # NaN somewhere, or the difference of two infinities
-        distance = ulp_distance
-    else:
-        distance = _line_distance if expected.is_floating_point() else torch.sub
-    ulp = max(_largest(distance(*pair)) for pair in _pair_chunks(expected, actual))
-    return Difference(error.max_abs, error.rms, int(ulp))
+    ulp = max(int(_largest(_count_between(*pair, error))) for pair in _pair_chunks(expected, actual))
+    return Difference(error.max_abs, error.rms, ulp)
 
 
 def error_of(tensor: Tensor, reference: Tensor) -> Distance:
@@ -117,6 +113,13 @@ def _largest(tensor: Tensor) -> float:
     """The largest magnitude; NaN if there is one. An integer stays one."""
     smallest, largest = tensor.aminmax()
     return max(-smallest.item(), largest.item(), key=lambda value: (math.isnan(value), value))
+
+
+def _count_between(expected: Tensor, actual: Tensor, error: Distance) -> Tensor:
+    if not expected.is_floating_point():
+        return expected - actual
+    has_nan = math.isnan(error.max_abs)  # or the difference of two infinities
+    return ulp_distance(expected, actual) if has_nan else _line_distance(expected, actual)
 
 
 def _line_distance(expected: Tensor, actual: Tensor) -> Tensor:

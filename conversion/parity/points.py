@@ -61,11 +61,6 @@ class Inputs:
         masks = None if self.bool_masked_pos is None else self.bool_masked_pos.to(device)
         return Inputs(self.pixel_values.to(device, dtype), masks)
 
-    def split(self) -> "list[Inputs]":
-        """The images of the batch, each by itself."""
-        masks = [None] * len(self.pixel_values) if self.bool_masked_pos is None else self.bool_masked_pos.split(1)
-        return [Inputs(*image) for image in zip(self.pixel_values.split(1), masks, strict=True)]
-
     @property
     def arguments(self) -> dict[str, Tensor]:
         """Those that a model is to be called with."""

@@ -5,10 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
-from conversion.parity.capture import ForwardPass, StageRun
+from conversion.parity.capture import StageRun
 from conversion.parity.points import Stage
 
 
@@ -52,22 +49,3 @@ class Shared:
     def close(self) -> None:
         self.latest = None
         self.reader.close()
-
-
-@dataclass(frozen=True)
-class ImageByImage:
-    """The images of a batch, each in a pass of its own, put together again; or all in one."""
-
-    passes: Sequence[ForwardPass]
-
-    def read(self, stage: Stage) -> StageRun:
-        read = [each.read(stage).values for each in self.passes]
-        return StageRun({name: _join([values[name] for values in read]) for name in read[0]})
-
-    def close(self) -> None:
-        for each in self.passes:
-            each.close()
-
-
-def _join(images: list[Tensor]) -> Tensor:
-    return torch.cat(images) if images[0].is_floating_point() else images[0]  # counters are the model's, not an image's

@@ -8,7 +8,16 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance, error_of, is_bit_equal, measure, range_of, size_of
+from conversion.parity.metrics import (
+    NO_DIFFERENCE,
+    Difference,
+    Distance,
+    error_of,
+    is_bit_equal,
+    measure,
+    range_of,
+    size_of,
+)
 
 ERROR_RATIO = 2.0
 """How much larger than the original's own rounding error the converted model's may be.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from conversion.parity.compare import Comparison, Evidence, Local, OriginalRun, compare
+from conversion.parity.compare import Comparison, Contender, Evidence, Local, OriginalRun, compare
 from conversion.parity.deviations import Deviation
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import PointVerdict, Verdict
@@ -70,36 +70,55 @@ class Candidate:
     deviation: Deviation | None = None
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One input, and all that is to be verified on it.
+
+    Attributes:
+        name: of the input.
+        run: what the original computes from it.
+        converted_inputs: what the converted models are given, where that came another way (an image processor's).
+        counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
+    """
+
+    name: str
+    run: OriginalRun
+    candidates: Sequence[Candidate]
+    converted_inputs: Inputs | None = None
+    counterfactual_inputs: Inputs | None = None
+
+
 def verify_input(name: str, run: OriginalRun, converted: nn.Module, deviation: Deviation | None = None) -> InputVerdict:
     """Run a converted model on one input and judge it against what the original computes."""
-    return verify_together(name, run, [Candidate(converted, deviation)])[0]
+    ((result,),) = verify_together([Trial(name, run, [Candidate(converted, deviation)])])
+    return result
 
 
 def verify_together(
-    name: str,
-    run: OriginalRun,
-    candidates: Sequence[Candidate],
-    converted_inputs: Inputs | None = None,
-    counterfactual_inputs: Inputs | None = None,
+    trials: Sequence[Trial],
     measures_local: Local = Local.EVERYWHERE,
     at: Callable[[str], object] | None = None,
-) -> list[InputVerdict]:
-    """Run several converted models on one input, all beside one original, and judge each.
+) -> list[list[InputVerdict]]:
+    """Run several converted models on several inputs, all side by side, and judge each.
+
+    On one input they share what the original computes; on all, what is read and cast of the weights.
 
     Args:
-        run: the original's.
-        converted_inputs: what the converted models are given, where that came another way (an image processor's).
-        counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
         at: told the name of every stage that is begun.
+
+    Returns:
+        of each trial, a verdict for each of its candidates.
     """
-    runs = _Runs(run if run.keep else replace(run, share=True), counterfactual_inputs)
-    comparisons = [_list_comparisons(candidate.deviation, runs, measures_local) for candidate in candidates]
-    contenders = [(each.converted, held) for each, held in zip(candidates, comparisons, strict=True)]
-    compare(converted_inputs or run.inputs, *contenders, at=at)
-    shape = tuple(run.inputs.pixel_values.shape)
+    comparisons = [_list_comparisons(trial, measures_local) for trial in trials]
+    contenders = [
+        Contender(candidate.converted, trial.converted_inputs or trial.run.inputs, held)
+        for trial, row in zip(trials, comparisons, strict=True)
+        for candidate, held in zip(trial.candidates, row, strict=True)
+    ]
+    compare(*contenders, at=at)
     return [
-        _conclude(name, shape, candidate.deviation, held)
-        for candidate, held in zip(candidates, comparisons, strict=True)
+        [_conclude(trial, candidate.deviation, held) for candidate, held in zip(trial.candidates, row, strict=True)]
+        for trial, row in zip(trials, comparisons, strict=True)
     ]
 
 
@@ -118,17 +137,26 @@ class _Runs:
         return found
 
 
-def _list_comparisons(deviation: Deviation | None, runs: _Runs, measures_local: Local) -> list[Comparison]:
-    if deviation is None:
-        return [Comparison(runs.plain, measures_local=measures_local)]
-    noted = Comparison(runs.plain, is_judging=False, measures_local=Local.NOWHERE)
-    return [noted, Comparison(runs.under(deviation.original_attributes), measures_local=measures_local)]
+def _list_comparisons(trial: Trial, measures_local: Local) -> list[list[Comparison]]:
+    """Of each candidate: one with the original as it is, and, where a deviation applies, one under its counterfactual.
+
+    The latter then judges.
+    """
+    run = trial.run if trial.run.keep else replace(trial.run, share=True)
+    runs, comparisons = _Runs(run, trial.counterfactual_inputs), []
+    for candidate in trial.candidates:
+        if candidate.deviation is None:
+            comparisons.append([Comparison(run, measures_local=measures_local)])
+            continue
+        noted = Comparison(run, is_judging=False, measures_local=Local.NOWHERE)
+        under = runs.under(candidate.deviation.original_attributes)
+        comparisons.append([noted, Comparison(under, measures_local=measures_local)])
+    return comparisons
 
 
-def _conclude(
-    name: str, shape: tuple[int, ...], deviation: Deviation | None, comparisons: Sequence[Comparison]
-) -> InputVerdict:
+def _conclude(trial: Trial, deviation: Deviation | None, comparisons: Sequence[Comparison]) -> InputVerdict:
     noted, *held = comparisons
+    name, shape = trial.name, tuple(trial.run.inputs.pixel_values.shape)
     if deviation is None or noted.verdict is Verdict.EXACT:
         return InputVerdict(name, noted.verdict, shape, tuple(noted.points), evidence=noted.evidence)
     (agreed,) = held

@@ -1,0 +1,27 @@
+"""What the command line asks of every variant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Request:
+    """See the options, of which these are the values."""
+
+    seed: int = 0
+    weights: str = "synthetic"
+    mirror: str | None = None
+    checkpoint: Path | None = None
+    linear_head: Path | None = None
+    entry: str | None = None
+    save_dtype: torch.dtype | None = None
+    labels: tuple[str, ...] | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    image_size: int | None = None
+    max_shard_size: str | None = None
+    original: str = "bundled"
+    artifacts: Path | None = None
+    require_exact: bool = False

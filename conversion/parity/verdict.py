@@ -163,9 +163,10 @@ def find_vacuity(expected: Tensor, actual: Tensor) -> str:
         return f"dtypes differ: original {expected.dtype}, converted {actual.dtype}"
     if not expected.numel():
         return "nothing to compare: no elements"
-    for name, tensor in (("original", expected), ("converted", actual)):
-        if not all(map(math.isfinite, range_of(tensor))):
+    ranges = {"original": range_of(expected), "converted": range_of(actual)}
+    for name, found in ranges.items():
+        if not all(map(math.isfinite, found)):
             return f"the {name} has NaN or Inf"
-    if expected.is_floating_point() and range_of(expected) == (0.0, 0.0):
+    if expected.is_floating_point() and ranges["original"] == (0.0, 0.0):
         return "nothing to compare: all zeros"
     return ""

@@ -1,6 +1,5 @@
 """What the command line chooses: which variants, and which cells of the matrix."""
 
-import ctypes
 import os
 from pathlib import Path
 
@@ -13,15 +12,11 @@ from conversion.identification import identify_variant, recognise
 from conversion.isolation import BUNDLED, HUB
 from conversion.state_dict import merge_linear_head
 from conversion.variants import VARIANTS
+from tests.memory import keep_freed_memory
 from tests.request import Request
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 ATTENTIONS = ("eager", "sdpa")
-
-KEPT_FREE = 2**30
-"""Bytes: of a larger tensor, and beyond so many at the end of the heap, memory goes back to the system when freed."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
 
 def choose_variants(request: Request, keyword: str) -> list[str]:
@@ -114,16 +109,11 @@ def check_image_size(image_size: int | None, names: list[str]) -> None:
 def prepare_torch(index: int, workers: int) -> None:
     """Divide a host's threads and GPUs among its workers of pytest-xdist, and let no GPU round float32 to TF32.
 
-    Freed memory is kept for the next tensor: what goes back to the system comes again page by page, zeroed, which took
-    a fifth of the processor's time.
-
     Args:
         index: of this worker among those of its host; it takes that GPU, modulo their number.
         workers: of its host.
     """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # of glibc
-        mallopt(M_MMAP_THRESHOLD, KEPT_FREE)
-        mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
+    keep_freed_memory()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if workers > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))

@@ -39,6 +39,7 @@ from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
 from conversion.weights import read_tensors
 from tests.inputs import InputCase, as_batch, draw_inputs, group_inputs, list_inputs, open_photo
+from tests.memory import return_freed_memory
 from tests.progress import describe_size, say
 from tests.request import Request
 
@@ -82,7 +83,9 @@ class Subject:
         if self.request.weights == "pretrained":
             return download_checkpoint(VARIANTS[self.variant], CHECKSUMS, self.request.mirror)
         say(f"{self.variant}: drawing weights")
-        return write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
+        files = write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
+        return_freed_memory()  # drawing takes the whole model, verifying a few blocks
+        return files
 
     @cached_property
     def scratch(self) -> Path:
@@ -276,6 +279,7 @@ class Subject:
     def close(self) -> None:
         """Free everything; what was not published is gone."""
         self.resources.close()
+        return_freed_memory()
 
     @cached_property
     def sources(self) -> dict[str, Future[Source]]:

@@ -1,10 +1,6 @@
 """Who takes what: threads and GPUs by worker, large variants first, one at a time."""
 
-import ctypes
 import re
-import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +11,6 @@ from conversion.variants import VARIANTS
 from tests.matrix import prepare_torch
 from tests.test_options import run
 from tests.work import estimate_work
-
-ROOT = Path(__file__).parents[1]
 
 COUNTING = """
 import os, tests.subject as subject
@@ -65,19 +59,6 @@ def test_workers_divide_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     for workers, expected in ((2, 4), (3, 2), (16, 1)):
         prepare_torch(0, workers)
         assert torch.get_num_threads() == expected
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="freed memory is glibc's to keep")
-def test_freed_memory_is_kept_for_the_next_tensor() -> None:
-    """Else each of its pages costs a fault."""
-    code = "import resource, torch; {}; count = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-    code += "torch.ones(2**24); before = count()\n"
-    code += "for _ in range(8): torch.ones(2**24)\nprint(count() - before)"
-    prepare = "from tests.matrix import prepare_torch; prepare_torch(0, 1)"
-    command = [sys.executable, "-c", code.format(prepare)]
-    faults = int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    pages = 8 * 4 * 2**24 // resource.getpagesize()
-    assert faults < pages / 4  # the heap may still have grown once
 
 
 def test_what_takes_longest_comes_first() -> None:

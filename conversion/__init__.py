@@ -6,6 +6,7 @@ from conversion.errors import ConversionError
 from conversion.layout import restore
 from conversion.state_dict import Conversion, convert
 from conversion.variants import VARIANTS
+from conversion.verification import verify_artifact
 
 __all__ = [
     "VARIANTS",
@@ -18,5 +19,6 @@ __all__ = [
     "restore",
     "restore_checkpoint",
     "save_artifact",
+    "verify_artifact",
 ]
 __version__ = "0.1.0"

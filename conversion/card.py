@@ -1,6 +1,7 @@
 """The cards beside a converted model: ``parity.json`` for machines, ``README.md`` for people."""
 
 import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,8 @@ from conversion.parity.verdict import PointVerdict, Verdict, worst
 from conversion.parity.verify import InputVerdict
 from conversion.state_dict import Conversion
 
-SCHEMA = "parity-card/1"
+SCHEMA = "parity-card/2"
+"""What is written; described by ``parity_card.schema.json``."""
 
 # task: pipeline on the Hub, class that loads a model of it
 TASKS = {
@@ -26,6 +28,9 @@ TASKS = {
     "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
 }  # fmt: skip
+NOT_COMPARED = "not compared"
+"""The verdict of an artifact whose activations nobody has compared."""
+
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
 
@@ -107,7 +112,7 @@ def build_parity_card(
     """
     family = load_family(conversion.family)
     targets = family.expand_key_map(conversion.spec).values()
-    return {
+    card = {
         "schema": SCHEMA,
         "variant": conversion.variant,
         "family": conversion.family,
@@ -143,8 +148,15 @@ def build_parity_card(
             }
             for cell in verdicts
         ],
-        "verdict": str(worst([cell.verdict for cell in verdicts])) if verdicts else "not compared",
+        "verdict": str(worst([cell.verdict for cell in verdicts])) if verdicts else NOT_COMPARED,
     }
+    return card | {"digest": digest_of(card)}
+
+
+def digest_of(card: Mapping[str, Any]) -> str:
+    """SHA-256, hexadecimal, of all that a card says but this: of its JSON, keys sorted, without spaces."""
+    said = {name: value for name, value in card.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_versions() -> dict[str, str]:
@@ -197,6 +209,7 @@ def _record_input(result: InputVerdict) -> dict[str, Any]:
     recorded: dict[str, Any] = {
         "input": result.name,
         "shape": list(result.shape),
+        "masked": result.masked,
         "baked_twin": result.baked,
         "verdict": str(result.verdict),
         "deviation": result.deviation or None,

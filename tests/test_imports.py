@@ -22,7 +22,8 @@ FLOORS = [
     {"layout", "identification", "state_dict", "synthetic"},
     {"checkpoint", "loading", "card", "checks", "weights", "files"},
     {"artifact"},
-    {"verdicts"},
+    {"verdicts", "verification"},
+    {"__main__"},
 ]
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}
 

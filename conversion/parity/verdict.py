@@ -1,7 +1,7 @@
 """What a comparison comes to: exact, close, deviation or failed. Every tolerance of a verdict is in this file."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +46,20 @@ half an epsilon in the mean. The floors stand in place of the ratio where they a
 """
 
 
+@dataclass(frozen=True)
+class Tolerances:
+    """What a difference may come to and still be rounding; see the constants."""
+
+    error_ratio: float = ERROR_RATIO
+    chance: float = CHANCE
+    floor_max_ulp: float = FLOOR_MAX_ULP
+    floor_rms_ulp: float = FLOOR_RMS_ULP
+
+
+OURS = Tolerances()
+"""Those of every verdict; others are for judging recorded figures again."""
+
+
 class Verdict(StrEnum):
     """The outcome at a capture point, of an input, of a test: the worst of its parts, in this order."""
 
@@ -55,7 +69,7 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
-def worst(verdicts: "list[Verdict]") -> Verdict:
+def worst(verdicts: "Sequence[Verdict]") -> Verdict:
     """The worst of several; of none, failed: nothing was compared."""
     return max(verdicts, key=list(Verdict).index, default=Verdict.FAILED)
 
@@ -71,6 +85,8 @@ class PointVerdict:
             cannot be run by itself.
         original_error, converted_error: each against the float64 yardstick; None where exactness made it needless.
         allowed: the largest ``converted_error`` that is close.
+        scale: of the yardstick itself, its distance from zero.
+        elements: of the tensor.
         reason: why it failed.
     """
 
@@ -81,6 +97,8 @@ class PointVerdict:
     original_error: Distance | None = None
     converted_error: Distance | None = None
     allowed: Distance | None = None
+    scale: Distance | None = None
+    elements: int | None = None
     reason: str = ""
 
 
@@ -117,32 +135,56 @@ def judge(point: str, expected: Tensor, actual: Tensor, yardstick: Callable[[], 
     reference, original_error = held_against.reference, held_against.original_error
     if reference.shape != expected.shape:
         return PointVerdict(point, Verdict.FAILED, difference, reason="the float64 yardstick has another shape")
-    eps = torch.finfo(expected.dtype).eps
-    scale = size_of(reference)
-    converted_error = error_of(actual, reference)
-    rms_ratio, max_ratio = allow_for_chance(reference.numel())
-    allowed = Distance(
-        max(max_ratio * original_error.max_abs, FLOOR_MAX_ULP * eps * scale.max_abs),
-        max(rms_ratio * original_error.rms, FLOOR_RMS_ULP * eps * scale.rms),
-    )
-    reason = "; ".join(
-        f"{name} error {error:.3g} exceeds {bound:.3g}"
-        for name, error, bound in (
-            ("RMS", converted_error.rms, allowed.rms),
-            ("max", converted_error.max_abs, allowed.max_abs),
-        )
-        if not error <= bound
-    )
+    scale, converted_error = size_of(reference), error_of(actual, reference)
+    allowed = allow(original_error, scale, reference.numel(), torch.finfo(expected.dtype).eps)
+    reason = find_excess(converted_error, allowed)
     verdict = Verdict.FAILED if reason else Verdict.CLOSE
-    return PointVerdict(point, verdict, difference, None, original_error, converted_error, allowed, reason)
+    figures = difference, None, original_error, converted_error, allowed, scale, reference.numel()
+    return PointVerdict(point, verdict, *figures, reason)
 
 
-def allow_for_chance(num_elements: int) -> tuple[float, float]:
+def allow(
+    original_error: Distance, scale: Distance, elements: int, eps: float, tolerances: Tolerances = OURS
+) -> Distance:
+    """The largest error that is close.
+
+    Args:
+        original_error, scale, elements: as in :class:`PointVerdict`.
+        eps: of the dtype of the comparison.
+    """
+    rms_ratio, max_ratio = allow_for_chance(elements, tolerances)
+    return Distance(
+        max(max_ratio * original_error.max_abs, tolerances.floor_max_ulp * eps * scale.max_abs),
+        max(rms_ratio * original_error.rms, tolerances.floor_rms_ulp * eps * scale.rms),
+    )
+
+
+def find_excess(error: Distance, allowed: Distance) -> str:
+    """In what an error exceeds what is allowed; empty where it does not."""
+    pairs = (("RMS", error.rms, allowed.rms), ("max", error.max_abs, allowed.max_abs))
+    return "; ".join(f"{name} error {size:.3g} exceeds {bound:.3g}" for name, size, bound in pairs if not size <= bound)
+
+
+def judge_again(point: PointVerdict, eps: float, tolerances: Tolerances = OURS) -> Verdict:
+    """The verdict that recorded figures come to, without the tensors.
+
+    Args:
+        eps: of the dtype of the comparison.
+    """
+    if point.converted_error and point.original_error and point.scale and point.elements:
+        allowed = allow(point.original_error, point.scale, point.elements, eps, tolerances)
+        return Verdict.FAILED if find_excess(point.converted_error, allowed) else Verdict.CLOSE
+    if point.difference is None or point.reason:
+        return Verdict.FAILED
+    return Verdict.EXACT if point.difference == NO_DIFFERENCE else Verdict.DEVIATION
+
+
+def allow_for_chance(num_elements: int, tolerances: Tolerances = OURS) -> tuple[float, float]:
     """How much larger than the original's the RMS and the largest error of this many elements may be."""
     rms_scatter = 1 / math.sqrt(num_elements)
     max_scatter = math.sqrt(2) * math.pi / math.sqrt(6) / (2 * math.log(max(num_elements, 2)))
-    rms_ratio = max(ERROR_RATIO, math.exp(CHANCE * rms_scatter))
-    return rms_ratio, max(rms_ratio, math.exp(CHANCE * max_scatter))
+    rms_ratio = max(tolerances.error_ratio, math.exp(tolerances.chance * rms_scatter))
+    return rms_ratio, max(rms_ratio, math.exp(tolerances.chance * max_scatter))
 
 
 def note_difference(point: str, expected: Tensor, actual: Tensor) -> PointVerdict:

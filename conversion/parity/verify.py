@@ -8,7 +8,7 @@ from torch import nn
 from conversion.parity.compare import Comparison, Contender, Evidence, Local, OriginalRun, compare
 from conversion.parity.deviations import Deviation
 from conversion.parity.points import Inputs
-from conversion.parity.verdict import PointVerdict, Verdict
+from conversion.parity.verdict import PointVerdict, Verdict, worst
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class InputVerdict:
     Attributes:
         name: of the input, as ``native`` or ``masked``.
         shape: of its pixel values, ``(B, 3, height, width)``.
+        masked: whether patches of it are masked.
         points: the comparison as it came out.
         deviation: name of the ledger's entry that applies, if one does.
         counterfactual: the same comparison with that entry's counterfactual in force.
@@ -33,6 +34,7 @@ class InputVerdict:
     deviation: str = ""
     counterfactual: tuple[PointVerdict, ...] = ()
     baked: int | None = None
+    masked: bool = False
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -154,14 +156,30 @@ def _list_comparisons(trial: Trial, measures_local: Local) -> list[list[Comparis
     return comparisons
 
 
+def conclude(points: Sequence[Verdict], counterfactual: Sequence[Verdict]) -> Verdict:
+    """The verdict on an input, from those at its capture points, and under the counterfactual where there is one."""
+    if counterfactual and worst(counterfactual) is Verdict.FAILED:
+        return Verdict.FAILED
+    return worst(points)
+
+
 def _conclude(trial: Trial, deviation: Deviation | None, comparisons: Sequence[Comparison]) -> InputVerdict:
     noted, *held = comparisons
-    name, shape = trial.name, tuple(trial.run.inputs.pixel_values.shape)
+    result = InputVerdict(
+        trial.name,
+        noted.verdict,
+        tuple(trial.run.inputs.pixel_values.shape),
+        tuple(noted.points),
+        masked=trial.run.inputs.bool_masked_pos is not None,
+        evidence=noted.evidence,
+    )
     if deviation is None or noted.verdict is Verdict.EXACT:
-        return InputVerdict(name, noted.verdict, shape, tuple(noted.points), evidence=noted.evidence)
+        return result
     (agreed,) = held
-    verdict = Verdict.FAILED if agreed.verdict is Verdict.FAILED else noted.verdict
-    points, counterfactual = tuple(noted.points), tuple(agreed.points)
-    return InputVerdict(
-        name, verdict, shape, points, deviation.name, counterfactual, evidence=agreed.evidence or noted.evidence
+    return replace(
+        result,
+        verdict=conclude([noted.verdict], [agreed.verdict]),
+        deviation=deviation.name,
+        counterfactual=tuple(agreed.points),
+        evidence=agreed.evidence or noted.evidence,
     )

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,6 +21,7 @@ from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, 
 from tests.progress import say, show_progress
 from tests.request import Request
 from tests.subject import Subject
+from tests.summary import summarise
 from tests.work import estimate_work
 
 pytest_plugins = ("tests.hosts",)  # hooks of its own
@@ -142,35 +142,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
             find_variant(config.option.keyword)
         except ConversionError as error:
             terminalreporter.write_line(str(error), red=True)
-    tests = [
-        (report.nodeid.split("::")[-1], dict(report.user_properties), report.duration)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if getattr(report, "when", "") == "call"
-    ]
-    _summarise_faults(terminalreporter, [properties for _, properties, _ in tests])
-    rows = [test for test in tests if "verdicts" in test[1]]
-    if rows:
-        terminalreporter.section("parity")
-    for name, properties, seconds in rows:
-        verdicts = ", ".join(f"{case} {verdict}" for case, verdict in properties["verdicts"].items())
-        figures = f"max ULP {properties['max_ulp']}  error {properties['error_ratio']:.2f} x  {seconds:.1f} s"
-        terminalreporter.write_line(f"{name}  {figures}  {verdicts}")
-
-
-def _summarise_faults(terminalreporter: pytest.TerminalReporter, tests: list[dict[str, Any]]) -> None:
-    count, intact, alarms = (
-        sum(properties.get(name, 0) for properties in tests) for name in ("faults", "intact_points", "false_alarms")
-    )
-    survivors = [name for properties in tests for name in properties.get("survivors", ())]
-    if count or intact:
-        terminalreporter.section("sensitivity")
-    if count:
-        terminalreporter.write_line(f"{count} faults put in, {count - len(survivors)} noticed")
-    for name in survivors:
-        terminalreporter.write_line(f"not noticed: {name}", red=True)
-    if intact:
-        terminalreporter.write_line(f"{intact} comparisons of intact models at a capture point, {alarms} false alarms")
+    summarise(terminalreporter, config.option.artifacts_dir if config.option.save_artifacts else None)
 
 
 def _path(text: str) -> Path:

@@ -9,7 +9,7 @@ import pytest
 
 import conversion
 from tests.hosts import find_place
-from tests.test_options import TINY, assert_refused, run
+from tests.test_options import ROW, TINY, assert_refused, run
 from tests.two_hosts import Hosts, find_missing, start_hosts
 
 pytestmark = pytest.mark.xdist_group("hosts")  # one pair of hosts is enough
@@ -29,7 +29,7 @@ def test_two_hosts_divide_the_variants_and_artifacts_are_gathered_on_one(hosts: 
     assert code == 0, output
     done = dict(re.findall(r"\[(gw\d)\].*PASSED.*\[(dinov2_\w+)-cpu", output))
     assert sorted(done.values()) == ["dinov2_vits14", "dinov2_vits14_reg"]
-    assert len(re.findall(r"^test_parity\[.*max ULP 0", output, flags=re.MULTILINE)) == 2  # the table is of both
+    assert [row["ulp"] for row in ROW.finditer(output)] == ["0", "0"]  # the table is of both
     assert [path.name for path in (hosts.here / "artifacts").glob("[!.]*")] == [done["gw0"]]
     assert [path.name for path in (hosts.there / "artifacts").glob("[!.]*")] == [done["gw1"]]
     assert not list(hosts.there.glob("*pytest/*")), "a pytest that is not its own"

@@ -8,6 +8,7 @@ import torch
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict, worst
 from tests.subject import Subject
+from tests.summary import describe_cell
 
 
 def test_parity(
@@ -24,9 +25,7 @@ def test_parity(
     """
     with subject.passing(request.node.nodeid):
         cell = subject.verify(device, dtype, attention)
-        record_property("verdicts", {result.name: str(result.verdict) for result in cell.inputs})
-        record_property("max_ulp", max(result.max_ulp for result in cell.inputs))
-        record_property("error_ratio", max(result.error_ratio for result in cell.inputs))
+        record_property("cell", describe_cell(subject.variant, cell))
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
         if cell.verdict is Verdict.FAILED:
             pytest.fail(message, pytrace=False)

@@ -1,0 +1,131 @@
+"""What a run comes to, below pytest's own: a row a cell of the matrix, known deviations, and where things lie."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from conversion.card import MatrixVerdict
+from conversion.family import families
+from conversion.loading import PARITY_CARD
+from conversion.parity.deviations import SEPARATOR
+from conversion.parity.verdict import PointVerdict, Verdict, worst
+
+COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "worst capture point", "max ULP", "error", "seconds")
+NUMBERS = COLUMNS[-3:]
+
+STYLES = {Verdict.EXACT: "green", Verdict.CLOSE: "cyan", Verdict.DEVIATION: "yellow", Verdict.FAILED: "bold red"}
+
+PIPE_WIDTH = 200
+"""Columns where there is no terminal: nothing is folded, every row is a line."""
+
+Row = Mapping[str, Any]
+
+
+def describe_cell(variant: str, cell: MatrixVerdict) -> dict[str, Any]:
+    """A cell of the matrix as a row, of plain values, which pytest-xdist can send."""
+    points = [(result.name, point) for result in cell.inputs for point in result.decisive]
+    place, point = max(points, key=lambda each: _rank(each[1]))
+    deviations: dict[str, list[str]] = {}
+    for result in cell.inputs:
+        for name in result.deviation.split(SEPARATOR) if result.deviation else ():
+            deviations.setdefault(name, []).append(result.name)
+    return {
+        "variant": variant,
+        "device": cell.device,
+        "dtype": cell.dtype,
+        "attention": cell.attention,
+        "verdict": str(cell.verdict),
+        "worst capture point": "" if point.verdict is Verdict.EXACT else f"{place} {point.point}",
+        "max ULP": max(result.max_ulp for result in cell.inputs),
+        "error": max(result.error_ratio for result in cell.inputs),
+        "deviations": deviations,
+    }
+
+
+def _rank(point: PointVerdict) -> tuple[int, float]:
+    """The worse the verdict, then the larger the error beside what is allowed, the later."""
+    order = list(Verdict).index(point.verdict)
+    if point.converted_error is None or not point.allowed or not point.allowed.rms:
+        return order, 0.0
+    return order, point.converted_error.rms / point.allowed.rms
+
+
+def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None) -> None:
+    """Write what the tests have recorded.
+
+    Args:
+        artifacts: where converted models were to be kept, if they were.
+    """
+    reports = [
+        report
+        for found in reporter.stats.values()
+        for report in found
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    recorded = [(dict(report.user_properties), report.duration) for report in reports]
+    _summarise_faults(reporter, [properties for properties, _ in recorded])
+    rows = [{**properties["cell"], "seconds": seconds} for properties, seconds in recorded if "cell" in properties]
+    if not rows:
+        return
+    reporter.section("parity")
+    is_terminal = reporter.hasmarkup
+    width = shutil.get_terminal_size().columns if is_terminal else PIPE_WIDTH
+    console = Console(width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
+    with console.capture() as captured:
+        console.print(_build_table(rows))
+    lines = [*captured.get().splitlines(), *_list_deviations(rows), *_list_artifacts(rows, artifacts)]
+    for line in lines:
+        reporter.write_line(line.rstrip())
+
+
+def _build_table(rows: Iterable[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in NUMBERS else "left")
+    for row in rows:
+        verdict = row["verdict"]
+        shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{verdict}[/]", "error": f"{row['error']:.2f} x"}
+        shown |= {"seconds": f"{row['seconds']:.1f}"}
+        table.add_row(*(str(shown[column]) for column in COLUMNS))
+    return table
+
+
+def _list_deviations(rows: Sequence[Row]) -> list[str]:
+    """Those that apply, each with its cause and the inputs that show it."""
+    inputs: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, found in row["deviations"].items():
+            inputs.setdefault(name, {}).update(dict.fromkeys(found))
+    causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
+    return [f"deviation {name} ({', '.join(found)}): {causes[name]}" for name, found in inputs.items()]
+
+
+def _list_artifacts(rows: Sequence[Row], artifacts: Path | None) -> list[str]:
+    if artifacts is None:
+        return []
+    verdicts: dict[str, list[Verdict]] = {}
+    for row in rows:
+        verdicts.setdefault(row["variant"], []).append(Verdict(row["verdict"]))
+    passed = [variant for variant, found in verdicts.items() if worst(found) is not Verdict.FAILED]
+    kept = [variant for variant in passed if (artifacts / variant / PARITY_CARD).exists()]
+    return [f"artifacts: {', '.join(kept) or 'none'}, in {artifacts.absolute()}"]
+
+
+def _summarise_faults(reporter: pytest.TerminalReporter, tests: Sequence[Row]) -> None:
+    count, intact, alarms = (
+        sum(properties.get(name, 0) for properties in tests) for name in ("faults", "intact_points", "false_alarms")
+    )
+    survivors = [name for properties in tests for name in properties.get("survivors", ())]
+    if count or intact:
+        reporter.section("sensitivity")
+    if count:
+        reporter.write_line(f"{count} faults put in, {count - len(survivors)} noticed")
+    for name in survivors:
+        reporter.write_line(f"not noticed: {name}", red=True)
+    if intact:
+        reporter.write_line(f"{intact} comparisons of intact models at a capture point, {alarms} false alarms")

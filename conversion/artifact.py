@@ -16,11 +16,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file, render_model_card
+from conversion.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file
 from conversion.checks import check_config, check_tensors
 from conversion.errors import ArtifactError
 from conversion.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
 from conversion.loading import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR, load_model
+from conversion.model_card import render_model_card
 from conversion.state_dict import Conversion
 from conversion.weights import is_published, publish_weights, save_tensors, save_weights
 

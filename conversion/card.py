@@ -1,4 +1,4 @@
-"""The cards beside a converted model: ``parity.json`` for machines, ``README.md`` for people."""
+"""The verification card beside a converted model, ``parity.json``: where it is from, every verdict, every figure."""
 
 import hashlib
 import json
@@ -14,7 +14,6 @@ import torch
 from conversion.checkpoint import Checkpoint, Step
 from conversion.family import load_family
 from conversion.layout import find_majors
-from conversion.parity.deviations import SEPARATOR
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 from conversion.parity.verify import InputVerdict
 from conversion.state_dict import Conversion
@@ -22,16 +21,9 @@ from conversion.state_dict import Conversion
 SCHEMA = "parity-card/2"
 """What is written; described by ``parity_card.schema.json``."""
 
-# task: pipeline on the Hub, class that loads a model of it
-TASKS = {
-    "backbone":              ("image-feature-extraction", "AutoModel"),
-    "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
-    "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
-}  # fmt: skip
 NOT_COMPARED = "not compared"
 """The verdict of an artifact whose activations nobody has compared."""
 
-TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
 
 
@@ -171,38 +163,6 @@ def read_versions() -> dict[str, str]:
 def describe_versions() -> str:
     """Those of :func:`read_versions`, in a line."""
     return ", ".join(f"{name} {version}" for name, version in read_versions().items())
-
-
-def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
-    """The model card that people read, with the Hub's front matter."""
-    from huggingface_hub import ModelCard, ModelCardData
-
-    is_synthetic = card["source"]["weights"] == "synthetic"
-    pipeline, auto_class = TASKS[conversion.spec.task]
-    family = load_family(conversion.family)
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag=pipeline,
-        license="apache-2.0" if card["source"]["weights"] == "pretrained" else None,  # the official weights' own
-        tags=["vision", conversion.family, *(["synthetic-weights"] if is_synthetic else [])],
-    )
-    found = [result["deviation"] or "" for cell in card["activations"] for result in cell["inputs"]]
-    named = {name for names in found for name in names.split(SEPARATOR)}
-    named |= {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}
-    rendered = ModelCard.from_template(
-        data,
-        template_path=str(TEMPLATE),
-        conversion=conversion,
-        card=card,
-        is_synthetic=is_synthetic,
-        auto_class=auto_class,
-        twins=sorted(
-            {result["input"] for cell in card["activations"] for result in cell["inputs"] if result["baked_twin"]}
-        ),
-        attention=family.choose_attention(),
-        deviations=[entry for entry in family.ledger if entry.name in named],
-    )
-    return str(rendered.content)
 
 
 def _record_input(result: InputVerdict) -> dict[str, Any]:

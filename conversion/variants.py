@@ -11,6 +11,8 @@ from conversion.errors import VariantError
 DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2"
 DATA2VEC_VISION_URL = "https://dl.fbaipublicfiles.com/fairseq/data2vec/data2vec_vision"
 
+IMAGENET = "imagenet-1k"
+
 # size     embed_dim depth heads  ffn       hub name
 DINOV2_SIZES = {
     "vits14": (384,  12,   6,    "mlp",    "small"),
@@ -64,6 +66,8 @@ class Variant:
         backbone: name of the variant whose ``"checkpoint"`` file this one uses; itself unless its head is a file of
             its own.
         slow: its proof takes minutes; tests of it carry the ``slow`` marker.
+        license: of the official weights, as the Hub names it.
+        datasets: on the Hub, that they have seen, if they are there.
     """
 
     name: str
@@ -74,6 +78,8 @@ class Variant:
     backbone: str
     entry: str | None = None
     slow: bool = False
+    license: str = "apache-2.0"
+    datasets: tuple[str, ...] = ()
 
     @property
     def is_published(self) -> bool:
@@ -111,6 +117,7 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
         hub_name=hub_name,
         backbone=backbone,
         slow=size == "vitg14",
+        datasets=(IMAGENET,) if num_classes else (),  # the backbone's own, LVD-142M, is not there
     )
 
 
@@ -139,6 +146,7 @@ def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
         backbone=name,
         entry=entry,
         slow=features["task"] == "semantic-segmentation",
+        datasets=(IMAGENET,) if is_published else (),
     )
 
 

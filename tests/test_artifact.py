@@ -14,11 +14,12 @@ import torch
 import conversion
 from conversion import Conversion, ConversionError
 from conversion.artifact import save_artifact, stage_artifact
-from conversion.card import TASKS, hash_file
+from conversion.card import hash_file
 from conversion.errors import ArtifactError
 from conversion.family import load_family
 from conversion.files import FILES
 from conversion.loading import CONFIG, MODEL_CARD, PARITY_CARD, load_model
+from conversion.model_card import TASKS
 from conversion.parity.metrics import is_bit_equal
 from conversion.weights import WEIGHTS, read_tensors
 from tests.golden import NAMES, NUM_HEADS, read_golden

@@ -20,7 +20,7 @@ FLOORS = [
     {"recognition", "family", "intake"},
     FAMILIES,
     {"layout", "identification", "state_dict", "synthetic"},
-    {"checkpoint", "loading", "card", "checks", "weights", "files"},
+    {"checkpoint", "loading", "card", "model_card", "checks", "weights", "files"},
     {"artifact"},
     {"verdicts", "verification"},
     {"__main__"},

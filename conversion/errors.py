@@ -44,6 +44,10 @@ class ArtifactError(ConversionError):
     """An artifact that cannot be written, does not load back, or differs from what was converted."""
 
 
+class PublishError(ConversionError):
+    """An artifact that is not published: of no real weights, refused by the Hub, or in the place of something else."""
+
+
 class DeviceError(ConversionError):
     """A device, dtype or attention implementation that was asked for and is not there."""
 

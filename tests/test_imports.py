@@ -23,7 +23,7 @@ FLOORS = [
     {"checkpoint", "loading", "card", "model_card", "checks", "weights", "files"},
     {"artifact"},
     {"verdicts", "verification"},
-    {"__main__"},
+    {"__main__", "hub"},
 ]
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}
 

@@ -1,0 +1,149 @@
+"""Publishing on a server of our own that speaks the Hub's API."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, constants
+
+from conversion import hub as publishing
+from conversion.errors import ArtifactError, PublishError
+from conversion.hub import name_on_the_hub, plan_push, push
+from conversion.loading import CONFIG
+from conversion.variants import VARIANTS
+from conversion.weights import WEIGHTS
+from tests.hub import READ_ONLY, TOKEN, CutError, Hub, Repository, start_hub
+from tests.test_verification import edit, made
+
+__all__ = ["made"]  # the fixture
+
+REPOSITORY = "us/dinov2-custom"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # what it speaks instead is another protocol
+    with start_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made["dinov2_tiny_reg"], tmp_path / "tiny"))
+
+
+def api(hub: Hub, token: str = TOKEN) -> HfApi:
+    return HfApi(endpoint=hub.url, token=token)
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_repository_holds_exactly_the_artifact_in_one_commit(hub: Hub, artifact: Path) -> None:
+    plan = plan_push(artifact, "us")
+    url = push(plan, api(hub))
+    assert plan.repo_id == REPOSITORY
+    assert url.startswith(f"{hub.url}/{REPOSITORY}/commit/")
+    assert hub.files(REPOSITORY) == read(artifact)
+    assert dict(plan.files) == {name: len(content) for name, content in read(artifact).items()}
+    assert hub.repositories[REPOSITORY].private
+    (message,) = hub.repositories[REPOSITORY].messages
+    assert message.startswith(
+        "dinov2_custom: 50 tensors bit for bit; close with eager in float32 on cpu, exact with sdpa"
+    )
+
+
+def test_the_name_is_the_official_one_where_there_is_one_unless_it_is_given(artifact: Path) -> None:
+    assert name_on_the_hub("dinov2_vitb14_reg_1layer") == "dinov2-with-registers-base-imagenet1k-1-layer"
+    assert name_on_the_hub("data2vec_vision_large_ft1k") == "data2vec-vision-large-ft1k"
+    assert name_on_the_hub("data2vec_vision_base_ade20k") == "data2vec-vision-base-ade20k"
+    assert len({name_on_the_hub(name) for name in VARIANTS}) == len(VARIANTS)
+    assert plan_push(artifact, "us/mine").repo_id == "us/mine"
+
+
+def test_a_push_that_was_cut_is_repeated_and_sends_only_what_is_missing(
+    hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client tries again by itself, and waits longer every time
+    plan, hub.cuts = plan_push(artifact, "us"), 100
+    with pytest.raises(PublishError, match="was not published"):
+        push(plan, api(hub))
+    assert (hub.files(REPOSITORY), hub.uploads) == ({}, [])
+    hub.cuts = 0
+
+    def lose() -> None:
+        raise CutError
+
+    hub.before_commit = lose
+    with pytest.raises(PublishError, match="was not published"):
+        push(plan, api(hub))
+    assert (hub.files(REPOSITORY), len(hub.uploads)) == ({}, 1)
+    hub.before_commit = lambda: None
+    push(plan, api(hub))
+    assert hub.files(REPOSITORY) == read(artifact)
+    assert len(hub.uploads) == 1
+    push(plan, api(hub))
+    assert len(hub.repositories[REPOSITORY].messages) == 1, "there was nothing left to do"
+
+
+def test_what_an_earlier_artifact_had_more_is_gone(hub: Hub, artifact: Path) -> None:
+    old = read(artifact) | {"left_out.safetensors": b"left", "model-00001-of-00002.safetensors": b"shard"}
+    hub.repositories[REPOSITORY] = Repository(private=True, files=old)
+    push(plan_push(artifact, "us"), api(hub))
+    assert hub.files(REPOSITORY) == read(artifact)
+
+
+@pytest.mark.parametrize("files", [{"pytorch_model.bin": b"other"}, {CONFIG: b"{}", WEIGHTS: b"other"}])
+def test_another_model_is_not_overwritten(files: dict[str, bytes], hub: Hub, artifact: Path) -> None:
+    hub.repositories[REPOSITORY] = Repository(private=True, files=files)
+    with pytest.raises(PublishError, match="holds something else; it is not overwritten"):
+        push(plan_push(artifact, "us"), api(hub))
+    assert hub.repositories[REPOSITORY].files == files
+
+
+def test_nothing_becomes_public_unasked(hub: Hub, artifact: Path) -> None:
+    push(plan_push(artifact, "us/open", public=True), api(hub))
+    assert not hub.repositories["us/open"].private
+    with pytest.raises(PublishError, match="is public already"):
+        push(plan_push(artifact, "us/open"), api(hub))
+    push(plan_push(artifact, "us/later"), api(hub))
+    assert hub.repositories["us/later"].private
+    push(plan_push(artifact, "us/later", public=True), api(hub))
+    assert not hub.repositories["us/later"].private
+
+
+@pytest.mark.parametrize("token", ["hf_wrong", READ_ONLY])
+def test_a_refused_token_is_said_and_not_shown(token: str, hub: Hub, artifact: Path) -> None:
+    with pytest.raises(PublishError, match="was not published") as raised:
+        push(plan_push(artifact, "us"), api(hub, token))
+    assert "HF_TOKEN" in str(raised.value)
+    assert token not in str(raised.value)
+    assert hub.repositories == {}
+
+
+def test_a_commit_of_somebody_else_in_between_is_not_undone(hub: Hub, artifact: Path) -> None:
+    hub.before_commit = lambda: hub.repositories[REPOSITORY].messages.append("somebody else's")
+    with pytest.raises(PublishError, match="was not published"):
+        push(plan_push(artifact, "us"), api(hub))
+    assert hub.files(REPOSITORY) == {}
+
+
+@pytest.mark.parametrize("weights", ["synthetic", "unknown"])
+def test_weights_that_nobody_trained_are_refused(weights: str, artifact: Path) -> None:
+    edit(artifact, lambda card: card["source"].update(weights=weights))
+    with pytest.raises(PublishError, match=f"has {weights} weights"):
+        plan_push(artifact, "us")
+
+
+def test_what_is_not_verified_is_refused(artifact: Path) -> None:
+    content = (artifact / WEIGHTS).read_bytes()
+    (artifact / WEIGHTS).write_bytes(content[:-1] + b"\0")
+    with pytest.raises(ArtifactError, match="is not verified"):
+        plan_push(artifact, "us")
+
+
+def test_a_hub_that_is_not_there_is_said() -> None:
+    assert publishing._first_line(OSError("\n  gone  \nhttps://somewhere?token=x")) == "OSError: gone"
+    assert publishing._first_line(TimeoutError()) == "TimeoutError"

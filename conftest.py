@@ -19,9 +19,10 @@ from conversion.weights import demand_size
 from tests.folder import FolderSubject
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from tests.progress import say, show_progress
+from tests.publishing import ask_in_terminal, publish, refuse_pushes
 from tests.request import Request
 from tests.subject import Subject
-from tests.summary import summarise
+from tests.summary import list_passed, summarise
 from tests.work import estimate_work
 
 pytest_plugins = ("tests.hosts",)  # hooks of its own
@@ -72,6 +73,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write shards of at most this size, as 5GB (one file)",
     )
     group.addoption("--artifacts-dir", type=_path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
+    group.addoption(
+        "--push-to-hub",
+        metavar="NAMESPACE",
+        help="publish what passed; with a slash and a name, there and not elsewhere",
+    )
+    group.addoption("--public", action="store_true", help="publish to everybody (to the namespace alone)")
+    group.addoption("--yes", action="store_true", help="publish without asking")
     group.addoption("--seed", type=int, default=0, metavar="N", help="of synthetic weights and inputs")
 
 
@@ -79,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     prepare_torch(*getattr(config, "workerinput", {}).get("place", (0, 1)))
     try:
         config.stash[REQUEST_KEY] = _read_request(config.option)
+        refuse_pushes(config.stash[REQUEST_KEY])
         config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
         config.option.device, config.option.dtype, config.option.attention = check_axes(
             config.option.device, config.option.dtype, config.option.attention
@@ -145,6 +154,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     summarise(terminalreporter, config.option.artifacts_dir if config.option.save_artifacts else None)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    yield  # pytest has written its last line then
+    request = session.config.stash[REQUEST_KEY]
+    if request.target is None or hasattr(session.config, "workerinput"):
+        return
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    is_complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    passed = list_passed(reporter) if is_complete else []
+    if not publish(request, passed, reporter.write_line, ask_in_terminal(session.config)):
+        session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()  # behind an equals sign a shell leaves ~ as it is
 
@@ -173,6 +195,9 @@ def _read_request(option: argparse.Namespace) -> Request:
         original=option.original,
         artifacts=option.artifacts_dir if option.save_artifacts else None,
         require_exact=option.require_exact,
+        target=option.push_to_hub,
+        public=option.public,
+        is_agreed=option.yes,
     )
 
 

@@ -222,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
 ROUTES: list[tuple[str, str, Callable[..., object]]] = [
     ("POST", "/api/validate-yaml", _Handler.validate),
     ("POST", "/api/repos/create", _Handler.create),
-    ("GET", "/api/models/([^/]+/[^/]+)", _Handler.describe),
+    ("GET", "/api/models/([^/]+/[^/]+)(?:/revision/main)?", _Handler.describe),
     ("POST", "/api/models/([^/]+/[^/]+)/preupload/main", _Handler.preupload),
     ("POST", "/([^/]+/[^/]+)[.]git/info/lfs/objects/batch", _Handler.batch),
     ("PUT", "/upload/([0-9a-f]+)", _Handler.upload),

@@ -25,3 +25,6 @@ class Request:
     original: str = "bundled"
     artifacts: Path | None = None
     require_exact: bool = False
+    target: str | None = None
+    public: bool = False
+    is_agreed: bool = False

@@ -1,5 +1,6 @@
 """What a run comes to, below pytest's own: a row a cell of the matrix, known deviations, and where things lie."""
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -81,6 +82,14 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None) -> None
     lines = [*captured.get().splitlines(), *_list_deviations(rows), *_list_artifacts(rows, artifacts)]
     for line in lines:
         reporter.write_line(line.rstrip())
+
+
+def list_passed(reporter: pytest.TerminalReporter) -> list[str]:
+    """The variants of which every test has passed that this run made, the comparison among them."""
+    reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
+    compared = [dict(report.user_properties).get("cell", {}).get("variant") for report in reports]
+    failed = [name for report in reports if report.failed for name in re.findall(r"\[(\w+)", report.nodeid)]
+    return [name for name in dict.fromkeys(compared) if name and name not in failed]
 
 
 def _build_table(rows: Iterable[Row]) -> Table:

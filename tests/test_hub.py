@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import HfApi, constants
 
 from conversion import hub as publishing
@@ -13,7 +14,11 @@ from conversion.hub import name_on_the_hub, plan_push, push
 from conversion.loading import CONFIG
 from conversion.variants import VARIANTS
 from conversion.weights import WEIGHTS
+from tests.golden import read_golden
 from tests.hub import READ_ONLY, TOKEN, CutError, Hub, Repository, start_hub
+from tests.publishing import publish
+from tests.request import Request
+from tests.test_options import WRONG_EPS, assert_refused, run
 from tests.test_verification import edit, made
 
 __all__ = ["made"]  # the fixture
@@ -147,3 +152,80 @@ def test_what_is_not_verified_is_refused(artifact: Path) -> None:
 def test_a_hub_that_is_not_there_is_said() -> None:
     assert publishing._first_line(OSError("\n  gone  \nhttps://somewhere?token=x")) == "OSError: gone"
     assert publishing._first_line(TimeoutError()) == "TimeoutError"
+
+
+class TestOptions:
+    """From the command line: pytest itself, in a process of its own."""
+
+    @pytest.fixture
+    def checkpoint(self, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+        torch.save(read_golden("dinov2_tiny_reg").backbone, tmp_path / "tiny.pth")
+        for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}.items():
+            monkeypatch.setenv(name, value)
+        return "--checkpoint=tiny.pth", "--num-attention-heads=2", "--attention=sdpa"
+
+    def test_what_passed_is_shown_and_published(self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path) -> None:
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us", "--yes")
+        assert code == 0, output
+        assert "dinov2_custom to us/dinov2-custom, private: README.md, config.json, model.safetensors" in output
+        assert f"{REPOSITORY}: published, {hub.url}/{REPOSITORY}/commit/" in output
+        assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
+        assert TOKEN not in output
+
+    def test_where_nobody_can_be_asked_nothing_is_published(
+        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
+    ) -> None:
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us")
+        assert code == 1
+        assert "Nobody is there to be asked: --yes answers for them." in output
+        assert output.rstrip().endswith("Nothing was published.")
+        assert hub.repositories == {}
+
+    def test_what_failed_is_not_published_nor_what_an_earlier_run_left(
+        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
+    ) -> None:
+        assert run(tmp_path, *checkpoint, "--save-artifacts")[0] == 0
+        options = (*checkpoint, "--save-artifacts", "--push-to-hub=us", "--yes")
+        code, output = run(tmp_path, *options, plugin=WRONG_EPS)
+        assert code == 1
+        assert output.rstrip().endswith("Nothing was published.")
+        assert hub.repositories == {}
+
+    def test_a_refused_token_is_a_failed_run(
+        self, checkpoint: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", READ_ONLY)
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us", "--yes")
+        assert code == 1
+        assert f"{REPOSITORY}: was not published: HfHubHTTPError" in output
+        assert READ_ONLY not in output
+
+
+# options: what is said at once
+CONTRADICTIONS = {
+    ("--push-to-hub=us", "--save-artifacts"): "synthetic weights are not published",
+    ("--push-to-hub=us", "--weights=pretrained"): "publishes what --save-artifacts keeps",
+    ("--public",): "belong to --push-to-hub",
+    ("--yes",): "belong to --push-to-hub",
+}
+
+
+@pytest.mark.parametrize("options", CONTRADICTIONS, ids=" ".join)
+def test_what_cannot_be_published_is_refused_before_anything_is_made(options: tuple[str, ...], tmp_path: Path) -> None:
+    assert_refused(tmp_path, options, CONTRADICTIONS[options])
+
+
+def test_one_repository_is_for_one_variant(tmp_path: Path) -> None:
+    request, written = Request(target="us/mine", artifacts=tmp_path), list[str]()
+    assert not publish(request, ["dinov2_vits14", "dinov2_vitb14"], written.append, lambda _: "y")
+    assert "one repository for 2 variants" in written[0]
+
+
+@pytest.mark.parametrize(("answer", "is_published"), [("y\n", True), ("Yes", True), ("", False), ("no", False)])
+def test_the_user_is_asked(
+    answer: str, is_published: bool, hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.publishing.push", lambda plan: push(plan, api(hub)))
+    request, written = Request(target="us", artifacts=artifact.parent), list[str]()
+    assert publish(request, [artifact.name], written.append, lambda _: answer) == is_published
+    assert (REPOSITORY in hub.repositories) == is_published

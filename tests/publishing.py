@@ -1,0 +1,87 @@
+"""``--push-to-hub``: what has passed is shown, asked about, and published, at the end of a run."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from conversion.errors import ConversionError, PublishError
+from conversion.hub import Push, plan_push, push
+from tests.progress import describe_size
+from tests.request import Request
+
+
+def refuse_pushes(request: Request) -> None:
+    """Refuse what could not be published in the end, before anything is made.
+
+    Raises:
+        PublishError: it could not.
+    """
+    if request.target is None:
+        if request.public or request.is_agreed:
+            raise PublishError("--public and --yes belong to --push-to-hub, which is not given.")
+        return
+    if request.artifacts is None:
+        raise PublishError("--push-to-hub publishes what --save-artifacts keeps, which is not given.")
+    if request.checkpoint is None and request.weights == "synthetic":
+        raise PublishError(
+            "--push-to-hub: synthetic weights are not published.", hint="Give --weights pretrained, or --checkpoint."
+        )
+
+
+def publish(request: Request, passed: Sequence[str], write: Callable[[str], None], ask: Callable[[str], str]) -> bool:
+    """Publish the artifacts of variants that have passed. Whether all went well.
+
+    Args:
+        write: a line for the user.
+        ask: the user; gives the answer.
+    """
+    try:
+        plans = _plan(request, passed)
+    except ConversionError as error:
+        write(str(error))
+        return False
+    for plan in plans:
+        write(describe(plan))
+    if not plans or not (request.is_agreed or ask("Publish? [y/N] ").strip().lower() in ("y", "yes")):
+        write("Nothing was published.")
+        return False
+    is_well = True
+    for plan in plans:
+        try:
+            write(f"{plan.repo_id}: published, {push(plan)}")
+        except ConversionError as error:
+            write(str(error))
+            is_well = False
+    return is_well
+
+
+def _plan(request: Request, passed: Sequence[str]) -> list[Push]:
+    assert request.target is not None
+    assert request.artifacts is not None
+    if "/" in request.target and len(passed) > 1:
+        hint = "Give the namespace alone, or choose one variant with -k."
+        raise PublishError(f"--push-to-hub {request.target}: one repository for {len(passed)} variants.", passed, hint)
+    return [plan_push(request.artifacts / variant, request.target, public=request.public) for variant in passed]
+
+
+def describe(plan: Push) -> str:
+    """What would be published, in a line."""
+    visibility = "public" if plan.public else "private"
+    size = describe_size(sum(plan.files.values()))
+    return f"{plan.directory.name} to {plan.repo_id}, {visibility}: {', '.join(plan.files)}, {size}"
+
+
+def ask_in_terminal(config: pytest.Config) -> Callable[[str], str]:
+    """Ask whoever sits there; where nobody does, the answer is no, and the way out is said."""
+
+    def ask(question: str) -> str:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            if not sys.__stdin__ or not sys.__stdin__.isatty():
+                print("Nobody is there to be asked: --yes answers for them.")
+                return ""
+            print(question, end="", flush=True)
+            return sys.__stdin__.readline()
+
+    return ask

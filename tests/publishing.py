@@ -77,11 +77,14 @@ def ask_in_terminal(config: pytest.Config) -> Callable[[str], str]:
 
     def ask(question: str) -> str:
         capture = config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            if not sys.__stdin__ or not sys.__stdin__.isatty():
+        capture.suspend_global_capture(in_=True)
+        try:
+            if not sys.stdin.isatty():
                 print("Nobody is there to be asked: --yes answers for them.")
                 return ""
             print(question, end="", flush=True)
-            return sys.__stdin__.readline()
+            return sys.stdin.readline()
+        finally:
+            capture.resume_global_capture()
 
     return ask

@@ -19,6 +19,7 @@ from tests.hub import READ_ONLY, TOKEN, CutError, Hub, Repository, start_hub
 from tests.publishing import publish
 from tests.request import Request
 from tests.test_options import WRONG_EPS, assert_refused, run
+from tests.test_progress import run_in_a_terminal
 from tests.test_verification import edit, made
 
 __all__ = ["made"]  # the fixture
@@ -171,6 +172,14 @@ class TestOptions:
         assert f"{REPOSITORY}: published, {hub.url}/{REPOSITORY}/commit/" in output
         assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
         assert TOKEN not in output
+
+    def test_whoever_sits_at_a_terminal_is_asked(
+        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TERM", "xterm")
+        shown = run_in_a_terminal(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us", typed=b"yes\n")
+        assert "Publish? [y/N] " in shown
+        assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
 
     def test_where_nobody_can_be_asked_nothing_is_published(
         self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path

@@ -67,8 +67,10 @@ def test_a_giant_is_more_work_than_all_else() -> None:
     assert giant > 10 * sum(map(estimate_share, tests))
 
 
-def run_in_a_terminal(here: Path, *options: str) -> str:
+def run_in_a_terminal(here: Path, *options: str, typed: bytes = b"") -> str:
+    """What is shown by a run that ends well; the user has typed ahead."""
     ours, theirs = pty.openpty()
+    os.write(ours, typed)
     process = start(here, *options, plugin=SLOW_ENOUGH, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from conversion.family import families, list_overrides
+from conversion.parity.verdict import ERROR_RATIO, FLOOR_MAX_ULP, FLOOR_RMS_ULP, allow_for_chance
 from conversion.variants import VARIANTS
 from tests.failures import FAILURES
 from tests.fault_lists import list_injections
@@ -37,6 +38,17 @@ def test_every_deviation_has_its_row() -> None:
     rows = README.partition("### Known deviations")[2].partition("## Results")[0]
     entries = {entry.name for family in families() for entry in family.ledger}
     assert [name for name in entries if f"`{name}`" not in rows] == []
+
+
+def test_the_tolerances_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
+    rms, largest = allow_for_chance(10)
+    assert f"of ten logits they are {rms:.1f} and {largest:.0f}" in page
+    assert f"a_rms* and *a_max* are {ERROR_RATIO:g}, or what chance gives" in page
+    assert f"{FLOOR_RMS_ULP} * eps * rms(r)" in page
+    assert f"{FLOOR_MAX_ULP} * eps * max|r|" in page
+    assert [allow_for_chance(count)[0] > ERROR_RATIO for count in (70, 80)] == [True, False]  # "below 75 elements"
+    assert [allow_for_chance(count)[1] > ERROR_RATIO for count in (2500, 2700)] == [True, False]  # "below 2,600"
 
 
 def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:

@@ -22,7 +22,7 @@ from tests.progress import say, show_progress
 from tests.publishing import ask_in_terminal, publish, refuse_pushes
 from tests.request import Request
 from tests.subject import Subject
-from tests.summary import list_passed, summarise
+from tests.summary import list_kept, summarise
 from tests.work import estimate_work
 
 pytest_plugins = ("tests.hosts",)  # hooks of its own
@@ -87,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     prepare_torch(*getattr(config, "workerinput", {}).get("place", (0, 1)))
     try:
         config.stash[REQUEST_KEY] = _read_request(config.option)
-        refuse_pushes(config.stash[REQUEST_KEY])
+        refuse_pushes(config.stash[REQUEST_KEY], getattr(config.option, "tx", None) or ())
         config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
         config.option.device, config.option.dtype, config.option.attention = check_axes(
             config.option.device, config.option.dtype, config.option.attention
@@ -162,8 +162,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         return
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     is_complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    passed = list_passed(reporter) if is_complete else []
-    if not publish(request, passed, reporter.write_line, ask_in_terminal(session.config)):
+    kept = list_kept(reporter) if is_complete else []
+    if not publish(request, kept, reporter.write_line, ask_in_terminal(session.config)):
         session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
 
 

@@ -47,8 +47,16 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
         for axis in ("device", "dtype", "attention")
         for name in dict.fromkeys(cell[axis] for cell in cells)
     ]
-    command = [sys.executable, "-m", "pytest", f"--checkpoint={directory.absolute()}", *axes]
-    return subprocess.run(command, cwd=CHECKOUT, check=False).returncode
+    seeds = {cell["input_seed"] for cell in cells}
+    for cell in cells:
+        if cell["original"] != "bundled":
+            print(f"{directory}: was compared with {cell['original']}; the bundled original takes its place")
+            break
+    status = 0
+    for seed in sorted(seeds):
+        command = [sys.executable, "-m", "pytest", f"--checkpoint={directory.absolute()}", f"--seed={seed}", *axes]
+        status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode or status
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -164,7 +164,7 @@ def check_card(directory: Path) -> None:
     if card is None:
         raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
     result = card.get("result") or {}
-    files = list_files(directory)
+    files = {name: directory / name for name in result} | list_files(directory)
     problems = [f"{name}: the card says nothing of it" for name in files if name not in result]
     for name, path in files.items():
         if name not in result:
@@ -196,12 +196,13 @@ def _write(conversion: Conversion, directory: Path, max_shard_size: str | None) 
 
 
 def _read_parity_card(directory: Path) -> dict[str, Any] | None:
-    """The content of a verification card of this project, if there is one."""
+    """The content of a verification card of this project, of any version, if there is one."""
     try:
         card = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return card if isinstance(card, dict) and card.get("schema") == SCHEMA else None
+    is_ours = isinstance(card, dict) and str(card.get("schema")).startswith(SCHEMA.rpartition("/")[0] + "/")
+    return card if is_ours else None
 
 
 def _hidden(target: Path, purpose: str) -> Path:

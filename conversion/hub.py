@@ -1,5 +1,6 @@
 """Publish artifacts on the Hub: what is verified, of real weights; in a commit each, which can be repeated."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,11 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
     """What publishing an artifact would come to. Nothing is sent.
 
     Args:
-        target: a namespace, where the repository has the official model's name, or the variant's; or, with a slash, the
-            repository.
+        target: a namespace, where official weights have the official model's name, or the variant's; or, with a slash,
+            the repository.
 
     Raises:
-        PublishError: its weights are nobody's.
+        PublishError: its weights are nobody's, or have no name.
         ArtifactError: it is not verified.
     """
     directory = Path(directory)
@@ -56,8 +57,14 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
             f"{directory}: has {card['source']['weights']} weights, which are not published.",
             hint="Convert a checkpoint that somebody has trained: --weights pretrained, or --checkpoint.",
         )
-    names = [*list_files(directory), MODEL_CARD, PARITY_CARD]
-    files = {name: (directory / name).stat().st_size for name in sorted(names)}
+    if "/" not in target and card["source"]["weights"] != "pretrained":
+        # other weights of the same shapes have the same variant, and must not take the official ones' place
+        raise PublishError(f"{directory}: its weights have no name.", hint=f"Give one: --push-to-hub {target}/NAME.")
+    names = sorted([*list_files(directory), MODEL_CARD, PARITY_CARD])
+    absent = [name for name in names if not (directory / name).is_file()]
+    if absent:
+        raise PublishError(f"{directory}: is not whole.", [f"{name}: not there" for name in absent])
+    files = {name: (directory / name).stat().st_size for name in names}
     repo_id = target if "/" in target else f"{target}/{name_on_the_hub(card['variant'])}"
     return Push(directory, repo_id, files, public, summarise(card))
 
@@ -125,6 +132,7 @@ def _demand_ours(plan: Push, there: set[str], *, is_public: bool) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, without the addresses and identifiers of the lines below."""
+    """What an error says, without addresses, and without the identifiers of the lines below."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    first = re.sub(r"\w+://[^\s'\"]+", "(address)", first)  # it may let whoever has it upload
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -15,14 +15,16 @@ import torch
 
 from conversion.artifact import check_card
 from conversion.card import NOT_COMPARED, SCHEMA, digest_of
-from conversion.errors import ArtifactError, ConversionError
-from conversion.family import Family
+from conversion.errors import ArtifactError
+from conversion.family import Family, families
+from conversion.files import is_ours
 from conversion.layout import find_family
 from conversion.loading import CONFIG, PARITY_CARD, read_config
 from conversion.parity.deviations import SEPARATOR
 from conversion.parity.metrics import Difference, Distance
 from conversion.parity.verdict import OURS, PointVerdict, Tolerances, Verdict, judge_again, worst
 from conversion.parity.verify import conclude
+from conversion.weights import is_published
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -45,15 +47,15 @@ def verify_artifact(directory: str | Path, tolerances: Tolerances = OURS) -> dic
     """
     directory = Path(directory)
     card = read_card(directory)
-    problems: list[str] = []
+    problems = list(_find_foreign_files(card, directory))
     try:
-        check_card(directory)
-    except ArtifactError as error:
-        problems += error.problems
-    try:
-        problems += find_contradictions(card, directory, tolerances)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ConversionError) as error:
+        config = read_config(directory)
+        family = find_family(config)
+        spec = family.read_config(config)
+    except Exception as error:  # whatever transformers makes of it
         problems.append(f"{CONFIG}: describes no model that is known: {error}")
+    else:
+        problems += find_contradictions(card, family, spec, tolerances)
     if problems:
         hint = "Convert the original checkpoint again; do not use what is here."
         raise ArtifactError(f"{directory}: is not verified.", problems, hint)
@@ -89,13 +91,33 @@ def load_validator() -> "Draft202012Validator":
     return Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
-def find_contradictions(card: Mapping[str, Any], directory: Path, tolerances: Tolerances = OURS) -> Iterator[str]:
-    """What in a card is missing, or does not go with the rest of it, or with the artifact's config."""
+def _find_foreign_files(card: Mapping[str, Any], directory: Path) -> Iterator[str]:
+    """What lies there and is not what the card speaks of; or is what it speaks of, and does not load."""
+    try:
+        check_card(directory)
+    except ArtifactError as error:
+        yield from error.problems or [error.headline]
+    except OSError as error:
+        yield f"cannot be read: {error}"
+    if not is_published(directory):
+        yield "was not published: a run was killed here"
+    files = sorted(path.name for path in directory.iterdir())
+    # a model may be loaded from others than those that it is known to be loaded from
+    yield from (f"{name}: not of an artifact" for name in files if not is_ours(name))
+    if card["family"] not in {family.name for family in families()}:
+        yield f"the card is of an unknown family: {card['family']}"
+
+
+def find_contradictions(
+    card: Mapping[str, Any], family: Family[Any], spec: Any, tolerances: Tolerances = OURS
+) -> Iterator[str]:
+    """What in a card is missing, or does not go with the rest of it, or with the artifact's config.
+
+    Args:
+        family, spec: of the config.
+    """
     if card["digest"] != digest_of(card):
         yield "the card was edited: its digest is another"
-    config = read_config(directory)
-    family = find_family(config)
-    spec = family.read_config(config)
     if card["spec"] != json.loads(json.dumps(asdict(spec))):
         yield f"the card speaks of another model: {card['spec']}, by config.json {asdict(spec)}"
         return
@@ -103,8 +125,8 @@ def find_contradictions(card: Mapping[str, Any], directory: Path, tolerances: To
         yield f"activations were {NOT_COMPARED}"
     for cell in card["activations"]:
         where = f"{cell['device']}, {cell['dtype']}, {cell['attention']}"
-        if all(result["baked_twin"] for result in cell["inputs"]):
-            yield f"{where}: no input went through the artifact itself"
+        if all(result["baked_twin"] or result["masked"] for result in cell["inputs"]):
+            yield f"{where}: no input went through all of the artifact itself"
         eps = torch.finfo(getattr(torch, cell["dtype"])).eps
         for result in cell["inputs"]:
             find = partial(_find_in_input, family=family, spec=spec, eps=eps, tolerances=tolerances)
@@ -119,7 +141,7 @@ def find_contradictions(card: Mapping[str, Any], directory: Path, tolerances: To
 def _find_in_input(
     result: Mapping[str, Any], family: Family[Any], spec: Any, eps: float, tolerances: Tolerances
 ) -> Iterator[str]:
-    known = {entry.name for entry in family.ledger}
+    known = {entry.name for entry in family.ledger if not entry.avoided}
     unknown = set((result["deviation"] or "").split(SEPARATOR)) - known - {""}
     if unknown:
         yield f"not in the ledger of known deviations: {', '.join(sorted(unknown))}"
@@ -140,6 +162,8 @@ def _find_in_input(
             yield f"by their figures, {name} are worse than said: {', '.join(false[:5])}"
         judged.append([worst([p.verdict, verdict]) for p, verdict in zip(points, verdicts, strict=True)])
     points_, counterfactual = judged
+    if Verdict.DEVIATION in counterfactual:
+        yield "a deviation from its own counterfactual"
     if Verdict.DEVIATION in points_ and not (result["deviation"] and counterfactual):
         yield "a deviation without its counterfactual"
     yield from _compare_verdicts("all points", result["verdict"], [conclude(points_, counterfactual)])

@@ -35,3 +35,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(fetching, "TIMEOUT", 0.3)
     monkeypatch.setattr(fetching, "CHUNK", 1000)
     return waits
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Verified artifacts by the name of the recorded model; to be copied, not changed."""
+    from tests.verified import MODELS, make_artifact  # here, since it takes long to import
+
+    folder = tmp_path_factory.mktemp("made")
+    return {name: make_artifact(folder, name) for name in MODELS}

@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         if error is not None:
-            self.send_header("X-Error-Message", str(error))
+            self.send_header("X-Error-Message", str(error).partition("\n")[0])
             self.send_header("X-Error-Code", error.code)
         self.end_headers()
         self.wfile.write(body)
@@ -131,9 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
     def demand_writer(self) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in (TOKEN, READ_ONLY):
-            raise RefusedError(401, "Invalid username or password.")
+            raise RefusedError(401, f"Invalid username or password.\nYou came with {token}.")
         if token == READ_ONLY:
-            raise RefusedError(403, "This token has not the right to write.")
+            raise RefusedError(403, f"This token has not the right to write.\nIt is {token}.")
 
     def find(self, name: str) -> Repository:
         if name not in self.hub.repositories:

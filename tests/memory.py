@@ -1,13 +1,14 @@
 """What is done with freed memory: kept for the next tensor, or given back to the system."""
 
 import ctypes
+import os
 
 KEPT_FREE = 2**30
 """Bytes: larger tensors, and what is free at the end of the heap beyond so many, go back to the system when freed."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
-LIBC = ctypes.CDLL(None)
+LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 
 
 def keep_freed_memory() -> None:
@@ -15,12 +16,12 @@ def keep_freed_memory() -> None:
 
     What goes back to the system comes again page by page, zeroed, which took a fifth of the processor's time.
     """
-    if hasattr(LIBC, "mallopt"):  # glibc's
-        LIBC.mallopt(M_MMAP_THRESHOLD, KEPT_FREE)
-        LIBC.mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
+    # of a C library that has no such thing, or takes no such size, all stays as it is
+    if (mallopt := getattr(LIBC, "mallopt", None)) and mallopt(M_MMAP_THRESHOLD, KEPT_FREE):
+        mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
 
 
 def return_freed_memory() -> None:
     """Give all that is free back to the system, where little will be needed for long."""
-    if hasattr(LIBC, "malloc_trim"):
-        LIBC.malloc_trim(0)
+    if malloc_trim := getattr(LIBC, "malloc_trim", None):
+        malloc_trim(0)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import pytest
+from huggingface_hub import get_token
 
 from conversion.errors import ConversionError, PublishError
 from conversion.hub import Push, plan_push, push
@@ -11,8 +12,11 @@ from tests.progress import describe_size
 from tests.request import Request
 
 
-def refuse_pushes(request: Request) -> None:
+def refuse_pushes(request: Request, hosts: Sequence[str]) -> None:
     """Refuse what could not be published in the end, before anything is made.
+
+    Args:
+        hosts: pytest-xdist's specifications of workers.
 
     Raises:
         PublishError: it could not.
@@ -27,17 +31,26 @@ def refuse_pushes(request: Request) -> None:
         raise PublishError(
             "--push-to-hub: synthetic weights are not published.", hint="Give --weights pretrained, or --checkpoint."
         )
+    namespace, has_name, name = request.target.partition("/")
+    if not namespace or (has_name and not name):
+        raise PublishError(f"--push-to-hub {request.target!r}: is neither a namespace nor NAMESPACE/NAME.")
+    if request.checkpoint is not None and not has_name:
+        raise PublishError("--push-to-hub: what --checkpoint holds has no name.", hint=f"Give one: {namespace}/NAME.")
+    if any("popen" not in host for host in hosts):
+        raise PublishError("--push-to-hub: artifacts of other hosts do not lie here.", hint="Publish on one host.")
+    if get_token() is None:
+        raise PublishError("--push-to-hub: nobody is logged in.", hint="hf auth login, or HF_TOKEN.")
 
 
-def publish(request: Request, passed: Sequence[str], write: Callable[[str], None], ask: Callable[[str], str]) -> bool:
-    """Publish the artifacts of variants that have passed. Whether all went well.
+def publish(request: Request, kept: Sequence[str], write: Callable[[str], None], ask: Callable[[str], str]) -> bool:
+    """Publish the artifacts that a run has left. Whether all went well.
 
     Args:
         write: a line for the user.
         ask: the user; gives the answer.
     """
     try:
-        plans = _plan(request, passed)
+        plans = _plan(request, kept)
     except ConversionError as error:
         write(str(error))
         return False
@@ -56,13 +69,13 @@ def publish(request: Request, passed: Sequence[str], write: Callable[[str], None
     return is_well
 
 
-def _plan(request: Request, passed: Sequence[str]) -> list[Push]:
+def _plan(request: Request, kept: Sequence[str]) -> list[Push]:
     assert request.target is not None
     assert request.artifacts is not None
-    if "/" in request.target and len(passed) > 1:
+    if "/" in request.target and len(kept) > 1:
         hint = "Give the namespace alone, or choose one variant with -k."
-        raise PublishError(f"--push-to-hub {request.target}: one repository for {len(passed)} variants.", passed, hint)
-    return [plan_push(request.artifacts / variant, request.target, public=request.public) for variant in passed]
+        raise PublishError(f"--push-to-hub {request.target}: one repository for {len(kept)} variants.", kept, hint)
+    return [plan_push(request.artifacts / variant, request.target, public=request.public) for variant in kept]
 
 
 def describe(plan: Push) -> str:

@@ -268,13 +268,14 @@ class Subject:
         return as_batch(build_transform()(photo)), Inputs(processed), as_processor
 
     @contextmanager
-    def passing(self, test: str) -> Iterator[None]:
+    def passing(self, test: pytest.Item) -> Iterator[None]:
         """Around each test of this variant; the last of those selected to pass publishes what was asked for."""
         with plain_errors():
             yield
-            self.passed.add(test)
+            self.passed.add(test.nodeid)
             if self.request.artifacts and self.verdicts and self.passed == self.selected:
                 self.staged.publish(self.provenance, tuple(self.verdicts))
+                test.user_properties.append(("kept", self.variant))  # which goes to the summary, from any worker
 
     def close(self) -> None:
         """Free everything; what was not published is gone."""

@@ -1,6 +1,5 @@
 """What a run comes to, below pytest's own: a row a cell of the matrix, known deviations, and where things lie."""
 
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ from rich.table import Table
 
 from conversion.card import MatrixVerdict
 from conversion.family import families
-from conversion.loading import PARITY_CARD
 from conversion.parity.deviations import SEPARATOR
-from conversion.parity.verdict import PointVerdict, Verdict, worst
+from conversion.parity.verdict import PointVerdict, Verdict
 
 COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "worst capture point", "max ULP", "error", "seconds")
 NUMBERS = COLUMNS[-3:]
@@ -79,17 +77,17 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None) -> None
     console = Console(width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
     with console.capture() as captured:
         console.print(_build_table(rows))
-    lines = [*captured.get().splitlines(), *_list_deviations(rows), *_list_artifacts(rows, artifacts)]
+    lines = [*captured.get().splitlines(), *_list_deviations(rows)]
+    if artifacts is not None:
+        lines.append(f"artifacts: {', '.join(list_kept(reporter)) or 'none'}, in {artifacts.absolute()}")
     for line in lines:
         reporter.write_line(line.rstrip())
 
 
-def list_passed(reporter: pytest.TerminalReporter) -> list[str]:
-    """The variants of which every test has passed that this run made, the comparison among them."""
+def list_kept(reporter: pytest.TerminalReporter) -> list[str]:
+    """The variants whose artifact this run has left, every test of theirs having passed."""
     reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
-    compared = [dict(report.user_properties).get("cell", {}).get("variant") for report in reports]
-    failed = [name for report in reports if report.failed for name in re.findall(r"\[(\w+)", report.nodeid)]
-    return [name for name in dict.fromkeys(compared) if name and name not in failed]
+    return list(dict.fromkeys(value for each in reports for name, value in each.user_properties if name == "kept"))
 
 
 def _build_table(rows: Iterable[Row]) -> Table:
@@ -112,17 +110,6 @@ def _list_deviations(rows: Sequence[Row]) -> list[str]:
             inputs.setdefault(name, {}).update(dict.fromkeys(found))
     causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
     return [f"deviation {name} ({', '.join(found)}): {causes[name]}" for name, found in inputs.items()]
-
-
-def _list_artifacts(rows: Sequence[Row], artifacts: Path | None) -> list[str]:
-    if artifacts is None:
-        return []
-    verdicts: dict[str, list[Verdict]] = {}
-    for row in rows:
-        verdicts.setdefault(row["variant"], []).append(Verdict(row["verdict"]))
-    passed = [variant for variant, found in verdicts.items() if worst(found) is not Verdict.FAILED]
-    kept = [variant for variant in passed if (artifacts / variant / PARITY_CARD).exists()]
-    return [f"artifacts: {', '.join(kept) or 'none'}, in {artifacts.absolute()}"]
 
 
 def _summarise_faults(reporter: pytest.TerminalReporter, tests: Sequence[Row]) -> None:

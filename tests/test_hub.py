@@ -20,9 +20,7 @@ from tests.publishing import publish
 from tests.request import Request
 from tests.test_options import WRONG_EPS, assert_refused, run
 from tests.test_progress import run_in_a_terminal
-from tests.test_verification import edit, made
-
-__all__ = ["made"]  # the fixture
+from tests.verified import edit
 
 REPOSITORY = "us/dinov2-custom"
 
@@ -48,7 +46,7 @@ def read(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_repository_holds_exactly_the_artifact_in_one_commit(hub: Hub, artifact: Path) -> None:
-    plan = plan_push(artifact, "us")
+    plan = plan_push(artifact, REPOSITORY)
     url = push(plan, api(hub))
     assert plan.repo_id == REPOSITORY
     assert url.startswith(f"{hub.url}/{REPOSITORY}/commit/")
@@ -59,6 +57,13 @@ def test_a_repository_holds_exactly_the_artifact_in_one_commit(hub: Hub, artifac
     assert message.startswith(
         "dinov2_custom: 50 tensors bit for bit; close with eager in float32 on cpu, exact with sdpa"
     )
+
+
+def test_official_weights_alone_have_a_name_of_their_own(artifact: Path) -> None:
+    with pytest.raises(PublishError, match="its weights have no name"):
+        plan_push(artifact, "us")
+    edit(artifact, lambda card: card["source"].update(weights="pretrained"))
+    assert plan_push(artifact, "us").repo_id == REPOSITORY
 
 
 def test_the_name_is_the_official_one_where_there_is_one_unless_it_is_given(artifact: Path) -> None:
@@ -73,7 +78,7 @@ def test_a_push_that_was_cut_is_repeated_and_sends_only_what_is_missing(
     hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # the client tries again by itself, and waits longer every time
-    plan, hub.cuts = plan_push(artifact, "us"), 100
+    plan, hub.cuts = plan_push(artifact, REPOSITORY), 100
     with pytest.raises(PublishError, match="was not published"):
         push(plan, api(hub))
     assert (hub.files(REPOSITORY), hub.uploads) == ({}, [])
@@ -97,7 +102,7 @@ def test_a_push_that_was_cut_is_repeated_and_sends_only_what_is_missing(
 def test_what_an_earlier_artifact_had_more_is_gone(hub: Hub, artifact: Path) -> None:
     old = read(artifact) | {"left_out.safetensors": b"left", "model-00001-of-00002.safetensors": b"shard"}
     hub.repositories[REPOSITORY] = Repository(private=True, files=old)
-    push(plan_push(artifact, "us"), api(hub))
+    push(plan_push(artifact, REPOSITORY), api(hub))
     assert hub.files(REPOSITORY) == read(artifact)
 
 
@@ -105,7 +110,7 @@ def test_what_an_earlier_artifact_had_more_is_gone(hub: Hub, artifact: Path) -> 
 def test_another_model_is_not_overwritten(files: dict[str, bytes], hub: Hub, artifact: Path) -> None:
     hub.repositories[REPOSITORY] = Repository(private=True, files=files)
     with pytest.raises(PublishError, match="holds something else; it is not overwritten"):
-        push(plan_push(artifact, "us"), api(hub))
+        push(plan_push(artifact, REPOSITORY), api(hub))
     assert hub.repositories[REPOSITORY].files == files
 
 
@@ -123,7 +128,7 @@ def test_nothing_becomes_public_unasked(hub: Hub, artifact: Path) -> None:
 @pytest.mark.parametrize("token", ["hf_wrong", READ_ONLY])
 def test_a_refused_token_is_said_and_not_shown(token: str, hub: Hub, artifact: Path) -> None:
     with pytest.raises(PublishError, match="was not published") as raised:
-        push(plan_push(artifact, "us"), api(hub, token))
+        push(plan_push(artifact, REPOSITORY), api(hub, token))
     assert "HF_TOKEN" in str(raised.value)
     assert token not in str(raised.value)
     assert hub.repositories == {}
@@ -132,7 +137,7 @@ def test_a_refused_token_is_said_and_not_shown(token: str, hub: Hub, artifact: P
 def test_a_commit_of_somebody_else_in_between_is_not_undone(hub: Hub, artifact: Path) -> None:
     hub.before_commit = lambda: hub.repositories[REPOSITORY].messages.append("somebody else's")
     with pytest.raises(PublishError, match="was not published"):
-        push(plan_push(artifact, "us"), api(hub))
+        push(plan_push(artifact, REPOSITORY), api(hub))
     assert hub.files(REPOSITORY) == {}
 
 
@@ -140,18 +145,20 @@ def test_a_commit_of_somebody_else_in_between_is_not_undone(hub: Hub, artifact: 
 def test_weights_that_nobody_trained_are_refused(weights: str, artifact: Path) -> None:
     edit(artifact, lambda card: card["source"].update(weights=weights))
     with pytest.raises(PublishError, match=f"has {weights} weights"):
-        plan_push(artifact, "us")
+        plan_push(artifact, REPOSITORY)
 
 
 def test_what_is_not_verified_is_refused(artifact: Path) -> None:
     content = (artifact / WEIGHTS).read_bytes()
     (artifact / WEIGHTS).write_bytes(content[:-1] + b"\0")
     with pytest.raises(ArtifactError, match="is not verified"):
-        plan_push(artifact, "us")
+        plan_push(artifact, REPOSITORY)
 
 
 def test_a_hub_that_is_not_there_is_said() -> None:
     assert publishing._first_line(OSError("\n  gone  \nhttps://somewhere?token=x")) == "OSError: gone"
+    signed = OSError("Server error '503' for url 'https://store?signature=x' is back soon")
+    assert publishing._first_line(signed) == "OSError: Server error '503' for url '(address)' is back soon"
     assert publishing._first_line(TimeoutError()) == "TimeoutError"
 
 
@@ -166,7 +173,7 @@ class TestOptions:
         return "--checkpoint=tiny.pth", "--num-attention-heads=2", "--attention=sdpa"
 
     def test_what_passed_is_shown_and_published(self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path) -> None:
-        code, output = run(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us", "--yes")
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
         assert code == 0, output
         assert "dinov2_custom to us/dinov2-custom, private: README.md, config.json, model.safetensors" in output
         assert f"{REPOSITORY}: published, {hub.url}/{REPOSITORY}/commit/" in output
@@ -177,14 +184,16 @@ class TestOptions:
         self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TERM", "xterm")
-        shown = run_in_a_terminal(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us", typed=b"yes\n")
+        shown = run_in_a_terminal(
+            tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", typed=b"yes\n"
+        )
         assert "Publish? [y/N] " in shown
         assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
 
     def test_where_nobody_can_be_asked_nothing_is_published(
         self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
     ) -> None:
-        code, output = run(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us")
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}")
         assert code == 1
         assert "Nobody is there to be asked: --yes answers for them." in output
         assert output.rstrip().endswith("Nothing was published.")
@@ -194,7 +203,7 @@ class TestOptions:
         self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
     ) -> None:
         assert run(tmp_path, *checkpoint, "--save-artifacts")[0] == 0
-        options = (*checkpoint, "--save-artifacts", "--push-to-hub=us", "--yes")
+        options = (*checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
         code, output = run(tmp_path, *options, plugin=WRONG_EPS)
         assert code == 1
         assert output.rstrip().endswith("Nothing was published.")
@@ -204,7 +213,7 @@ class TestOptions:
         self, checkpoint: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HF_TOKEN", READ_ONLY)
-        code, output = run(tmp_path, *checkpoint, "--save-artifacts", "--push-to-hub=us", "--yes")
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
         assert code == 1
         assert f"{REPOSITORY}: was not published: HfHubHTTPError" in output
         assert READ_ONLY not in output
@@ -216,11 +225,19 @@ CONTRADICTIONS = {
     ("--push-to-hub=us", "--weights=pretrained"): "publishes what --save-artifacts keeps",
     ("--public",): "belong to --push-to-hub",
     ("--yes",): "belong to --push-to-hub",
+    ("--push-to-hub=", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
+    ("--push-to-hub=us/", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
+    ("--push-to-hub=us", "--checkpoint=any.pth", "--save-artifacts"): "Give one: us/NAME",
+    ("--push-to-hub=us", "--weights=pretrained", "--save-artifacts"): "nobody is logged in",
 }
 
 
 @pytest.mark.parametrize("options", CONTRADICTIONS, ids=" ".join)
-def test_what_cannot_be_published_is_refused_before_anything_is_made(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_cannot_be_published_is_refused_before_anything_is_made(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert_refused(tmp_path, options, CONTRADICTIONS[options])
 
 
@@ -235,6 +252,6 @@ def test_the_user_is_asked(
     answer: str, is_published: bool, hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.publishing.push", lambda plan: push(plan, api(hub)))
-    request, written = Request(target="us", artifacts=artifact.parent), list[str]()
+    request, written = Request(target=REPOSITORY, artifacts=artifact.parent), list[str]()
     assert publish(request, [artifact.name], written.append, lambda _: answer) == is_published
     assert (REPOSITORY in hub.repositories) == is_published

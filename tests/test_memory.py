@@ -1,6 +1,6 @@
 """Freed memory is kept where it is needed again at once, and given back where it is not."""
 
-import resource
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ for _ in range(4):
     {}
 print(count() - before)
 """
-PAGES = 4 * 8 * 4 * 2**22 // resource.getpagesize()
+PAGES = 4 * 8 * 4 * 2**22 // mmap.PAGESIZE
 
 
 def count_faults(*lines: str) -> int:

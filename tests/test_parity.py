@@ -23,7 +23,7 @@ def test_parity(
 
     Levels 1 and 2, keys and tensors, are proven before the artifact is staged; levels 3 and 4 here.
     """
-    with subject.passing(request.node.nodeid):
+    with subject.passing(request.node):
         cell = subject.verify(device, dtype, attention)
         record_property("cell", describe_cell(subject.variant, cell))
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)

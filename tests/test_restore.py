@@ -17,7 +17,7 @@ from tests.test_options import run
 
 def test_restore(subject: Subject, request: pytest.FixtureRequest) -> None:
     """The written artifact of a variant gives back every tensor of its checkpoint, which loads with nothing missing."""
-    with subject.passing(request.node.nodeid):
+    with subject.passing(request.node):
         restored, read = subject.restore(), subject.read
         with torch.device("meta"):
             original = subject.family.build_original(subject.converted.spec)

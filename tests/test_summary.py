@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from conversion.card import MatrixVerdict
-from conversion.loading import PARITY_CARD
 from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.parity.verify import InputVerdict
@@ -105,12 +104,11 @@ def test_a_terminal_gets_colours_and_its_own_width(monkeypatch: pytest.MonkeyPat
     assert "\x1b[32mexact" in written
 
 
-def test_only_artifacts_that_are_there_and_passed_are_named(tmp_path: Path) -> None:
-    for name in ("dinov2_vits14", "data2vec_vision_large_ade20k", "dinov2_vitb14"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / PARITY_CARD).write_text("{}")
-    assert write(Reporter(ROWS), tmp_path).splitlines()[-1] == f"artifacts: dinov2_vits14, in {tmp_path}"
-    assert write(Reporter(ROWS[2:]), tmp_path).splitlines()[-1] == f"artifacts: none, in {tmp_path}"
+def test_only_artifacts_that_this_run_has_left_are_named(tmp_path: Path) -> None:
+    (tmp_path / "dinov2_vits14").mkdir()  # of an earlier run
+    assert write(Reporter(ROWS), tmp_path).splitlines()[-1] == f"artifacts: none, in {tmp_path}"
+    reporter = Reporter(ROWS, kept="dinov2_vits14")
+    assert write(reporter, tmp_path).splitlines()[-1] == f"artifacts: dinov2_vits14, in {tmp_path}"
 
 
 def test_a_run_without_comparisons_has_no_table() -> None:

@@ -7,41 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import conversion
-from conversion.__main__ import main
-from conversion.card import digest_of, hash_file
 from conversion.errors import ArtifactError
 from conversion.loading import CONFIG, PARITY_CARD
 from conversion.parity.verdict import Tolerances
 from conversion.verification import SCHEMA_FILE, load_validator, read_card, verify_artifact
-from conversion.weights import WEIGHTS
+from conversion.weights import INDEX, UNVERIFIED_WEIGHTS, WEIGHTS
 from tests.golden import read_golden
-from tests.request import Request
-from tests.subject import Subject
-
-MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")
-Change = Callable[[dict[str, Any]], object]
-
-
-def make_artifact(folder: Path, name: str) -> Path:
-    """As ``--save-artifacts`` leaves it: verified with both attention implementations."""
-    golden = read_golden(name)
-    torch.save(golden.state_dict, folder / f"{name}.pth")
-    request = Request(checkpoint=folder / f"{name}.pth", overrides=golden.overrides, artifacts=folder / name)
-    cells = [("cpu", "float32", attention) for attention in ("eager", "sdpa")]
-    subject = Subject(f"{golden.family.name}_custom", request, frozenset({"test"}), cells)
-    with subject.passing("test"):
-        subject.verdicts += [subject.verify(*cell) for cell in cells]
-    subject.close()
-    return folder / name / subject.variant
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("made")
-    return {name: make_artifact(folder, name) for name in MODELS}
+from tests.verified import MODELS, Change, edit, make_artifact
 
 
 @pytest.fixture
@@ -49,20 +23,37 @@ def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
 
 
-def edit(artifact: Path, change: Change, *, is_renewed: bool = True) -> None:
-    """Change a card; as somebody would who knows of the digest."""
-    card = json.loads((artifact / PARITY_CARD).read_text())
-    change(card)
-    if is_renewed:
-        card["digest"] = digest_of(card)
-    (artifact / PARITY_CARD).write_text(json.dumps(card))
-
-
 def find_point(card: dict[str, Any], verdict: str) -> dict[str, Any]:
     """The first capture point of this verdict."""
     results = (result for cell in card["activations"] for result in cell["inputs"])
     points = (point for result in results for name in ("points", "counterfactual") for point in result.get(name, ()))
     return next(point for point in points if point["verdict"] == verdict)
+
+
+def damage(text: str) -> Callable[[Path], None]:
+    return lambda artifact: (artifact / INDEX).write_text(text) and None
+
+
+# what happens to an artifact in shards: what is said of it
+SHARDS = {
+    "nothing": (lambda _artifact: None, ""),
+    "a shard gone": (lambda artifact: next(artifact.glob("model-00002*")).unlink(), "model-00002-of-.*: not there"),
+    "half an index": (damage("{"), "cannot be read as an index"),
+    "an index of nothing": (damage('{"weight_map": {}}'), "names no files"),
+}
+
+
+@pytest.mark.parametrize("done", SHARDS)
+def test_an_artifact_in_shards_is_whole_or_refused(done: str, tmp_path: Path) -> None:
+    change, message = SHARDS[done]
+    artifact = make_artifact(tmp_path, "dinov2_tiny_reg", max_shard_size="100KB")
+    assert len(list(artifact.glob("model-*"))) > 2
+    change(artifact)
+    if not message:
+        verify_artifact(artifact)
+        return
+    with pytest.raises(ArtifactError, match=message):
+        verify_artifact(artifact)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -106,6 +97,19 @@ def remove(name: str) -> Callable[[Path, Path], None]:
     return lambda artifact, _other: (artifact / name).unlink()
 
 
+def add(name: str) -> Callable[[Path, Path], None]:
+    return lambda artifact, _other: (artifact / name).write_text("{}") and None
+
+
+def unpublish(artifact: Path, _other: Path) -> None:
+    (artifact / WEIGHTS).rename(artifact / UNVERIFIED_WEIGHTS)
+
+
+def break_config(artifact: Path, _other: Path) -> None:
+    config = json.loads((artifact / CONFIG).read_text())
+    (artifact / CONFIG).write_text(json.dumps(config | {"hidden_size": "wide"}))
+
+
 # what was done to the files: what is said of it
 FILES = {
     "flipped byte": (flip_a_byte, f"{WEIGHTS}: SHA-256"),
@@ -120,6 +124,9 @@ FILES = {
     "a list": (write("[]"), "its schema is None"),
     "another version's": (write('{"schema": "parity-card/1"}'), "its schema is 'parity-card/1'"),
     "name of a schema": (write('{"schema": "parity-card/2"}'), "'digest' is a required property"),
+    "a processor more": (add("processor_config.json"), "processor_config.json: not of an artifact"),
+    "not published": (unpublish, "was not published"),
+    "config of no model": (break_config, f"{CONFIG}: describes no model that is known"),
     "nested too deeply": (write("[" * 100_000), "cannot be read"),
 }
 
@@ -139,6 +146,19 @@ def empty_all(card: dict[str, Any]) -> None:
 def keep_twins(card: dict[str, Any]) -> None:
     for result in card["activations"][0]["inputs"]:
         result["baked_twin"] = 42
+
+
+def keep_masked(card: dict[str, Any]) -> None:
+    cell = card["activations"][0]
+    cell["inputs"] = [result for result in cell["inputs"] if result["masked"]]
+
+
+def deviate(card: dict[str, Any]) -> None:
+    """As somebody would make a failed counterfactual pass."""
+    result = next(each for each in card["activations"][0]["inputs"] if "counterfactual" in each)
+    off = {"max_abs": 5.0, "rms": 5.0, "max_ulp": 9}
+    point = result["counterfactual"][-1]["point"]
+    result["counterfactual"][-1] = {"point": point, "verdict": "deviation", "difference": off}
 
 
 def forget_the_counterfactuals(card: dict[str, Any]) -> None:
@@ -167,7 +187,13 @@ CARDS: dict[str, tuple[Change, str]] = {
     "no inputs": (lambda card: card["activations"][0].update(inputs=[]), "should be non-empty"),
     "no points": (lambda card: card["activations"][0]["inputs"][0].update(points=[]), "should be non-empty"),
     "a point less": (lambda card: card["activations"][0]["inputs"][0]["points"].pop(), "are not those of this model"),
-    "twins alone": (keep_twins, "no input went through the artifact itself"),
+    "twins alone": (keep_twins, "no input went through all of the artifact itself"),
+    "masks alone": (keep_masked, "no input went through all of the artifact itself"),
+    "counterfactual that deviates": (deviate, "a deviation from its own counterfactual"),
+    "deviation that no artifact has": (
+        lambda card: card["activations"][0]["inputs"][1].update(deviation="layer-norm-eps-default"),
+        "not in the ledger of known deviations: layer-norm-eps-default",
+    ),
     "no counterfactual": (forget_the_counterfactuals, "a deviation without its counterfactual"),
     "unheard-of deviation": (
         lambda card: card["activations"][0]["inputs"][1].update(deviation="moonlight"),
@@ -217,45 +243,3 @@ def test_figures_are_judged_again_by_another_tolerance(artifact: Path) -> None:
     verify_artifact(artifact, Tolerances(error_ratio=3.0))
     with pytest.raises(ArtifactError, match="are worse than said"):
         verify_artifact(artifact, Tolerances(error_ratio=0.5, chance=0.0, floor_max_ulp=0.0, floor_rms_ulp=0.0))
-
-
-def test_the_command_says_what_was_compared(made: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", *map(str, made.values())]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert "dinov2_custom: deviation: " in lines[0]
-    assert "448 capture points, on 14 inputs; 3 files as they were" in lines[0]
-
-
-def test_one_that_is_refused_does_not_keep_the_others_from_it(
-    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["verify", str(tmp_path), str(made["dinov2_tiny"])]) == 1
-    captured = capsys.readouterr()
-    assert "cannot be read" in captured.err
-    assert "dinov2_custom: deviation" in captured.out
-
-
-def test_the_command_takes_tolerances(made: dict[str, Path]) -> None:
-    strict = ["--error-ratio=0.5", "--chance=0", "--floor-max-ulp=0", "--floor-rms-ulp=0"]
-    assert main(["verify", *strict, str(made["dinov2_tiny"])]) == 1
-
-
-@pytest.mark.parametrize("arguments", [[], ["verify"], ["trust", "me"]])
-def test_what_is_no_command_is_refused(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(arguments)
-    assert raised.value.code == 2
-
-
-@pytest.mark.parametrize(("tampered", "status"), [(False, 0), (True, 1)])
-def test_the_comparison_is_run_again(
-    tampered: bool, status: int, artifact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It notices what no card does, if somebody writes the card for it."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:cacheprovider")
-    if tampered:
-        config = json.loads((artifact / CONFIG).read_text())
-        (artifact / CONFIG).write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
-        edit(artifact, lambda card: card["result"].update({CONFIG: hash_file(artifact / CONFIG)}))
-    assert main(["verify", "--deep", str(artifact)]) == status

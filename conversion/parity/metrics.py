@@ -112,7 +112,8 @@ def _error_of_chunk(tensor: Tensor, reference: Tensor) -> tuple[float, float]:
 def _largest(tensor: Tensor) -> float:
     """The largest magnitude; NaN if there is one. An integer stays one."""
     smallest, largest = tensor.aminmax()
-    return max(-smallest.item(), largest.item(), key=lambda value: (math.isnan(value), value))
+    magnitudes = abs(smallest.item()), abs(largest.item())
+    return max(magnitudes, key=lambda value: (math.isnan(value), value))
 
 
 def _count_between(expected: Tensor, actual: Tensor, error: Distance) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.errors import ConversionError
+from conversion.isolation import BUNDLED
 from conversion.parity.verdict import OURS, Tolerances
 from conversion.verification import verify_artifact
 
@@ -47,13 +48,10 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
         for axis in ("device", "dtype", "attention")
         for name in dict.fromkeys(cell[axis] for cell in cells)
     ]
-    seeds = {cell["input_seed"] for cell in cells}
-    for cell in cells:
-        if cell["original"] != "bundled":
-            print(f"{directory}: was compared with {cell['original']}; the bundled original takes its place")
-            break
+    for original in sorted({cell["original"] for cell in cells} - {BUNDLED}):
+        print(f"{directory}: was compared with {original}; the bundled original takes its place")
     status = 0
-    for seed in sorted(seeds):
+    for seed in sorted({cell["input_seed"] for cell in cells}):
         command = [sys.executable, "-m", "pytest", f"--checkpoint={directory.absolute()}", f"--seed={seed}", *axes]
         status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode or status
     return status

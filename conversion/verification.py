@@ -101,8 +101,8 @@ def _find_foreign_files(card: Mapping[str, Any], directory: Path) -> Iterator[st
         yield f"cannot be read: {error}"
     if not is_published(directory):
         yield "was not published: a run was killed here"
-    files = sorted(path.name for path in directory.iterdir())
-    # a model may be loaded from others than those that it is known to be loaded from
+    # a model may be loaded from others than those that it is known to be loaded from; hidden ones are a download's
+    files = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
     yield from (f"{name}: not of an artifact" for name in files if not is_ours(name))
     if card["family"] not in {family.name for family in families()}:
         yield f"the card is of an unknown family: {card['family']}"

@@ -216,6 +216,12 @@ def test_an_edited_card_is_refused(done: str, artifact: Path) -> None:
         verify_artifact(artifact)
 
 
+def test_what_a_download_leaves_beside_an_artifact_is_no_part_of_it(artifact: Path) -> None:
+    (artifact / ".gitattributes").write_text("*.safetensors filter=lfs")
+    (artifact / ".cache" / "huggingface").mkdir(parents=True)
+    verify_artifact(artifact)
+
+
 @pytest.mark.parametrize("done", ["verdict of an input", "error", "another model"])
 def test_the_digest_tells_that_a_card_was_edited(done: str, artifact: Path) -> None:
     edit(artifact, CARDS[done][0], is_renewed=False)

@@ -29,6 +29,7 @@ REPOSITORY = "us/dinov2-custom"
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # what it speaks instead is another protocol
     with start_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)  # huggingface_hub 0 reads addresses by it
         yield hub
 
 

@@ -107,7 +107,7 @@ def unpublish(artifact: Path, _other: Path) -> None:
 
 def break_config(artifact: Path, _other: Path) -> None:
     config = json.loads((artifact / CONFIG).read_text())
-    (artifact / CONFIG).write_text(json.dumps(config | {"hidden_size": "wide"}))
+    (artifact / CONFIG).write_text(json.dumps(config | {"model_type": "unheard-of"}))
 
 
 # what was done to the files: what is said of it

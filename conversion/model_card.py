@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.family import Family, load_family
-from conversion.parity.deviations import SEPARATOR
+from conversion.parity.deviations import split_names
 from conversion.state_dict import Conversion
 from conversion.variants import VARIANTS
 
@@ -75,11 +75,10 @@ def _list_deviations(family: Family[Any], results: Iterable[Mapping[str, Any]]) 
     """Entries of the ledger that concern a user of this artifact, each with what it was measured to come to here."""
     shown: dict[str, dict[str, float]] = {}
     for result in results:
-        names = result["deviation"].split(SEPARATOR) if result["deviation"] else []
         largest = max(
             (point["difference"]["max_abs"] for point in result["points"] if "difference" in point), default=0.0
         )
-        for name in names:
+        for name in split_names(result["deviation"]):
             inputs = shown.setdefault(name, {})
             inputs[result["input"]] = max(largest, inputs.get(result["input"], 0.0))
     for entry in family.ledger:

@@ -16,11 +16,11 @@ import torch
 from conversion.artifact import check_card
 from conversion.card import NOT_COMPARED, SCHEMA, digest_of
 from conversion.errors import ArtifactError
-from conversion.family import Family, families
+from conversion.family import Family
 from conversion.files import is_ours
 from conversion.layout import find_family
 from conversion.loading import CONFIG, PARITY_CARD, read_config
-from conversion.parity.deviations import SEPARATOR
+from conversion.parity.deviations import split_names
 from conversion.parity.metrics import Difference, Distance
 from conversion.parity.verdict import OURS, PointVerdict, Tolerances, Verdict, judge_again, worst
 from conversion.parity.verify import conclude
@@ -47,7 +47,7 @@ def verify_artifact(directory: str | Path, tolerances: Tolerances = OURS) -> dic
     """
     directory = Path(directory)
     card = read_card(directory)
-    problems = list(_find_foreign_files(card, directory))
+    problems = list(_find_foreign_files(directory))
     try:
         config = read_config(directory)
         family = find_family(config)
@@ -91,7 +91,7 @@ def load_validator() -> "Draft202012Validator":
     return Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
-def _find_foreign_files(card: Mapping[str, Any], directory: Path) -> Iterator[str]:
+def _find_foreign_files(directory: Path) -> Iterator[str]:
     """What lies there and is not what the card speaks of; or is what it speaks of, and does not load."""
     try:
         check_card(directory)
@@ -104,8 +104,6 @@ def _find_foreign_files(card: Mapping[str, Any], directory: Path) -> Iterator[st
     # a model may be loaded from others than those that it is known to be loaded from; hidden ones are a download's
     files = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
     yield from (f"{name}: not of an artifact" for name in files if not is_ours(name))
-    if card["family"] not in {family.name for family in families()}:
-        yield f"the card is of an unknown family: {card['family']}"
 
 
 def find_contradictions(
@@ -118,6 +116,8 @@ def find_contradictions(
     """
     if card["digest"] != digest_of(card):
         yield "the card was edited: its digest is another"
+    if card["family"] != family.name:
+        yield f"the card speaks of another family: {card['family']}, by {CONFIG} {family.name}"
     if card["spec"] != json.loads(json.dumps(asdict(spec))):
         yield f"the card speaks of another model: {card['spec']}, by config.json {asdict(spec)}"
         return
@@ -142,7 +142,7 @@ def _find_in_input(
     result: Mapping[str, Any], family: Family[Any], spec: Any, eps: float, tolerances: Tolerances
 ) -> Iterator[str]:
     known = {entry.name for entry in family.ledger if not entry.avoided}
-    unknown = set((result["deviation"] or "").split(SEPARATOR)) - known - {""}
+    unknown = set(split_names(result["deviation"])) - known
     if unknown:
         yield f"not in the ledger of known deviations: {', '.join(sorted(unknown))}"
     stages = family.list_stages(spec, masked=result["masked"])
@@ -153,14 +153,12 @@ def _find_in_input(
         if points and [point.point for point in points] != expected:
             absent = sorted(set(expected) - {point.point for point in points}) or ["in another order"]
             yield f"{name} are not those of this model: {', '.join(absent[:5])}"
-        verdicts = [judge_again(point, eps, tolerances) for point in points]
         # what has the sign of a zero only is noted as a deviation of no size: better by figures than by the card
-        false = [
-            p.point for p, verdict in zip(points, verdicts, strict=True) if worst([p.verdict, verdict]) != p.verdict
-        ]
+        verdicts = [worst([point.verdict, judge_again(point, eps, tolerances)]) for point in points]
+        false = [p.point for p, verdict in zip(points, verdicts, strict=True) if verdict != p.verdict]
         if false:
             yield f"by their figures, {name} are worse than said: {', '.join(false[:5])}"
-        judged.append([worst([p.verdict, verdict]) for p, verdict in zip(points, verdicts, strict=True)])
+        judged.append(verdicts)
     points_, counterfactual = judged
     if Verdict.DEVIATION in counterfactual:
         yield "a deviation from its own counterfactual"

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 import pytest
-from huggingface_hub import get_token
 
 from conversion.errors import ConversionError, PublishError
 from conversion.hub import Push, plan_push, push
@@ -38,6 +37,8 @@ def refuse_pushes(request: Request, hosts: Sequence[str]) -> None:
         raise PublishError("--push-to-hub: what --checkpoint holds has no name.", hint=f"Give one: {namespace}/NAME.")
     if any("popen" not in host for host in hosts):
         raise PublishError("--push-to-hub: artifacts of other hosts do not lie here.", hint="Publish on one host.")
+    from huggingface_hub import get_token  # here, since every run reads this file, and few publish
+
     if get_token() is None:
         raise PublishError("--push-to-hub: nobody is logged in.", hint="hf auth login, or HF_TOKEN.")
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from conversion.card import MatrixVerdict
 from conversion.family import families
-from conversion.parity.deviations import SEPARATOR
+from conversion.parity.deviations import split_names
 from conversion.parity.verdict import PointVerdict, Verdict
 
 COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "worst capture point", "max ULP", "error", "seconds")
@@ -31,7 +31,7 @@ def describe_cell(variant: str, cell: MatrixVerdict) -> dict[str, Any]:
     place, point = max(points, key=lambda each: _rank(each[1]))
     deviations: dict[str, list[str]] = {}
     for result in cell.inputs:
-        for name in result.deviation.split(SEPARATOR) if result.deviation else ():
+        for name in split_names(result.deviation):
             deviations.setdefault(name, []).append(result.name)
     return {
         "variant": variant,

@@ -200,6 +200,7 @@ CARDS: dict[str, tuple[Change, str]] = {
         "not in the ledger of known deviations: moonlight",
     ),
     "another model": (lambda card: card["spec"].update(depth=99), "the card speaks of another model"),
+    "another family": (lambda card: card.update(family="data2vec_vision"), "the card speaks of another family"),
     "tensors not exact": (lambda card: card["tensors"].update(verdict="close"), "'exact' was expected"),
     "no tensors": (lambda card: card["tensors"].update(compared=0), "less than the minimum"),
     "a word more": (lambda card: card.update(trust="me"), "'trust' was unexpected"),

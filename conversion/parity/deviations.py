@@ -50,6 +50,11 @@ IMAGE_PROCESSOR_BACKEND = Deviation(
 """Of every family, since all originals resize with Pillow."""
 
 
+def split_names(names: str | None) -> list[str]:
+    """The single names in that of a deviation, which may be several combined; none of None or an empty text."""
+    return names.split(SEPARATOR) if names else []
+
+
 def combine(*deviations: Deviation | None) -> Deviation | None:
     """Those of several deviations that apply, as one: its counterfactual is all of theirs; None where none applies."""
     applying = [deviation for deviation in deviations if deviation is not None]

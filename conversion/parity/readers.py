@@ -1,4 +1,4 @@
-"""Where what a model computes is read from, stage by stage: a pass as it runs, or what several make of passes."""
+"""Where what a model computes is read from, stage by stage: a pass as it runs, kept, or shared by several."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -10,14 +11,13 @@ import pytest
 import torch
 
 from conversion.card import describe_versions
-from conversion.checkpoint import is_transformers_folder
 from conversion.errors import ConversionError
 from conversion.family import list_overrides
 from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
 from conversion.weights import demand_size
-from tests.folder import FolderSubject
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
+from tests.pool import Pool
 from tests.progress import say, show_progress
 from tests.publishing import ask_in_terminal, publish, refuse_pushes
 from tests.request import Request
@@ -128,20 +128,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """The variant under test, with everything made of it."""
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """The variants under test."""
     import transformers  # here, since it takes longer to import than the tests to collect
 
     transformers.utils.logging.disable_progress_bar()
-    items = [item for item in request.session.items if _subject_of(item) == request.param]
-    chosen = [item.callspec.params for item in items]  # type: ignore[attr-defined]
-    cells = [(each["device"], each["dtype"], each["attention"]) for each in chosen if "attention" in each]
-    asked = request.config.stash[REQUEST_KEY]
-    is_folder = asked.checkpoint is not None and is_transformers_folder(asked.checkpoint)
-    selected = frozenset(item.nodeid for item in items)
-    subject = (FolderSubject if is_folder else Subject)(request.param, asked, selected, cells)
-    yield subject
-    subject.close()
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in request.session.items:
+        if name := _subject_of(item):
+            tests.setdefault(name, []).append(item)
+    with closing(Pool(request.config.stash[REQUEST_KEY], tests)) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def subject(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Subject]:
+    """The variant under test, with everything made of it."""
+    yield pool.take(request.param)
+    pool.drop(request.param)
     say("")
 
 

@@ -17,6 +17,7 @@ from conversion.checkpoint import load_checkpoint
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.synthetic import draw_state_dict
+from tests.cells import Entrant, verify_cases
 from tests.golden import GoldenModel
 from tests.injection import Outcome
 from tests.inputs import InputCase
@@ -94,12 +95,12 @@ class Scene:
             model = subject.load(None, "cpu", "float32", attention)
             side = subject.converted.input_size
             case = InputCase("photo", side, side, photo=True)
-            (results,) = subject.verify_cases([case], {None: {attention: model}}, "cpu", "float32")
+            ((result,),) = verify_cases([Entrant(subject, attention, {None: model})], [case], "cpu", "float32")
         except ConversionError:
             return {"artifact"}
         finally:
             subject.close()
-        return {"activations"} if results[attention].verdict is Verdict.FAILED else set()
+        return {"activations"} if result.verdict is Verdict.FAILED else set()
 
     def _judge_artifact(self, afterwards: Callable[[Path], None] | None) -> set[str]:
         """What is written is checked before it is published, and after that by its card."""

@@ -4,13 +4,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 import conversion
@@ -21,30 +20,27 @@ from conversion.checkpoint import Checkpoint, read_checkpoint
 from conversion.download import download_checkpoint
 from conversion.errors import concerning
 from conversion.family import Family, load_family
-from conversion.isolation import describe_original
 from conversion.loading import (
     load_converted,
-    load_image_processor,
     load_model,
     read_config,
     read_left_out,
 )
-from conversion.parity.compare import Local, OriginalRun
-from conversion.parity.deviations import combine
-from conversion.parity.points import Inputs
-from conversion.parity.precision import Casts
-from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together
 from conversion.state_dict import merge_linear_head
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
 from conversion.weights import read_tensors
-from tests.inputs import InputCase, as_batch, draw_inputs, group_inputs, list_inputs, open_photo
+from tests.inputs import InputCase, list_inputs
 from tests.memory import return_freed_memory
 from tests.progress import describe_size, say
 from tests.request import Request
 
 CHECKSUMS = Path(__file__).parents[1] / "fixtures" / "checksums.json"
 """What official downloads were when somebody first saw one arrive whole."""
+
+
+Cell = tuple[str, str, str]
+"""Of the matrix: device, dtype, attention implementation."""
 
 
 @contextmanager
@@ -63,16 +59,19 @@ class Subject:
     Attributes:
         selected: the ids of all tests of this variant that this run is to make; published when all have passed.
         cells: of the matrix, (device, dtype, attention), that this run is to verify.
+        classifier: on this backbone, if it is to be verified, too: they have a file in common.
+        verified: cells that were, beside others, and are still to be asked for.
     """
 
     variant: str
     request: Request
     selected: frozenset[str] = frozenset()
-    cells: Sequence[tuple[str, str, str]] = ()
+    cells: Sequence[Cell] = ()
+    classifier: "Subject | None" = None
     passed: set[str] = field(default_factory=set)
     verdicts: list[MatrixVerdict] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
-    verified: dict[tuple[str, str, str], MatrixVerdict] = field(default_factory=dict)
+    verified: dict[Cell, MatrixVerdict] = field(default_factory=dict)
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -82,6 +81,10 @@ class Subject:
             return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
         if self.request.weights == "pretrained":
             return download_checkpoint(VARIANTS[self.variant], CHECKSUMS, self.request.mirror)
+        if self.classifier:  # drawn, it has this one's file; each has a link to it, and deletes its own
+            drawn = self.classifier.files["checkpoint"]
+            (self.scratch / drawn.name).hardlink_to(drawn)
+            return {"checkpoint": self.scratch / drawn.name}
         say(f"{self.variant}: drawing weights")
         files = write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
         return_freed_memory()  # drawing takes the whole model, verifying a few blocks
@@ -189,83 +192,6 @@ class Subject:
         else:
             model = load_converted(self.convert(image_size), attention=attention, dtype=dtype)
         return model.to(device)
-
-    def verify(self, device: str, dtype: str, attention: str) -> MatrixVerdict:
-        """Verify one cell of the matrix, on every input; with it those that differ in attention alone.
-
-        What the original computes is the same for all of them, and the larger part of the work.
-        """
-        cell = device, dtype, attention
-        if cell not in self.verified:
-            beside = [other for *place, other in self.cells if place == [device, dtype]]
-            self.verified |= self._verify_together(device, dtype, list(dict.fromkeys([attention, *beside])))
-        return self.verified.pop(cell)
-
-    def _verify_together(
-        self, device: str, dtype: str, attentions: Sequence[str]
-    ) -> dict[tuple[str, str, str], MatrixVerdict]:
-        """Those that differ in attention alone, by their cell."""
-        models = {
-            baked: {attention: self.load(baked, device, dtype, attention) for attention in attentions}
-            for baked in dict.fromkeys(case.baked for case in self.inputs)
-        }
-        results: dict[str, list[InputVerdict]] = {attention: [] for attention in attentions}
-        for cases in group_inputs(self.inputs):
-            for of_case in self.verify_cases(cases, models, device, dtype):
-                for attention, result in of_case.items():
-                    # the first failure is the one that is explained; of others, tensors would be kept for nothing
-                    has_evidence = any(earlier.evidence for earlier in results[attention])
-                    results[attention].append(replace(result, evidence=None) if has_evidence else result)
-        original = describe_original(self.clone)
-        return {
-            (device, dtype, attention): MatrixVerdict(
-                device, dtype, attention, self.request.seed, tuple(results[attention]), original
-            )
-            for attention in attentions
-        }
-
-    def verify_cases(
-        self, cases: Sequence[InputCase], models: Mapping[int | None, Mapping[str, nn.Module]], device: str, dtype: str
-    ) -> list[dict[str, InputVerdict]]:
-        """Verify some inputs, side by side: of each, a verdict by attention.
-
-        Args:
-            models: loaded already, by the image size that they are baked for, and their attention.
-        """
-        casts, is_slow = Casts(), self.variant in VARIANTS and VARIANTS[self.variant].slow
-        trials = [self._prepare(case, models[case.baked], device, dtype, casts) for case in cases]
-        where = f"{self.variant}: {', '.join([device, dtype, *models[cases[0].baked]])}: "
-        where += ", ".join(case.name for case in cases)
-        local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
-        results = verify_together(trials, local, lambda stage: say(f"{where}: {stage}"))
-        return [
-            {name: replace(result, baked=case.baked) for name, result in zip(models[case.baked], row, strict=True)}
-            for case, row in zip(cases, results, strict=True)
-        ]
-
-    def _prepare(
-        self, case: InputCase, models: Mapping[str, nn.Module], device: str, dtype: str, casts: Casts
-    ) -> Trial:
-        spec = replace(self.converted.spec, image_size=case.baked or self.converted.spec.image_size)
-        inputs, converted_inputs, counterfactual_inputs = self.draw(case)
-        size = open_photo().size if counterfactual_inputs else None
-        of_image = self.family.find_image_deviation(spec, size, case.height) if size else None
-        candidates = [
-            Candidate(model, combine(self.family.find_deviation(spec, case.shape, dtype, attention), of_image))
-            for attention, model in models.items()
-        ]
-        stages = self.family.list_stages(spec, masked=case.masked)
-        run = OriginalRun(self.original(device), stages, inputs, getattr(torch, dtype), casts=casts)
-        return Trial(case.name, run, candidates, converted_inputs, counterfactual_inputs)
-
-    def draw(self, case: InputCase) -> tuple[Inputs, Inputs | None, Inputs | None]:
-        """The original's input; the converted model's, and the counterfactual's, where they come another way."""
-        if not case.photo:
-            return draw_inputs(case, self.converted.spec.patch_size, self.request.seed), None, None
-        photo, build_transform = open_photo(), partial(self.family.build_transform, self.converted.spec, case.height)
-        processed = load_image_processor(self.directory)(photo, return_tensors="pt")["pixel_values"]
-        as_processor = as_batch(build_transform(as_processor=True)(photo))
-        return as_batch(build_transform()(photo)), Inputs(processed), as_processor
 
     @contextmanager
     def passing(self, test: pytest.Item) -> Iterator[None]:

@@ -124,7 +124,7 @@ def test_a_photo_that_is_processed_otherwise_is_told_from_weights() -> None:
     run = run_original(golden.family, golden.spec, original, InputCase("native", 70, 70))
     converted = load_converted(conversion.convert(source, **golden.overrides))
     brighter = Inputs(run.inputs.pixel_values + 0.1)
-    (results,) = verify_together([Trial("photo", run, [Candidate(converted)], converted_inputs=brighter)])
+    (results,) = verify_together([Trial("photo", run, [Candidate(converted, inputs=brighter)])])
     message = describe_failure("tiny", "cpu", results)
     assert "first at pixels" in message
     assert "fed by     nothing of its own" in message

@@ -10,6 +10,7 @@ import torch
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from conversion.synthetic import draw_state_dict
+from tests.cells import verify_cell
 from tests.golden import ARCHITECTURES, read_golden
 from tests.request import Request
 from tests.subject import Subject
@@ -31,7 +32,7 @@ def test_no_intact_conversion_fails(
     compared, alarms = 0, []
     try:
         for attention, dtype in CELLS:
-            cell = subject.verify("cpu", dtype, attention)
+            cell = verify_cell(subject, ("cpu", dtype, attention))
             compared += sum(len(result.decisive) for result in cell.inputs)
             if cell.verdict is Verdict.FAILED:
                 alarms.append(describe_failure(model, f"{dtype}, {attention}", cell.inputs))

@@ -17,6 +17,7 @@ from conversion.parity.diagnosis import describe_failure
 from conversion.parity.faults import exchange_halves, roll_rows, shift_one_element, zero
 from conversion.parity.verdict import Verdict
 from conversion.synthetic import draw_state_dict
+from tests.cells import verify_cell
 from tests.edits import Fault, change, drop, exchange_projections, intact, set_config
 from tests.golden import DATA2VEC_VISION, NUM_HEADS, read_golden
 from tests.inputs import InputCase
@@ -104,7 +105,7 @@ def test_a_fault_is_noticed_by_the_activations_alone(
     # the original is not converted, so it must not carry the fault
     golden = read_golden(model)
     subject.originals["cpu"] = golden.family.load_original(golden.spec, subject.checkpoints["checkpoint"].state_dict)
-    cell = subject.verify("cpu", "float32", attention)
+    cell = verify_cell(subject, ("cpu", "float32", attention))
     assert cell.verdict is Verdict.FAILED
     assert sum(result.evidence is not None for result in cell.inputs) == 1  # of the first that failed
 
@@ -114,14 +115,14 @@ def test_a_fault_is_noticed_by_the_activations_alone(
 def test_without_a_fault_the_same_way_passes(
     model: str, attention: str, build: Callable[[str, Fault], FaultySubject]
 ) -> None:
-    cell = build(model, intact).verify("cpu", "float32", attention)
+    cell = verify_cell(build(model, intact), ("cpu", "float32", attention))
     assert cell.verdict is not Verdict.FAILED, describe_failure(model, attention, cell.inputs)
 
 
 def test_a_tensor_left_out_does_not_load(build: Callable[[str, Fault], FaultySubject]) -> None:
     subject = build("dinov2_tiny", partial(drop, "encoder.layer.2.layer_scale2.lambda1"))
     with pytest.raises(ConversionError, match=r"missing: encoder\.layer\.2\.layer_scale2"):
-        subject.verify("cpu", "float32", "sdpa")
+        verify_cell(subject, ("cpu", "float32", "sdpa"))
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -135,7 +136,7 @@ def test_registers_counted_as_patches_are_noticed(
         return {"x_norm_clstoken": tokens[:, 0], "x_norm_patchtokens": tokens[:, 1:]}
 
     monkeypatch.setattr(Dinov2, "_part_tokens", part_tokens)
-    cell = build("dinov2_tiny_reg_1layer", intact).verify("cpu", "float32", attention)
+    cell = verify_cell(build("dinov2_tiny_reg_1layer", intact), ("cpu", "float32", attention))
     native = cell.inputs[0]
     failed = [point.point for point in native.points if point.verdict is Verdict.FAILED]
     assert failed == ["pooled", "logits", "returned.logits"]

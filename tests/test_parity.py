@@ -7,6 +7,7 @@ import torch
 
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict, worst
+from tests.cells import verify_cell
 from tests.subject import Subject
 from tests.summary import describe_cell
 
@@ -24,7 +25,7 @@ def test_parity(
     Levels 1 and 2, keys and tensors, are proven before the artifact is staged; levels 3 and 4 here.
     """
     with subject.passing(request.node):
-        cell = subject.verify(device, dtype, attention)
+        cell = verify_cell(subject, (device, dtype, attention))
         record_property("cell", describe_cell(subject.variant, cell))
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
         if cell.verdict is Verdict.FAILED:

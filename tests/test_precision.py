@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from conversion.parity import precision
 from conversion.parity.compare import OriginalRun
 from conversion.parity.points import Inputs, build_place
-from conversion.parity.precision import Casts, convolve_in_strips
+from conversion.parity.precision import Casts, convolve_by_places
 
 
 @pytest.fixture(autouse=True)
@@ -42,59 +41,53 @@ def test_casts_are_not_mistaken_for_those_of_weights_that_are_gone() -> None:
 CONVOLUTIONS = [
     nn.Conv2d(3, 5, 3, padding=1),
     nn.Conv2d(3, 5, 3, padding=1, bias=False),
-    nn.Conv2d(4, 6, (5, 3), padding=(2, 1), groups=2),
+    nn.Conv2d(4, 6, (5, 3), padding=(2, 1)),
+    nn.Conv2d(4, 6, (1, 4), padding=(0, 3)),
     nn.Conv2d(3, 5, 3, padding=2, dilation=2),
+    nn.Conv2d(3, 5, (3, 2), padding=(0, 2), dilation=(1, 3)),
     nn.Conv2d(3, 5, 3),
 ]
 
 
-@pytest.mark.parametrize("elements", [1, 4000, 2**25])
 @pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
-def test_strips_are_the_whole(convolution: nn.Conv2d, elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to the order of the sums; of one row each, of some, of all."""
-    monkeypatch.setattr(precision, "STRIP", elements)
-    maps = torch.randn(2, convolution.in_channels, 9, 7, dtype=torch.float64)
+def test_a_product_for_each_place_of_the_kernel_is_a_convolution(
+    convolution: nn.Conv2d, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the order of the sums, and without torch's, which lays out all that the kernel passes."""
     convolution = convolution.double()
-    expected = nn.functional.conv2d(
-        maps, convolution.weight, convolution.bias, 1, convolution.padding, convolution.dilation, convolution.groups
-    )
+    maps = torch.randn(2, convolution.in_channels, 9, 7, dtype=torch.float64)
+    expected = convolution(maps)
     module = nn.Sequential(convolution)
-    convolve_in_strips(module)
+    convolve_by_places(module)
+    monkeypatch.delattr(nn.functional, "conv2d")
     actual = module(maps)
     assert actual.shape == expected.shape
     assert torch.allclose(actual, expected, rtol=0, atol=1e-14)
     del convolution.forward
 
 
-def test_strips_bound_what_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    heights = []
-    convolve = nn.functional.conv2d
-
-    def note(maps: torch.Tensor, **others: object) -> torch.Tensor:
-        heights.append(maps.shape[-2])
-        return convolve(maps, **others)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(precision.F, "conv2d", note)
-    monkeypatch.setattr(precision, "STRIP", 9 * 3 * 12 * 4)  # of maps 12 wide with their padding, four rows
-    module = nn.Conv2d(3, 2, 3, padding=1)
-    convolve_in_strips(module)
-    module(torch.randn(1, 3, 10, 10))
-    assert heights == [6, 6, 4]
+LEFT_ALONE = [
+    nn.Conv2d(3, 5, 4, stride=4),
+    nn.Conv2d(3, 5, 1),
+    nn.Conv2d(4, 6, 3, groups=2),
+    nn.Conv2d(3, 5, 3, padding="same"),
+    nn.Conv2d(3, 5, 3, padding=1, padding_mode="reflect"),
+]
 
 
-@pytest.mark.parametrize("convolution", [nn.Conv2d(3, 5, 4, stride=4), nn.Conv2d(3, 5, 1)], ids=str)
-def test_patch_embeddings_and_projections_are_left_as_they_are(convolution: nn.Conv2d) -> None:
-    convolve_in_strips(convolution)
+@pytest.mark.parametrize("convolution", LEFT_ALONE, ids=str)
+def test_patch_embeddings_projections_and_what_has_another_padding_are_left_as_they_are(convolution: nn.Conv2d) -> None:
+    convolve_by_places(convolution)
     assert "forward" not in vars(convolution)
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [(torch.float32, 1), (torch.float64, 0)])
-def test_only_a_yardstick_in_float64_is_convolved_in_strips(
+def test_only_a_yardstick_in_float64_is_convolved_otherwise(
     dtype: torch.dtype, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not what is compared bit for bit."""
     seen: list[nn.Module] = []
-    monkeypatch.setattr("conversion.parity.compare.convolve_in_strips", seen.append)
+    monkeypatch.setattr("conversion.parity.compare.convolve_by_places", seen.append)
     stage = build_place("out", ":out", ":out")
     run = OriginalRun(nn.Conv2d(3, 5, 3), [stage], Inputs(torch.randn(1, 3, 8, 8)), dtype)
     run.read_expected()

@@ -15,12 +15,12 @@ from tests.progress import FOLDER, ROOM, StatusLine, describe_size, estimate_sha
 from tests.test_options import run, start
 
 SLOW_ENOUGH = """
-import time, tests.subject as subject
-verify = subject.verify_together
+import time, tests.cells as cells
+verify = cells.verify_together
 def slowly(*args):
     time.sleep(1.5)
     return verify(*args)
-subject.verify_together = slowly
+cells.verify_together = slowly
 """
 
 

@@ -10,6 +10,7 @@ import torch
 
 from conversion.card import digest_of
 from conversion.loading import PARITY_CARD
+from tests.cells import verify_cell
 from tests.golden import read_golden
 from tests.request import Request
 from tests.subject import Subject
@@ -27,7 +28,7 @@ def make_artifact(folder: Path, name: str, **options: Any) -> Path:
     cells = [("cpu", "float32", attention) for attention in ("eager", "sdpa")]
     subject = Subject(f"{golden.family.name}_custom", request, frozenset({"test"}), cells)
     with subject.passing(SimpleNamespace(nodeid="test", user_properties=[])):  # type: ignore[arg-type]
-        subject.verdicts += [subject.verify(*cell) for cell in cells]
+        subject.verdicts += [verify_cell(subject, cell) for cell in cells]
     subject.close()
     return folder / name / subject.variant
 

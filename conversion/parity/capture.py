@@ -58,7 +58,8 @@ class ForwardPass:
         self._runner = greenlet(partial(self._run, model, inputs, dtype, casts))
 
     def read(self, stage: Stage) -> StageRun:
-        """Run on until this stage is complete, or the pass has ended. Stages before it are forgotten."""
+        """Run on until the stage of this name is complete, or the pass has ended. Stages before it are forgotten."""
+        stage = self._stages[self._order[stage.name]]  # in another list it may have another place in the other model
         self._wanted, self._consumer = stage, getcurrent()
         while not self._is_complete(stage) and not self._runner.dead:
             self._runner.switch()

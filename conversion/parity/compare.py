@@ -5,15 +5,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import cache, cached_property, partial
-from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
 from conversion.parity.metrics import Distance, error_of, is_bit_equal
-from conversion.parity.points import CapturePoint, Inputs, Stage
-from conversion.parity.precision import Casts, convolve_in_strips
+from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
+from conversion.parity.precision import Casts, convolve_by_places
 from conversion.parity.readers import Kept, Reader, Shared
 from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
 
@@ -89,7 +88,7 @@ class OriginalRun:
     def _run_precise(self) -> ForwardPass:
         model, inputs = twin(self.model), self.inputs.to("cpu", self.dtype)
         if self.other_dtype == torch.float64:
-            convolve_in_strips(model)
+            convolve_by_places(model)
         return ForwardPass(model, self.stages, "original", inputs, self.other_dtype, self.casts)
 
     @cached_property
@@ -211,15 +210,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Contender:
-    """A converted model on one input, and each run of the original that it is held against."""
+    """A converted model on one input, where it is looked at, and each run of the original that it is held against."""
 
     converted: nn.Module
     inputs: Inputs
+    stages: Sequence[Stage]
     comparisons: Sequence[Comparison]
-
-    @property
-    def stages(self) -> Sequence[Stage]:
-        return self.comparisons[0].run.stages
 
 
 @torch.inference_mode()
@@ -238,15 +234,15 @@ def compare(*contenders: Contender, at: Callable[[str], object] | None = None) -
                 stack.callback(comparison.close)
             passes.append(ForwardPass(twin(contender.converted), contender.stages, "hf", contender.inputs))
             stack.callback(passes[-1].close)
-        for stages in zip_longest(*(contender.stages for contender in contenders)):
+        for name in (stage.name for stage in merge_stages(*(contender.stages for contender in contenders))):
             if at:
-                at(next(stage.name for stage in stages if stage))
-            for stage, actual, contender in zip(stages, passes, contenders, strict=True):
-                if stage is None:  # a masked input is seen by a classifier's backbone alone
-                    continue
-                reached = actual.read(stage)
-                for comparison in contender.comparisons:
-                    comparison.add(stage, reached, contender.converted)
+                at(name)
+            for contender, actual in zip(contenders, passes, strict=True):
+                # not all have all: a masked input is seen by a classifier's backbone alone
+                for stage in (stage for stage in contender.stages if stage.name == name):
+                    reached = actual.read(stage)
+                    for comparison in contender.comparisons:
+                        comparison.add(stage, reached, contender.converted)
 
 
 def run_locally(

@@ -1,9 +1,10 @@
 """Where two models must carry the same values: capture points, gathered in stages; and the inputs they are given."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -87,6 +88,14 @@ def read_tap(text: str) -> Tap:
     if found is None:
         raise ValueError(f"{text!r} is not a place in a model, as module.path:output or module.path:output[0/3]")
     return Tap(found["module"], found["item"], int(found["part"] or 0), int(found["parts"] or 1))
+
+
+def merge_stages(*lists: Sequence[Stage]) -> list[Stage]:
+    """The stages of models that begin alike, each name once: what they have in common, then what each has alone."""
+    merged: dict[str, Stage] = {}
+    for stage in chain.from_iterable(lists):
+        merged.setdefault(stage.name, stage)
+    return list(merged.values())
 
 
 def build_place(name: str, original: str, hf: str, sources: tuple[str, ...] = ()) -> Stage:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -14,9 +15,6 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 KEPT_CASTS = 2**29
 """Bytes: the block that several passes are at fits, in float64, of the largest official model too (226 MB)."""
-
-STRIP = 2**25
-"""Elements: what torch may lay out at a time for a convolution in float64, which has no kernel that does without."""
 
 
 class Casts:
@@ -78,26 +76,35 @@ def cast_arguments(arguments: Arguments, dtype: torch.dtype) -> Arguments:
     return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
 
 
-def convolve_in_strips(model: nn.Module) -> None:
-    """Have a model's convolutions computed some rows of their maps at a time, which takes less memory in float64.
+def convolve_by_places(model: nn.Module) -> None:
+    """Have a model's convolutions computed as a matrix product for each place of the kernel, for float64.
 
-    torch lays out all that the kernel passes, as many times the map as the kernel has places: 4.8 GB at a time in the
-    official segmentation models. The sums are the same, in another order at most.
+    torch has no kernel for that which does without laying out all that the kernel passes, as many times the map as the
+    kernel has places: 4.8 GB at a time in the official segmentation models. The products are the same, summed in
+    another order, in a fifth less time.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.stride == (1, 1) and module.kernel_size != (1, 1):
-            module.forward = partial(_convolve_in_strips, module)  # type: ignore[method-assign]
+        if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str) or module.padding_mode != "zeros":
+            continue
+        if module.groups == 1 and module.stride == (1, 1) and module.kernel_size != (1, 1):
+            module.forward = partial(_convolve_by_places, module)  # type: ignore[method-assign]
 
 
-def _convolve_in_strips(module: nn.Conv2d, maps: Tensor) -> Tensor:
-    rows, columns = (int(padding) for padding in module.padding)
-    maps = F.pad(maps, (columns, columns, rows, rows))
-    overlap = module.dilation[0] * (module.kernel_size[0] - 1)
-    of_row = maps.shape[0] * maps.shape[-1] * module.weight[0].numel() * module.groups
-    height = max(1, STRIP // of_row)
-    convolve = partial(F.conv2d, weight=module.weight, bias=module.bias, dilation=module.dilation, groups=module.groups)
-    starts = range(0, maps.shape[-2] - overlap, height)
-    return torch.cat([convolve(maps[..., start : start + height + overlap, :]) for start in starts], dim=-2)
+def _convolve_by_places(module: nn.Conv2d, maps: Tensor) -> Tensor:
+    """The row that is padded at the end is for the last places, whose shifted maps end beyond the last row."""
+    (rows, columns), (down, right) = map(int, module.padding), module.dilation
+    maps = F.pad(maps, (columns, columns, rows, rows + 1))  # (B, C, height, width)
+    batch, _, height, width = maps.shape
+    height, valid = height - 1 - down * (module.kernel_size[0] - 1), width - right * (module.kernel_size[1] - 1)
+    flat, kernel = maps.flatten(2), module.weight.permute(2, 3, 0, 1).contiguous()  # (B, C, height x width)
+    total = flat.new_zeros(batch, module.out_channels, height * width)
+    if module.bias is not None:
+        total += module.bias.unsqueeze(-1)
+    for i, j in product(*map(range, module.kernel_size)):
+        start = i * down * width + j * right
+        total.baddbmm_(kernel[i, j].expand(batch, -1, -1), flat[..., start : start + height * width])
+    result: Tensor = total.unflatten(2, (height, width))
+    return result[..., :valid].contiguous()
 
 
 def _cast(weights: Mapping[str, Tensor], dtype: torch.dtype, casts: Casts, module: nn.Module, _args: Any) -> None:

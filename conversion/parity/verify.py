@@ -7,7 +7,7 @@ from torch import nn
 
 from conversion.parity.compare import Comparison, Contender, Evidence, Local, OriginalRun, compare
 from conversion.parity.deviations import Deviation
-from conversion.parity.points import Inputs
+from conversion.parity.points import Inputs, Stage
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 
 
@@ -63,6 +63,8 @@ class Candidate:
     """A converted model that is to be verified.
 
     Attributes:
+        stages: where it is looked at, if those are not all that the original is.
+        inputs: what it is given, where that came another way than the original's (from an image processor).
         deviation: the ledger's entry that applies to it. Then the two may differ, and must agree under the
             counterfactual. That the deviation is still there is not asked here (some weights and dtypes do not show
             it), but in the tests of each family's ledger.
@@ -70,6 +72,8 @@ class Candidate:
 
     converted: nn.Module
     deviation: Deviation | None = None
+    stages: Sequence[Stage] | None = None
+    inputs: Inputs | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,12 @@ class Trial:
     Attributes:
         name: of the input.
         run: what the original computes from it.
-        converted_inputs: what the converted models are given, where that came another way (an image processor's).
         counterfactual_inputs: what the original is given under the counterfactual, where the deviation lies there.
     """
 
     name: str
     run: OriginalRun
     candidates: Sequence[Candidate]
-    converted_inputs: Inputs | None = None
     counterfactual_inputs: Inputs | None = None
 
 
@@ -113,7 +115,7 @@ def verify_together(
     """
     comparisons = [_list_comparisons(trial, measures_local) for trial in trials]
     contenders = [
-        Contender(candidate.converted, trial.converted_inputs or trial.run.inputs, held)
+        Contender(candidate.converted, candidate.inputs or trial.run.inputs, candidate.stages or trial.run.stages, held)
         for trial, row in zip(trials, comparisons, strict=True)
         for candidate, held in zip(trial.candidates, row, strict=True)
     ]

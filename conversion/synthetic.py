@@ -6,8 +6,11 @@ that it matters in the output: an error in any of them must show.
 
 import fnmatch
 import hashlib
-from collections.abc import Mapping
+import mmap
+import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +49,12 @@ def seed_generator(name: str) -> Generator:
 
 def draw_tensor(name: str, key: str, like: Tensor, distributions: Mapping[str, Draw] = DISTRIBUTIONS) -> Tensor:
     """A synthetic tensor of the shape and dtype of ``like``; its values depend on name and key alone."""
+    return _draw_into(torch.empty(like.shape, dtype=like.dtype), name, key, distributions)
+
+
+def _draw_into(tensor: Tensor, name: str, key: str, distributions: Mapping[str, Draw]) -> Tensor:
     draw = next(draw for pattern, draw in distributions.items() if fnmatch.fnmatchcase(key, pattern))
-    return draw(torch.empty(like.shape, dtype=like.dtype), seed_generator(f"{name}/{key}"))
+    return draw(tensor, seed_generator(f"{name}/{key}"))
 
 
 def draw_state_dict(
@@ -59,35 +66,71 @@ def draw_state_dict(
         variant: a name that the tensors depend on.
         backbone: another one, for all but the linear head's.
     """
-    derived = family.derive(spec)
-    distributions = list_distributions(family)
+    state_dict = _make_room(family, spec)
+    _fill(state_dict, family, spec, f"{seed}/{variant}", f"{seed}/{backbone or variant}")
+    return state_dict
 
-    def draw(key: str, like: Tensor) -> Tensor:
-        owner = variant if key.startswith(HEAD_PREFIX) or backbone is None else backbone
-        return derived[key] if key in derived else draw_tensor(f"{seed}/{owner}", key, like, distributions)
 
-    like = family.original_tensors(spec)
+def _make_room(family: Family[Any], spec: Spec) -> dict[str, Tensor]:
+    """Tensors of the right shapes, whose memory is not taken before they are drawn; one where the original has one."""
+    room = {key: torch.empty_like(like, device="cpu") for key, like in family.original_tensors(spec).items()}
+    return room | family.derive(spec)
+
+
+def _fill(state_dict: Mapping[str, Tensor], family: Family[Any], spec: Spec, of_head: str, of_backbone: str) -> None:
+    """Draw every tensor in its place, by one name or the other; those that follow from the spec are what follows."""
+    derived, distributions = family.derive(spec), list_distributions(family)
+
+    def fill(key: str) -> None:
+        if key in derived:
+            state_dict[key].copy_(derived[key])
+        else:
+            _draw_into(state_dict[key], of_head if key.startswith(HEAD_PREFIX) else of_backbone, key, distributions)
+
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # drawing releases the interpreter lock
-        return dict(zip(like, pool.map(draw, like.keys(), like.values()), strict=True))
+        list(pool.map(fill, state_dict))
 
 
 def write_synthetic_checkpoint(variant: Variant, directory: Path, seed: int) -> dict[str, Path]:
     """Write a variant's files as the original makes them: float32, ``torch.save``.
 
-    A ``_1layer`` classifier's backbone file is the backbone variant's own.
+    A ``_1layer`` classifier's backbone file is the backbone variant's own. Tensors are drawn where they lie in the
+    file, so that no memory is taken beside it.
 
     Returns:
         role (``"checkpoint"``, ``"linear_head"``) to path; file names are the official ones.
     """
     family = load_family(variant.family)
     spec = family.spec_of(variant)
-    state_dict = draw_state_dict(family, spec, variant.name, seed, backbone=variant.backbone)
-    head = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(HEAD_PREFIX)}
     paths = {role: directory / url.rpartition("/")[2] for role, url in variant.files.items()}
-    _save(family.pack(spec, state_dict), paths["checkpoint"])
-    if head:
-        _save({key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()}, paths["linear_head"])
+    room = _make_room(family, spec)
+    head = {key: room.pop(key) for key in list(room) if key.startswith(HEAD_PREFIX)}
+    entry = family.entry(spec)
+    with ExitStack() as stack:
+        content = stack.enter_context(_written(family.pack(spec, room), paths["checkpoint"]))
+        state_dict = dict(content[entry] if entry else content)
+        if head:
+            unprefixed = {key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()}
+            content = stack.enter_context(_written(unprefixed, paths["linear_head"]))
+            state_dict |= {HEAD_PREFIX + key: tensor for key, tensor in content.items()}
+        _fill(state_dict, family, spec, f"{seed}/{variant.name}", f"{seed}/{variant.backbone}")
     return paths
+
+
+@contextmanager
+def _written(content: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, Any]]:
+    """A file of this content, and what is in it: what is done to its tensors is done in the file."""
+    if os.name == "nt":  # where torch maps no file to be written to
+        yield content
+        _save(content, path)
+        return
+    with torch.serialization.skip_data():
+        _save(content, path)
+    if hasattr(os, "posix_fallocate"):  # or a full disk would kill the process, once something is written there
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
+        yield torch.load(path, mmap=True, weights_only=True)
 
 
 def _save(content: Mapping[str, object], path: Path) -> None:

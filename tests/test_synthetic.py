@@ -1,19 +1,24 @@
 """Synthetic checkpoints: the original's format, deterministic, and such that every tensor matters."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from conversion import VARIANTS, load_checkpoint
+from conversion import VARIANTS, load_checkpoint, synthetic
 from conversion.card import hash_file
 from conversion.family import load_family
 from conversion.key_map import drop
 from conversion.parity.metrics import is_bit_equal
+from conversion.state_dict import merge_linear_head
 from conversion.synthetic import draw_state_dict, draw_tensor, list_distributions, write_synthetic_checkpoint
 from tests.golden import NAMES, read_golden
 
 OUTPUTS = {"x_norm_patchtokens", "logits", "last_hidden_state", "auxiliary_logits"}
+MAPS = Path("/proc/self/maps")
 SMALL = VARIANTS["dinov2_vits14_reg_1layer"]
 
 
@@ -116,3 +121,46 @@ def test_every_tensor_matters_in_the_output(name: str) -> None:
             assert (
                 max(float((after[output] - before[output]).abs().max()) for output in OUTPUTS & before.keys()) > 1e-3
             ), key
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="this system does not tell what is mapped where")
+def test_tensors_are_drawn_where_they_lie_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory is taken beside it: a giant's would be 4.5 GB."""
+    files: set[str] = set()
+    fill = synthetic._fill
+
+    def note(state_dict: dict[str, torch.Tensor], *others: Any) -> None:
+        lines = [line.split(maxsplit=5) for line in MAPS.read_text().splitlines()]
+        mapped = [(*(int(end, 16) for end in line[0].split("-")), line[5]) for line in lines if len(line) == 6]
+        for tensor in state_dict.values():
+            files.update(name for start, end, name in mapped if start <= tensor.data_ptr() < end)
+        fill(state_dict, *others)
+
+    monkeypatch.setattr(synthetic, "_fill", note)
+    paths = write_synthetic_checkpoint(SMALL, tmp_path, seed=0)
+    assert files == set(map(str, paths.values()))
+
+
+@pytest.mark.parametrize("name", ["dinov2_vits14_reg_1layer", "data2vec_vision_base_ft1k"])
+def test_a_file_holds_what_is_drawn_in_memory(name: str, tmp_path: Path) -> None:
+    variant, family = VARIANTS[name], load_family(VARIANTS[name].family)
+    written = {role: load_checkpoint(path) for role, path in write_synthetic_checkpoint(variant, tmp_path, 0).items()}
+    drawn = draw_state_dict(family, family.spec_of(variant), name, 0, backbone=variant.backbone)
+    found = merge_linear_head(written["checkpoint"], written.get("linear_head"))
+    assert all(is_bit_equal(tensor, drawn[key]) for key, tensor in found.items())
+    assert found.keys() == drawn.keys()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room in files cannot be asked for")
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or drawing into the file would be: by the file system's way, a signal. Room is asked for beforehand."""
+
+    def allocate(descriptor: int, start: int, size: int) -> None:
+        assert (start, size) == (0, os.fstat(descriptor).st_size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    with pytest.raises(OSError, match="No space left"):
+        write_synthetic_checkpoint(SMALL, tmp_path, seed=0)

@@ -16,6 +16,7 @@ from conversion.family import list_overrides
 from conversion.labels import read_labels
 from conversion.variants import VARIANTS, find_variant
 from conversion.weights import demand_size
+from tests import reporting
 from tests.matrix import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from tests.pool import Pool
 from tests.progress import say, show_progress
@@ -74,6 +75,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--artifacts-dir", type=_path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
     group.addoption(
+        "--parity-report", type=_path, metavar="FILE", help="write what was found as one HTML file, for people"
+    )
+    group.addoption(
         "--push-to-hub",
         metavar="NAMESPACE",
         help="publish what passed; with a slash and a name, there and not elsewhere",
@@ -87,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
     prepare_torch(*getattr(config, "workerinput", {}).get("place", (0, 1)))
     try:
         config.stash[REQUEST_KEY] = _read_request(config.option)
+        reporting.check_report(config.option.parity_report)
         refuse_pushes(config.stash[REQUEST_KEY], getattr(config.option, "tx", None) or ())
         config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
         config.option.device, config.option.dtype, config.option.attention = check_axes(
@@ -95,6 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
         check_image_size(config.option.image_size, config.stash[SUBJECT_KEY])
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(reporting)
     show_progress(config)
 
 
@@ -155,7 +161,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
             find_variant(config.option.keyword)
         except ConversionError as error:
             terminalreporter.write_line(str(error), red=True)
-    summarise(terminalreporter, config.option.artifacts_dir if config.option.save_artifacts else None)
+    summarise(
+        terminalreporter,
+        config.option.artifacts_dir if config.option.save_artifacts else None,
+        config.stash.get(reporting.WRITTEN, None),
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -199,6 +209,7 @@ def _read_request(option: argparse.Namespace) -> Request:
         original=option.original,
         artifacts=option.artifacts_dir if option.save_artifacts else None,
         require_exact=option.require_exact,
+        report=option.parity_report,
         target=option.push_to_hub,
         public=option.public,
         is_agreed=option.yes,

@@ -1,4 +1,4 @@
-"""``python -m conversion verify DIR``: is this artifact what its card says, and does the card say enough?"""
+"""``python -m conversion``: ``verify`` holds artifacts against their cards, ``report`` makes a page of records."""
 
 import argparse
 import subprocess
@@ -57,6 +57,21 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
     return status
 
 
+def report(options: argparse.Namespace) -> int:
+    """Make one page of all records in some folders; the status is 1 if there is none, or one cannot be used."""
+    from conversion.report.records import gather
+    from conversion.report.render import describe_counts, write_report
+
+    try:
+        record = gather(options.folders)
+        write_report(record, options.output)
+    except (ConversionError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{options.output}: {describe_counts(record)}")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     parser = argparse.ArgumentParser("python -m conversion")
@@ -68,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         option = f"--{name.replace('_', '-')}"
         command.add_argument(option, type=float, default=default, metavar="X", help=f"to judge by, not by {default:g}")
     command.set_defaults(run=verify)
+    command = commands.add_parser("report", help="one HTML page of the records in these folders, whoever left them")
+    command.add_argument(
+        "folders", type=Path, nargs="+", metavar="PATH", help="artifacts, records beside reports, both"
+    )
+    command.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="(report.html)")
+    command.set_defaults(run=report)
     options = parser.parse_args(arguments)
     return int(options.run(options))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import nn
@@ -122,16 +121,25 @@ def _build_candidate(entrant: Entrant, case: InputCase, dtype: str) -> Candidate
     spec = replace(subject.converted.spec, image_size=case.baked or subject.converted.spec.image_size)
     deviation, inputs = family.find_deviation(spec, case.shape, dtype, entrant.attention), None
     if case.photo:
-        photo = open_photo()
-        inputs = Inputs(load_image_processor(subject.directory)(photo, return_tensors="pt")["pixel_values"])
-        deviation = combine(deviation, family.find_image_deviation(spec, photo.size, case.height))
+        inputs = process_photo(subject)
+        deviation = combine(deviation, family.find_image_deviation(spec, open_photo().size, case.height))
     return Candidate(entrant.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
 
 
 def _draw(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:
     """The original's input; and the one under the counterfactual, where it comes another way."""
-    spec = subject.converted.spec
-    if not case.photo:
-        return draw_inputs(case, spec.patch_size, subject.request.seed), None
-    photo, build_transform = open_photo(), partial(subject.family.build_transform, spec, case.height)
-    return as_batch(build_transform()(photo)), as_batch(build_transform(as_processor=True)(photo))
+    if case.photo:
+        return draw_photo(subject, case), draw_photo(subject, case, as_processor=True)
+    return draw_inputs(case, subject.converted.spec.patch_size, subject.request.seed), None
+
+
+def draw_photo(subject: Subject, case: InputCase, *, as_processor: bool = False) -> Inputs:
+    """The photo through the original's transform, or, its counterfactual, through one that does as the processor."""
+    transform = subject.family.build_transform(subject.converted.spec, case.height, as_processor=as_processor)
+    return as_batch(transform(open_photo()))
+
+
+def process_photo(subject: Subject) -> Inputs:
+    """The photo through the artifact's image processor."""
+    processor = load_image_processor(subject.directory)
+    return Inputs(processor(open_photo(), return_tensors="pt")["pixel_values"])

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from conversion import Conversion
 from conversion.artifact import check_card
+from conversion.card import hash_file
 from conversion.checks import check_config
 from conversion.errors import concerning
+from conversion.files import list_files
 from conversion.loading import PARITY_CARD, PREPROCESSOR, load_image_processor, load_model
 from tests.inputs import InputCase, list_inputs, open_photo
 from tests.subject import Subject
@@ -22,6 +24,10 @@ class FolderSubject(Subject):
         folder = self.checkpoints["checkpoint"].folder
         assert folder is not None
         return folder
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        return {name: hash_file(path) for name, path in list_files(self.directory).items()}
 
     @cached_property
     def converted(self) -> Conversion:

@@ -1,14 +1,17 @@
-"""What noticed which fault, as a table in ``docs/sensitivity.md``: ``python -m tests.kill_matrix`` writes it anew."""
+"""What noticed which fault; ``python -m tests.kill_matrix`` writes it anew, for reports and ``docs/sensitivity.md``."""
 
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from conversion.card import describe_versions
+from conversion.report.render import KILL_MATRIX
 from tests.fault_lists import list_injections
 from tests.golden import ARCHITECTURES, read_golden
 from tests.injection import LEVELS, OTHERS, Outcome, Patient
@@ -51,22 +54,41 @@ The 1,232 faults by which the official converters' check was measured (they comp
 """
 
 
-def render(outcomes: Iterable[Outcome]) -> str:
+Table = dict[str, Any]
+
+
+def tabulate(title: str, outcomes: Iterable[Outcome]) -> Table:
     """A row for each kind of fault, and their sum."""
     outcomes = list(outcomes)
     kinds = list(dict.fromkeys(outcome.kind for outcome in outcomes))
-    rows = [render_row(kind, [outcome for outcome in outcomes if outcome.kind == kind]) for kind in kinds]
-    head = ["fault", "number", *LEVELS, "survive", *OTHERS]
-    lines = [head, ["---"] * len(head), *rows, render_row("**all**", outcomes)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [tabulate_row(kind, [outcome for outcome in outcomes if outcome.kind == kind]) for kind in kinds]
+    return {
+        "title": title,
+        "columns": ["fault", "number", *LEVELS, "survive", *OTHERS],
+        "rows": [*rows, tabulate_row("all", outcomes)],
+    }
 
 
-def render_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+def tabulate_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
     """How many there were, what noticed how many, and how many nothing did."""
     counts = Counter(rule for outcome in outcomes for rule in outcome.noticed_by)
     numbers = [len(outcomes), *(counts[level] for level in LEVELS), sum(outcome.survives for outcome in outcomes)]
     shares = [f"{counts[rule]} ({counts[rule] / len(outcomes):.0%})" for rule in OTHERS]
     return [name, *(f"{number:,}" for number in numbers), *shares]
+
+
+def render_page(record: Mapping[str, Any]) -> str:
+    """The page of a record."""
+    matrix, recorded = map(render_table, record["tables"])
+    models = ", ".join(ARCHITECTURES)
+    return TEMPLATE.format(versions=record["versions"], models=models, matrix=matrix, recorded=recorded)
+
+
+def render_table(table: Table) -> str:
+    """A table in Markdown, its last row in bold."""
+    *rows, (name, *sums) = table["rows"]
+    lines = [table["columns"], ["---"] * len(table["columns"]), *rows, [f"**{name}**", *sums]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def judge_tiny_models() -> list[Outcome]:
@@ -91,15 +113,14 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    outcomes = judge_tiny_models() + judge_mishaps()
-    models = ", ".join(ARCHITECTURES)
-    recorded = render(judge_recorded())
-    assert recorded.count("\n") == len(RECORDED) + 2
-    DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text(
-        TEMPLATE.format(versions=describe_versions(), models=models, matrix=render(outcomes), recorded=recorded),
-        encoding="utf-8",
-    )
+    tables = [
+        tabulate("Tiny models, every tensor", judge_tiny_models() + judge_mishaps()),
+        tabulate("A full-size ViT-S", judge_recorded()),
+    ]
+    assert len(tables[1]["rows"]) == len(RECORDED) + 1
+    record = {"versions": describe_versions(), "tables": tables}
+    KILL_MATRIX.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(render_page(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

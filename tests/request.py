@@ -25,6 +25,7 @@ class Request:
     original: str = "bundled"
     artifacts: Path | None = None
     require_exact: bool = False
+    report: Path | None = None
     target: str | None = None
     public: bool = False
     is_agreed: bool = False

@@ -129,7 +129,7 @@ class Subject:
     def staged(self) -> StagedArtifact:
         """The artifact, written, loaded back and found equal; beside its target if it is to be kept."""
         target = (self.request.artifacts or self.scratch) / self.variant
-        is_kept = self.request.artifacts is not None
+        is_kept = bool(self.request.artifacts or self.request.report)
         if is_kept:
             _ = self.sources  # hashed while the artifact is written
         size = sum(tensor.nbytes for tensor in self.converted.state_dict.values())
@@ -141,6 +141,11 @@ class Subject:
     def directory(self) -> Path:
         """What ``from_pretrained`` reads."""
         return self.staged.directory
+
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """File that a model is loaded from to SHA-256."""
+        return self.staged.seal()
 
     @property
     def family(self) -> Family[Any]:

@@ -54,11 +54,12 @@ def _rank(point: PointVerdict) -> tuple[int, float]:
     return order, point.converted_error.rms / point.allowed.rms
 
 
-def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None) -> None:
+def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report: Path | None = None) -> None:
     """Write what the tests have recorded.
 
     Args:
         artifacts: where converted models were to be kept, if they were.
+        report: that was written, if one was.
     """
     reports = [
         report
@@ -80,6 +81,8 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None) -> None
     lines = [*captured.get().splitlines(), *_list_deviations(rows)]
     if artifacts is not None:
         lines.append(f"artifacts: {', '.join(list_kept(reporter)) or 'none'}, in {artifacts.absolute()}")
+    if report is not None:
+        lines.append(f"report: {report.absolute()}")
     for line in lines:
         reporter.write_line(line.rstrip())
 

@@ -15,7 +15,7 @@ FAMILIES = {path.parent.name for path in PACKAGE.glob("*/key_map.py")}
 FLOORS = [
     {"errors", "pytest_plugin"},
     {"variants", "fetching", "download", "target", "isolation"}
-    | {"distributions", "images", "layers", "tensors", "labels"},
+    | {"distributions", "images", "layers", "tensors", "labels", "schemas"},
     {"key_map", "parity"},
     {"recognition", "family", "intake"},
     FAMILIES,
@@ -23,6 +23,7 @@ FLOORS = [
     {"checkpoint", "loading", "card", "model_card", "checks", "weights", "files"},
     {"artifact"},
     {"verdicts", "verification"},
+    {"report"},
     {"__main__", "hub"},
 ]
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}

@@ -141,13 +141,13 @@ def pytest_runtest_setup(item):
         raise KeyboardInterrupt
 """,
     "Ctrl-C in a test": """
-import tests.subject
-verify = tests.subject.Subject.verify
-def interrupt(self, device, dtype, attention):
-    if attention == "sdpa":
+import tests.cells as cells
+verify = cells.verify_cell
+def interrupt(subject, cell):
+    if cell[2] == "sdpa":
         raise KeyboardInterrupt
-    return verify(self, device, dtype, attention)
-tests.subject.Subject.verify = interrupt
+    return verify(subject, cell)
+cells.verify_cell = interrupt
 """,
     "a disk that is full in the end": """
 import conversion.card
@@ -233,12 +233,11 @@ def test_a_target_that_is_something_else_is_left_alone(here: Path) -> None:
 
 
 SLOW = """
-import time, tests.subject
-verify = tests.subject.Subject.verify
-def verify_slowly(self, *cell):
-    _ = self.staged
+import time, tests.cells as cells
+def verify_never(subject, cell):
+    _ = subject.staged
     time.sleep(600)
-tests.subject.Subject.verify = verify_slowly
+cells.verify_cell = verify_never
 """
 
 

@@ -8,6 +8,7 @@ import torch
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict, worst
 from tests.cells import verify_cell
+from tests.reporting import keep_for_report
 from tests.subject import Subject
 from tests.summary import describe_cell
 
@@ -27,6 +28,7 @@ def test_parity(
     with subject.passing(request.node):
         cell = verify_cell(subject, (device, dtype, attention))
         record_property("cell", describe_cell(subject.variant, cell))
+        keep_for_report(request.node, subject, cell)
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
         if cell.verdict is Verdict.FAILED:
             pytest.fail(message, pytrace=False)

@@ -1,15 +1,18 @@
 """What the README says can be done as it says."""
 
+import json
 import re
 from pathlib import Path
 
 from conversion.family import families, list_overrides
 from conversion.parity.verdict import ERROR_RATIO, FLOOR_MAX_ULP, FLOOR_RMS_ULP, allow_for_chance
+from conversion.report.render import KILL_MATRIX
 from conversion.variants import VARIANTS
 from tests.failures import FAILURES
 from tests.fault_lists import list_injections
 from tests.golden import ARCHITECTURES
 from tests.injection import Patient
+from tests.kill_matrix import render_page
 from tests.mishaps import MISHAPS
 from tests.test_sensitivity import RECORDED
 
@@ -58,6 +61,7 @@ def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
     kinds |= {f"{mishap.at}: {mishap.kind}" for mishap in MISHAPS} | RECORDED.keys()
     assert [kind for kind in kinds if f"| {kind} | " not in page] == []
     assert [model for model in ARCHITECTURES if model not in page] == []
+    assert page == render_page(json.loads(KILL_MATRIX.read_text(encoding="utf-8")))  # what reports show
 
 
 def test_the_documented_failures_are_those_that_are_printed() -> None:

@@ -155,7 +155,7 @@ def test_a_file_holds_what_is_drawn_in_memory(name: str, tmp_path: Path) -> None
 def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or drawing into the file would be: by the file system's way, a signal. Room is asked for beforehand."""
+    """Written to where the disk has no room, a mapped file would end it by a signal: room is asked for beforehand."""
 
     def allocate(descriptor: int, start: int, size: int) -> None:
         assert (start, size) == (0, os.fstat(descriptor).st_size)

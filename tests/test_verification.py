@@ -12,7 +12,8 @@ import conversion
 from conversion.errors import ArtifactError
 from conversion.loading import CONFIG, PARITY_CARD
 from conversion.parity.verdict import Tolerances
-from conversion.verification import SCHEMA_FILE, load_validator, read_card, verify_artifact
+from conversion.schemas import FOLDER, load_validator
+from conversion.verification import read_card, verify_artifact
 from conversion.weights import INDEX, UNVERIFIED_WEIGHTS, WEIGHTS
 from tests.golden import read_golden
 from tests.verified import MODELS, Change, edit, make_artifact
@@ -60,7 +61,7 @@ def test_an_artifact_in_shards_is_whole_or_refused(done: str, tmp_path: Path) ->
 def test_what_has_passed_is_verified(name: str, made: dict[str, Path]) -> None:
     card = verify_artifact(made[name])
     assert len(card["activations"]) == 2
-    assert list(load_validator().iter_errors(card)) == []
+    assert list(load_validator("parity_card").iter_errors(card)) == []
 
 
 def list_properties(schema: Any) -> set[str]:
@@ -73,9 +74,9 @@ def list_properties(schema: Any) -> set[str]:
 
 
 def test_the_schema_is_a_schema_and_described() -> None:
-    schema = json.loads(SCHEMA_FILE.read_text())
-    load_validator().check_schema(schema)
-    page = (SCHEMA_FILE.parents[1] / "docs" / "card.md").read_text(encoding="utf-8")
+    schema = json.loads((FOLDER / "parity_card.schema.json").read_text())
+    load_validator("parity_card").check_schema(schema)
+    page = (FOLDER.parent / "docs" / "card.md").read_text(encoding="utf-8")
     assert [name for name in sorted(list_properties(schema)) if f"`{name}`" not in page] == []
 
 
@@ -241,7 +242,7 @@ def test_all_problems_are_said_at_once(artifact: Path, made: dict[str, Path]) ->
 def test_an_artifact_whose_activations_nobody_compared_is_refused(tmp_path: Path) -> None:
     golden = read_golden("dinov2_tiny")
     conversion.save_artifact(conversion.convert(golden.state_dict, **golden.overrides), tmp_path / "tiny")
-    assert list(load_validator().iter_errors(read_card(tmp_path / "tiny"))) == []
+    assert list(load_validator("parity_card").iter_errors(read_card(tmp_path / "tiny"))) == []
     with pytest.raises(ArtifactError, match="activations were not compared"):
         verify_artifact(tmp_path / "tiny")
 

@@ -1,0 +1,1 @@
+"""What people look at: one HTML file, made of records alone."""

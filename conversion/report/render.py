@@ -1,0 +1,104 @@
+"""The page: records, brought into rows and drawings, in a template."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from conversion.files import write_whole
+from conversion.parity.verdict import Verdict
+from conversion.report import charts
+from conversion.report.matrix import Model, build_matrix, describe_versions
+from conversion.report.records import Record
+from conversion.report.tables import (
+    POINT_COLUMNS,
+    format_size,
+    list_charts,
+    list_deviations,
+    list_keys,
+    list_points,
+    summarise,
+)
+
+FOLDER = Path(__file__).parent
+KILL_MATRIX = FOLDER / "kill_matrix.json"
+"""What would have been noticed; ``python -m tests.kill_matrix`` writes it."""
+
+SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.DEVIATION: "≠", Verdict.FAILED: "✗"}
+"""A verdict is never told by colour alone."""
+
+MEANINGS = {
+    Verdict.EXACT: "every bit is the same, at every capture point",
+    Verdict.CLOSE: "not the same bits, and no further from float64 than the original itself",
+    Verdict.DEVIATION: "transformers differs from the original in a known way; without that, exact or close",
+    Verdict.FAILED: "not shown to be the same model",
+}
+
+
+def write_report(record: Record, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    write_whole(path, render_report(record, datetime.now(UTC)))
+
+
+def render_report(record: Record, now: datetime) -> str:
+    """The page: a single file, which loads nothing."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "size": format_size,
+        "symbol": SYMBOLS.__getitem__,
+        "anchor": _anchor,
+        "breakable": _make_breakable,
+    }
+    columns, models = build_matrix(record.results)
+    return environment.get_template("report.html.jinja").render(
+        style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
+        script=Markup((FOLDER / "report.js").read_text(encoding="utf-8")),
+        commands=record.commands,
+        columns=columns,
+        models=models,
+        counts=count_verdicts(models),
+        meanings=MEANINGS,
+        versions=sorted({describe_versions(result.card) for result in record.results if result.card}),
+        now=now,
+        charts=charts,
+        list_charts=list_charts,
+        list_deviations=list_deviations,
+        list_keys=list_keys,
+        list_points=list_points,
+        point_columns=POINT_COLUMNS,
+        summarise=summarise,
+        kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
+    )
+
+
+def describe_counts(record: Record) -> str:
+    """How many models came to which verdict, in a line."""
+    _, models = build_matrix(record.results)
+    counts = count_verdicts(models)
+    return ", ".join([f"{len(models)} models", *(f"{count} {verdict}" for verdict, count in counts.items())])
+
+
+def count_verdicts(models: Iterable[Model]) -> dict[Verdict, int]:
+    """How many models came to each, of those that any came to."""
+    counts = Counter(model.verdict for model in models)
+    return {verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
+
+
+def _anchor(model: Model, index: int) -> str:
+    """Of one of a model's cells."""
+    return f"{model.anchor}-{index}"
+
+
+def _make_breakable(name: str) -> Markup:
+    """A name that a narrow column may break at an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))

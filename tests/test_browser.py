@@ -14,7 +14,6 @@ from tests.test_pictures import draw
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
 
@@ -35,6 +34,7 @@ def report(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # for root, in a container
         yield browser

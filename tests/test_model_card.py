@@ -55,8 +55,7 @@ def test_every_kind_of_model_has_its_pipeline(name: str) -> None:
 def test_of_official_weights_all_is_said_that_is_known(name: str) -> None:
     card = render(replace(convert(), variant=name), "pretrained")
     assert card.data.license == "apache-2.0"
-    is_fine_tuned = "1layer" in name or name.startswith("data2vec")
-    assert card.data.datasets == (["imagenet-1k"] if is_fine_tuned and VARIANTS[name].is_published else None)
+    assert card.data.datasets == (list(VARIANTS[name].datasets) or None)
     named = f"facebook/{VARIANTS[name].hub_name}" if VARIANTS[name].hub_name else None
     assert card.data.base_model == named
 
@@ -81,3 +80,17 @@ def test_a_user_is_told_how_far_off_a_deviation_is_here_and_what_to_do() -> None
     text = render(convert("dinov2_tiny_reg"), "checkpoint", (replace(CELLS[0], inputs=CELLS[0].inputs[:1]),)).text
     assert "position-embeddings-offset" not in text
     assert "center-crop-rounding" in text  # concerns every user of the image processor
+
+
+@pytest.mark.parametrize(
+    ("name", "datasets"),
+    [
+        ("dinov2_vits14", ()),
+        ("dinov2_vitg14_reg_1layer", ("imagenet-1k",)),
+        ("data2vec_vision_base", ("imagenet-1k",)),
+        ("data2vec_vision_large_ft1k", ("imagenet-1k",)),
+        ("data2vec_vision_base_ade20k", ()),
+    ],
+)
+def test_datasets_are_those_that_the_weights_have_seen(name: str, datasets: tuple[str, ...]) -> None:
+    assert VARIANTS[name].datasets == datasets

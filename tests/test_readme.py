@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def read_page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     commands = re.findall(r"^```\n(.*?)```$", README, flags=re.DOTALL | re.MULTILINE)
     assert "pytest -n 2\n" in commands
@@ -30,21 +34,34 @@ def test_every_option_is_described() -> None:
     options = re.findall(r'group\.addoption\(\s*"(--[\w-]+)"', (ROOT / "conftest.py").read_text(encoding="utf-8"))
     assert len(options) > 8
     options += [f"--{name.replace('_', '-')}" for name in list_overrides()]
-    assert [option for option in options if f"`{option}" not in README] == []
+    page = read_page("options")
+    assert [option for option in options if f"`{option}" not in page] == []
+    assert [
+        option for option in re.findall(r"^\| `(--?[\w-]+)", README, re.MULTILINE) if f"`{option}" not in page
+    ] == []
 
 
 def test_the_results_name_every_variant() -> None:
-    assert [name for name in VARIANTS if f"| {name} |" not in README] == []
+    assert [name for name in VARIANTS if f"| {name} |" not in read_page("results")] == []
 
 
 def test_every_deviation_has_its_row() -> None:
-    rows = README.partition("### Known deviations")[2].partition("## Results")[0]
+    rows = read_page("ledger")
     entries = {entry.name for family in families() for entry in family.ledger}
     assert [name for name in entries if f"`{name}`" not in rows] == []
 
 
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    links = {(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))}
+    absent = [f"{page.name}: {link}" for page, link in links if ":" not in link and not (page.parent / link).exists()]
+    assert absent == []
+    linked = {(page.parent / link).resolve() for page, link in links if page.name == "README.md"}
+    assert set((ROOT / "docs").glob("*.md")) <= linked
+
+
 def test_the_tolerances_are_those_of_the_code() -> None:
-    page = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
+    page = read_page("judging")
     rms, largest = allow_for_chance(10)
     assert f"of ten logits they are {rms:.1f} and {largest:.0f}" in page
     assert f"a_rms* and *a_max* are {ERROR_RATIO:g}, or what chance gives" in page
@@ -55,7 +72,7 @@ def test_the_tolerances_are_those_of_the_code() -> None:
 
 
 def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
-    page = (ROOT / "docs" / "sensitivity.md").read_text(encoding="utf-8")
+    page = read_page("sensitivity")
     patients = [Patient.of(name) for name in ("dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")]
     kinds = {injection.kind for patient in patients for injection in list_injections(patient)}
     kinds |= {f"{mishap.at}: {mishap.kind}" for mishap in MISHAPS} | RECORDED.keys()
@@ -65,7 +82,7 @@ def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
 
 
 def test_the_documented_failures_are_those_that_are_printed() -> None:
-    page = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    page = read_page("failures")
     sections = re.findall(r"^## ([^\n]*)\n\n```\n(.*?)\n```$", page, flags=re.MULTILINE | re.DOTALL)
     assert [title for title, _ in sections] == list(FAILURES)
     for _, message in sections:

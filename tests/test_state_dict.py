@@ -290,7 +290,7 @@ def test_classifiers_get_the_imagenet_names() -> None:
 
 
 def test_restoring_a_model_of_another_type_is_refused() -> None:
-    from transformers import ViTConfig
+    from transformers import BertConfig
 
-    with pytest.raises(CheckpointError, match="'vit' is of no known family"):
-        conversion.restore({}, ViTConfig())
+    with pytest.raises(CheckpointError, match="'bert' is of no known family"):
+        conversion.restore({}, BertConfig())

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from conversion.files import write_whole
@@ -46,6 +45,8 @@ def write_report(record: Record, path: Path) -> None:
 
 def render_report(record: Record, now: datetime) -> str:
     """The page: a single file, which loads nothing."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

@@ -60,9 +60,10 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
 def report(options: argparse.Namespace) -> int:
     """Make one page of all records in some folders; the status is 1 if there is none, or one cannot be used."""
     from conversion.report.records import gather
-    from conversion.report.render import describe_counts, write_report
+    from conversion.report.render import demand_place, describe_counts, write_report
 
     try:
+        demand_place(options.output, "--output")
         record = gather(options.folders)
         write_report(record, options.output)
     except (ConversionError, OSError) as error:

@@ -64,7 +64,8 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be any bytes
+        flush(beside)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

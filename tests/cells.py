@@ -1,6 +1,7 @@
 """A cell of the matrix, verified: every input through original and converted model, and what goes side by side."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,13 +41,11 @@ def verify_cell(subject: Subject, cell: Cell) -> MatrixVerdict:
     the original computes is the same for all of them, and the larger part of the work.
     """
     if cell not in subject.verified:
-        subjects = [subject, *_find_beside(subject, cell)]
-        try:
-            _verify_beside(subjects, cell)
-        except Exception:
-            if len(subjects) == 1:
-                raise
-            _verify_beside([subject], cell)  # whose error it is shows when each is alone
+        beside = _find_beside(subject, cell)
+        with suppress(*([Exception] if beside else [])):  # whose error it is shows when each is alone
+            _verify_beside([subject, *beside], cell)
+    if cell not in subject.verified:
+        _verify_beside([subject], cell)
     return subject.verified.pop(cell)
 
 

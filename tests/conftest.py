@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ import torch
 from conversion import fetching
 from tests.golden import read_golden
 from tests.server import Server, serve
+
+if TYPE_CHECKING:
+    from conversion.report.records import Record
 
 
 @pytest.fixture
@@ -44,3 +48,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("made")
     return {name: make_artifact(folder, name) for name in MODELS}
+
+
+@pytest.fixture
+def gathered(made: dict[str, Path]) -> "Record":
+    """What their cards record."""
+    from conversion.report.records import gather
+
+    return gather(made.values())

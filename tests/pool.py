@@ -18,11 +18,13 @@ class Pool:
 
     Attributes:
         tests: of each variant that this run is to make.
+        dropped: those that are done with.
     """
 
     request: Request
     tests: Mapping[str, Sequence[pytest.Item]]
     made: dict[str, Subject] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
 
     def take(self, name: str) -> Subject:
         """The variant of this name."""
@@ -37,6 +39,7 @@ class Pool:
 
     def drop(self, name: str) -> None:
         """Free a variant."""
+        self.dropped.add(name)
         self.made.pop(name).close()
 
     def _make(self, name: str) -> Subject:
@@ -46,5 +49,6 @@ class Pool:
         if self.request.checkpoint and is_transformers_folder(self.request.checkpoint):
             return FolderSubject(name, self.request, selected, cells)
         classifiers = (row.name for row in VARIANTS.values() if row.backbone == name != row.name)
-        classifier = next((self.take(other) for other in classifiers if other in self.tests), None)
+        wanted = (other for other in classifiers if other in self.tests and other not in self.dropped)
+        classifier = next(map(self.take, wanted), None)
         return Subject(name, self.request, selected, cells, classifier)

@@ -3,8 +3,8 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,46 @@ import pytest
 
 from conversion.card import MatrixVerdict, build_parity_card
 from conversion.errors import ArtifactError
-from conversion.report.records import Record, Result, read_result, write_record
-from conversion.report.render import write_report
+from conversion.report.records import (
+    SCHEMA,
+    Picture,
+    Record,
+    Result,
+    describe_origin,
+    name_origin,
+    read_result,
+    write_record,
+)
+from conversion.report.render import demand_place, write_report
 from tests.pictures import take_pictures
 from tests.subject import Subject
 
 FOUND = pytest.StashKey[dict[str, Any]]()
+SELECTED = pytest.StashKey[list[str]]()
 WRITTEN = pytest.StashKey[Path]()
 """The report of this run, once there is one."""
 
-TEST = re.compile(r"test_parity\[(?P<variant>\w+)-(?P<device>[\w:]+)-(?P<dtype>\w+)-(?P<attention>.+?)\](@.*)?$")
-"""The id of a test of a variant: variant, device, dtype, attention."""
+# tests of a variant by their ids: of one cell of the matrix, and of all of it
+CELL = re.compile(r"test_parity\[(?P<variant>\w+)-(?P<device>[\w:]+)-(?P<dtype>\w+)-(?P<attention>.+?)\](@.*)?$")
+WHOLE = re.compile(r"test_restore\[(?P<variant>\w+)\](@.*)?$")
+ANY = "any"
+
+NOT_RUN = "This was not run: the run ended before."
 
 
 def keep_for_report(test: pytest.Item, subject: Subject, cell: MatrixVerdict) -> None:
-    """Keep what a test found, if a report was asked for; with pictures, of the first of a variant."""
+    """Keep what a test found, if a report was asked for; with pictures, once a variant."""
     if subject.request.report is None:
         return
     card = build_parity_card(subject.converted, subject.provenance, (cell,), subject.hashes)
-    is_first = not subject.verdicts
-    pictures = take_pictures(subject, (cell.device, cell.dtype, cell.attention)) if is_first else ()
-    test.stash[FOUND] = {"card": card, "pictures": [asdict(picture) for picture in pictures]}
+    test.stash[FOUND] = {"card": card, "pictures": []}
+    if not subject.is_pictured:
+        subject.is_pictured = True
+        try:
+            pictures = take_pictures(subject, (cell.device, cell.dtype, cell.attention))
+        except Exception as error:  # of models whose shapes differ, say: not their verdict
+            pictures = (Picture("No pictures", {}, f"They could not be taken: {error!r}"),)
+        test.stash[FOUND]["pictures"] = [asdict(picture) for picture in pictures]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,28 +63,45 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Take away the page of an earlier run: if this one is killed, it is not to be taken for this one's."""
+    path = session.config.option.parity_report
+    if path and not hasattr(session.config, "workerinput"):
+        path.unlink(missing_ok=True)
+        find_record(path).unlink(missing_ok=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.config.stash[SELECTED] = [item.nodeid for item in session.items]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None:
+    node.config.stash[SELECTED] = list(ids)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     path, is_written = session.config.option.parity_report, True
     if path and not hasattr(session.config, "workerinput"):
-        reporter = session.config.pluginmanager.getplugin("terminalreporter")
-        is_written = _write(collect(reporter, session.config), path, reporter)
+        is_written = _write(path, session.config)
     yield
     if not is_written:
         session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
 
 
-def _write(record: Record, path: Path, reporter: pytest.TerminalReporter) -> bool:
+def _write(path: Path, config: pytest.Config) -> bool:
     """Write report and record, if there is anything to report; whether that went well."""
-    if not record.results:
-        return True
+    reporter = config.pluginmanager.getplugin("terminalreporter")
     try:
-        write_report(record, path)
-        write_record(record, find_record(path))
-    except OSError as error:
-        reporter.write_line(f"\n--parity-report {path}: {error}", red=True)
+        record = collect(reporter, config)
+        if record.results:
+            write_record(record, find_record(path))
+            write_report(record, path)
+            config.stash[WRITTEN] = path
+    except Exception as error:  # the tests' own verdict, and what they keep, are not to be lost with it
+        reporter.write_line(f"\n--parity-report {path}: {error!r}", red=True)
         return False
-    reporter.config.stash[WRITTEN] = path
     return True
 
 
@@ -73,10 +109,18 @@ def check_report(path: Path | None) -> None:
     """Refuse what no report can be written to, before anything is run.
 
     Raises:
-        ArtifactError: it is a folder, or its record, beside it, would take its place.
+        ArtifactError: as :func:`demand_place`; or where its record is to lie, beside it, something else does.
     """
-    if path is not None and (path.is_dir() or find_record(path) == path):
-        raise ArtifactError(f"--parity-report {path}: a file for the page, as report.html; the record lies beside it.")
+    if path is None:
+        return
+    demand_place(path, "--parity-report")
+    record = find_record(path)
+    try:
+        is_ours = not record.exists() or json.loads(record.read_text(encoding="utf-8"))["schema"] == SCHEMA
+    except (OSError, ValueError, KeyError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise ArtifactError(f"--parity-report {path}: its record would take the place of {record}, which is none.")
 
 
 def find_record(report: Path) -> Path:
@@ -85,16 +129,58 @@ def find_record(report: Path) -> Path:
 
 
 def collect(reporter: pytest.TerminalReporter, config: pytest.Config) -> Record:
-    """What all tests of variants came to."""
+    """What all tests of variants came to; those that were selected and have not run are failed."""
+    origin = describe_request(config.option)
+    reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
     results: dict[str, Result] = {}
-    for reports in reporter.stats.values():
-        for report in reports:
-            found = TEST.search(report.nodeid) if isinstance(report, pytest.TestReport) else None
-            # of a test that has failed while it was prepared, or torn down, that is what it came to
-            if found and (report.when == "call" or report.failed):
-                message = report.longreprtext if report.failed else ""
-                more = json.loads(getattr(report, "parity_found", '{"card": null, "pictures": []}'))
-                place = found.groupdict()
-                results[report.nodeid] = read_result({**place, "seconds": report.duration, "message": message, **more})
-    command = shlex.join(["pytest", *config.invocation_params.args])
-    return Record((command,), tuple(results.values()))
+    for test in dict.fromkeys([*config.stash.get(SELECTED, []), *(report.nodeid for report in reports)]):
+        of_test = [report for report in reports if _strip_group(report.nodeid) == _strip_group(test)]
+        if found := CELL.search(test):
+            results[_strip_group(test)] = _collect_cell(found.groupdict(), origin, of_test)
+    for report in reports:
+        if report.failed and (found := WHOLE.search(report.nodeid)):
+            _fail_all(results, found["variant"], origin, f"{_strip_group(report.nodeid)}\n{report.longreprtext}")
+    return Record((describe_command(config),), tuple(results.values()))
+
+
+def _strip_group(test: str) -> str:
+    """A test's id as it is without pytest-xdist."""
+    return re.sub(r"\]@.*$", "]", test)
+
+
+def _collect_cell(place: dict[str, Any], origin: str, reports: Iterable[pytest.TestReport]) -> Result:
+    """What came of one test in all its phases."""
+    content = {**place, "origin": origin, "seconds": None, "message": "", "card": None, "pictures": []}
+    has_run = False
+    for report in reports:
+        content |= json.loads(getattr(report, "parity_found", "{}"))
+        if report.failed:
+            content["message"] += report.longreprtext
+        if report.when == "call":
+            content["seconds"], has_run = report.duration, True
+    if content["card"]:
+        content["origin"] = describe_origin(content["card"])
+    if not has_run and not content["message"]:
+        content["message"] = NOT_RUN
+    return read_result(content)
+
+
+def _fail_all(results: dict[str, Result], variant: str, origin: str, message: str) -> None:
+    """A test of a variant as a whole has failed: none of its cells has passed."""
+    failed = {test: result for test, result in results.items() if result.variant == variant}
+    for test, result in failed.items():
+        results[test] = replace(result, message="\n".join(filter(None, [result.message, message])))
+    if not failed:
+        results[variant] = Result(variant, ANY, ANY, ANY, origin, message=message)
+
+
+def describe_request(option: Any) -> str:
+    """Where all weights of this run come from, as cards have it."""
+    if option.checkpoint:
+        return name_origin("checkpoint", None, [option.checkpoint.name])
+    return name_origin(option.weights, option.seed, [])
+
+
+def describe_command(config: pytest.Config) -> str:
+    """The command line, without what is secret in addresses."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", shlex.join(["pytest", *config.invocation_params.args]))

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,7 @@ class Subject:
         cells: of the matrix, (device, dtype, attention), that this run is to verify.
         classifier: on this backbone, if it is to be verified, too: they have a file in common.
         verified: cells that were, beside others, and are still to be asked for.
+        is_pictured: what a report shows of it was taken.
     """
 
     variant: str
@@ -72,6 +73,7 @@ class Subject:
     verdicts: list[MatrixVerdict] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
     verified: dict[Cell, MatrixVerdict] = field(default_factory=dict)
+    is_pictured: bool = False
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -83,8 +85,9 @@ class Subject:
             return download_checkpoint(VARIANTS[self.variant], CHECKSUMS, self.request.mirror)
         if self.classifier:  # drawn, it has this one's file; each has a link to it, and deletes its own
             drawn = self.classifier.files["checkpoint"]
-            (self.scratch / drawn.name).hardlink_to(drawn)
-            return {"checkpoint": self.scratch / drawn.name}
+            with suppress(OSError):  # where there are no such links, both are drawn
+                (self.scratch / drawn.name).hardlink_to(drawn)
+                return {"checkpoint": self.scratch / drawn.name}
         say(f"{self.variant}: drawing weights")
         files = write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
         return_freed_memory()  # drawing takes the whole model, verifying a few blocks

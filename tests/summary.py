@@ -12,7 +12,7 @@ from rich.table import Table
 from conversion.card import MatrixVerdict
 from conversion.family import families
 from conversion.parity.deviations import split_names
-from conversion.parity.verdict import PointVerdict, Verdict
+from conversion.parity.verdict import Verdict, rank
 
 COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "worst capture point", "max ULP", "error", "seconds")
 NUMBERS = COLUMNS[-3:]
@@ -28,7 +28,7 @@ Row = Mapping[str, Any]
 def describe_cell(variant: str, cell: MatrixVerdict) -> dict[str, Any]:
     """A cell of the matrix as a row, of plain values, which pytest-xdist can send."""
     points = [(result.name, point) for result in cell.inputs for point in result.decisive]
-    place, point = max(points, key=lambda each: _rank(each[1]))
+    place, point = max(points, key=lambda each: rank(each[1]))
     deviations: dict[str, list[str]] = {}
     for result in cell.inputs:
         for name in split_names(result.deviation):
@@ -44,14 +44,6 @@ def describe_cell(variant: str, cell: MatrixVerdict) -> dict[str, Any]:
         "error": max(result.error_ratio for result in cell.inputs),
         "deviations": deviations,
     }
-
-
-def _rank(point: PointVerdict) -> tuple[int, float]:
-    """The worse the verdict, then the larger the error beside what is allowed, the later."""
-    order = list(Verdict).index(point.verdict)
-    if point.converted_error is None or not point.allowed or not point.allowed.rms:
-        return order, 0.0
-    return order, point.converted_error.rms / point.allowed.rms
 
 
 def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report: Path | None = None) -> None:

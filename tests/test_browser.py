@@ -26,7 +26,7 @@ def report(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     first, *others = gather(made.values()).results
     tokens = draw(4, 4, 8)
     shown = (pictures.show_components(tokens, tokens + 0.01), pictures.show_classes(draw(9), draw(9), {0: "cat"}))
-    crashed = Result("dinov2_vits14", "cpu", "float32", "sdpa", message="worker 'gw0' crashed")
+    crashed = Result("dinov2_vits14", "cpu", "float32", "sdpa", "official weights", message="worker 'gw0' crashed")
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(Record(("pytest -n 2",), (replace(first, pictures=shown, seconds=1.5), *others, crashed)), path)
     return path

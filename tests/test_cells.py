@@ -161,6 +161,23 @@ def test_a_file_that_two_have_in_common_is_drawn_once(monkeypatch: pytest.Monkey
         assert not files[1].exists()
 
 
+def test_a_classifier_that_is_done_with_is_not_made_again() -> None:
+    names = ("dinov2_vits14", "dinov2_vits14_1layer")
+    with closing(Pool(Request(), select(*names))) as pool:
+        for name in reversed(names):
+            pool.take(name)
+            pool.drop(name)
+        assert pool.made == {}
+
+
+def test_without_links_between_files_both_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError("not supported")))
+    with closing(Pool(Request(), select("dinov2_vits14", "dinov2_vits14_1layer"))) as pool:
+        files = [pool.take(name).files["checkpoint"] for name in pool.tests]
+        assert all(file.exists() for file in files)
+        assert not files[0].samefile(files[1])
+
+
 def test_a_backbone_has_no_classifier_that_is_not_asked_for() -> None:
     with closing(Pool(Request(), select("dinov2_vits14", "dinov2_vits14_reg_1layer"))) as pool:
         assert pool.take("dinov2_vits14").classifier is None

@@ -28,8 +28,8 @@ def test_parity(
     with subject.passing(request.node):
         cell = verify_cell(subject, (device, dtype, attention))
         record_property("cell", describe_cell(subject.variant, cell))
-        keep_for_report(request.node, subject, cell)
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
+        keep_for_report(request.node, subject, cell)
         if cell.verdict is Verdict.FAILED:
             pytest.fail(message, pytrace=False)
         if subject.request.require_exact and (torch.device(device).type, dtype, attention) in subject.family.exact:

@@ -1,7 +1,7 @@
 """Reports: what is gathered, what is brought together, and what stands on the page."""
 
 import json
-import shutil
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,34 +12,16 @@ from typing import Any
 import pytest
 
 from conversion.__main__ import main
-from conversion.card import digest_of
-from conversion.errors import ArtifactError
-from conversion.loading import PARITY_CARD
 from conversion.parity.verdict import Verdict
 from conversion.report.charts import HEIGHT, WIDTH
 from conversion.report.matrix import build_matrix
-from conversion.report.records import Picture, Record, Result, gather, write_record
-from conversion.report.render import render_report
+from conversion.report.records import Picture, Record, Result
+from conversion.report.render import render_report, write_report
 from conversion.report.tables import list_charts, list_deviations, list_keys, list_points, summarise
-from tests.verified import edit
+from tests.verified import pick
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 PICTURE = Picture("Pixels", {"original": "aGVsbG8="}, "All the same.", (("", "class"), ("1", "cat")))
-
-
-@pytest.fixture
-def gathered(made: dict[str, Path]) -> Record:
-    return gather(made.values())
-
-
-def read_card(artifact: Path) -> dict[str, Any]:
-    card: dict[str, Any] = json.loads((artifact / PARITY_CARD).read_text())
-    return card
-
-
-def pick(record: Record, attention: str, family: str = "dinov2") -> Result:
-    """Of the first model of a family: its verdict in a cell."""
-    return next(each for each in record.results if each.attention == attention and each.card["family"] == family)  # type: ignore[index]
 
 
 class Page(HTMLParser):
@@ -82,67 +64,45 @@ def test_the_page_is_whole_and_loads_nothing(gathered: Record) -> None:
     assert len([address for address in page.loaded if address.startswith("data:image/png")]) == 1
 
 
-def test_every_card_of_a_folder_is_gathered_and_other_files_are_not(made: dict[str, Path]) -> None:
-    folder = next(iter(made.values())).parents[1]
-    record = gather([folder])
-    assert len(record.results) == 2 * len(made)
-    assert {result.attention for result in record.results} == {"eager", "sdpa"}
+def fail(result: Result, **figures: Any) -> Result:
+    """The same with its first capture points failed, without figures or with."""
+    assert result.card
+    card = json.loads(json.dumps(result.card))
+    for each in card["activations"][0]["inputs"]:
+        for name in ("points", "counterfactual"):
+            if name in each:
+                each[name] = [{"point": point["point"], "verdict": "failed", **figures} for point in each[name]]
+        each |= {"verdict": "failed", "max_ulp": 0, "max_abs": None, "error_ratio": 1}
+    card["verdict"] = card["activations"][0]["verdict"] = "failed"
+    return replace(result, card=card, message="not the same model")
 
 
-def test_a_record_comes_back_as_it_was_written(gathered: Record, tmp_path: Path) -> None:
-    (first,) = gathered.results[:1]
-    card = {**first.card, "digest": digest_of(first.card)}  # type: ignore[dict-item, arg-type]
-    record = Record(("pytest -n 2",), (replace(first, seconds=1.5, card=card, pictures=(PICTURE,)),))
-    write_record(record, tmp_path / "report.json")
-    assert gather([tmp_path]) == json_like(record)
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"reason": "the converted has NaN or Inf"},
+        {"difference": {"max_abs": float("nan"), "rms": float("inf"), "max_ulp": 0}, "reason": "off"},
+    ],
+)
+def test_what_failed_without_figures_is_not_called_the_same(figures: dict[str, Any], gathered: Record) -> None:
+    result = fail(pick(gathered, "sdpa"), **figures)
+    assert list_charts(result) == {}
+    assert summarise(result).text == "first at pixels"
+    page = render_report(Record((), (result,)), NOW)
+    assert "Every bit is the same" not in page
+    assert "cannot be held against each other" in page
+    assert figures["reason"] in page
 
 
-def json_like(record: Record) -> Record:
-    """Without the tuples that JSON has no word for."""
-    return replace(
-        record, results=tuple(replace(each, card=json.loads(json.dumps(each.card))) for each in record.results)
-    )
-
-
-def test_what_an_artifact_tells_again_counts_once(made: dict[str, Path], tmp_path: Path) -> None:
-    artifact = made["dinov2_tiny"]
-    (told, *_) = gather([artifact]).results
-    card = {**told.card, "digest": digest_of(told.card)}  # type: ignore[dict-item, arg-type]
-    write_record(Record(("pytest",), (replace(told, seconds=3.0, card=card),)), tmp_path / "report.json")
-    for paths in ([artifact, tmp_path], [tmp_path, artifact]):
-        results = gather(paths).results
-        assert len(results) == 2
-        assert [each.seconds for each in results if each.attention == told.attention] == [3.0]
-
-
-def spoil(text: str) -> str:
-    return text[: len(text) // 2]
-
-
-def test_what_is_damaged_or_contradicts_itself_is_refused_all_at_once(made: dict[str, Path], tmp_path: Path) -> None:
-    for name in ("cut", "edited", "older", "unknown"):
-        shutil.copytree(made["dinov2_tiny"], tmp_path / name)
-    (tmp_path / "cut" / PARITY_CARD).write_text(spoil((tmp_path / "cut" / PARITY_CARD).read_text()))
-    edit(tmp_path / "edited", lambda card: card.update(verdict="exact"))
-    edit(tmp_path / "older", lambda card: card.update(schema="parity-card/1"))
-    edit(tmp_path / "unknown", lambda card: card.update(family="resnet"))
-    (tmp_path / "bad.json").write_text('{"schema": "parity-run/1", "commands": []}')
-    with pytest.raises(ArtifactError) as raised:
-        gather([tmp_path])
-    for part in (
-        "cut/parity.json: cannot be read",
-        "by its parts deviation",
-        "'parity-card/1'",
-        "no model that is known",
-    ):
-        assert part in str(raised.value)
-    assert "'results' is a required property" in str(raised.value)
-
-
-def test_nothing_is_no_report(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ArtifactError, match="Nothing was recorded"):
-        gather([tmp_path])
+def test_what_failed_is_marked_where_it_is_drawn(gathered: Record) -> None:
+    result = pick(gathered, "eager")
+    assert result.card
+    card = json.loads(json.dumps(result.card))
+    native = card["activations"][0]["inputs"][0]
+    native["points"][9]["verdict"] = native["points"][-1]["verdict"] = "failed"  # one has figures, by its largest error
+    chart = list_charts(replace(result, card=card))["native"]
+    assert len(chart.failed) == 2
+    assert chart.failed == (chart.failed[0], max(chart.failed))
 
 
 def test_a_row_is_a_model_and_a_column_a_cell(gathered: Record) -> None:
@@ -188,10 +148,31 @@ def test_of_two_verdicts_in_a_cell_the_worse_counts(gathered: Record) -> None:
 
 def test_what_was_not_compared_is_failed_and_goes_with_its_model(gathered: Record) -> None:
     one = replace(pick(gathered, "sdpa"), variant="dinov2_vits14")
-    crashed = Result("dinov2_vits14", "cpu", "float32", "eager", message="worker 'gw0' crashed")
+    crashed = Result("dinov2_vits14", "cpu", "float32", "eager", one.origin, message="worker 'gw0' crashed")
     _, (model,) = build_matrix([crashed, one])
     assert model.card == one.card
     assert model.verdict is Verdict.FAILED
+    # of another file it is another model's
+    _, models = build_matrix([replace(crashed, origin="other.pth"), one])
+    assert [(model.origin, model.verdict) for model in models] == [
+        (one.origin, one.verdict),
+        ("other.pth", Verdict.FAILED),
+    ]
+
+
+def test_a_cell_that_crashed_once_keeps_the_figures_of_the_other_time(gathered: Record) -> None:
+    one = pick(gathered, "sdpa")
+    crashed = replace(one, card=None, message="it crashed")
+    for results in ([one, crashed], [crashed, one]):
+        _, (model,) = build_matrix(results)
+        (result,) = model.results.values()
+        assert result.verdict is Verdict.FAILED
+        assert result.card == one.card
+        assert result.message == "it crashed"
+
+
+def test_what_crashed_before_a_comparison_is_on_the_page() -> None:
+    crashed = Result("dinov2_vits14", "cpu", "float32", "eager", "official weights", message="worker 'gw0' crashed")
     page = render_report(Record((), (crashed,)), NOW)
     assert "1 of 1 models is not shown to be the same model" in page
     assert "worker &#39;gw0&#39; crashed" in page
@@ -211,6 +192,10 @@ def test_capture_points_are_told_where_they_are_worst(gathered: Record) -> None:
     assert of_block[rows["block.1"].input] == rows["block.1"].ratio
 
 
+def height(place: str) -> float:
+    return float(place.split(",")[1])
+
+
 def test_errors_are_drawn_within_the_page_and_in_their_order(gathered: Record) -> None:
     drawn = list_charts(pick(gathered, "eager"))
     assert "native" in drawn
@@ -222,6 +207,12 @@ def test_errors_are_drawn_within_the_page_and_in_their_order(gathered: Record) -
         for part in (part for parts in chart.lines.values() for part in parts):
             across = [float(place.split(",")[0]) for place in part.split()]
             assert across == sorted(across)
+        for band, converted, original in zip(
+            chart.band, chart.lines["converted"], chart.lines["original"], strict=True
+        ):
+            tops = band.split()[1:-1]  # but for the two corners at the bottom; the higher, the smaller
+            for line in (converted, original):
+                assert all(height(top) <= height(place) for top, place in zip(tops, line.split(), strict=True))
         heights = [y for y, _ in chart.rows]
         assert heights == sorted(heights, reverse=True)  # the larger, the higher
         assert chart.exact
@@ -274,5 +265,30 @@ def test_the_command_writes_a_report_of_folders(
 
 
 def test_the_command_refuses_what_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(tmp_path)]) == 1
-    assert "Nothing was recorded" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), f"--output={tmp_path / 'report.html'}"]) == 1
+    assert "nothing was recorded there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["report.json", "report", ".", "taken.html", "file/report.html", "fifo.html"])
+def test_the_command_writes_over_nothing_else(
+    name: str, made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken.html").write_text("<p>mine</p>")
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "fifo.html")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["report", str(made["dinov2_tiny"]), f"--output={tmp_path / name}"]) == 1
+    assert f"--output {tmp_path / name}: " in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "taken.html").read_text() == "<p>mine</p>"
+
+
+def test_the_command_writes_over_its_own(made: dict[str, Path], tmp_path: Path) -> None:
+    for _ in range(2):
+        assert main(["report", str(made["dinov2_tiny"]), f"--output={tmp_path / 'report.html'}"]) == 0
+
+
+def test_a_name_of_other_bytes_can_be_written(gathered: Record, tmp_path: Path) -> None:
+    record = Record(("pytest --checkpoint=caf\udce9.pth",), gathered.results)
+    write_report(record, tmp_path / "report.html")
+    assert "caf\\udce9" in (tmp_path / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from conversion.errors import ArtifactError
 from conversion.loading import PARITY_CARD
 from conversion.parity.verdict import Verdict
 from conversion.report.records import Record, Result, gather
-from tests.test_options import TINY, WRONG_EPS, run
+from tests.reporting import describe_command
+from tests.test_options import ROOT, TINY, WRONG_EPS, run
 
 REPORT = ("--parity-report", "out/report.html")
 
@@ -84,11 +86,93 @@ def test_what_fails_is_reported_with_its_figures_and_why(here: Path) -> None:
     assert "1 of 1 models is not shown to be the same model" in page
 
 
+NO_CONVERSION = """
+import conversion
+def convert(*args, **kwargs):
+    raise conversion.ConversionError("no way to convert this")
+conversion.convert = convert
+"""
+
+
 def test_what_cannot_be_converted_is_reported_too(here: Path) -> None:
-    code, output = run(here, *TINY, *REPORT, "--labels=labels.txt", plugin="open('labels.txt', 'w').write('a b')")
-    assert code != 0
-    if (here / "out").exists():
-        assert all(result.verdict is Verdict.FAILED for result in read_results(here).values()), output
+    code, output = run(here, *TINY, *REPORT, plugin=NO_CONVERSION)
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    results = read_results(here)
+    assert list(results) == ["eager", "sdpa"]
+    assert all("no way to convert this" in result.message and result.card is None for result in results.values())
+
+
+NO_WAY_BACK = """
+import tests.subject as subject
+subject.Subject.restore = lambda self: {}
+"""
+RESTORING = str(ROOT / "tests" / "test_restore.py")
+
+
+def test_a_variant_that_does_not_come_back_is_not_the_same(here: Path) -> None:
+    """The test of the way back is no cell of the matrix, and decides over all of them."""
+    code, output = run(here, *TINY, *REPORT, RESTORING, plugin=NO_WAY_BACK)
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "1 failed, 2 passed" in output
+    for result in read_results(here).values():
+        assert result.verdict is Verdict.FAILED
+        assert "test_restore" in result.message
+        assert result.card
+    code, output = run(here, *TINY, *REPORT, RESTORING, "-k", "test_restore", plugin=NO_WAY_BACK)
+    assert list(read_results(here)) == ["any"]
+
+
+STOPPING = """
+import pytest
+def pytest_runtest_setup(item):
+    if "sdpa" in item.name:
+        pytest.exit("enough")
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "options"), [(STOPPING, ()), (WRONG_EPS, ("-x",))], ids=["Ctrl-C", "after the first failure"]
+)
+def test_what_was_not_run_is_not_called_the_same(plugin: str, options: tuple[str, ...], here: Path) -> None:
+    code, output = run(here, *TINY, *REPORT, *options, plugin=plugin)
+    assert code != 0, output
+    results = read_results(here)
+    assert results["sdpa"].verdict is Verdict.FAILED
+    assert "was not run" in results["sdpa"].message
+    assert results["eager"].card
+
+
+def test_a_killed_run_leaves_no_page_of_an_earlier_one(here: Path) -> None:
+    assert run(here, *TINY, *REPORT, "--attention=sdpa")[0] == 0
+    assert (here / "out" / "report.html").exists()
+    code, _ = run(here, *TINY, *REPORT, plugin=CRASHING)  # without workers it is the end of all
+    assert code == 9
+    assert not any((here / "out").iterdir())
+
+
+NO_PICTURES = """
+import tests.pictures as pictures
+def take(*_):
+    raise ValueError("shapes differ")
+pictures.take_pictures = take
+"""
+
+
+def test_pictures_that_cannot_be_taken_are_no_verdict(here: Path) -> None:
+    code, output = run(here, *TINY, *REPORT, plugin=NO_PICTURES)
+    assert code == 0, output
+    shown = [[picture.title for picture in result.pictures] for result in read_results(here).values()]
+    assert shown == [["No pictures"], []]
+    assert "shapes differ" in (here / "out" / "report.html").read_text()
+
+
+def test_a_folder_is_reported_as_what_it_is(here: Path) -> None:
+    assert run(here, *TINY, "--save-artifacts")[0] == 0
+    code, output = run(here, "--checkpoint=artifacts/dinov2_custom", *REPORT)
+    assert code == 0, output
+    for result in read_results(here).values():
+        assert result.card
+        assert any("verified as it is" in note for note in result.card["notes"])
 
 
 def test_a_worker_that_crashes_is_reported(here: Path) -> None:
@@ -105,7 +189,7 @@ def test_a_report_that_cannot_be_written_is_an_error_and_no_test_less(here: Path
     assert code != 0
     assert "No space left on device" in output
     assert "2 passed" in output
-    assert not list((here / "out").glob("*.html"))
+    assert not list((here / "out").glob("*.html*"))
     assert (here / "artifacts" / "dinov2_custom" / PARITY_CARD).exists()
 
 
@@ -113,20 +197,33 @@ def test_without_the_option_nothing_is_recorded(here: Path) -> None:
     code, output = run(here, *TINY, "--attention=sdpa")
     assert code == 0, output
     assert "report:" not in output
-    with pytest.raises(ArtifactError):
+    assert not list(here.rglob("*.html"))
+    with pytest.raises(ArtifactError, match="nothing was recorded there"):
         gather([here])
 
 
-def test_a_report_over_a_folder_is_refused_before_anything_is_run(here: Path) -> None:
-    code, output = run(here, *TINY, "--parity-report", ".")
+@pytest.mark.parametrize("name", [".", "tiny.pth", "tiny", "file/report.html", "taken.html", "mine.html"])
+def test_a_report_over_something_else_is_refused_before_anything_is_run(name: str, here: Path) -> None:
+    (here / "file").write_text("mine")
+    (here / "taken.html").write_text("mine")
+    (here / "mine.json").write_text("{}")
+    code, output = run(here, *TINY, f"--parity-report={name}")
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert "--parity-report" in output
+    assert f"--parity-report {name}: " in output
+    assert (here / "taken.html").read_text() == "mine"
+    assert (here / "mine.json").read_text() == "{}"
+
+
+def test_secrets_in_addresses_are_not_reported() -> None:
+    arguments = ("--mirror", "https://me:secret@example.com/x", "-k", "a or b")
+    config: Any = SimpleNamespace(invocation_params=SimpleNamespace(args=arguments))
+    assert describe_command(config) == "pytest --mirror https://example.com/x -k 'a or b'"
 
 
 def test_a_run_without_variants_writes_no_report(here: Path) -> None:
     code, _ = run(here, *TINY, *REPORT, "-k", "nothing_of_that_name")
     assert code == pytest.ExitCode.NO_TESTS_COLLECTED
-    assert not (here / "out").exists()
+    assert not any((here / "out").iterdir())
 
 
 def test_runs_come_together(here: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from conversion.card import digest_of
 from conversion.loading import PARITY_CARD
+from conversion.report.records import Record, Result
 from tests.cells import verify_cell
 from tests.golden import read_golden
 from tests.request import Request
@@ -40,3 +41,9 @@ def edit(artifact: Path, change: Change, *, is_renewed: bool = True) -> None:
     if is_renewed:
         card["digest"] = digest_of(card)
     (artifact / PARITY_CARD).write_text(json.dumps(card))
+
+
+def pick(record: Record, attention: str, family: str = "dinov2") -> Result:
+    """Of the first model of a family: its result in a cell."""
+    found = (result for result in record.results if result.attention == attention)
+    return next(result for result in found if result.card and result.card["family"] == family)

@@ -74,6 +74,14 @@ def worst(verdicts: "Sequence[Verdict]") -> Verdict:
     return max(verdicts, key=list(Verdict).index, default=Verdict.FAILED)
 
 
+def rank(point: "PointVerdict") -> tuple[int, float]:
+    """How bad a capture point is: the worse the verdict, then the larger the error beside what is allowed, the more."""
+    order = list(Verdict).index(point.verdict)
+    if point.converted_error is None or not point.allowed or not point.allowed.rms:
+        return order, 0.0
+    return order, point.converted_error.rms / point.allowed.rms
+
+
 @dataclass(frozen=True)
 class PointVerdict:
     """The verdict at one capture point.

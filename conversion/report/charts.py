@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from conversion.parity.verdict import Verdict
+
 WIDTH, HEIGHT = 420, 200
 LEFT, TOP, BOTTOM = 48, 10, 38
 """Margins, for what stands at the axes."""
@@ -29,6 +31,7 @@ class Chart:
         band: outline of what is close: from zero up to the largest error that is allowed.
         lines: name to the parts of a line, each as SVG's points.
         exact: where the points lie that are exact.
+        failed: where those lie that failed, whatever their RMS: their largest error may have, or they have no figures.
         rows: heights of the powers of ten, and these.
         columns: places along the depth, and what is there.
     """
@@ -36,12 +39,13 @@ class Chart:
     band: tuple[str, ...]
     lines: Mapping[str, tuple[str, ...]]
     exact: tuple[float, ...]
+    failed: tuple[float, ...]
     rows: tuple[tuple[float, str], ...]
     columns: tuple[tuple[float, str], ...]
 
 
 def draw_errors(points: Points, as_it_is: Points = ()) -> Chart | None:
-    """Draw the RMS errors of the capture points of one input; None if all are exact, in one of which nothing is seen.
+    """Draw the RMS errors of the capture points of one input; None where there is no error to be drawn.
 
     Args:
         points: those that decide.
@@ -68,7 +72,8 @@ def draw_errors(points: Points, as_it_is: Points = ()) -> Chart | None:
     return Chart(
         band=tuple(f"{part.split(',')[0]},{floor} {part} {part.split()[-1].split(',')[0]},{floor}" for part in tops),
         lines={name: parts for name, line in series.items() if (parts := _join_up(line, along, up))},
-        exact=tuple(along(index) for index, point in enumerate(points) if point["verdict"] == "exact"),
+        exact=tuple(along(index) for index, point in enumerate(points) if point["verdict"] == Verdict.EXACT),
+        failed=tuple(along(index) for index, point in enumerate(points) if point["verdict"] == Verdict.FAILED),
         rows=tuple((up(10.0**power), f"1e{power}") for power in range(low, high + 1, 1 + (high - low) // 8)),
         columns=tuple((along(index), label) for index, label in labels),
     )

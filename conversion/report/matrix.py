@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from conversion.isolation import BUNDLED
 from conversion.parity.verdict import Verdict, worst
 from conversion.report.records import Picture, Result
 from conversion.variants import VARIANTS
@@ -18,13 +19,20 @@ class Column:
     """Where models were verified.
 
     Attributes:
+        original: whose code was the reference.
         versions: of libraries, and the processor; empty where all were verified with the same.
     """
 
     device: str
     dtype: str
     attention: str
+    original: str = BUNDLED
     versions: str = ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What stands above it."""
+        return (self.device, self.dtype, self.attention, *([self.original] if self.original != BUNDLED else []))
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,12 @@ class Model:
         """Those of the first cell that has any."""
         return next((result.pictures for result in self.results.values() if result.pictures), ())
 
+    @property
+    def pictured(self) -> str:
+        """Which cell that is."""
+        found = next(column for column, result in self.results.items() if result.pictures)
+        return ", ".join(found.lines)
+
 
 def build_matrix(results: Sequence[Result]) -> tuple[list[Column], list[Model]]:
     """Columns and rows of the matrix, rows in the order of the table of variants."""
@@ -61,22 +75,27 @@ def build_matrix(results: Sequence[Result]) -> tuple[list[Column], list[Model]]:
         cells: dict[Column, Result] = {}
         for result in group:
             versions = describe_versions(result.card) if result.card and len(environments) > 1 else ""
-            column = Column(result.device, result.dtype, result.attention, versions)
-            # verified again with other figures: the worse counts
-            if column not in cells or worst([cells[column].verdict, result.verdict]) is not cells[column].verdict:
-                cells[column] = result
+            column = Column(result.device, result.dtype, result.attention, result.original, versions)
+            cells[column] = _choose(cells[column], result) if column in cells else result
         variant, card = group[0].variant, group[0].card
-        rows.append(Model(f"model-{number}", variant, describe_origin(card), card, cells))
+        rows.append(Model(f"model-{number}", variant, group[0].origin, card, cells))
     order = {name: index for index, name in enumerate(VARIANTS)}
     rows.sort(key=lambda row: order.get(row.variant, len(order)))
     return list(dict.fromkeys(column for row in rows for column in row.results)), rows
 
 
+def _choose(before: Result, result: Result) -> Result:
+    """Of two in one cell, the worse; with the other's figures, if it has none itself."""
+    if worst([before.verdict, result.verdict]) is before.verdict:
+        before, result = result, before
+    return result if result.card else replace(before, message=result.message)
+
+
 def _group(results: Sequence[Result]) -> list[list[Result]]:
     """Results of the same model together, those with a card first.
 
-    What did not come to a comparison has no card that tells whose it is: it goes with the only model of its variant, if
-    there is only one.
+    What did not come to a comparison has no card that tells whose it is: it goes with the only model of its variant and
+    origin, if there is only one.
     """
     groups: dict[str, list[Result]] = {}
     for result in results:
@@ -85,21 +104,11 @@ def _group(results: Sequence[Result]) -> list[list[Result]]:
             groups.setdefault(json.dumps(identity, sort_keys=True), []).append(result)
     for result in results:
         if not result.card:
-            others = [group for group in groups.values() if group[0].variant == result.variant]
-            group = others[0] if len(others) == 1 else groups.setdefault(result.variant, [])
+            name = result.variant, result.origin
+            others = [group for group in groups.values() if (group[0].variant, group[0].origin) == name]
+            group = others[0] if len(others) == 1 else groups.setdefault(json.dumps(name), [])
             group.append(result)
     return list(groups.values())
-
-
-def describe_origin(card: Mapping[str, Any] | None) -> str:
-    """Where a model's weights come from, in a few words."""
-    if card is None:
-        return "not compared"
-    weights, seed = card["source"]["weights"], card["source"]["seed"]
-    names = [file["name"] for source in card["source"]["checkpoints"].values() for file in source["files"]]
-    described = {"synthetic": f"synthetic weights, seed {seed}", "pretrained": "official weights"}.get(weights, "")
-    described = described or (names[0] if names else "a state dict")
-    return described + (f", baked for {card['baked_image_size']}" if card["baked_image_size"] else "")
 
 
 def describe_versions(card: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -90,6 +91,8 @@ def _compare(original: Tensor, converted: Tensor, draw: Callable[[Tensor], str])
     if difference.dim() == 3:
         difference = difference.amax(dim=0)
     caption = f"difference, up to {largest:.1e}" if largest else "difference: none"
+    if not math.isfinite(largest):
+        caption, difference, largest = "difference: not all are numbers", torch.isfinite(difference).logical_not(), 1.0
     return {
         "original": draw(original),
         "converted": draw(converted),

@@ -10,15 +10,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from conversion.card import NOT_COMPARED
 from conversion.card import SCHEMA as CARD_SCHEMA
 from conversion.errors import ArtifactError, ConversionError
 from conversion.family import load_family
 from conversion.files import write_whole
+from conversion.isolation import BUNDLED
+from conversion.loading import PARITY_CARD
 from conversion.parity.verdict import Verdict
 from conversion.schemas import demand_schema
 from conversion.verification import find_contradictions, rebuild_spec
+from conversion.weights import ENTRANCES
 
 SCHEMA = "parity-run/1"
+
+DEEPEST = 1000
+"""Blocks of a model that a card may speak of: many more, and to look for them takes forever."""
 
 HINT = (
     "Give it folders with artifacts or records as this version writes them: parity.json, and what lies beside a report."
@@ -47,6 +54,7 @@ class Result:
     """What a test of a variant came to in one cell of the matrix.
 
     Attributes:
+        origin: where its weights come from, in a few words.
         seconds: it took; None where that is not known.
         message: why it failed; empty where it did not.
         card: of this cell alone; None where it did not come to a comparison.
@@ -56,6 +64,7 @@ class Result:
     device: str
     dtype: str
     attention: str
+    origin: str
     seconds: float | None = None
     message: str = ""
     card: Mapping[str, Any] | None = None
@@ -65,6 +74,11 @@ class Result:
     def verdict(self) -> Verdict:
         """As the card has it, unless the test failed for another reason."""
         return Verdict(self.card["verdict"]) if self.card and not self.message else Verdict.FAILED
+
+    @property
+    def original(self) -> str:
+        """Whose code was the reference, as far as that is known."""
+        return self.card["activations"][0]["original"] if self.card else BUNDLED
 
     @property
     def inputs(self) -> Sequence[Mapping[str, Any]]:
@@ -97,52 +111,77 @@ def gather(paths: Iterable[Path]) -> Record:
         paths: folders to look through, or files.
 
     Raises:
-        ArtifactError: nothing was, or a record is damaged or contradicts itself; with every problem.
+        ArtifactError: nothing was recorded at one of them, or a record is damaged, contradicts itself, or is of what
+            was not published; with every problem.
     """
-    records, problems = [], []
-    for path in dict.fromkeys(file for place in paths for file in _list_files(place)):
-        try:
-            records.append(read_record(path))
-        except ArtifactError as error:
-            problems += [error.headline, *(f"{path}: {problem}" for problem in error.problems)]
+    records: dict[Path, Record] = {}
+    problems = []
+    for place in paths:
+        found = 0
+        for path in _list_files(place):
+            try:
+                records.setdefault(path, read_record(path))
+                found += len(records[path].results)
+            except ArtifactError as error:
+                problems += [error.headline, *(f"{path}: {problem}" for problem in error.problems)]
+                found += 1
+        if not found:
+            problems.append(f"{place}: nothing was recorded there")
     if problems:
         raise ArtifactError("Not all of this can be reported.", problems, HINT)
-    commands = dict.fromkeys(command for record in records for command in record.commands)
-    results = _drop_repeated(result for record in records for result in record.results)
-    if not results:
-        raise ArtifactError("Nothing was recorded there.", hint=HINT)
-    return Record(tuple(commands), results)
+    commands = dict.fromkeys(command for record in records.values() for command in record.commands)
+    return Record(tuple(commands), _drop_repeated(result for record in records.values() for result in record.results))
 
 
 def _list_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    """Files that may be records; hidden folders are those of a run that is at work, or was killed."""
+    if not path.is_dir():
+        return [path.resolve()]
+    found = (each for each in path.rglob("*.json") if not any(part[0] == "." for part in each.relative_to(path).parts))
+    return sorted(each.resolve() for each in found if each.is_file())
 
 
 def read_record(path: Path) -> Record:
     """What one file records: nothing, if it is another file, as a model's config.
 
     Raises:
-        ArtifactError: it is damaged, of another version, or contradicts itself.
+        ArtifactError: it is damaged, of another version, contradicts itself, or lies with weights that are unpublished.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error}") from error
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if path.name != PARITY_CARD and CARD_SCHEMA not in text and SCHEMA not in text:
+            return Record()
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
     schema = content.get("schema") if isinstance(content, dict) else None
-    if schema == CARD_SCHEMA:
-        return Record(results=tuple(_split_card(path, content)))
-    if schema == SCHEMA:
-        demand_schema(content, "parity_run", path, "record of a run")
-        return Record(tuple(content["commands"]), tuple(_read_checked(path, each) for each in content["results"]))
+    try:
+        if schema == CARD_SCHEMA:
+            return Record(results=tuple(_split_card(path, content)))
+        if schema == SCHEMA:
+            demand_schema(content, "parity_run", path, "record of a run")
+            return Record(tuple(content["commands"]), tuple(_read_checked(path, each) for each in content["results"]))
+    except ConversionError:
+        raise
+    except Exception as error:  # values of other types, sizes and lengths than a card has
+        raise ArtifactError(f"{path}: speaks of no model that is known: {error!r}") from error
     if isinstance(schema, str) and schema.startswith(("parity-card/", "parity-run/")):
         raise ArtifactError(f"{path}: its schema is {schema!r}, not {CARD_SCHEMA!r} or {SCHEMA!r}.")
     return Record()
 
 
 def _read_checked(path: Path, content: Mapping[str, Any]) -> Result:
-    if content["card"] is not None:
-        _check_card(path, content["card"])
-    return read_result(content)
+    result = read_result(content)
+    if result.card is None:
+        return result
+    _check_card(path, result.card)
+    cells = [(cell["device"], cell["dtype"], cell["attention"]) for cell in result.card["activations"]]
+    if cells != [(result.device, result.dtype, result.attention)] or result.card["variant"] != result.variant:
+        raise ArtifactError(f"{path}: the card of {result.card['variant']}, {cells}, where another's should be.")
+    return result
 
 
 def read_result(content: Mapping[str, Any]) -> Result:
@@ -153,27 +192,44 @@ def read_result(content: Mapping[str, Any]) -> Result:
 
 def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
     """A result for each cell of an artifact's card."""
+    if any((path.parent / name).exists() for name in ENTRANCES):
+        raise ArtifactError(f"{path}: was not published: a run was killed here.")
+    if card.get("verdict") == NOT_COMPARED:
+        raise ArtifactError(f"{path}: its activations were never compared; verify it with --checkpoint {path.parent}.")
     _check_card(path, card)
     for cell in card["activations"]:
         of_cell = {**card, "activations": [cell], "verdict": cell["verdict"]}
-        yield Result(card["variant"], cell["device"], cell["dtype"], cell["attention"], card=of_cell)
+        place = cell["device"], cell["dtype"], cell["attention"]
+        yield Result(card["variant"], *place, describe_origin(card), card=of_cell)
 
 
 def _check_card(path: Path, card: Mapping[str, Any]) -> None:
     demand_schema(card, "parity_card", path, "verification card")
-    try:
-        family, spec = load_family(card["family"]), rebuild_spec(card)
-    except (ImportError, AttributeError, TypeError, ConversionError) as error:
-        raise ArtifactError(f"{path}: speaks of no model that is known: {error}") from error
-    if problems := list(find_contradictions(card, family, spec)):
+    if not 0 < card["spec"].get("depth", 0) <= DEEPEST:
+        raise ArtifactError(f"{path}: speaks of no model that is known: its depth is {card['spec'].get('depth')}.")
+    if problems := list(find_contradictions(card, load_family(card["family"]), rebuild_spec(card))):
         raise ArtifactError(f"{path}: contradicts itself.", problems)
+
+
+def describe_origin(card: Mapping[str, Any]) -> str:
+    """Where a model's weights come from, in a few words."""
+    source = card["source"]
+    names = [file["name"] for checkpoint in source["checkpoints"].values() for file in checkpoint["files"]]
+    origin = name_origin(source["weights"], source["seed"], names)
+    return origin + (f", baked for {card['baked_image_size']}" if card["baked_image_size"] else "")
+
+
+def name_origin(weights: str, seed: int | None, files: Sequence[str]) -> str:
+    """Where weights come from, by :class:`~conversion.card.Provenance`'s word for it."""
+    described = {"synthetic": f"synthetic weights, seed {seed}", "pretrained": "official weights"}
+    return described.get(weights) or (files[0] if files else "a state dict")
 
 
 def _drop_repeated(results: Iterable[Result]) -> tuple[Result, ...]:
     """Each result once: one that an artifact's card tells, too, is the run's, which tells more."""
     told: dict[str, Result] = {}
     for result in results:
-        content = {**asdict(result), "seconds": None, "pictures": ()}
+        content = {**asdict(result), "origin": "", "seconds": None, "pictures": ()}
         content["card"] = result.card and {**result.card, "digest": ""}
         identity = json.dumps(content, sort_keys=True)
         if identity not in told or told[identity].seconds is None:

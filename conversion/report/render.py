@@ -1,6 +1,7 @@
 """The page: records, brought into rows and drawings, in a template."""
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from conversion.errors import ArtifactError
 from conversion.files import write_whole
 from conversion.parity.verdict import Verdict
 from conversion.report import charts
@@ -16,8 +18,10 @@ from conversion.report.records import Record
 from conversion.report.tables import (
     POINT_COLUMNS,
     format_size,
+    is_exact,
     list_charts,
     list_deviations,
+    list_files,
     list_keys,
     list_points,
     summarise,
@@ -27,15 +31,43 @@ FOLDER = Path(__file__).parent
 KILL_MATRIX = FOLDER / "kill_matrix.json"
 """What would have been noticed; ``python -m tests.kill_matrix`` writes it."""
 
+HEAD = "<!doctype html>\n<!-- parity report -->\n"
+"""What a page begins with, by which it is known."""
+
 SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.DEVIATION: "≠", Verdict.FAILED: "✗"}
 """A verdict is never told by colour alone."""
 
 MEANINGS = {
     Verdict.EXACT: "every bit is the same, at every capture point",
-    Verdict.CLOSE: "not the same bits, and no further from float64 than the original itself",
+    Verdict.CLOSE: "not the same bits; as near to the yardstick, the original in float64, as the original itself, "
+    "up to twice its own rounding error",
     Verdict.DEVIATION: "transformers differs from the original in a known way; without that, exact or close",
     Verdict.FAILED: "not shown to be the same model",
 }
+
+
+def demand_place(path: Path, name: str) -> None:
+    """Demand that a page can be written there, before there is one, and that nothing else is replaced by it.
+
+    Args:
+        name: of the option that gives the path.
+
+    Raises:
+        ArtifactError: it is no name of a page, something else lies there, or nothing can be written there.
+    """
+    problem = ""
+    if path.suffix.lower() not in (".html", ".htm"):
+        problem = "a page is called report.html, or the like"
+    elif path.exists() and not (path.is_file() and path.read_bytes()[: len(HEAD)] == HEAD.encode()):
+        problem = "something else lies there"
+    else:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            problem = f"nothing can be written there: {error}"
+    if problem:
+        raise ArtifactError(f"{name} {path}: {problem}.")
 
 
 def write_report(record: Record, path: Path) -> None:
@@ -61,7 +93,7 @@ def render_report(record: Record, now: datetime) -> str:
         "breakable": _make_breakable,
     }
     columns, models = build_matrix(record.results)
-    return environment.get_template("report.html.jinja").render(
+    return HEAD + environment.get_template("report.html.jinja").render(
         style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
         script=Markup((FOLDER / "report.js").read_text(encoding="utf-8")),
         commands=record.commands,
@@ -78,6 +110,8 @@ def render_report(record: Record, now: datetime) -> str:
         list_points=list_points,
         point_columns=POINT_COLUMNS,
         summarise=summarise,
+        is_exact=is_exact,
+        list_files=list_files,
         kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
     )
 

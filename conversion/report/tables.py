@@ -7,11 +7,11 @@ from typing import Any
 
 from conversion.family import load_family
 from conversion.parity.deviations import Deviation, split_names
-from conversion.parity.verdict import Verdict, worst
+from conversion.parity.verdict import Verdict, rank, worst
 from conversion.report.charts import Chart, draw_errors
 from conversion.report.matrix import Model
 from conversion.report.records import Result
-from conversion.verification import rebuild_spec
+from conversion.verification import read_point, rebuild_spec
 
 Figures = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ POINT_COLUMNS = (
     "max difference",
     "max ULP",
     "local error",
-    "error from float64",
+    "error from the yardstick",
     "the original's",
     "allowed",
     "times the original's",
@@ -107,7 +107,7 @@ def list_points(result: Result) -> list[PointRow]:
 
 
 def _rank(row: PointRow) -> tuple[int, float]:
-    return list(Verdict).index(Verdict(row.figures["verdict"])), row.ratio or 0.0
+    return rank(read_point(row.figures))
 
 
 def list_charts(result: Result) -> dict[str, Chart]:
@@ -136,6 +136,12 @@ def list_deviations(model: Model) -> list[DeviationRow]:
     return [DeviationRow(ledger[name], inputs) for name, inputs in shown.items()]
 
 
+def list_files(model: Model) -> dict[tuple[str, str], None]:
+    """Name and SHA-256 of every converted file: several of one name where it was converted more than once."""
+    cards = [result.card for result in model.results.values() if result.card]
+    return dict.fromkeys((name, sha256) for card in cards for name, sha256 in card["result"].items())
+
+
 def list_keys(card: Figures) -> list[KeyRow]:
     """What became of the original's keys, those of all blocks in one row."""
     family = load_family(card["family"])
@@ -154,6 +160,12 @@ def describe_action(target: str | tuple[str, ...]) -> str:
     return "renamed" if isinstance(target, str) else f"split into {len(target)}"
 
 
+def is_exact(result: Result) -> bool:
+    """Whether every bit is the same at every capture point that decides."""
+    points = [point for each in result.inputs for point in list_decisive(each)]
+    return bool(points) and all(point["verdict"] == Verdict.EXACT for point in points)
+
+
 @dataclass(frozen=True)
 class Headline:
     """A cell of the matrix in a few words, and its place among others: the better, the smaller."""
@@ -167,6 +179,11 @@ def summarise(result: Result) -> Headline:
     order = list(Verdict).index(result.verdict)
     if not result.inputs:
         return Headline("not compared", order)
+    failed = [point for each in result.inputs for point in list_decisive(each) if point["verdict"] == Verdict.FAILED]
+    if failed:
+        return Headline(f"first at {failed[0]['point']}", order)
     ratio = max(each["error_ratio"] for each in result.inputs)
-    ulps = max(each["max_ulp"] for each in result.inputs)
-    return Headline(f"{ratio:.2f} x the original's error" if ulps else "0 ULP", order + min(ratio / 1e3, 0.999))
+    text = "0 ULP" if is_exact(result) else f"{ratio:.2f} x the original's error"
+    if result.verdict is Verdict.DEVIATION:
+        text += ", without it"
+    return Headline(text, order + min(ratio / 1e3, 0.999))

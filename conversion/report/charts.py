@@ -10,7 +10,7 @@ from typing import Any
 from conversion.parity.verdict import Verdict
 
 WIDTH, HEIGHT = 420, 200
-LEFT, TOP, BOTTOM = 48, 10, 38
+LEFT, TOP, BOTTOM = 48, 20, 38
 """Margins, for what stands at the axes."""
 LANE = 16
 """Height of the lane below the scale, where exact points lie: their logarithm is nowhere else."""

@@ -185,5 +185,5 @@ def summarise(result: Result) -> Headline:
     ratio = max(each["error_ratio"] for each in result.inputs)
     text = "0 ULP" if is_exact(result) else f"{ratio:.2f} x the original's error"
     if result.verdict is Verdict.DEVIATION:
-        text += ", without it"
+        text += " otherwise"
     return Headline(text, order + min(ratio / 1e3, 0.999))

@@ -81,6 +81,14 @@ def test_its_command_verifies_the_new_family(checkout: Path) -> None:
     assert read_max_ulps(output)["sdpa"] > 0
     code, output = call(checkout, "conversion", "verify", f"artifacts/{command[1]}")
     assert code == 0, output
+    others = ("--dtype=float64", "--dtype=bfloat16", "--parity-report=report.html")
+    code, output = run_tests(checkout, "tests/test_parity.py", "-k", command[1], *others)
+    assert code == 0, output
+    assert "deviation softmax-in-float32" in output
+    assert "No pictures" not in (checkout / "report.html").read_text()
+    code, output = run_tests(checkout, "tests/test_parity.py", "-k", command[1], "--image-size=448")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "cannot be baked" in output
 
 
 def test_it_is_laid_out_as_the_others_are(checkout: Path) -> None:

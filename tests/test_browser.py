@@ -15,6 +15,9 @@ from tests.test_pictures import draw
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 
+PATIENCE = 120_000
+"""Milliseconds: other tests run beside."""
+
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
 
 
@@ -35,8 +38,13 @@ def report(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    # for root, and where there is little shared memory: in a container
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # for root, in a container
+        try:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE)
+        except playwright.Error as error:
+            pytest.skip(f"{CHROMIUM} does not start here: {error}")
         yield browser
         browser.close()
 
@@ -66,6 +74,7 @@ class Visit:
 def visit(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Visit]:
     width, scheme = getattr(request, "param", (1280, "light"))
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
     visit = Visit(context.new_page(), report)
     yield visit
     context.close()

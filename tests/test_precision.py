@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from conversion.parity import precision
 from conversion.parity.compare import OriginalRun
 from conversion.parity.points import Inputs, build_place
 from conversion.parity.precision import Casts, convolve_by_places
@@ -49,11 +50,13 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.parametrize("channels", [1, 2, 512])
 @pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
 def test_a_product_for_each_place_of_the_kernel_is_a_convolution(
-    convolution: nn.Conv2d, monkeypatch: pytest.MonkeyPatch
+    convolution: nn.Conv2d, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to the order of the sums, and without torch's, which lays out all that the kernel passes."""
+    monkeypatch.setattr(precision, "CHANNELS", channels)
     convolution = convolution.double()
     maps = torch.randn(2, convolution.in_channels, 9, 7, dtype=torch.float64)
     expected = convolution(maps)

@@ -17,6 +17,10 @@ KEPT_CASTS = 2**29
 """Bytes: the block that several passes are at fits, in float64, of the largest official model too (226 MB)."""
 
 
+CHANNELS = 512
+"""That are padded at a time for a convolution in float64."""
+
+
 class Casts:
     """Weights in another dtype, kept for the next pass that comes to the same module; the oldest go, to save memory.
 
@@ -91,20 +95,33 @@ def convolve_by_places(model: nn.Module) -> None:
 
 
 def _convolve_by_places(module: nn.Conv2d, maps: Tensor) -> Tensor:
-    """The row that is padded at the end is for the last places, whose shifted maps end beyond the last row."""
+    """An image at a time, and some channels at a time, so that little is held besides what goes in and comes out."""
+    (rows, columns), (down, right), (tall, wide) = map(int, module.padding), module.dilation, module.kernel_size
+    height, width = maps.shape[-2] + 2 * rows - down * (tall - 1), maps.shape[-1] + 2 * columns - right * (wide - 1)
+    result = maps.new_empty(len(maps), module.out_channels, height, width)
+    for image, place in zip(maps, result, strict=True):
+        place.copy_(_convolve_image(module, image, height)[..., :width])
+    return result
+
+
+def _convolve_image(module: nn.Conv2d, image: Tensor, height: int) -> Tensor:
+    """``(C, ...)`` to ``(D, height, ...)``, with the padding's columns left at the end of every row.
+
+    A place of the kernel sees the padded image shifted, that is, its flattened rows from another start. The row that is
+    padded at the end is for the last places, which end beyond the last row.
+    """
     (rows, columns), (down, right) = map(int, module.padding), module.dilation
-    maps = F.pad(maps, (columns, columns, rows, rows + 1))  # (B, C, height, width)
-    batch, _, height, width = maps.shape
-    height, valid = height - 1 - down * (module.kernel_size[0] - 1), width - right * (module.kernel_size[1] - 1)
-    flat, kernel = maps.flatten(2), module.weight.permute(2, 3, 0, 1).contiguous()  # (B, C, height x width)
-    total = flat.new_zeros(batch, module.out_channels, height * width)
+    width = image.shape[-1] + 2 * columns
+    total = image.new_zeros(module.out_channels, height * width)
     if module.bias is not None:
         total += module.bias.unsqueeze(-1)
-    for i, j in product(*map(range, module.kernel_size)):
-        start = i * down * width + j * right
-        total.baddbmm_(kernel[i, j].expand(batch, -1, -1), flat[..., start : start + height * width])
-    result: Tensor = total.unflatten(2, (height, width))
-    return result[..., :valid].contiguous()
+    for channels, weight in zip(image.split(CHANNELS), module.weight.split(CHANNELS, dim=1), strict=True):
+        flat = F.pad(channels, (columns, columns, rows, rows + 1)).flatten(1)
+        kernel = weight.permute(2, 3, 0, 1).contiguous()
+        for i, j in product(*map(range, module.kernel_size)):
+            start = i * down * width + j * right
+            total.addmm_(kernel[i, j], flat[:, start : start + height * width])
+    return total.view(module.out_channels, height, width)
 
 
 def _cast(weights: Mapping[str, Tensor], dtype: torch.dtype, casts: Casts, module: nn.Module, _args: Any) -> None:

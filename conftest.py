@@ -91,7 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
     prepare_torch(*getattr(config, "workerinput", {}).get("place", (0, 1)))
     try:
         config.stash[REQUEST_KEY] = _read_request(config.option)
-        reporting.check_report(config.option.parity_report)
+        if not hasattr(config, "workerinput"):  # it is written where the run was started
+            reporting.check_report(config.option.parity_report)
         refuse_pushes(config.stash[REQUEST_KEY], getattr(config.option, "tx", None) or ())
         config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
         config.option.device, config.option.dtype, config.option.attention = check_axes(

@@ -214,6 +214,22 @@ def test_a_report_over_something_else_is_refused_before_anything_is_run(name: st
     assert (here / "mine.json").read_text() == "{}"
 
 
+ELSEWHERE = """
+import tests.reporting as reporting
+check = reporting.check_report
+def check_once(path):
+    print("CHECKED", file=open("checked.txt", "a"))
+    check(path)
+reporting.check_report = check_once
+"""
+
+
+def test_workers_on_other_hosts_need_no_place_for_it(here: Path) -> None:
+    code, output = run(here, *TINY, *REPORT, "--attention=sdpa", "-n", "1", plugin=ELSEWHERE)
+    assert code == 0, output
+    assert (here / "checked.txt").read_text() == "CHECKED\n"
+
+
 def test_secrets_in_addresses_are_not_reported() -> None:
     arguments = ("--mirror", "https://me:secret@example.com/x", "-k", "a or b")
     config: Any = SimpleNamespace(invocation_params=SimpleNamespace(args=arguments))

@@ -18,7 +18,7 @@ from tests.official_keys import RECORDED, describe_keys, render
 from tests.test_options import read_max_ulps
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "adding-a-family.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "adding-a-family.md"
 FILE = r"^`([^`\n]+)`[^\n]*\n\n```python\n(.*?)```$"
 """A path on a line of its own, what is said of it, and its content."""
 
@@ -28,7 +28,7 @@ TOP = ("conftest.py", "pyproject.toml", "README.md", "CONTRIBUTING.md", "tox.ini
 
 def list_blocks() -> Iterator[tuple[str, str]]:
     """Path and content of each file that the page gives in full."""
-    yield from re.findall(FILE, PAGE, flags=re.DOTALL | re.MULTILINE)
+    yield from re.findall(FILE, PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_page_has_every_room() -> None:
 
 
 def test_its_command_verifies_the_new_family(checkout: Path) -> None:
-    command = re.search(r"^```\npytest -k (\w+)\n```$", PAGE, flags=re.MULTILINE)
+    command = re.search(r"^```\npytest -k (\w+)\n```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert command
     code, output = run_tests(checkout, "tests/test_parity.py", "-k", command[1], "--require-exact", "--save-artifacts")
     assert code == 0, output

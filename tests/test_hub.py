@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub  # whose parts are imported when they are asked for
 import pytest
 import torch
-from huggingface_hub import HfApi, constants
 
 from conversion import hub as publishing
 from conversion.errors import ArtifactError, PublishError
@@ -27,9 +27,11 @@ REPOSITORY = "us/dinov2-custom"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # what it speaks instead is another protocol
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HF_HUB_DISABLE_XET", True
+    )  # what it speaks instead is another protocol
     with start_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)  # huggingface_hub 0 reads addresses by it
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)  # huggingface_hub 0 reads addresses by it
         yield hub
 
 
@@ -38,8 +40,8 @@ def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(made["dinov2_tiny_reg"], tmp_path / "tiny"))
 
 
-def api(hub: Hub, token: str = TOKEN) -> HfApi:
-    return HfApi(endpoint=hub.url, token=token)
+def api(hub: Hub, token: str = TOKEN) -> "huggingface_hub.HfApi":
+    return huggingface_hub.HfApi(endpoint=hub.url, token=token)
 
 
 def read(folder: Path) -> dict[str, bytes]:

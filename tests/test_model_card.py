@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+import huggingface_hub  # whose parts are imported when they are asked for
 import pytest
-from huggingface_hub import ModelCard
 
 import conversion
 from conversion import Conversion
@@ -36,9 +36,11 @@ def convert(name: str = "dinov2_tiny") -> Conversion:
     return conversion.convert(golden.state_dict, **golden.overrides)
 
 
-def render(out: Conversion, weights: str, cells: tuple[MatrixVerdict, ...] = CELLS) -> ModelCard:
+def render(out: Conversion, weights: str, cells: tuple[MatrixVerdict, ...] = CELLS) -> "huggingface_hub.ModelCard":
     seed = 0 if weights == "synthetic" else None
-    return ModelCard(render_model_card(out, build_parity_card(out, Provenance(weights, seed), cells, {})))
+    return huggingface_hub.ModelCard(
+        render_model_card(out, build_parity_card(out, Provenance(weights, seed), cells, {}))
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,6 @@ from torch import nn
 
 from conversion.card import MatrixVerdict
 from conversion.isolation import describe_original
-from conversion.loading import load_image_processor
 from conversion.parity.compare import Local, OriginalRun
 from conversion.parity.deviations import combine
 from conversion.parity.points import Inputs, merge_stages
@@ -121,7 +120,7 @@ def _build_candidate(entrant: Entrant, case: InputCase, dtype: str) -> Candidate
     spec = replace(subject.converted.spec, image_size=case.baked or subject.converted.spec.image_size)
     deviation, inputs = family.find_deviation(spec, case.shape, dtype, entrant.attention), None
     if case.photo:
-        inputs = process_photo(subject)
+        inputs = Inputs(subject.processed_photo)
         deviation = combine(deviation, family.find_image_deviation(spec, open_photo().size, case.height))
     return Candidate(entrant.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
 
@@ -137,9 +136,3 @@ def draw_photo(subject: Subject, case: InputCase, *, as_processor: bool = False)
     """The photo through the original's transform, or, its counterfactual, through one that does as the processor."""
     transform = subject.family.build_transform(subject.converted.spec, case.height, as_processor=as_processor)
     return as_batch(transform(open_photo()))
-
-
-def process_photo(subject: Subject) -> Inputs:
-    """The photo through the artifact's image processor."""
-    processor = load_image_processor(subject.directory)
-    return Inputs(processor(open_photo(), return_tensors="pt")["pixel_values"])

@@ -12,8 +12,8 @@ from conversion.card import hash_file
 from conversion.checks import check_config
 from conversion.errors import concerning
 from conversion.files import list_files
-from conversion.loading import PARITY_CARD, PREPROCESSOR, load_image_processor, load_model
-from tests.inputs import InputCase, list_inputs, open_photo
+from conversion.loading import PARITY_CARD, PREPROCESSOR, load_model
+from tests.inputs import InputCase, list_inputs
 from tests.subject import Subject
 
 VERIFIED_AS_IT_IS = "the folder is verified as it is: the original beside it is what its own tensors restore to"
@@ -48,8 +48,7 @@ class FolderSubject(Subject):
         if not (self.directory / PREPROCESSOR).exists():
             cases = list_inputs(self.converted.spec, self.converted.input_size, None)
             return [case for case in cases if case.baked is None and not case.photo]
-        processed = load_image_processor(self.directory)(open_photo(), return_tensors="pt")["pixel_values"]
-        cases = list_inputs(self.converted.spec, processed.shape[-1], None)
+        cases = list_inputs(self.converted.spec, self.processed_photo.shape[-1], None)
         return [case for case in cases if case.baked is None]
 
     def restore(self) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from conversion.artifact import save_artifact
 from conversion.intake import steps, unwrapping
 from conversion.loading import PARITY_CARD
 from conversion.synthetic import draw_state_dict
-from tests import cells
+from tests import subject as subject_module
 from tests.edits import Fault, set_config
 from tests.golden import read_golden
 from tests.scene import Mishap
@@ -93,13 +93,13 @@ def change_image(change: Callable[[Image.Image], Image.Image]) -> Callable[[pyte
     """The image processor is given another picture."""
 
     def put_in(patch: pytest.MonkeyPatch) -> None:
-        load = cells.load_image_processor
+        load = subject_module.load_image_processor
 
         def load_with_fault(directory: Path) -> Callable[..., Any]:
             processor = load(directory)
             return lambda image, **kwargs: processor(change(image), **kwargs)
 
-        patch.setattr(cells, "load_image_processor", load_with_fault)
+        patch.setattr(subject_module, "load_image_processor", load_with_fault)
 
     return put_in
 

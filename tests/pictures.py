@@ -2,11 +2,11 @@
 
 import torch
 
-from conversion.parity.capture import capture, twin
-from conversion.parity.points import Side
+from conversion.parity.capture import capture
+from conversion.parity.points import Inputs, Side
 from conversion.report import pictures
 from conversion.report.records import Picture
-from tests.cells import draw_photo, process_photo
+from tests.cells import draw_photo
 from tests.subject import Cell, Subject
 
 HEAD = 0
@@ -23,11 +23,11 @@ def take_pictures(subject: Subject, cell: Cell) -> tuple[Picture, ...]:
     device, dtype, attention = cell
     spec, family = subject.converted.spec, subject.family
     models = {"original": subject.original(device), "hf": subject.load(None, device, dtype, attention)}
-    processed = process_photo(subject)
+    processed = Inputs(subject.processed_photo)
     block = f"block.{spec.depth - 1}"
     wanted = [stage for stage in family.list_stages(spec) if stage.name in (block, "logits")]
     sides: tuple[Side, ...] = ("original", "hf")
-    found = {side: capture(twin(models[side]), wanted, side, processed, getattr(torch, dtype)) for side in sides}
+    found = {side: capture(models[side], wanted, side, processed, getattr(torch, dtype)) for side in sides}
     seen = {side: {name: tensor[0].cpu() for name, tensor in values.items()} for side, values in found.items()}
     grid = (case.height // spec.patch_size, case.width // spec.patch_size)
 

@@ -32,8 +32,8 @@ WRITTEN = pytest.StashKey[Path]()
 """The report of this run, once there is one."""
 
 # tests of a variant by their ids: of one cell of the matrix, and of all of it
-CELL = re.compile(r"test_parity\[(?P<variant>\w+)-(?P<device>[\w:]+)-(?P<dtype>\w+)-(?P<attention>.+?)\](@.*)?$")
-WHOLE = re.compile(r"test_restore\[(?P<variant>\w+)\](@.*)?$")
+CELL = re.compile(r"test_parity\[(?P<variant>\w+)-(?P<device>[\w:]+)-(?P<dtype>\w+)-(?P<attention>.+?)\]$")
+WHOLE = re.compile(r"test_restore\[(?P<variant>\w+)\]$")
 ANY = "any"
 
 NOT_RUN = "This was not run: the run ended before."
@@ -132,14 +132,18 @@ def collect(reporter: pytest.TerminalReporter, config: pytest.Config) -> Record:
     """What all tests of variants came to; those that were selected and have not run are failed."""
     origin = describe_request(config.option)
     reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
-    results: dict[str, Result] = {}
-    for test in dict.fromkeys([*config.stash.get(SELECTED, []), *(report.nodeid for report in reports)]):
-        of_test = [report for report in reports if _strip_group(report.nodeid) == _strip_group(test)]
-        if found := CELL.search(test):
-            results[_strip_group(test)] = _collect_cell(found.groupdict(), origin, of_test)
+    of_test: dict[str, list[pytest.TestReport]] = {_strip_group(test): [] for test in config.stash.get(SELECTED, [])}
     for report in reports:
-        if report.failed and (found := WHOLE.search(report.nodeid)):
-            _fail_all(results, found["variant"], origin, f"{_strip_group(report.nodeid)}\n{report.longreprtext}")
+        of_test.setdefault(_strip_group(report.nodeid), []).append(report)
+    results = {
+        test: _collect_cell(found.groupdict(), origin, phases)
+        for test, phases in of_test.items()
+        if (found := CELL.search(test))
+    }
+    for report in reports:
+        test = _strip_group(report.nodeid)
+        if report.failed and (found := WHOLE.search(test)):
+            _fail_all(results, found["variant"], origin, f"{test}\n{report.longreprtext}")
     return Record((describe_command(config),), tuple(results.values()))
 
 

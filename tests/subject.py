@@ -22,6 +22,7 @@ from conversion.errors import concerning
 from conversion.family import Family, load_family
 from conversion.loading import (
     load_converted,
+    load_image_processor,
     load_model,
     read_config,
     read_left_out,
@@ -30,7 +31,7 @@ from conversion.state_dict import merge_linear_head
 from conversion.synthetic import write_synthetic_checkpoint
 from conversion.variants import VARIANTS
 from conversion.weights import read_tensors
-from tests.inputs import InputCase, list_inputs
+from tests.inputs import InputCase, list_inputs, open_photo
 from tests.memory import return_freed_memory
 from tests.progress import describe_size, say
 from tests.request import Request
@@ -144,6 +145,12 @@ class Subject:
     def directory(self) -> Path:
         """What ``from_pretrained`` reads."""
         return self.staged.directory
+
+    @cached_property
+    def processed_photo(self) -> Tensor:
+        """The photo through the artifact's image processor, ``(1, 3, height, width)``."""
+        pixel_values: Tensor = load_image_processor(self.directory)(open_photo(), return_tensors="pt")["pixel_values"]
+        return pixel_values
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:

@@ -16,7 +16,6 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 KEPT_CASTS = 2**29
 """Bytes: the block that several passes are at fits, in float64, of the largest official model too (226 MB)."""
 
-
 CHANNELS = 512
 """That are padded at a time for a convolution in float64."""
 

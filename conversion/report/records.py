@@ -120,7 +120,8 @@ def gather(paths: Iterable[Path]) -> Record:
         found = 0
         for path in _list_files(place):
             try:
-                records.setdefault(path, read_record(path))
+                if path not in records:
+                    records[path] = read_record(path)
                 found += len(records[path].results)
             except ArtifactError as error:
                 problems += [error.headline, *(f"{path}: {problem}" for problem in error.problems)]
@@ -229,7 +230,7 @@ def _drop_repeated(results: Iterable[Result]) -> tuple[Result, ...]:
     """Each result once: one that an artifact's card tells, too, is the run's, which tells more."""
     told: dict[str, Result] = {}
     for result in results:
-        content = {**asdict(result), "origin": "", "seconds": None, "pictures": ()}
+        content = {**vars(result), "origin": "", "seconds": None, "pictures": ()}
         content["card"] = result.card and {**result.card, "digest": ""}
         identity = json.dumps(content, sort_keys=True)
         if identity not in told or told[identity].seconds is None:

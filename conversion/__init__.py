@@ -1,12 +1,13 @@
 """Convert vision checkpoints to Hugging Face transformers, and prove that nothing was lost."""
 
-from conversion.artifact import check_card, save_artifact
-from conversion.checkpoint import load_checkpoint, read_checkpoint, restore_checkpoint
+from conversion.artifact.restore_checkpoint import restore_checkpoint
+from conversion.artifact.stage import check_card, save_artifact
+from conversion.artifact.verify import verify_artifact
 from conversion.errors import ConversionError
-from conversion.layout import restore
-from conversion.state_dict import Conversion, convert
-from conversion.variants import VARIANTS
-from conversion.verification import verify_artifact
+from conversion.families.variants import VARIANTS
+from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
+from conversion.state_dicts.convert import Conversion, convert
+from conversion.state_dicts.restore import restore
 
 __all__ = [
     "VARIANTS",

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from conversion.artifact.verify import verify_artifact
 from conversion.errors import ConversionError
-from conversion.isolation import BUNDLED
+from conversion.families.external import BUNDLED
 from conversion.parity.verdict import OURS, Tolerances
-from conversion.verification import verify_artifact
 
 CHECKOUT = Path(__file__).parents[1]
 

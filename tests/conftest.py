@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from conversion import fetching
-from tests.golden import read_golden
-from tests.server import Server, serve
+from conversion.intake import fetching
+from tests.support.golden import read_golden
+from tests.support.http_server import Server, serve
 
 if TYPE_CHECKING:
     from conversion.report.records import Record
@@ -44,7 +44,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Verified artifacts by the name of the recorded model; to be copied, not changed."""
-    from tests.verified import MODELS, make_artifact  # here, since it takes long to import
+    from tests.support.verified import MODELS, make_artifact  # here, since it takes long to import
 
     folder = tmp_path_factory.mktemp("made")
     return {name: make_artifact(folder, name) for name in MODELS}

@@ -13,8 +13,8 @@ from torch import Tensor
 from conversion.errors import CheckpointError
 from conversion.intake.opening import SAVE_ALONE
 from conversion.intake.unpickling import StandInTensor
-from conversion.key_map import StateDict
-from conversion.tensors import FLOATING
+from conversion.mapping.key_map import StateDict
+from conversion.mapping.tensors import FLOATING
 
 PREFIXES = ("module.", "backbone.", "model.", "teacher.", "student.", "net.")
 """What wrappers and training codes put before every key. Where only some keys that are to be converted have it, it

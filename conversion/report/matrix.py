@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from conversion.isolation import BUNDLED
+from conversion.families.external import BUNDLED
+from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import Verdict, worst
 from conversion.report.records import Picture, Result
-from conversion.variants import VARIANTS
 
 # of what a card says, what tells one model from another; the rest depends on who converts it, and with what
 IDENTITY = ("variant", "source", "spec", "baked_image_size")

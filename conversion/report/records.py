@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from conversion.card import NOT_COMPARED
-from conversion.card import SCHEMA as CARD_SCHEMA
+from conversion.artifact.card import NOT_COMPARED
+from conversion.artifact.card import SCHEMA as CARD_SCHEMA
+from conversion.artifact.files import write_whole
+from conversion.artifact.schemas import demand_schema
+from conversion.artifact.verify import find_contradictions, rebuild_spec
+from conversion.artifact.weights import ENTRANCES
 from conversion.errors import ArtifactError, ConversionError
-from conversion.family import load_family
-from conversion.files import write_whole
-from conversion.isolation import BUNDLED
-from conversion.loading import PARITY_CARD
+from conversion.families.base import load_family
+from conversion.families.external import BUNDLED
 from conversion.parity.verdict import Verdict
-from conversion.schemas import demand_schema
-from conversion.verification import find_contradictions, rebuild_spec
-from conversion.weights import ENTRANCES
+from conversion.state_dicts.folder import PARITY_CARD
 
 SCHEMA = "parity-run/1"
 
@@ -221,7 +221,7 @@ def describe_origin(card: Mapping[str, Any]) -> str:
 
 
 def name_origin(weights: str, seed: int | None, files: Sequence[str]) -> str:
-    """Where weights come from, by :class:`~conversion.card.Provenance`'s word for it."""
+    """Where weights come from, by :class:`~conversion.artifact.card.Provenance`'s word for it."""
     described = {"synthetic": f"synthetic weights, seed {seed}", "pretrained": "official weights"}
     return described.get(weights) or (files[0] if files else "a state dict")
 

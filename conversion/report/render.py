@@ -9,8 +9,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from conversion.artifact.files import write_whole
 from conversion.errors import ArtifactError
-from conversion.files import write_whole
 from conversion.parity.verdict import Verdict
 from conversion.report import charts
 from conversion.report.matrix import Model, build_matrix, describe_versions
@@ -29,7 +29,7 @@ from conversion.report.tables import (
 
 FOLDER = Path(__file__).parent
 KILL_MATRIX = FOLDER / "kill_matrix.json"
-"""What would have been noticed; ``python -m tests.kill_matrix`` writes it."""
+"""What would have been noticed; ``python -m tests.mutation.kill_matrix`` writes it."""
 
 HEAD = "<!doctype html>\n<!-- parity report -->\n"
 """What a page begins with, by which it is known."""

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conversion.family import load_family
+from conversion.artifact.verify import read_point, rebuild_spec
+from conversion.families.base import load_family
 from conversion.parity.deviations import Deviation, split_names
 from conversion.parity.verdict import Verdict, rank, worst
 from conversion.report.charts import Chart, draw_errors
 from conversion.report.matrix import Model
 from conversion.report.records import Result
-from conversion.verification import read_point, rebuild_spec
 
 Figures = Mapping[str, Any]
 

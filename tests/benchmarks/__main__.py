@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from conversion.card import describe_versions
+from conversion.artifact.card import describe_versions
 from tests.benchmarks.jobs import SIZES
 from tests.benchmarks.table import PAGE, describe_machine, read_results, render_table
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from conversion.synthetic import write_synthetic_checkpoint
-from conversion.variants import VARIANTS
+from conversion.families.variants import VARIANTS
+from conversion.intake.synthetic import write_synthetic_checkpoint
 from tests.benchmarks.jobs import JOBS, SIZES
 from tests.benchmarks.processes import Usage, run
 

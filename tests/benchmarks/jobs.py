@@ -14,15 +14,15 @@ from torch import nn
 from transformers import Dinov2WithRegistersModel
 
 from conversion import convert, load_checkpoint, save_artifact
-from conversion.artifact import stage_artifact
-from conversion.card import MatrixVerdict, Provenance, describe_source
-from conversion.checkpoint import read_checkpoint
-from conversion.family import load_family
-from conversion.loading import load_converted, load_model
+from conversion.artifact.card import MatrixVerdict, Provenance, describe_source
+from conversion.artifact.load import load_converted, load_model
+from conversion.artifact.stage import stage_artifact
+from conversion.families.base import load_family
+from conversion.intake.checkpoint import read_checkpoint
 from conversion.parity.compare import OriginalRun
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
-from tests.inputs import InputCase, draw_inputs
+from conversion.suite.inputs import InputCase, draw_inputs
 
 SIZES = {"S": "dinov2_vits14_reg", "B": "dinov2_vitb14_reg", "L": "dinov2_vitl14_reg", "g": "dinov2_vitg14_reg"}
 """With registers: at 224 no known deviation is in the way of the official check."""

@@ -1,0 +1,1 @@
+"""The converted model on disk: staged, checked, published, with its cards."""

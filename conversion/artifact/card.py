@@ -1,0 +1,187 @@
+"""The verification card beside a converted model, ``parity.json``: where it is from, every verdict, every figure."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from conversion.families.base import load_family
+from conversion.intake.checkpoint import Checkpoint, Step
+from conversion.parity.verdict import PointVerdict, Verdict, worst
+from conversion.parity.verify import InputVerdict
+from conversion.state_dicts.convert import Conversion
+from conversion.state_dicts.restore import find_majors
+
+SCHEMA = "parity-card/2"
+"""What is written; described by ``parity_card.schema.json``."""
+
+NOT_COMPARED = "not compared"
+"""The verdict of an artifact whose activations nobody has compared."""
+
+VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A checkpoint file, as it was read."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint: its files, and what intake did to get at the state dict in them."""
+
+    files: tuple[SourceFile, ...]
+    intake: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights come from.
+
+    Attributes:
+        weights: ``"synthetic"``, ``"pretrained"`` (the official download), ``"checkpoint"`` (a file of the user's) or
+            ``"unknown"`` (a state dict in memory).
+        seed: of synthetic weights.
+        checkpoints: role to what was read.
+    """
+
+    weights: str = "unknown"
+    seed: int | None = None
+    checkpoints: Mapping[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MatrixVerdict:
+    """The verdict of one cell of the matrix, with all its inputs.
+
+    Attributes:
+        seed: of their noise.
+        original: whose code the converted model was compared with.
+    """
+
+    device: str
+    dtype: str
+    attention: str
+    seed: int
+    inputs: tuple[InputVerdict, ...]
+    original: str = "bundled"
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the inputs'."""
+        return worst([result.verdict for result in self.inputs])
+
+
+def describe_source(checkpoint: Checkpoint) -> Source:
+    """Name, size and hash of a checkpoint's files, and what intake did."""
+    files = [SourceFile(path.name, path.stat().st_size, hash_file(path)) for path in checkpoint.files]
+    return Source(tuple(files), checkpoint.steps)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build_parity_card(
+    conversion: Conversion, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...], result: Mapping[str, str]
+) -> dict[str, Any]:
+    """The content of ``parity.json``. Holds nothing that changes from run to run: no time, no path.
+
+    Args:
+        result: file name to SHA-256, of the files whose tensors were loaded back and compared.
+    """
+    family = load_family(conversion.family)
+    targets = family.expand_key_map(conversion.spec).values()
+    card = {
+        "schema": SCHEMA,
+        "variant": conversion.variant,
+        "family": conversion.family,
+        "architecture": conversion.architecture,
+        "spec": asdict(conversion.spec),
+        "baked_image_size": conversion.baked,
+        "layout": [f"transformers {major}" for major in find_majors(family, conversion.spec, conversion.state_dict)],
+        "notes": list(conversion.notes),
+        "source": asdict(provenance),
+        "result": dict(result),
+        "versions": read_versions(),
+        "keys": {
+            "renamed": sum(len(names) == 1 for names in targets),
+            "split": sum(len(names) > 1 for names in targets),
+            "dropped": dict(conversion.dropped),
+        },
+        "tensors": {
+            "compared": len(conversion.source),
+            "kept_beside": sorted(conversion.left_out),
+            "verdict": str(Verdict.EXACT),
+            "how": "restored from the written file and compared with the source, bit for bit",
+        },
+        "loading_info": "empty",
+        "activations": [
+            {
+                "device": cell.device,
+                "dtype": cell.dtype,
+                "attention": cell.attention,
+                "input_seed": cell.seed,
+                "original": cell.original,
+                "verdict": str(cell.verdict),
+                "inputs": [_record_input(result) for result in cell.inputs],
+            }
+            for cell in verdicts
+        ],
+        "verdict": str(worst([cell.verdict for cell in verdicts])) if verdicts else NOT_COMPARED,
+    }
+    return card | {"digest": digest_of(card)}
+
+
+def digest_of(card: Mapping[str, Any]) -> str:
+    """SHA-256, hexadecimal, of all that a card says but this: of its JSON, keys sorted, without spaces."""
+    said = {name: value for name, value in card.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_versions() -> dict[str, str]:
+    """What a result depends on: versions of Python and libraries, and the instructions that torch uses on this CPU."""
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED}
+    versions["cpu"] = torch.backends.cpu.get_cpu_capability()
+    if torch.cuda.is_available():
+        versions["cuda"] = f"{torch.version.cuda} on {torch.cuda.get_device_name()}"
+    return versions
+
+
+def describe_versions() -> str:
+    """Those of :func:`read_versions`, in a line."""
+    return ", ".join(f"{name} {version}" for name, version in read_versions().items())
+
+
+def _record_input(result: InputVerdict) -> dict[str, Any]:
+    recorded: dict[str, Any] = {
+        "input": result.name,
+        "shape": list(result.shape),
+        "masked": result.masked,
+        "baked_twin": result.baked,
+        "verdict": str(result.verdict),
+        "deviation": result.deviation or None,
+        "max_ulp": result.max_ulp,
+        "max_abs": max((point.difference.max_abs for point in result.decisive if point.difference), default=None),
+        "error_ratio": result.error_ratio,
+        "points": [_record_point(point) for point in result.points],
+    }
+    if result.counterfactual:
+        recorded["counterfactual"] = [_record_point(point) for point in result.counterfactual]
+    return recorded
+
+
+def _record_point(point: PointVerdict) -> dict[str, Any]:
+    return {name: value for name, value in asdict(point).items() if value not in (None, "")}

@@ -1,0 +1,71 @@
+"""The files of an artifact: which they are, whether somebody has written to one, and when they are safe."""
+
+import fnmatch
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from conversion.artifact.card import hash_file
+from conversion.artifact.weights import ENTRANCES, SHARDS, WEIGHTS, find_entrance, list_weights
+from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
+
+Fingerprint = tuple[int, ...]
+
+FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
+"""Of an artifact whose weights are in one file, with nothing left out."""
+
+
+def list_files(directory: Path) -> dict[str, Path]:
+    """What a model is loaded from, name as published to where it lies."""
+    entrance = find_entrance(directory)
+    files = {name: directory / name for name in (CONFIG, PREPROCESSOR)} | {entrance.name: entrance}
+    files |= {path.name: path for path in [*list_weights(directory), directory / LEFT_OUT] if path.exists()}
+    return {ENTRANCES.get(name, name): path for name, path in files.items()}
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of an artifact may have this name."""
+    ours = FILES | {LEFT_OUT, *ENTRANCES, *ENTRANCES.values()}
+    return name in ours or fnmatch.fnmatchcase(name, SHARDS)
+
+
+def take_fingerprints(directory: Path) -> dict[str, Fingerprint]:
+    """Of every file, what is another as soon as somebody writes to it; the last figure cannot be set back."""
+    states = {name: path.stat() for name, path in list_files(directory).items()}
+    return {
+        name: (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        for name, state in states.items()
+    }
+
+
+def seal_files(directory: Path) -> dict[str, str]:
+    """Have every file written out to the disk, so that no crash leaves a half of it; name to SHA-256 meanwhile."""
+    files = list_files(directory)
+    with ThreadPoolExecutor() as pool:
+        flushed = pool.map(flush, files.values())
+        hashes = dict(zip(files, pool.map(hash_file, files.values()), strict=True))
+        list(flushed)  # raises what was raised there
+    return hashes
+
+
+def flush(path: Path) -> None:
+    """Have what was written to a file, or renamed in a directory, on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no directories
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; one that is there stays until then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be any bytes
+        flush(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

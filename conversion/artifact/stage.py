@@ -1,0 +1,252 @@
+"""The artifact: staged beside its target, loaded back, compared, moved there and published by one rename.
+
+That weights are not loaded before they are published is seen to in :mod:`conversion.artifact.weights`.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from conversion.artifact.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file
+from conversion.artifact.checks import check_config, check_tensors
+from conversion.artifact.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
+from conversion.artifact.load import load_model
+from conversion.artifact.model_card import render_model_card
+from conversion.artifact.weights import is_published, publish_weights, save_tensors, save_weights
+from conversion.errors import ArtifactError
+from conversion.state_dicts.convert import Conversion
+from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
+
+
+@dataclass(frozen=True)
+class StagedArtifact:
+    """A converted model on disk, loaded back and found equal, not yet published.
+
+    Attributes:
+        fingerprints: file name to what it had when it was found equal.
+        seal: have every file on the disk; gives file name, as published, to SHA-256.
+    """
+
+    conversion: Conversion
+    directory: Path
+    target: Path
+    fingerprints: Mapping[str, Fingerprint]
+    seal: Callable[[], Mapping[str, str]]
+
+    def publish(self, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...] = ()) -> None:
+        """Write the cards, move the directory to its target, and give the weights the name that makes a model of it.
+
+        That last rename publishes: before it nothing loads. An artifact that is there already is replaced, or is
+        there again if anything fails.
+
+        Raises:
+            ArtifactError: the disk is full, or the target has become something else in the meantime; or what lies
+                there in the end is not what the cards speak of.
+        """
+        with _explain_io_errors(self.target):
+            check_target(self.target)
+            self._demand_untouched(self.directory)
+            card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
+            (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
+            _write_json(self.directory / PARITY_CARD, card)
+            previous = _hidden(self.target, "previous")
+            if self.target.exists():
+                self.target.rename(previous)
+            try:
+                self.directory.rename(self.target)
+                self._demand_untouched(self.target)
+                publish_weights(self.target)
+            except BaseException:
+                _recover(self.target)
+                raise
+            flush(self.target.parent)
+            shutil.rmtree(previous, ignore_errors=True)
+
+    def _demand_untouched(self, directory: Path) -> None:
+        """Demand that nobody has written to a file since it was found equal: that is what the cards speak of."""
+        now = take_fingerprints(directory)
+        touched = [name for name in self.fingerprints.keys() | now if self.fingerprints.get(name) != now.get(name)]
+        if touched:
+            problems = [f"{name}: was changed since" for name in sorted(touched)]
+            hint = "Convert the checkpoint again, with nobody else at the files."
+            raise ArtifactError(f"{directory}: is not what was compared.", problems, hint)
+
+
+def save_artifact(
+    conversion: Conversion,
+    target: str | Path,
+    provenance: Provenance | None = None,
+    *,
+    max_shard_size: str | None = None,
+) -> None:
+    """Write a converted model so that ``from_pretrained`` reads it: complete, or not at all.
+
+    The tensors are proven, bit for bit; activations are not compared here, which is what the test suite does, and
+    the cards say so.
+
+    Args:
+        max_shard_size: write shards of at most this size, as ``"5GB"``, with an index; one file unless given.
+
+    Raises:
+        ArtifactError: the target is something else than an artifact, the disk is full, another process is writing
+            there, or what was written does not load back equal. Nothing is left behind.
+    """
+    with stage_artifact(conversion, target, max_shard_size) as staged:
+        staged.publish(provenance or Provenance())
+
+
+@contextmanager
+def stage_artifact(
+    conversion: Conversion, target: str | Path, max_shard_size: str | None = None, *, is_kept: bool = True
+) -> Iterator[StagedArtifact]:
+    """Write a converted model beside ``target``, load it back, compare; it is gone afterwards unless published.
+
+    Args:
+        is_kept: it is likely to be published; then it is sealed while it is compared.
+
+    Raises:
+        ArtifactError: as :func:`save_artifact`.
+    """
+    target = Path(target).absolute()
+    with _explain_io_errors(target):
+        check_target(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    directory = _hidden(target, "staging")
+    with _lock(target), ThreadPoolExecutor(1) as background:
+        _recover(target)
+        try:
+            _demand_values(conversion)
+            with _explain_io_errors(target):
+                directory.mkdir()
+                _write(conversion, directory, max_shard_size)
+                fingerprints = take_fingerprints(directory)  # before the checks: what is written later was not checked
+                seal = background.submit(seal_files, directory).result if is_kept else partial(seal_files, directory)
+                check_config(conversion, directory, conversion.labels)
+                check_tensors(conversion, directory)
+            load_model(directory)
+            yield StagedArtifact(conversion, directory, target, fingerprints, seal)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Demand that ``target`` is free, or an artifact, which may be replaced.
+
+    Raises:
+        ArtifactError: it is anything else.
+    """
+    hint = "Choose another directory, or remove it yourself."
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ArtifactError(f"{target}: exists and is not a directory; it is not overwritten.", hint=hint)
+    if not target.exists() or not any(target.iterdir()):
+        return
+    foreign = sorted(path.name for path in target.iterdir() if not is_ours(path.name))
+    if foreign or _read_parity_card(target) is None:
+        reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
+        raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
+
+
+def check_card(directory: Path) -> None:
+    """Demand that an artifact's files are those that its verification card speaks of.
+
+    Raises:
+        ArtifactError: one is another, or is gone; or there is no such card.
+    """
+    card = _read_parity_card(directory)
+    if card is None:
+        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
+    result = card.get("result") or {}
+    files = {name: directory / name for name in result} | list_files(directory)
+    problems = [f"{name}: the card says nothing of it" for name in files if name not in result]
+    for name, path in files.items():
+        if name not in result:
+            continue
+        found = f"SHA-256 {hash_file(path)}" if path.is_file() else "not there"
+        if found != f"SHA-256 {result[name]}":
+            problems.append(f"{name}: {found}, in the card SHA-256 {result[name]}")
+    if problems:
+        raise ArtifactError(
+            f"{directory}: is not what {PARITY_CARD} speaks of.", problems, hint="Convert the checkpoint again."
+        )
+
+
+def _demand_values(conversion: Conversion) -> None:
+    without = [key for key, tensor in conversion.state_dict.items() if tensor.is_meta]
+    if without:
+        raise ArtifactError(f"{conversion.variant}: tensors on the meta device have no values to write.", without)
+
+
+def _write(conversion: Conversion, directory: Path, max_shard_size: str | None) -> None:
+    save_weights(conversion.state_dict, directory, max_shard_size)
+    if conversion.left_out:
+        save_tensors(conversion.left_out, directory / LEFT_OUT)
+    _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
+    _write_json(directory / PREPROCESSOR, conversion.preprocessor)
+    # safetensors makes its file readable for the owner alone; the artifact is as readable as the user's other files
+    for path in directory.glob("*.safetensors"):
+        path.chmod((directory / CONFIG).stat().st_mode)
+
+
+def _read_parity_card(directory: Path) -> dict[str, Any] | None:
+    """The content of a verification card of this project, of any version, if there is one."""
+    try:
+        card = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_ours = isinstance(card, dict) and str(card.get("schema")).startswith(SCHEMA.rpartition("/")[0] + "/")
+    return card if is_ours else None
+
+
+def _hidden(target: Path, purpose: str) -> Path:
+    return target.with_name(f".{target.name}.{purpose}")
+
+
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Keep other processes from writing to the same target; the system releases the lock of a killed one."""
+    lock = FileLock(_hidden(target, "lock"), timeout=0)
+    with _explain_io_errors(target):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ArtifactError(f"{target}: another process is writing there.", hint="Wait for it to end.") from None
+    try:
+        yield
+    finally:
+        _hidden(target, "lock").unlink(missing_ok=True)
+        lock.release()
+
+
+def _recover(target: Path) -> None:
+    """Clear away what an interrupted run left, and put the previous artifact back if the new one was not published."""
+    shutil.rmtree(_hidden(target, "staging"), ignore_errors=True)
+    if not is_published(target):
+        shutil.rmtree(target)
+    previous = _hidden(target, "previous")
+    if previous.exists() and not target.exists():
+        previous.rename(target)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+@contextmanager
+def _explain_io_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{target}: cannot be written: {error}",
+            hint="Nothing was left behind. Check free space and permissions, or choose another directory.",
+        ) from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

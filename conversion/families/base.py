@@ -1,0 +1,241 @@
+"""What every family offers, under the same names: its package's ``FAMILY``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from conversion.errors import KeyMapError
+from conversion.families.distributions import Draw
+from conversion.families.external import find_clone
+from conversion.families.target import transformers_major
+from conversion.families.variants import VARIANTS, Variant
+from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
+from conversion.parity.deviations import Deviation
+from conversion.parity.points import Stage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from transformers import PretrainedConfig
+
+
+class Spec(Protocol):
+    """What all families' specs have in common."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def patch_size(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def hf_class(self) -> str: ...
+    @property
+    def mask_token(self) -> bool:
+        """Whether patches can be masked."""
+        ...
+
+    @property
+    def any_size(self) -> bool:
+        """Whether the original takes images of another size than ``image_size``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Override:
+    """Something that shapes cannot tell and a caller may.
+
+    Attributes:
+        field: of the spec that it determines.
+        parse: from a value or the text of a command line; raises ValueError or TypeError.
+        help: what it is, for a command line's help.
+        neutral: a value that goes with any shapes, where these never tell it.
+    """
+
+    field: str
+    parse: Callable[[Any], object]
+    help: str
+    neutral: object = None
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def list_differences(found: Spec, wanted: Spec) -> dict[str, str]:
+    """How two specs of one family differ: field to text."""
+    return {
+        field: f"{field} {value}, not {vars(wanted)[field]}"
+        for field, value in vars(found).items()
+        if value != vars(wanted)[field]
+    }
+
+
+@dataclass(frozen=True)
+class Family(Generic[S]):
+    """The rooms of a family.
+
+    Attributes:
+        name: of its folder.
+        model_types: the ``model_type`` of the transformers configs it produces.
+        dropped: original keys that are not converted, shell-style pattern to reason.
+        translate: a state dict as another library writes it, to the original's keys, and what was done, in a line; any
+            other state dict as it is, and nothing.
+        matches: whether an original state dict with these shapes is of this family.
+        build_spec: the spec from keyword arguments.
+        overrides: what :attr:`recognise_spec` takes beside shapes, by its name.
+        recognise_spec: the spec from shapes and, as keyword arguments, any of the overrides.
+        find_assumptions: what a recognised spec assumes where an override is not given, by the name of the override;
+            and by any other name what else a checkpoint cannot tell.
+        build_config: the transformers config from a spec and its class names, of which a backbone has none.
+        read_config: the spec from a transformers config.
+        select_key_map: the key map of a model of this spec, for a major version of transformers.
+        derive: tensors of the original state dict that follow from the spec alone; they are not converted.
+        build_original: the original model of this spec.
+        build_external: the same by the authors' own code, from a clone of their repository.
+        hub_repository: what torch.hub knows that repository by; empty if it does not.
+        entry: of a checkpoint file of the original's making that holds the model of this spec; empty if the file is the
+            state dict itself.
+        pack: what such a file holds after training, from spec and state dict.
+        distributions: how synthetic tensors are drawn, pattern of the key to distribution, before the common ones.
+        bake_image_size: tensors that change, and the new spec, for another native image size.
+        choose_input_size: side in pixels of the images that a model of this spec is meant for.
+        build_image_processor: content of ``preprocessor_config.json`` from spec and input size.
+        build_transform: the original's evaluation transform from spec and input size; ``as_processor`` for the
+            counterfactual, with the processor's deviation in it.
+        find_image_deviation: the ledger's entry that applies to an image's (width, height) at an input size, if one
+            does; from spec, that size and input size.
+        list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
+        exact: (device type, dtype, attention) where bit for bit equality was reached before.
+        find_deviation: the ledger's entry, or several combined, that applies to a spec at an input's shape ``(B, 3,
+            height, width)``; optionally under a name of a dtype and of an attention implementation.
+        ledger: every known deviation of the target library that concerns this family.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    dropped: Mapping[str, str]
+    translate: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], str]]
+    matches: Callable[[Shapes], bool]
+    build_spec: Callable[..., S]
+    overrides: Mapping[str, Override]
+    recognise_spec: Callable[..., S]
+    find_assumptions: Callable[[S], dict[str, str]]
+    build_config: Callable[[S, tuple[str, ...]], "PretrainedConfig"]
+    read_config: Callable[["PretrainedConfig"], S]
+    select_key_map: Callable[[S, int], KeyMap]
+    derive: Callable[[S], dict[str, Tensor]]
+    build_original: Callable[[S], nn.Module]
+    build_external: Callable[[S, Path], nn.Module]
+    hub_repository: str
+    entry: Callable[[S], str]
+    pack: Callable[[S, Mapping[str, Tensor]], Mapping[str, object]]
+    distributions: Mapping[str, Draw]
+    bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]]
+    choose_input_size: Callable[[S], int]
+    build_image_processor: Callable[[S, int], dict[str, object]]
+    build_transform: Callable[..., "Callable[[Image], Tensor]"]
+    find_image_deviation: Callable[[S, tuple[int, int], int], Deviation | None]
+    list_stages: Callable[..., list[Stage]]
+    exact: frozenset[tuple[str, str, str]]
+    find_deviation: Callable[..., Deviation | None]
+    ledger: tuple[Deviation, ...]
+
+    def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
+        """Every original key that is converted, to its target keys in the layout of a major version of transformers.
+
+        Args:
+            major: the installed one unless given.
+        """
+        return expand(self.select_key_map(spec, transformers_major() if major is None else major), spec.depth)
+
+    def original_tensors(self, spec: S) -> dict[str, Tensor]:
+        """The original state dict on the meta device: no memory is taken."""
+        with torch.device("meta"):
+            return dict(self.build_original(spec).state_dict())
+
+    def original_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
+        """Key to shape of the original state dict."""
+        return shapes_of(self.original_tensors(spec))
+
+    def converted_tensors(self, spec: S) -> dict[str, Tensor]:
+        """What of the original state dict is converted, on the meta device: all but what is dropped by name."""
+        kept, _ = drop(self.original_tensors(spec), self.dropped)
+        return kept
+
+    def converted_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
+        """Key to shape of what is converted."""
+        return shapes_of(self.converted_tensors(spec))
+
+    def load_original(self, spec: S, state_dict: Mapping[str, Tensor], clone: Path | None = None) -> nn.Module:
+        """The original model with these very tensors as its weights (not copied), in eval mode.
+
+        Tensors that follow from the spec are filled in. Those that are dropped by name may be absent; they have no
+        part in the model's outputs.
+
+        Args:
+            clone: of the authors' repository, whose code the model is to be of; ours unless given.
+
+        Raises:
+            KeyMapError: others are absent, or there are too many.
+            CheckpointError: the clone has no code for it that runs.
+        """
+        with torch.device("meta"):
+            model = self.build_original(spec) if clone is None else self.build_external(spec, clone)
+        device = next(iter(state_dict.values())).device
+        derived = {key: tensor.to(device) for key, tensor in self.derive(spec).items()}
+        loaded = model.load_state_dict({**derived, **state_dict}, strict=False, assign=True)
+        problems = [f"missing: {key}" for key in loaded.missing_keys if not find_reason(key, self.dropped)]
+        problems += [f"unexpected: {key}" for key in loaded.unexpected_keys]
+        if problems:
+            raise KeyMapError(f"The original {self.name} model does not take these tensors.", problems)
+        return model.eval().requires_grad_(False)
+
+    def find_clone(self, original: str) -> Path | None:
+        """The clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        return find_clone(original, self.name, self.hub_repository)
+
+    def spec_of(self, variant: Variant) -> S:
+        """The spec of an official variant."""
+        return self.build_spec(**variant.spec)
+
+    def choose_attention(self) -> str:
+        """The attention implementation that is known to be exact in float32 on a CPU; sdpa where several or none is."""
+        exact = {attention for device, dtype, attention in self.exact if (device, dtype) == ("cpu", "float32")}
+        return exact.pop() if len(exact) == 1 else "sdpa"
+
+
+@cache
+def load_family(name: str) -> Family[Any]:
+    """The family in folder ``name``."""
+    family: Family[Any] = import_module(f"conversion.families.{name}").FAMILY
+    return family
+
+
+def families() -> list[Family[Any]]:
+    """Every family that has a row in the table of variants."""
+    return [load_family(name) for name in dict.fromkeys(variant.family for variant in VARIANTS.values())]
+
+
+def find_dropped(key: str) -> str:
+    """Why some family drops this key by name; empty if none does."""
+    return next((reason for family in families() if (reason := find_reason(key, family.dropped))), "")
+
+
+def list_overrides() -> dict[str, Override]:
+    """What a caller may say that shapes cannot tell, of all families."""
+    return {name: override for family in families() for name, override in family.overrides.items()}

@@ -1,0 +1,53 @@
+"""Data2Vec-Vision (BEiT): pretrained, fine-tuned for classification, and with UPerNet for segmentation."""
+
+from conversion.families.base import Family
+from conversion.families.data2vec_vision.capture import EXACT, find_deviation, list_stages
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec, build_config, read_config
+from conversion.families.data2vec_vision.deviations import LEDGER
+from conversion.families.data2vec_vision.external import build_external
+from conversion.families.data2vec_vision.key_map import DROPPED, select_key_map
+from conversion.families.data2vec_vision.original import bake_image_size, derive_position_indices
+from conversion.families.data2vec_vision.preprocessing import (
+    build_image_processor,
+    build_transform,
+    find_image_deviation,
+)
+from conversion.families.data2vec_vision.recognition import (
+    OVERRIDES,
+    find_assumptions,
+    is_data2vec_vision,
+    recognise_spec,
+)
+from conversion.families.data2vec_vision.segmentation import build_original
+from conversion.families.data2vec_vision.training import DISTRIBUTIONS, choose_entry, pack
+
+FAMILY = Family(
+    name="data2vec_vision",
+    model_types=("data2vec-vision",),
+    dropped=DROPPED,
+    translate=lambda state_dict: (dict(state_dict), ""),  # timm's BEiT has the original's names
+    matches=is_data2vec_vision,
+    build_spec=Data2VecVisionSpec,
+    overrides=OVERRIDES,
+    recognise_spec=recognise_spec,
+    find_assumptions=find_assumptions,
+    build_config=build_config,
+    read_config=read_config,
+    select_key_map=select_key_map,
+    derive=derive_position_indices,
+    build_original=build_original,
+    build_external=build_external,
+    hub_repository="",
+    entry=choose_entry,
+    pack=pack,
+    distributions=DISTRIBUTIONS,
+    bake_image_size=bake_image_size,
+    choose_input_size=lambda spec: spec.image_size,
+    build_image_processor=build_image_processor,
+    build_transform=build_transform,
+    find_image_deviation=find_image_deviation,
+    list_stages=list_stages,
+    exact=EXACT,
+    find_deviation=find_deviation,
+    ledger=LEDGER,
+)

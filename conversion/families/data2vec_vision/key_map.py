@@ -1,0 +1,169 @@
+"""Data2Vec-Vision: where each original tensor goes in the on-disk layout of transformers.
+
+The names of backbone and classifier are the same in transformers 4 and 5; those of the segmentation heads are not.
+A table per feature; :func:`select_key_map` lays together those that a model has.
+"""
+
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.mapping.key_map import KeyMap, add_prefix
+
+ENCODER: KeyMap = {
+    # embeddings
+    "cls_token":                    "embeddings.cls_token",
+    "patch_embed.proj.weight":      "embeddings.patch_embeddings.projection.weight",
+    "patch_embed.proj.bias":        "embeddings.patch_embeddings.projection.bias",
+    # attention; the rows of the fused projection are query, then key, then value, and key has no bias
+    "blocks.{}.norm1.weight":       "encoder.layer.{}.layernorm_before.weight",
+    "blocks.{}.norm1.bias":         "encoder.layer.{}.layernorm_before.bias",
+    "blocks.{}.attn.qkv.weight":   ("encoder.layer.{}.attention.attention.query.weight",
+                                    "encoder.layer.{}.attention.attention.key.weight",
+                                    "encoder.layer.{}.attention.attention.value.weight"),
+    "blocks.{}.attn.q_bias":        "encoder.layer.{}.attention.attention.query.bias",
+    "blocks.{}.attn.v_bias":        "encoder.layer.{}.attention.attention.value.bias",
+    "blocks.{}.attn.proj.weight":   "encoder.layer.{}.attention.output.dense.weight",
+    "blocks.{}.attn.proj.bias":     "encoder.layer.{}.attention.output.dense.bias",
+    "blocks.{}.gamma_1":            "encoder.layer.{}.lambda_1",
+    # feed-forward
+    "blocks.{}.norm2.weight":       "encoder.layer.{}.layernorm_after.weight",
+    "blocks.{}.norm2.bias":         "encoder.layer.{}.layernorm_after.bias",
+    "blocks.{}.mlp.fc1.weight":     "encoder.layer.{}.intermediate.dense.weight",
+    "blocks.{}.mlp.fc1.bias":       "encoder.layer.{}.intermediate.dense.bias",
+    "blocks.{}.mlp.fc2.weight":     "encoder.layer.{}.output.dense.weight",
+    "blocks.{}.mlp.fc2.bias":       "encoder.layer.{}.output.dense.bias",
+    "blocks.{}.gamma_2":            "encoder.layer.{}.lambda_2",
+}  # fmt: skip
+
+MASK_TOKEN: KeyMap = {
+    "mask_token":                   "embeddings.mask_token",
+}  # fmt: skip
+
+ABSOLUTE_POSITIONS: KeyMap = {
+    "pos_embed":                    "embeddings.position_embeddings",
+}  # fmt: skip
+
+SHARED_POSITION_BIAS: KeyMap = {
+    "rel_pos_bias.relative_position_bias_table":
+        "encoder.relative_position_bias.relative_position_bias_table",
+}  # fmt: skip
+
+BLOCK_POSITION_BIAS: KeyMap = {
+    "blocks.{}.attn.relative_position_bias_table":
+        "encoder.layer.{}.attention.attention.relative_position_bias.relative_position_bias_table",
+}  # fmt: skip
+
+FINAL_NORM: KeyMap = {
+    "norm.weight":                  "layernorm.weight",
+    "norm.bias":                    "layernorm.bias",
+}  # fmt: skip
+
+POOLING_NORM: KeyMap = {
+    "fc_norm.weight":               "pooler.layernorm.weight",
+    "fc_norm.bias":                 "pooler.layernorm.bias",
+}  # fmt: skip
+
+CLASSIFIER: KeyMap = {
+    "head.weight":                  "classifier.weight",
+    "head.bias":                    "classifier.bias",
+}  # fmt: skip
+
+DECODE_HEAD: KeyMap = {
+    "decode_head.conv_seg.weight":  "decode_head.classifier.weight",
+    "decode_head.conv_seg.bias":    "decode_head.classifier.bias",
+}  # fmt: skip
+
+AUXILIARY_HEAD: KeyMap = {
+    "auxiliary_head.conv_seg.weight": "auxiliary_head.classifier.weight",
+    "auxiliary_head.conv_seg.bias":   "auxiliary_head.classifier.bias",
+}  # fmt: skip
+
+PYRAMID: KeyMap = {
+    "backbone.fpn1.0.weight":       "fpn1.0.weight",
+    "backbone.fpn1.0.bias":         "fpn1.0.bias",
+    "backbone.fpn1.1.weight":       "fpn1.1.weight",
+    "backbone.fpn1.1.bias":         "fpn1.1.bias",
+    "backbone.fpn1.1.running_mean": "fpn1.1.running_mean",
+    "backbone.fpn1.1.running_var":  "fpn1.1.running_var",
+    "backbone.fpn1.1.num_batches_tracked": "fpn1.1.num_batches_tracked",
+    "backbone.fpn1.3.weight":       "fpn1.3.weight",
+    "backbone.fpn1.3.bias":         "fpn1.3.bias",
+    "backbone.fpn2.0.weight":       "fpn2.0.weight",
+    "backbone.fpn2.0.bias":         "fpn2.0.bias",
+}  # fmt: skip
+
+# the heads' modules of convolution and batch norm; "{}" counts from 0
+# original                          transformers 4                      transformers 5
+POOLING_MODULES = {
+    "decode_head.psp_modules.{}.1":  ("decode_head.psp_modules.{}.1",   "decode_head.psp_modules.blocks.{}.conv"),
+}  # fmt: skip
+LEVEL_MODULES = {
+    "decode_head.lateral_convs.{}":  ("decode_head.lateral_convs.{}",   "decode_head.lateral_convs.{}"),
+    "decode_head.fpn_convs.{}":      ("decode_head.fpn_convs.{}",       "decode_head.fpn_convs.{}"),
+}  # fmt: skip
+DECODE_MODULES = {
+    "decode_head.bottleneck":        ("decode_head.bottleneck",         "decode_head.psp_bottleneck"),
+    "decode_head.fpn_bottleneck":    ("decode_head.fpn_bottleneck",     "decode_head.fpn_bottleneck"),
+}  # fmt: skip
+AUXILIARY_MODULES = {
+    "auxiliary_head.convs.0":        ("auxiliary_head.convs.0",         "auxiliary_head.convs.0"),
+}  # fmt: skip
+
+# the tensors of each
+MODULE_TENSORS = {
+    "conv.weight":                   ("conv.weight",                    "convolution.weight"),
+    "bn.weight":                     ("bn.weight",                      "normalization.weight"),
+    "bn.bias":                       ("bn.bias",                        "normalization.bias"),
+    "bn.running_mean":               ("bn.running_mean",                "normalization.running_mean"),
+    "bn.running_var":                ("bn.running_var",                 "normalization.running_var"),
+    "bn.num_batches_tracked":        ("bn.num_batches_tracked",         "normalization.num_batches_tracked"),
+}  # fmt: skip
+
+# pattern: reason
+DROPPED = {
+    "lm_head.*": "predicts the targets of pretraining; transformers' model has no place for it",
+    "*.relative_position_index": "follows from the window's size; transformers computes it itself",
+}
+
+
+def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
+    """The rows that a model of this spec has, in the layout of a major version of transformers."""
+    has_norm = spec.task == "backbone" or not spec.mean_pooling
+    features: list[tuple[bool, KeyMap]] = [
+        (True, ENCODER),
+        (spec.mask_token, MASK_TOKEN),
+        (spec.absolute_positions, ABSOLUTE_POSITIONS),
+        (spec.shared_position_bias, SHARED_POSITION_BIAS),
+        (spec.block_position_bias, BLOCK_POSITION_BIAS),
+        (has_norm, FINAL_NORM),
+        (spec.task == "image-classification" and spec.mean_pooling, POOLING_NORM),
+    ]
+    backbone = {
+        spec.original_prefix + source: add_prefix(spec.hf_prefix, target)
+        for is_there, rows in features
+        if is_there
+        for source, target in rows.items()
+    }
+    heads: dict[str, KeyMap] = {
+        "backbone": {},
+        "image-classification": CLASSIFIER,
+        "semantic-segmentation": select_heads(spec, major),
+    }
+    return {**backbone, **heads[spec.task]}
+
+
+def select_heads(spec: Data2VecVisionSpec, major: int) -> KeyMap:
+    """The rows of the feature pyramid and the segmentation heads."""
+    column = 0 if major < 5 else 1
+    modules = {
+        source.format(index): targets[column].format(index)
+        for table, count in ((POOLING_MODULES, len(spec.pool_scales)), (LEVEL_MODULES, len(spec.out_indices) - 1))
+        for source, targets in table.items()
+        for index in range(count)
+    }
+    single = DECODE_MODULES | (AUXILIARY_MODULES if spec.auxiliary_channels else {})
+    modules |= {source: targets[column] for source, targets in single.items()}
+    tensors = {
+        f"{source}.{tensor}": f"{target}.{targets[column]}"
+        for source, target in modules.items()
+        for tensor, targets in MODULE_TENSORS.items()
+    }
+    return {**PYRAMID, **DECODE_HEAD, **(AUXILIARY_HEAD if spec.auxiliary_channels else {}), **tensors}

@@ -1,0 +1,39 @@
+"""Data2Vec-Vision: what its training writes, for synthetic checkpoints: containers, and the scale of their tensors."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.distributions import Draw, count, fan_in, normal, uniform
+
+DISTRIBUTIONS: Mapping[str, Draw] = {
+    # patches with so small a variance that the eps of the first norm shows, as in trained models
+    "*patch_embed.proj.weight": fan_in(gain=0.1),
+    "*patch_embed.proj.bias":   normal(0.02),
+    "*.num_batches_tracked":    count(1, 160_000),
+    "*.running_mean":           normal(0.2),
+    "*.running_var":            uniform(0.5, 1.5),
+    "*.bn.weight":              normal(0.1, mean=1.0),
+    "*.fpn1.1.weight":          normal(0.1, mean=1.0),
+    "*.fpn?.?.weight":          fan_in(0),  # transposed: each output pixel sums over the input channels of one
+}  # fmt: skip
+
+
+# task: entry that holds the model, and what lies beside it
+CONTAINERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "backbone":              ("model",      {"optimizer": {"state": {}, "param_groups": []}, "epoch": 799}),
+    "image-classification":  ("module",     {"optimizer": None, "global_steps": 0, "skipped_steps": 0}),
+    "semantic-segmentation": ("state_dict", {"meta": {"epoch": 128, "iter": 160_000}}),
+}  # fmt: skip
+
+
+def choose_entry(spec: Data2VecVisionSpec) -> str:
+    """Where a checkpoint of pretraining, of fine-tuning under DeepSpeed, of mmsegmentation holds the model."""
+    return CONTAINERS[spec.task][0]
+
+
+def pack(spec: Data2VecVisionSpec, state_dict: Mapping[str, Tensor]) -> Mapping[str, object]:
+    """The containers of such a checkpoint. The official files hold pickled classes besides, which stay out."""
+    entry, beside = CONTAINERS[spec.task]
+    return {entry: state_dict, **beside}

@@ -1,0 +1,85 @@
+"""DINOv2 by the authors' own code, from a clone of facebookresearch/dinov2."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov2.original import resampling
+from conversion.families.external import construct, import_class
+
+HUB_REPOSITORY = "facebookresearch/dinov2"
+MODULE, CLASS = "dinov2.models.vision_transformer", "DinoVisionTransformer"
+XFORMERS_DISABLED = "XFORMERS_DISABLED"
+
+# before registers, these were no arguments
+NEUTRAL = {"num_register_tokens": 0, "interpolate_offset": 0.1, "interpolate_antialias": False}
+
+
+class Adapter(nn.Module):
+    """What makes the authors' class take and return what the bundled original does; to be put before it."""
+
+    linear_head: nn.Module | None
+
+    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
+        """Run the model: what the bundled ``Dinov2.forward`` returns, and what else the authors' code returns."""
+        # as in training, or the CLS token alone is returned; what else would differ there goes by nn.Module.training
+        outputs: dict[str, Tensor] = super().forward(pixel_values, masks=bool_masked_pos, is_training=True)
+        if self.linear_head is None:
+            return outputs
+        pooled = torch.cat((outputs["x_norm_clstoken"], outputs["x_norm_patchtokens"].mean(dim=1)), dim=1)  # (B, 2D)
+        return {**outputs, "logits": self.linear_head(pooled)}
+
+
+def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
+    """The authors' model of this spec.
+
+    A 1-layer classifier's head is put on as theirs in ``dinov2/hub/classifiers.py`` is.
+
+    Args:
+        clone: the folder that has ``dinov2/models/vision_transformer.py``.
+
+    Raises:
+        CheckpointError: it is no such clone, lacks packages, or is too old for registers.
+    """
+    with without_xformers():
+        authors = import_class(clone, MODULE, CLASS)
+    interpolate_offset, interpolate_antialias = resampling(spec)
+    arguments = {
+        "img_size": spec.image_size,
+        "patch_size": spec.patch_size,
+        "embed_dim": spec.embed_dim,
+        "depth": spec.depth,
+        "num_heads": spec.num_heads,
+        "mlp_ratio": 4,
+        "ffn_layer": "mlp" if spec.ffn == "mlp" else "swiglufused",
+        "init_values": 1.0,  # any but none, or there is no layer scale
+        "block_chunks": 0,
+        "num_register_tokens": spec.num_register_tokens,
+        "interpolate_offset": interpolate_offset,
+        "interpolate_antialias": interpolate_antialias,
+    }
+    model: Any = construct(type(CLASS, (Adapter, authors), {}), arguments, NEUTRAL, clone)
+    model.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
+    return cast("nn.Module", model)
+
+
+@contextmanager
+def without_xformers() -> Iterator[None]:
+    """Have the authors' modules leave xFormers alone, whose kernels round otherwise than torch's.
+
+    They ask for this when they are imported, and never again.
+    """
+    before = os.environ.get(XFORMERS_DISABLED)
+    os.environ[XFORMERS_DISABLED] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[XFORMERS_DISABLED]
+        if before is not None:
+            os.environ[XFORMERS_DISABLED] = before

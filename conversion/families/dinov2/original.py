@@ -1,0 +1,232 @@
+"""DINOv2 as its authors compute it, written to be read.
+
+Parameter names and arithmetic are those of ``dinov2/models/vision_transformer.py`` and ``dinov2/layers/`` in
+facebookresearch/dinov2; the text is our own. Paper: https://arxiv.org/abs/2304.07193; registers:
+https://arxiv.org/abs/2309.16588. Proven against outputs recorded from the original code (``fixtures/golden``).
+
+Shapes in comments: B images, N patches, R registers, T = 1 + R + N tokens, D width, H heads.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from conversion.errors import CheckpointError
+from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.layers import Mlp, PatchEmbed
+from conversion.mapping.tensors import resample_position_embeddings
+
+LAYER_NORM_EPS = 1e-6
+"""Of the original; the transformers config says it for itself, so that a wrong value there shows."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection for query, key and value.
+
+    Attributes:
+        softmax_dtype: to take the softmax in, if it is not the model's own.
+    """
+
+    softmax_dtype: torch.dtype | None = None
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
+        query, key, value = qkv.transpose(1, 3).unbind(2)  # 3 x (B, H, T, D/H)
+        if self.softmax_dtype is None:
+            attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, T, D/H)
+        else:
+            scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (B, H, T, T)
+            attended = scores.softmax(dim=-1, dtype=self.softmax_dtype).to(value.dtype) @ value
+        return self.proj(attended.transpose(1, 2).flatten(2))  # (B, T, D)
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel on a residual branch."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(embed_dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens * self.gamma
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward; the first half of ``w12`` is the gate."""
+
+    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(embed_dim, 2 * hidden_dim)
+        self.w3 = nn.Linear(hidden_dim, embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        gate, up = self.w12(tokens).chunk(2, dim=-1)  # 2 x (B, T, hidden)
+        return self.w3(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normalised before and scaled after, each added to its input."""
+
+    def __init__(self, spec: Dinov2Spec) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(spec.embed_dim, spec.num_heads)
+        self.ls1 = LayerScale(spec.embed_dim)
+        self.norm2 = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.mlp = (SwiGLU if spec.ffn == "swiglu" else Mlp)(spec.embed_dim, spec.hidden_dim)
+        self.ls2 = LayerScale(spec.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
+        return tokens + self.ls2(self.mlp(self.norm2(tokens)))
+
+
+class Dinov2(nn.Module):
+    """The vision transformer, and the 1-layer linear head of the ImageNet classifiers where the spec has classes.
+
+    Attributes:
+        interpolate_offset: added to the patch grid when position embeddings are resampled: 0.1 in plain models, 0
+            in those with registers, which antialias instead.
+    """
+
+    def __init__(self, spec: Dinov2Spec) -> None:
+        super().__init__()
+        self.patch_size = spec.patch_size
+        self.num_register_tokens = spec.num_register_tokens
+        self.interpolate_offset, self.interpolate_antialias = resampling(spec)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + spec.grid**2, spec.embed_dim))
+        if spec.num_register_tokens:
+            self.register_tokens = nn.Parameter(torch.zeros(1, spec.num_register_tokens, spec.embed_dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim))
+        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim)
+        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
+        self.norm = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
+
+    @property
+    def softmax_dtype(self) -> torch.dtype | None:
+        """What every block takes its softmax in, if it is not the model's own dtype."""
+        return next((block.attn.softmax_dtype for block in self.blocks), None)  # type: ignore[union-attr, return-value]
+
+    @softmax_dtype.setter
+    def softmax_dtype(self, dtype: torch.dtype | None) -> None:
+        for block in self.blocks:
+            block.attn.softmax_dtype = dtype  # type: ignore[union-attr]
+
+    def prepare_tokens(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> Tensor:
+        """Patches, masked where asked, behind the CLS token; positions added; registers, which have none, put between.
+
+        Args:
+            pixel_values: ``(B, 3, height, width)``.
+            bool_masked_pos: ``(B, N)``, True where the mask token stands in for the patch.
+
+        Returns:
+            ``(B, T, D)``.
+        """
+        batch, _, height, width = pixel_values.shape
+        tokens = self.patch_embed(pixel_values)  # (B, N, D)
+        if bool_masked_pos is not None:
+            tokens = torch.where(bool_masked_pos.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)  # (B, 1 + N, D)
+        tokens = tokens + self.position_embeddings(height, width)
+        if not self.num_register_tokens:
+            return tokens
+        registers = self.register_tokens.expand(batch, -1, -1)  # (B, R, D)
+        return torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)  # (B, 1 + R + N, D)
+
+    def position_embeddings(self, height: int, width: int) -> Tensor:
+        """Position embeddings for an image of this size in pixels: ``(1, 1 + N, D)``."""
+        grid = height // self.patch_size, width // self.patch_size
+        if height == width and grid[0] * grid[1] == self.pos_embed.shape[1] - 1:
+            return self.pos_embed
+        return resample_position_embeddings(
+            self.pos_embed, grid, offset=self.interpolate_offset, antialias=self.interpolate_antialias
+        )
+
+    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
+        """Run the model.
+
+        Returns:
+            ``x_norm_clstoken`` ``(B, D)``, ``x_norm_regtokens`` ``(B, R, D)``, ``x_norm_patchtokens`` ``(B, N, D)``,
+            and, of a classifier, ``logits`` ``(B, num_classes)``.
+        """
+        tokens = self.prepare_tokens(pixel_values, bool_masked_pos)
+        for block in self.blocks:
+            tokens = block(tokens)
+        outputs = self._part_tokens(self.norm(tokens))
+        if self.linear_head is not None:
+            outputs["logits"] = self.linear_head(
+                torch.cat((outputs["x_norm_clstoken"], outputs["x_norm_patchtokens"].mean(dim=1)), dim=-1)  # (B, 2D)
+            )
+        return outputs
+
+    def get_intermediate_layers(self, pixel_values: Tensor, layers: int | Iterable[int] = 1) -> list[Tensor]:
+        """Patch tokens after chosen blocks, each through the final norm.
+
+        Args:
+            layers: how many of the last blocks, or which blocks by index.
+
+        Returns:
+            a tensor ``(B, N, D)`` for each, in the order of the blocks.
+        """
+        depth = len(self.blocks)
+        chosen = set(range(depth - layers, depth)) if isinstance(layers, int) else set(layers)
+        tokens, outputs = self.prepare_tokens(pixel_values), []
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if index in chosen:
+                outputs.append(self._part_tokens(self.norm(tokens))["x_norm_patchtokens"])
+        return outputs
+
+    def _part_tokens(self, tokens: Tensor) -> dict[str, Tensor]:
+        first_patch = 1 + self.num_register_tokens
+        return {
+            "x_norm_clstoken": tokens[:, 0],
+            "x_norm_regtokens": tokens[:, 1:first_patch],
+            "x_norm_patchtokens": tokens[:, first_patch:],
+        }
+
+
+def resampling(spec: Dinov2Spec) -> tuple[float, bool]:
+    """How the original resamples position embeddings: offset and antialias."""
+    return (0.0, True) if spec.num_register_tokens else (0.1, False)
+
+
+def bake_image_size(
+    state_dict: Mapping[str, Tensor], spec: Dinov2Spec, image_size: int
+) -> tuple[dict[str, Tensor], Dinov2Spec]:
+    """Make ``image_size`` the native size, with the position embeddings that the original computes there at run time.
+
+    Args:
+        image_size: side of a square image in pixels, a multiple of the patch size.
+
+    Returns:
+        the state dict with ``pos_embed`` ``(1, 1 + (image_size / patch_size) ** 2, D)``, of half precision in float32,
+        which is what the original resamples in; and its spec.
+
+    Raises:
+        CheckpointError: the size is not a multiple of the patch size.
+    """
+    grid, rest = divmod(image_size, spec.patch_size)
+    if rest or grid < 1:
+        raise CheckpointError(
+            f"An image size of {image_size} cannot be baked: it is not a multiple of the patch size {spec.patch_size}.",
+            hint=f"Nearest: {max(grid, 1) * spec.patch_size} or {(max(grid, 1) + 1) * spec.patch_size}.",
+        )
+    if grid == spec.grid:
+        return dict(state_dict), spec
+    offset, antialias = resampling(spec)
+    pos_embed = state_dict["pos_embed"]
+    pos_embed = pos_embed.to(torch.promote_types(pos_embed.dtype, torch.float32))
+    pos_embed = resample_position_embeddings(pos_embed, (grid, grid), offset=offset, antialias=antialias)
+    return {**state_dict, "pos_embed": pos_embed}, replace(spec, image_size=image_size)

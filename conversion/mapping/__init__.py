@@ -1,0 +1,1 @@
+"""Pure functions on tensors and keys: the key-map engine, splitting and fusing."""

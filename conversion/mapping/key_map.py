@@ -1,0 +1,152 @@
+"""The engine of every key map: a map is data, and everything else is derived from it.
+
+A key map is a table from the original's keys to the target's::
+
+    {"blocks.{}.attn.qkv.weight": ("layer.{}.query.weight", "layer.{}.key.weight", "layer.{}.value.weight"),
+     "norm.weight":                "layernorm.weight"}
+
+``{}`` stands for the block index. A text renames; a tuple splits the tensor into equal parts by rows, in this order.
+The table is read in both directions: :func:`convert` left to right, :func:`restore` right to left.
+"""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from conversion.errors import KeyMapError
+from conversion.mapping.tensors import describe_unusable, fuse_rows, split_rows
+
+KeyMap = Mapping[str, str | tuple[str, ...]]
+ExpandedKeyMap = Mapping[str, tuple[str, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
+StateDict = Mapping[str, Tensor]
+
+
+def expand(key_map: KeyMap, depth: int) -> dict[str, tuple[str, ...]]:
+    """Write the table out for ``depth`` blocks: original key to the target keys its parts go to.
+
+    Raises:
+        KeyMapError: two entries produce the same target key.
+    """
+    expanded: dict[str, tuple[str, ...]] = {}
+    for source, target in key_map.items():
+        targets = (target,) if isinstance(target, str) else target
+        for index in range(depth) if "{}" in source else (None,):
+            expanded[source.format(index)] = tuple(name.format(index) for name in targets)
+    counts = Counter(name for targets in expanded.values() for name in targets)
+    colliding = [
+        f"{name}: produced by {', '.join(source for source, targets in expanded.items() if name in targets)}"
+        for name, count in counts.items()
+        if count > 1
+    ]
+    if colliding:
+        raise KeyMapError("The key map sends several tensors to one key.", colliding)
+    return expanded
+
+
+def shapes_of(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
+    """Key to shape."""
+    return {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
+
+
+def add_prefix(prefix: str, target: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """A row's target with a prefix before each of its keys."""
+    return prefix + target if isinstance(target, str) else tuple(prefix + name for name in target)
+
+
+def drop(state_dict: StateDict, dropped: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Part a state dict into what is converted and what is dropped by name.
+
+    Args:
+        dropped: shell-style pattern to the reason.
+
+    Returns:
+        the tensors kept, and for every other key the reason it was dropped for.
+    """
+    reasons = {key: reason for key in state_dict if (reason := find_reason(key, dropped))}
+    return {key: tensor for key, tensor in state_dict.items() if key not in reasons}, reasons
+
+
+def find_reason(key: str, dropped: Mapping[str, str]) -> str:
+    """Why this key is dropped by name; empty if it is not."""
+    return next((reason for pattern, reason in dropped.items() if fnmatch.fnmatchcase(key, pattern)), "")
+
+
+# what a problem says of itself, and the way out
+REMEDIES = {
+    "missing: ":    "What is missing may be in another of its files, or under another entry (--entry).",
+    "unexpected: ": "Nothing is left out silently: take it out of the file, if it is no part of the model.",
+    "wrong shape":  "Its shapes are not those of one model: is the file what it should be?",
+    "dense":        "Save its weights as dense tensors of float32, bfloat16 or float16.",
+    "NaN or Inf":   "Either its training has diverged or the file is damaged: take another.",
+}  # fmt: skip
+
+
+def account(state_dict: StateDict, expected: StateDict, *, subject: str) -> None:
+    """Demand exactly the expected keys, with the expected shapes, dtypes of the expected kind, and usable values.
+
+    Args:
+        state_dict: what there is.
+        expected: what must be there; its tensors may be on the meta device. Any floating dtype stands for any other,
+            an integer one for itself.
+        subject: what is being accounted for, as the message should call it.
+
+    Raises:
+        KeyMapError: with every missing, unexpected, misshapen or unusable tensor in it.
+    """
+    problems = [f"missing: {key} {tuple(expected[key].shape)}" for key in expected if key not in state_dict]
+    problems += [f"unexpected: {key} {tuple(state_dict[key].shape)}" for key in state_dict if key not in expected]
+    weights = {}
+    for key in [key for key in state_dict if key in expected]:
+        found, wanted = tuple(state_dict[key].shape), tuple(expected[key].shape)
+        if found != wanted:
+            transposed = " (transposed?)" if found == wanted[::-1] else ""
+            problems.append(f"wrong shape: {key} is {found}, expected {wanted}{transposed}")
+        if expected[key].is_floating_point():
+            weights[key] = state_dict[key]
+        elif (state_dict[key].dtype, state_dict[key].layout) != (expected[key].dtype, torch.strided):
+            found_kind = f"{state_dict[key].dtype}, {state_dict[key].layout}"
+            problems.append(f"wrong dtype: {key} is {found_kind}, expected a dense {expected[key].dtype}")
+    problems += describe_unusable(weights)
+    if problems:
+        hints = [remedy for sign, remedy in REMEDIES.items() if any(sign in problem for problem in problems)]
+        raise KeyMapError(f"{subject}: {len(problems)} problem(s) with its tensors.", problems, " ".join(hints))
+
+
+def convert(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor]:
+    """Rename and split. Every tensor of the result is the input's own, or a view of it.
+
+    Raises:
+        KeyMapError: a key of the state dict is not in the table, or the other way round.
+    """
+    problems = [f"not in the key map: {key}" for key in state_dict if key not in expanded]
+    problems += [f"missing: {key}" for key in expanded if key not in state_dict]
+    if problems:
+        raise KeyMapError("State dict and key map do not cover each other.", problems)
+    return {
+        name: part
+        for source, targets in expanded.items()
+        for name, part in zip(targets, split_rows(state_dict[source], len(targets)), strict=True)
+    }
+
+
+def restore(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor]:
+    """The inverse of :func:`convert`, from the same table: what was split is fused again.
+
+    Raises:
+        KeyMapError: a key of the state dict is not a target of the table, or the other way round.
+    """
+    return dict(restore_each(state_dict, expanded))
+
+
+def restore_each(state_dict: StateDict, expanded: ExpandedKeyMap) -> Iterator[tuple[str, Tensor]]:
+    """As :func:`restore`, but key by key, so that nothing that was fused need stay in memory."""
+    targets = {name for names in expanded.values() for name in names}
+    problems = [f"not a target of the key map: {key}" for key in state_dict if key not in targets]
+    problems += [f"missing: {key}" for key in sorted(targets) if key not in state_dict]
+    if problems:
+        raise KeyMapError("Converted state dict and key map do not cover each other.", problems)
+    return ((source, fuse_rows([state_dict[name] for name in names])) for source, names in expanded.items())

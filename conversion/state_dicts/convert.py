@@ -1,0 +1,233 @@
+"""From an original state dict to transformers' on-disk layout."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from conversion.errors import CheckpointError, KeyMapError, VariantError
+from conversion.families.base import Family, Spec, families, list_differences, load_family
+from conversion.families.labels import choose_labels
+from conversion.families.variants import VARIANTS, Variant, find_variant
+from conversion.mapping import key_map
+from conversion.mapping.key_map import StateDict, shapes_of
+from conversion.mapping.tensors import describe_unusable
+from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.recognise import identify_variant, recognise, rows_of, select_overrides
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+HEAD_PREFIX = "linear_head."
+"""Where the tensors of a separate linear head file go in the one state dict that is converted."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model, not yet written.
+
+    Attributes:
+        variant: name of the official variant, or ``<family>_custom`` for another model of the family.
+        family: name of the family.
+        spec: what the original is made of.
+        config: transformers config.
+        architecture: name of the transformers class.
+        labels: a name for each class, in the order of the logits.
+        state_dict: on-disk layout; its tensors are those of ``source``, or views of them.
+        preprocessor: content of ``preprocessor_config.json``.
+        input_size: side in pixels of the images that it makes.
+        source: the original state dict that was converted, dropped keys left out, linear head and baked position
+            embeddings put in.
+        dropped: original key to the reason why it was left out.
+        left_out: those of the dropped tensors that the original model needs to be whole again.
+        baked: image size that the position embeddings were resampled for, None if they are the checkpoint's own.
+        notes: what was assumed, for the artifact's card.
+    """
+
+    variant: str
+    family: str
+    spec: Any
+    config: "PretrainedConfig"
+    architecture: str
+    labels: tuple[str, ...]
+    state_dict: Mapping[str, Tensor]
+    preprocessor: Mapping[str, object]
+    input_size: int
+    source: Mapping[str, Tensor]
+    dropped: Mapping[str, str]
+    left_out: Mapping[str, Tensor] = field(default_factory=dict)
+    baked: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def convert(
+    state_dict: StateDict,
+    variant: str | None = None,
+    *,
+    linear_head: StateDict | None = None,
+    image_size: int | None = None,
+    labels: Iterable[str] | None = None,
+    **overrides: Any,
+) -> Conversion:
+    """Convert an original state dict. Pure: the input is left alone, no tensor is copied.
+
+    Args:
+        state_dict: as :func:`conversion.load_checkpoint` gives it.
+        variant: name of the official variant it must be; recognised from keys and shapes if not given.
+        linear_head: ``weight (num_classes, 2D)`` and ``bias (num_classes)`` of a ``_1layer`` classifier.
+        image_size: bake position embeddings for square images of this side, in pixels.
+        labels: class names, in the order of the logits; ImageNet's, of a classifier with its 1000 classes, unless
+            given.
+        overrides: what shapes cannot tell, by the family's names for it, as ``num_attention_heads`` or
+            ``out_indices``. As in the variant, or in the official models, unless given.
+
+    Raises:
+        VariantError: the variant is unknown, these are the weights of another one, or it has no use for something
+            that was given.
+        CheckpointError: no family recognises the keys.
+        KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
+    """
+    row = find_variant(variant) if variant is not None else None
+    _demand_tensors(state_dict, linear_head or {})
+    merged = merge_linear_head(state_dict, linear_head)
+    family, spec = _demand_variant(row, merged, overrides) if row else recognise(merged, **overrides)
+    if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
+        raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
+    kept, dropped = key_map.drop(merged, family.dropped)
+    name = row.name if row else identify_variant(family, spec)
+    original = family.original_tensors(spec)
+    key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=name)
+    _demand_derived(family, spec, {key: merged[key] for key in dropped}, name)
+    # of a published checkpoint it is known; one that has its shapes is taken for it
+    is_published = name in VARIANTS and VARIANTS[name].hub_name
+    assumed = {} if is_published else family.find_assumptions(spec)
+    notes = {override: note for override, note in assumed.items() if overrides.get(override) is None}
+    for override in (override for override in notes if override in family.overrides):
+        warnings.warn(f"{name}: {notes[override]}; give {override} if it is otherwise.", stacklevel=2)
+    # transformers 5 loads in the dtype that the config names: the checkpoint's widest, so that no tensor is rounded
+    floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
+    if image_size is not None:
+        kept, spec = family.bake_image_size(kept, spec, image_size)
+    if labels is not None and not spec.num_classes:
+        raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
+    chosen = choose_labels(spec.task, spec.num_classes, labels)
+    config = family.build_config(spec, chosen)
+    config.dtype = reduce(torch.promote_types, floating)
+    input_size = image_size or family.choose_input_size(spec)
+    return Conversion(
+        variant=name,
+        family=family.name,
+        spec=spec,
+        config=config,
+        architecture=spec.hf_class,
+        labels=chosen,
+        state_dict=key_map.convert(kept, family.expand_key_map(spec)),
+        preprocessor=family.build_image_processor(spec, input_size),
+        input_size=input_size,
+        source=kept,
+        dropped=dropped,
+        left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
+        baked=image_size if spec.any_size else None,
+        notes=tuple(notes.values()),
+    )
+
+
+def _demand_tensors(*state_dicts: StateDict) -> None:
+    foreign = [
+        f"{key!r}: a {type(value).__name__}"
+        for state_dict in state_dicts
+        for key, value in state_dict.items()
+        if not isinstance(key, str) or not isinstance(value, Tensor)
+    ]
+    if foreign:
+        raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
+
+
+def _select_left_out(dropped: StateDict, original: StateDict, derived: StateDict) -> dict[str, Tensor]:
+    """Those of the dropped tensors that the original has in that shape, and that do not follow from its spec."""
+    return {
+        key: tensor
+        for key, tensor in dropped.items()
+        if key in original.keys() - derived.keys()
+        and tensor.shape == original[key].shape
+        and not describe_unusable({key: tensor})
+    }
+
+
+def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name: str) -> None:
+    """What is dropped because it follows from the spec must be what follows from it."""
+    derived = family.derive(spec)
+    names = {key.rpartition(".")[2] for key in derived}
+    problems = [
+        f"{key}: {tuple(tensor.shape)} {tensor.dtype}, is not what follows from the model's size"
+        for key, tensor in state_dict.items()
+        if key.rpartition(".")[2] in names
+        and (key not in derived or not (tensor.is_meta or is_bit_equal(derived[key], tensor.cpu())))
+    ]
+    if problems:
+        raise KeyMapError(f"{name}: {len(problems)} tensor(s) that cannot be left out.", problems)
+
+
+def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str, Any]) -> tuple[Family[Any], Spec]:
+    """The variant's family and spec, provided that this is not another model altogether."""
+    family = load_family(row.family)
+    spec: Spec = family.spec_of(row)
+    given = select_overrides(family, overrides)
+    shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
+    own = {name: getattr(spec, family.overrides[name].field) for name in given}
+    contradictions = [f"{name} {own[name]}, not {value}" for name, value in given.items() if value != own[name]]
+    if contradictions:
+        raise VariantError(f"{row.name} has {', '.join(contradictions)}.")
+    if shapes == family.converted_shapes(spec):
+        return family, spec
+    try:
+        found = family.recognise_spec(
+            shapes,
+            **{name: entry.neutral for name, entry in family.overrides.items() if entry.neutral is not None},
+        )
+        is_complete = shapes == family.converted_shapes(found)
+    except (CheckpointError, KeyMapError):
+        is_complete = False
+    if not is_complete:
+        _refuse_another_family(row, state_dict)
+        return family, spec  # the account that follows lists what is wrong with it
+    others = rows_of(family)
+    name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
+    untold = {entry.field for entry in family.overrides.values() if entry.neutral is not None}
+    differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)
+    hint = "Name no variant to convert it as what it is."
+    if "linear_head" in row.files and not found.num_classes:
+        hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
+    described = name or f"another {family.name} model ({differing})"
+    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
+
+
+def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
+    shapes = shapes_of(state_dict)
+    if load_family(row.family).matches(shapes):
+        return
+    other = next((family for family in families() if family.matches(shapes)), None)
+    if other is None:
+        return
+    try:
+        described = identify_variant(*recognise(state_dict))
+    except (CheckpointError, KeyMapError):
+        described = f"a {other.name} model"
+    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.")
+
+
+def merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> dict[str, Tensor]:
+    """One state dict of backbone and linear head, the head's keys under their prefix.
+
+    Raises:
+        KeyMapError: a tensor of the head is in the backbone's file as well.
+    """
+    prefixed = {HEAD_PREFIX + key.removeprefix(HEAD_PREFIX): tensor for key, tensor in (linear_head or {}).items()}
+    twice = [name for name in prefixed if name in state_dict]
+    if twice:
+        raise KeyMapError("Tensors that are in the checkpoint and in the linear head's file as well.", twice)
+    return {**state_dict, **prefixed}

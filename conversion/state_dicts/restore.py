@@ -1,0 +1,89 @@
+"""The on-disk layout of transformers: whose it is, which major version reads it, and the way back from it."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from conversion.errors import CheckpointError, KeyMapError
+from conversion.families.base import Family, Spec, families
+from conversion.families.target import TRANSFORMERS_MAJORS
+from conversion.mapping import key_map
+from conversion.mapping.key_map import StateDict
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDict | None = None) -> dict[str, Tensor]:
+    """The inverse of :func:`conversion.convert`: the original state dict, bit for bit.
+
+    Tensors that follow from the model's size are computed again. Those that have no place in the converted model are
+    put back where the caller still has them; a warning names those that are gone. A linear head comes back as
+    ``linear_head.weight`` and ``linear_head.bias``; of a model with a baked image size, ``pos_embed`` comes back baked.
+
+    Args:
+        state_dict: on-disk layout, of any major version of transformers.
+        config: its transformers config.
+        dropped: the original state dict, or what of it the conversion left out.
+
+    Raises:
+        CheckpointError: no family produces this type of model.
+        KeyMapError: keys do not add up, or what was left out has another shape.
+    """
+    family = find_family(config)
+    spec = family.read_config(config)
+    derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
+    restored = dict(restore_each(state_dict, config)) | derived
+    original = family.original_tensors(spec)
+    left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
+    problems = [
+        f"{key}: {tuple(tensor.shape)}, expected {tuple(original[key].shape)}"
+        for key, tensor in left_out.items()
+        if key in original and tensor.shape != original[key].shape
+    ]
+    if problems:
+        raise KeyMapError("What was left out does not go with this model.", problems)
+    restored = {**left_out, **restored}
+    gone = [key for key in original if key not in restored]
+    if gone:
+        reason = key_map.find_reason(gone[0], family.dropped)
+        warnings.warn(f"Not in the converted model, and gone: {', '.join(gone)} ({reason}).", stacklevel=2)
+    in_order = [key for key in original if key in restored]
+    return {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
+
+
+def restore_each(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[tuple[str, Tensor]]:
+    """What of the original state dict is in the converted one, and nothing else, key by key.
+
+    Raises:
+        CheckpointError, KeyMapError: as :func:`restore`.
+    """
+    family = find_family(config)
+    spec = family.read_config(config)
+    majors = find_majors(family, spec, state_dict)
+    return key_map.restore_each(state_dict, family.expand_key_map(spec, majors[-1] if majors else None))
+
+
+def find_family(config: "PretrainedConfig") -> Family[Any]:
+    """The family that produces models of this config.
+
+    Raises:
+        CheckpointError: none does.
+    """
+    family = next((family for family in families() if config.model_type in family.model_types), None)
+    if family is None:
+        known = ", ".join(model_type for family in families() for model_type in family.model_types)
+        raise CheckpointError(f"A model of type {config.model_type!r} is of no known family.", hint=f"Known: {known}.")
+    return family
+
+
+def find_majors(family: Family[Any], spec: Spec, keys: Iterable[str]) -> list[int]:
+    """The major versions of transformers whose on-disk layout has exactly these keys."""
+    keys = set(keys)
+    return [
+        major
+        for major in TRANSFORMERS_MAJORS
+        if keys == {name for names in family.expand_key_map(spec, major).values() for name in names}
+    ]

@@ -1,0 +1,141 @@
+"""What the command line chooses: which variants, and which cells of the matrix."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from conversion.errors import CheckpointError, DeviceError, concerning
+from conversion.families.base import list_overrides, load_family
+from conversion.families.external import BUNDLED, HUB
+from conversion.families.variants import VARIANTS
+from conversion.intake.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
+from conversion.state_dicts.convert import merge_linear_head
+from conversion.state_dicts.recognise import identify_variant, recognise
+from conversion.suite.memory import keep_freed_memory
+from conversion.suite.settings import Request
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+ATTENTIONS = ("eager", "sdpa")
+
+
+def choose_variants(request: Request, keyword: str) -> list[str]:
+    """The variants to verify: all official ones; or the one that a checkpoint holds, or that ``-k`` names for it.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or recognised, or what was asked for does not go together.
+    """
+    _refuse_contradictions(request)
+    if request.checkpoint is None:
+        return [name for name, row in VARIANTS.items() if row.is_published or request.weights == "synthetic"]
+    if keyword in VARIANTS:
+        return [keyword]
+    checkpoint = read_checkpoint(request.checkpoint, entry=request.entry)
+    head = load_checkpoint(request.linear_head) if request.linear_head else None
+    with concerning(request.checkpoint):
+        merged = merge_linear_head(checkpoint.state_dict, head)
+        return [identify_variant(*recognise(merged, **{**checkpoint.known, **request.overrides}))]
+
+
+def _refuse_contradictions(request: Request) -> None:
+    of_checkpoint = {
+        "--linear-head": request.linear_head,
+        "--entry": request.entry,
+        **{f"--{name.replace('_', '-')}": request.overrides.get(name) for name in list_overrides()},
+    }
+    if request.checkpoint is None and any(value is not None for value in of_checkpoint.values()):
+        raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")
+    if request.checkpoint is not None and request.weights != "synthetic":
+        raise CheckpointError("--weights and --checkpoint both say what to verify.", hint="Leave one of them out.")
+    if request.original not in (BUNDLED, HUB) and not Path(request.original).expanduser().is_dir():
+        raise CheckpointError(
+            f"--original {request.original}: no such folder.",
+            hint=f"Give a clone of the authors' repository, {HUB} or {BUNDLED}.",
+        )
+    if request.mirror is not None and request.weights != "pretrained":
+        raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")
+    if request.checkpoint is not None and is_transformers_folder(request.checkpoint):
+        of_conversion = {
+            "--save-artifacts": request.artifacts,
+            "--save-dtype": request.save_dtype,
+            "--image-size": request.image_size,
+            "--max-shard-size": request.max_shard_size,
+            "--linear-head": request.linear_head,
+            "--entry": request.entry,
+        }
+        given = [option for option, value in of_conversion.items() if value is not None]
+        if given:
+            raise CheckpointError(
+                f"{request.checkpoint}: is converted already and is verified as it is; {', '.join(given)} "
+                "belong to a conversion.",
+                hint="To convert it anew: conversion.restore_checkpoint(folder, file), then --checkpoint file.",
+            )
+
+
+def check_axes(
+    devices: list[str] | None, dtypes: list[str] | None, attentions: list[str] | None
+) -> tuple[list[str], list[str], list[str]]:
+    """Fill in the defaults, and refuse what is not there; nothing that was asked for is skipped.
+
+    Raises:
+        DeviceError: a device is absent, or a dtype or attention implementation is unknown.
+    """
+    devices = devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    dtypes, attentions = dtypes or ["float32"], attentions or list(ATTENTIONS)
+    problems = [problem for device in devices if (problem := _find_device_problem(device))]
+    problems += [f"--dtype {dtype}: not one of {', '.join(DTYPES)}" for dtype in dtypes if dtype not in DTYPES]
+    given = [attention for attention in attentions if attention not in ATTENTIONS]  # those are in every transformers
+    problems += [problem for attention in given if (problem := _find_attention_problem(attention))]
+    if problems:
+        raise DeviceError("The matrix asked for cannot be run here.", problems)
+    return devices, dtypes, attentions
+
+
+def check_image_size(image_size: int | None, names: list[str]) -> None:
+    """Refuse an image size that cannot be baked for any variant, before anything is made.
+
+    Raises:
+        CheckpointError: it is no multiple of any official variant's patch size.
+    """
+    specs = [load_family(VARIANTS[name].family).spec_of(VARIANTS[name]) for name in names if name in VARIANTS]
+    patch_sizes = sorted({spec.patch_size for spec in specs})
+    if image_size is None or not patch_sizes:
+        return
+    if image_size < 1 or all(image_size % patch_size for patch_size in patch_sizes):
+        described = " or ".join(map(str, patch_sizes))
+        raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {described}.")
+
+
+def prepare_torch(index: int, workers: int) -> None:
+    """Divide a host's threads and GPUs among its workers of pytest-xdist, and let no GPU round float32 to TF32.
+
+    Args:
+        index: of this worker among those of its host; it takes that GPU, modulo their number.
+        workers: of its host.
+    """
+    keep_freed_memory()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    if workers > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(index % torch.cuda.device_count())
+
+
+def _find_device_problem(device: str) -> str:
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        return f"--device {device}: {str(error).splitlines()[0]}"
+    return ""
+
+
+def _find_attention_problem(attention: str) -> str:
+    from transformers import AutoModel, ViTConfig
+
+    smallest = ViTConfig(hidden_size=1, num_hidden_layers=1, num_attention_heads=1, intermediate_size=1)
+    try:
+        with torch.device("meta"):
+            AutoModel.from_config(smallest, attn_implementation=attention)
+    except (ImportError, ValueError) as error:
+        return f"--attention {attention}: {str(error).strip().splitlines()[0]}"
+    return ""

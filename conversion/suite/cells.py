@@ -1,0 +1,138 @@
+"""A cell of the matrix, verified: every input through original and converted model, and what goes side by side."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from conversion.artifact.card import MatrixVerdict
+from conversion.families.external import describe_original
+from conversion.families.variants import VARIANTS
+from conversion.parity.compare import Local, OriginalRun
+from conversion.parity.deviations import combine
+from conversion.parity.points import Inputs, merge_stages
+from conversion.parity.precision import Casts
+from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together
+from conversion.suite.inputs import InputCase, as_batch, draw_inputs, group_inputs, open_photo
+from conversion.suite.progress import say
+from conversion.suite.subject import Cell, Subject
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A converted model in a cell, in the dtype and on the device of all that go side by side.
+
+    Attributes:
+        models: by the image size that they are baked for.
+    """
+
+    subject: Subject
+    attention: str
+    models: dict[int | None, nn.Module]
+
+
+def verify_cell(subject: Subject, cell: Cell) -> MatrixVerdict:
+    """The verdict on one cell of a variant, on every input.
+
+    With it those that differ in attention alone are verified, and those of the classifier on the same backbone: what
+    the original computes is the same for all of them, and the larger part of the work.
+    """
+    if cell not in subject.verified:
+        beside = _find_beside(subject, cell)
+        with suppress(*([Exception] if beside else [])):  # whose error it is shows when each is alone
+            _verify_beside([subject, *beside], cell)
+    if cell not in subject.verified:
+        _verify_beside([subject], cell)
+    return subject.verified.pop(cell)
+
+
+def _find_beside(subject: Subject, cell: Cell) -> list[Subject]:
+    """The classifier, if it has that cell, too; not on an accelerator, where memory is dearer than time."""
+    classifier = subject.classifier
+    is_cheap = torch.device(cell[0]).type == "cpu"
+    return [classifier] if classifier and is_cheap and cell in classifier.cells else []
+
+
+def _verify_beside(subjects: Sequence[Subject], cell: Cell) -> None:
+    """Verify a cell of all these, and those that differ in attention alone."""
+    device, dtype, _ = cell
+    inputs = subjects[0].inputs
+    subjects = [subject for subject in subjects if subject.inputs == inputs]
+    sizes = list(dict.fromkeys(case.baked for case in inputs))
+    entrants = [
+        Entrant(subject, attention, {baked: subject.load(baked, device, dtype, attention) for baked in sizes})
+        for subject in subjects
+        for attention in _list_attentions(subject, cell)
+    ]
+    results: list[list[InputVerdict]] = [[] for _ in entrants]
+    for cases in group_inputs(inputs):
+        for row in verify_cases(entrants, cases, device, dtype):
+            for earlier, result in zip(results, row, strict=True):
+                # the first failure is the one that is explained; of others, tensors would be kept for nothing
+                has_evidence = any(other.evidence for other in earlier)
+                earlier.append(replace(result, evidence=None) if has_evidence else result)
+    for entrant, of_entrant in zip(entrants, results, strict=True):
+        subject, attention = entrant.subject, entrant.attention
+        original = describe_original(subject.clone)
+        verdict = MatrixVerdict(device, dtype, attention, subject.request.seed, tuple(of_entrant), original)
+        subject.verified[device, dtype, attention] = verdict
+
+
+def _list_attentions(subject: Subject, cell: Cell) -> list[str]:
+    """That of the cell, and of all that differ from it in attention alone."""
+    device, dtype, attention = cell
+    beside = [other for *place, other in subject.cells if place == [device, dtype]]
+    return list(dict.fromkeys([attention, *beside]))
+
+
+def verify_cases(
+    entrants: Sequence[Entrant], cases: Sequence[InputCase], device: str, dtype: str
+) -> list[list[InputVerdict]]:
+    """Verify some inputs, side by side: of each, a verdict for each entrant."""
+    names = dict.fromkeys(entrant.subject.variant for entrant in entrants)
+    attentions = dict.fromkeys(entrant.attention for entrant in entrants)
+    where = f"{', '.join(names)}: {', '.join([device, dtype, *attentions])}: {', '.join(case.name for case in cases)}"
+    casts = Casts() if len(cases) > 1 else Casts(limit=0)  # one input's pass comes to every weight once
+    is_slow = any(name in VARIANTS and VARIANTS[name].slow for name in names)
+    trials = [_prepare(entrants, case, device, dtype, casts) for case in cases]
+    local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
+    results = verify_together(trials, local, lambda stage: say(f"{where}: {stage}"))
+    return [[replace(result, baked=case.baked) for result in row] for case, row in zip(cases, results, strict=True)]
+
+
+def _prepare(entrants: Sequence[Entrant], case: InputCase, device: str, dtype: str, casts: Casts) -> Trial:
+    """One input, all that is verified on it, and the original that computes for all of them.
+
+    A classifier's computes all that its backbone's does.
+    """
+    whole = next((one.subject for one in entrants if one.subject.converted.spec.num_classes), entrants[0].subject)
+    inputs, counterfactual_inputs = _draw(whole, case)
+    candidates = [_build_candidate(entrant, case, dtype) for entrant in entrants]
+    stages = merge_stages(*(candidate.stages or () for candidate in candidates))
+    run = OriginalRun(whole.original(device), stages, inputs, getattr(torch, dtype), casts=casts)
+    return Trial(case.name, run, candidates, counterfactual_inputs)
+
+
+def _build_candidate(entrant: Entrant, case: InputCase, dtype: str) -> Candidate:
+    subject, family = entrant.subject, entrant.subject.family
+    spec = replace(subject.converted.spec, image_size=case.baked or subject.converted.spec.image_size)
+    deviation, inputs = family.find_deviation(spec, case.shape, dtype, entrant.attention), None
+    if case.photo:
+        inputs = Inputs(subject.processed_photo)
+        deviation = combine(deviation, family.find_image_deviation(spec, open_photo().size, case.height))
+    return Candidate(entrant.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
+
+
+def _draw(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:
+    """The original's input; and the one under the counterfactual, where it comes another way."""
+    if case.photo:
+        return draw_photo(subject, case), draw_photo(subject, case, as_processor=True)
+    return draw_inputs(case, subject.converted.spec.patch_size, subject.request.seed), None
+
+
+def draw_photo(subject: Subject, case: InputCase, *, as_processor: bool = False) -> Inputs:
+    """The photo through the original's transform, or, its counterfactual, through one that does as the processor."""
+    transform = subject.family.build_transform(subject.converted.spec, case.height, as_processor=as_processor)
+    return as_batch(transform(open_photo()))

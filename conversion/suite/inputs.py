@@ -1,0 +1,129 @@
+"""The inputs that every variant is verified on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from conversion.families.base import Family, Spec
+from conversion.intake.synthetic import seed_generator
+from conversion.parity.compare import OriginalRun
+from conversion.parity.points import Inputs
+
+PHOTO = Path(__file__).parents[2] / "fixtures" / "images" / "chelsea.png"
+MASKED_SHARE = 0.4
+
+SIDE_BY_SIDE = 2**19
+"""Pixels of the inputs that are verified together: all of a DINOv2's, 463 thousand; of segmentation models, which take
+512 x 512 only, and whose maps in float64 take much memory, two images."""
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """One input.
+
+    Attributes:
+        height, width: in pixels.
+        baked: image size that position embeddings are baked for, in a twin of the artifact; None: the artifact itself.
+        photo: the picture in ``fixtures/images``, through image processor and original transform, in place of noise.
+    """
+
+    name: str
+    height: int
+    width: int
+    batch: int = 1
+    masked: bool = False
+    baked: int | None = None
+    photo: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixel values."""
+        return self.batch, 3, self.height, self.width
+
+    @property
+    def pixels(self) -> int:
+        """Of all images."""
+        return self.batch * self.height * self.width
+
+
+def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCase]:
+    """The inputs for a model of this spec.
+
+    The native size runs once, with one image; what needs several images, masks or another aspect ratio runs with few
+    patches, through the same code. A model that takes its native size only has every input at that size. All but
+    ``224_baked`` go through the artifact itself.
+
+    Args:
+        spec: of the artifact.
+        input_size: side of the images that its image processor gives, in pixels.
+        baked: the size that the artifact itself is baked for, if it is; then it is used at no other.
+    """
+    native, small, wide = spec.image_size, 7 * spec.patch_size, (4 * spec.patch_size, 7 * spec.patch_size)
+    if baked or not spec.any_size:
+        small = native
+    cases = [
+        InputCase("native", native, native),
+        InputCase("batch_2", small, small, batch=2),
+        InputCase("masked", small, small, batch=2, masked=True),
+        InputCase("non_square", *wide),
+        InputCase("photo", input_size, input_size, photo=True),
+        InputCase("224", 224, 224),
+        InputCase("224_baked", 224, 224, baked=224),
+    ]
+    redundant = {"224", "224_baked"} if native == 224 or 224 % spec.patch_size else set()
+    if baked:
+        redundant |= {"224", "non_square"}
+    if not spec.any_size:
+        redundant |= {"224", "224_baked", "non_square"}
+    if not spec.mask_token:
+        redundant |= {"masked"}
+    return [case for case in cases if case.name not in redundant]
+
+
+def group_inputs(cases: Sequence[InputCase]) -> list[list[InputCase]]:
+    """Inputs, in their order, in groups that are verified side by side: each as large as memory allows, or one."""
+    groups: list[list[InputCase]] = []
+    for case in cases:
+        if not groups or sum(each.pixels for each in [*groups[-1], case]) > SIDE_BY_SIDE:
+            groups.append([])
+        groups[-1].append(case)
+    return groups
+
+
+def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:
+    """Noise ``(batch, 3, height, width)`` and, where masked, ``(batch, N)`` with some of the patches masked."""
+    generator = seed_generator(f"{seed}/{case.batch}x{case.height}x{case.width}")
+    pixel_values = torch.randn(case.shape, generator=generator)
+    if not case.masked:
+        return Inputs(pixel_values)
+    num_patches = (case.height // patch_size) * (case.width // patch_size)
+    return Inputs(pixel_values, torch.rand(case.batch, num_patches, generator=generator) < MASKED_SHARE)
+
+
+def run_original(
+    family: Family[Any],
+    spec: Spec,
+    original: nn.Module,
+    case: InputCase,
+    dtype: torch.dtype = torch.float32,
+    *,
+    keep: bool = False,
+) -> OriginalRun:
+    """What an original of this spec computes from the noise of seed 0, to compare a converted model with."""
+    stages = family.list_stages(spec, masked=case.masked)
+    return OriginalRun(original, stages, draw_inputs(case, spec.patch_size, 0), dtype, keep=keep)
+
+
+def open_photo() -> Image.Image:
+    """The photo, RGB."""
+    return Image.open(PHOTO).convert("RGB")
+
+
+def as_batch(pixel_values: Tensor) -> Inputs:
+    """One image ``(3, height, width)`` as a batch."""
+    return Inputs(pixel_values.unsqueeze(0))

@@ -1,0 +1,227 @@
+"""The parity suite as a pytest plugin: options, fixtures, header and closing table."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from conversion.artifact.card import describe_versions
+from conversion.artifact.weights import demand_size
+from conversion.errors import ConversionError
+from conversion.families.base import list_overrides
+from conversion.families.labels import read_labels
+from conversion.families.variants import VARIANTS, find_variant
+from conversion.suite import reporting
+from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
+from conversion.suite.pool import Pool
+from conversion.suite.progress import say, show_progress
+from conversion.suite.publishing import ask_in_terminal, publish, refuse_pushes
+from conversion.suite.settings import Request
+from conversion.suite.subject import Subject
+from conversion.suite.summary import list_kept, summarise
+from conversion.suite.work import estimate_work
+
+SUBJECT_KEY = pytest.StashKey[list[str]]()
+REQUEST_KEY = pytest.StashKey[Request]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity", "conversion and proof")
+    group.addoption(
+        "--weights",
+        choices=("synthetic", "pretrained"),
+        default="synthetic",
+        help="seeded weights, no network; or the official downloads (default: synthetic)",
+    )
+    group.addoption("--mirror", metavar="URL", help="where to download from, in place of the official address")
+    group.addoption(
+        "--checkpoint", type=_path, metavar="PATH", help="verify and convert this: a file, a folder, 'run/*.rank_*.pth'"
+    )
+    group.addoption("--entry", metavar="NAME", help="of --checkpoint: the entry that holds the model")
+    group.addoption("--linear-head", type=_path, metavar="PATH", help="the classifier file that goes with --checkpoint")
+    group.addoption("--save-dtype", choices=DTYPES, metavar="NAME", help="cast the weights (default: their own dtype)")
+    group.addoption(
+        "--original",
+        default="bundled",
+        metavar="PATH",
+        help="whose code is the reference: bundled, hub, or a clone of the authors' repository (bundled)",
+    )
+    for name, override in list_overrides().items():
+        group.addoption(f"--{name.replace('_', '-')}", type=partial(_parse, override.parse), help=override.help)
+    group.addoption("--labels", type=_path, metavar="PATH", help="class names: a name a line, or JSON")
+    group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
+    group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
+    group.addoption("--attention", action="append", metavar="NAME", help="axis of the matrix (default: eager, sdpa)")
+    group.addoption("--image-size", type=int, metavar="N", help="bake position embeddings for N x N pixels")
+    group.addoption(
+        "--require-exact",
+        action="store_true",
+        default=os.environ.get("CI", "").lower() in ("true", "1"),
+        help="close is not enough where exact is known to be possible (default: on if CI is set)",
+    )
+    group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
+    group.addoption(
+        "--max-shard-size",
+        type=partial(_parse, demand_size),
+        metavar="SIZE",
+        help="write shards of at most this size, as 5GB (one file)",
+    )
+    group.addoption("--artifacts-dir", type=_path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
+    group.addoption(
+        "--parity-report", type=_path, metavar="FILE", help="write what was found as one HTML file, for people"
+    )
+    group.addoption(
+        "--push-to-hub",
+        metavar="NAMESPACE",
+        help="publish what passed; with a slash and a name, there and not elsewhere",
+    )
+    group.addoption("--public", action="store_true", help="publish to everybody (to the namespace alone)")
+    group.addoption("--yes", action="store_true", help="publish without asking")
+    group.addoption("--seed", type=int, default=0, metavar="N", help="of synthetic weights and inputs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    prepare_torch(*getattr(config, "workerinput", {}).get("place", (0, 1)))
+    try:
+        config.stash[REQUEST_KEY] = _read_request(config.option)
+        if not hasattr(config, "workerinput"):  # it is written where the run was started
+            reporting.check_report(config.option.parity_report)
+        refuse_pushes(config.stash[REQUEST_KEY], getattr(config.option, "tx", None) or ())
+        config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
+        config.option.device, config.option.dtype, config.option.attention = check_axes(
+            config.option.device, config.option.dtype, config.option.attention
+        )
+        check_image_size(config.option.image_size, config.stash[SUBJECT_KEY])
+    except ConversionError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(reporting)
+    show_progress(config)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = [f"parity: {describe_versions()}"]
+    if config.option.weights == "pretrained":
+        unpublished = [name for name, variant in VARIANTS.items() if not variant.is_published]
+        lines.append(f"parity: nothing is published, and nothing verified, of {', '.join(unpublished)}")
+    return lines
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "subject" not in metafunc.fixturenames:
+        return
+    names = [_mark(name) for name in metafunc.config.stash[SUBJECT_KEY]]
+    metafunc.parametrize("subject", names, indirect=True, scope="session")
+    for axis in ("device", "dtype", "attention"):
+        if axis in metafunc.fixturenames:
+            metafunc.parametrize(axis, metafunc.config.getoption(axis))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.checkpoint:  # one file is to be verified, not the project
+        others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+    # or one worker would begin with the longest when the others are done
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: estimate_work(_subject_of(item) or ""), reverse=True)
+
+
+@pytest.fixture(scope="session")
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """The variants under test."""
+    import transformers  # here, since it takes longer to import than the tests to collect
+
+    transformers.utils.logging.disable_progress_bar()
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in request.session.items:
+        if name := _subject_of(item):
+            tests.setdefault(name, []).append(item)
+    with closing(Pool(request.config.stash[REQUEST_KEY], tests)) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def subject(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Subject]:
+    """The variant under test, with everything made of it."""
+    yield pool.take(request.param)
+    pool.drop(request.param)
+    say("")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and config.option.keyword.isidentifier():
+        try:
+            find_variant(config.option.keyword)
+        except ConversionError as error:
+            terminalreporter.write_line(str(error), red=True)
+    summarise(
+        terminalreporter,
+        config.option.artifacts_dir if config.option.save_artifacts else None,
+        config.stash.get(reporting.WRITTEN, None),
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    yield  # pytest has written its last line then
+    request = session.config.stash[REQUEST_KEY]
+    if request.target is None or hasattr(session.config, "workerinput"):
+        return
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    is_complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    kept = list_kept(reporter) if is_complete else []
+    if not publish(request, kept, reporter.write_line, ask_in_terminal(session.config)):
+        session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()  # behind an equals sign a shell leaves ~ as it is
+
+
+def _parse(parse: Callable[[str], object], text: str) -> object:
+    try:
+        return parse(text)
+    except (ValueError, ConversionError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _read_request(option: argparse.Namespace) -> Request:
+    overrides = {name: getattr(option, name) for name in list_overrides()}
+    return Request(
+        seed=option.seed,
+        weights=option.weights,
+        mirror=option.mirror,
+        checkpoint=option.checkpoint,
+        entry=option.entry,
+        linear_head=option.linear_head,
+        save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,
+        labels=read_labels(option.labels) if option.labels else None,
+        overrides={name: value for name, value in overrides.items() if value is not None},
+        image_size=option.image_size,
+        max_shard_size=option.max_shard_size,
+        original=option.original,
+        artifacts=option.artifacts_dir if option.save_artifacts else None,
+        require_exact=option.require_exact,
+        report=option.parity_report,
+        target=option.push_to_hub,
+        public=option.public,
+        is_agreed=option.yes,
+    )
+
+
+def _subject_of(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)  # only parametrized tests have one
+    return callspec.params.get("subject") if callspec else None
+
+
+def _mark(name: str) -> object:
+    """Keep tests of one backbone on one worker of pytest-xdist, and slow variants apart for ``-m "not slow"``."""
+    variant = VARIANTS.get(name)
+    marks = [pytest.mark.xdist_group(variant.backbone if variant else name)]
+    return pytest.param(name, marks=marks + ([pytest.mark.slow] if variant and variant.slow else []))

@@ -1,0 +1,54 @@
+"""The variants under test, each made when it is first asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from conversion.families.variants import VARIANTS
+from conversion.intake.checkpoint import is_transformers_folder
+from conversion.suite.folder import FolderSubject
+from conversion.suite.settings import Request
+from conversion.suite.subject import Subject
+
+
+@dataclass
+class Pool:
+    """Variants under test by name. A backbone's classifier is made with it, to be verified beside it.
+
+    Attributes:
+        tests: of each variant that this run is to make.
+        dropped: those that are done with.
+    """
+
+    request: Request
+    tests: Mapping[str, Sequence[pytest.Item]]
+    made: dict[str, Subject] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+
+    def take(self, name: str) -> Subject:
+        """The variant of this name."""
+        if name not in self.made:
+            self.made[name] = self._make(name)
+        return self.made[name]
+
+    def close(self) -> None:
+        """Free all that is left."""
+        for name in list(self.made):
+            self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Free a variant."""
+        self.dropped.add(name)
+        self.made.pop(name).close()
+
+    def _make(self, name: str) -> Subject:
+        selected = frozenset(test.nodeid for test in self.tests[name])
+        chosen = [test.callspec.params for test in self.tests[name]]  # type: ignore[attr-defined]
+        cells = [(each["device"], each["dtype"], each["attention"]) for each in chosen if "attention" in each]
+        if self.request.checkpoint and is_transformers_folder(self.request.checkpoint):
+            return FolderSubject(name, self.request, selected, cells)
+        classifiers = (row.name for row in VARIANTS.values() if row.backbone == name != row.name)
+        wanted = (other for other in classifiers if other in self.tests and other not in self.dropped)
+        classifier = next(map(self.take, wanted), None)
+        return Subject(name, self.request, selected, cells, classifier)

@@ -1,0 +1,231 @@
+"""A variant under test: its checkpoint, its conversion, its staged artifact, and what the original computes."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+import conversion
+from conversion.artifact.card import MatrixVerdict, Provenance, Source, describe_source
+from conversion.artifact.load import load_converted, load_image_processor, load_model
+from conversion.artifact.stage import StagedArtifact, stage_artifact
+from conversion.artifact.weights import read_tensors
+from conversion.errors import ConversionError, concerning
+from conversion.families.base import Family, load_family
+from conversion.families.variants import VARIANTS
+from conversion.intake.checkpoint import Checkpoint, read_checkpoint
+from conversion.intake.download import download_checkpoint
+from conversion.intake.synthetic import write_synthetic_checkpoint
+from conversion.state_dicts.convert import Conversion, merge_linear_head
+from conversion.state_dicts.folder import read_config, read_left_out
+from conversion.suite.inputs import InputCase, list_inputs, open_photo
+from conversion.suite.memory import return_freed_memory
+from conversion.suite.progress import describe_size, say
+from conversion.suite.settings import Request
+
+CHECKSUMS = Path(__file__).parents[2] / "fixtures" / "checksums.json"
+"""What official downloads were when somebody first saw one arrive whole."""
+
+
+Cell = tuple[str, str, str]
+"""Of the matrix: device, dtype, attention implementation."""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Report an error of conversion by its message alone: it says all, a traceback would bury it."""
+    try:
+        yield
+    except ConversionError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None  # or pytest would print both
+
+
+@dataclass
+class Subject:
+    """A variant under test. Everything is made on first use, and freed by :meth:`close`.
+
+    Attributes:
+        selected: the ids of all tests of this variant that this run is to make; published when all have passed.
+        cells: of the matrix, (device, dtype, attention), that this run is to verify.
+        classifier: on this backbone, if it is to be verified, too: they have a file in common.
+        verified: cells that were, beside others, and are still to be asked for.
+        is_pictured: what a report shows of it was taken.
+    """
+
+    variant: str
+    request: Request
+    selected: frozenset[str] = frozenset()
+    cells: Sequence[Cell] = ()
+    classifier: "Subject | None" = None
+    passed: set[str] = field(default_factory=set)
+    verdicts: list[MatrixVerdict] = field(default_factory=list)
+    resources: ExitStack = field(default_factory=ExitStack)
+    verified: dict[Cell, MatrixVerdict] = field(default_factory=dict)
+    is_pictured: bool = False
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """Role to checkpoint file: the user's, the official ones, or synthetic ones that are gone afterwards."""
+        if self.request.checkpoint:
+            files = {"checkpoint": self.request.checkpoint}
+            return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
+        if self.request.weights == "pretrained":
+            return download_checkpoint(VARIANTS[self.variant], CHECKSUMS, self.request.mirror)
+        if self.classifier:  # drawn, it has this one's file; each has a link to it, and deletes its own
+            drawn = self.classifier.files["checkpoint"]
+            with suppress(OSError):  # where there are no such links, both are drawn
+                (self.scratch / drawn.name).hardlink_to(drawn)
+                return {"checkpoint": self.scratch / drawn.name}
+        say(f"{self.variant}: drawing weights")
+        files = write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
+        return_freed_memory()  # drawing takes the whole model, verifying a few blocks
+        return files
+
+    @cached_property
+    def scratch(self) -> Path:
+        return Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+
+    @cached_property
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Role to checkpoint, read."""
+        entry = self.request.entry if self.request.checkpoint else VARIANTS[self.variant].entry
+        size = sum(path.stat().st_size for path in self.files.values() if path.is_file())
+        say(f"{self.variant}: reading {describe_size(size) if size else 'a folder'}")
+        return {
+            role: read_checkpoint(path, entry=entry if role == "checkpoint" else None, dtype=self.request.save_dtype)
+            for role, path in self.files.items()
+        }
+
+    @property
+    def read(self) -> dict[str, Tensor]:
+        """All that was read, a linear head under its prefix."""
+        head = self.checkpoints["linear_head"].state_dict if "linear_head" in self.checkpoints else None
+        return merge_linear_head(self.checkpoints["checkpoint"].state_dict, head)
+
+    @property
+    def overrides(self) -> Mapping[str, object]:
+        """What shapes cannot tell: as given, or as the checkpoint's own config has it; of official ones it is known."""
+        if self.request.checkpoint:
+            return {**self.checkpoints["checkpoint"].known, **self.request.overrides}
+        family = load_family(VARIANTS[self.variant].family)
+        spec = family.spec_of(VARIANTS[self.variant])
+        return {name: getattr(spec, entry.field) or None for name, entry in family.overrides.items()}
+
+    @cached_property
+    def converted(self) -> Conversion:
+        """The conversion that becomes the artifact."""
+        return self.convert(self.request.image_size)
+
+    @cached_property
+    def staged(self) -> StagedArtifact:
+        """The artifact, written, loaded back and found equal; beside its target if it is to be kept."""
+        target = (self.request.artifacts or self.scratch) / self.variant
+        is_kept = bool(self.request.artifacts or self.request.report)
+        if is_kept:
+            _ = self.sources  # hashed while the artifact is written
+        size = sum(tensor.nbytes for tensor in self.converted.state_dict.values())
+        say(f"{self.variant}: writing {describe_size(size)}")
+        staging = stage_artifact(self.converted, target, self.request.max_shard_size, is_kept=is_kept)
+        return self.resources.enter_context(staging)
+
+    @property
+    def directory(self) -> Path:
+        """What ``from_pretrained`` reads."""
+        return self.staged.directory
+
+    @cached_property
+    def processed_photo(self) -> Tensor:
+        """The photo through the artifact's image processor, ``(1, 3, height, width)``."""
+        pixel_values: Tensor = load_image_processor(self.directory)(open_photo(), return_tensors="pt")["pixel_values"]
+        return pixel_values
+
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """File that a model is loaded from to SHA-256."""
+        return self.staged.seal()
+
+    @property
+    def family(self) -> Family[Any]:
+        return load_family(self.converted.family)
+
+    @cached_property
+    def inputs(self) -> list[InputCase]:
+        return list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked)
+
+    def convert(self, image_size: int | None) -> Conversion:
+        """Convert the checkpoint, with position embeddings baked for ``image_size``."""
+        head = self.checkpoints.get("linear_head")
+        with concerning(self.files["checkpoint"].name):
+            return conversion.convert(
+                self.checkpoints["checkpoint"].state_dict,
+                self.variant if self.variant in VARIANTS else None,
+                linear_head=head.state_dict if head else None,
+                labels=self.request.labels,
+                **self.overrides,
+                image_size=image_size,
+            )
+
+    def restore(self) -> dict[str, Tensor]:
+        """The original state dict, from the written artifact."""
+        dropped = read_left_out(self.directory)
+        return conversion.restore(read_tensors(self.directory), read_config(self.directory), dropped)
+
+    @cached_property
+    def clone(self) -> Path | None:
+        """Of the authors' repository, if their code is to be the reference."""
+        return self.family.find_clone(self.request.original)
+
+    @cached_property
+    def originals(self) -> dict[str, nn.Module]:
+        return {}
+
+    def original(self, device: str) -> nn.Module:
+        """The original model with the checkpoint's own weights, nothing baked."""
+        if device not in self.originals:
+            unbaked = self.converted if self.converted.baked is None else self.convert(None)
+            source = {key: tensor.to(device) for key, tensor in unbaked.source.items()}
+            self.originals[device] = self.family.load_original(unbaked.spec, source, self.clone)
+        return self.originals[device]
+
+    def load(self, image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
+        """The converted model: the artifact itself, or one baked for another size, which is not written to disk."""
+        model: nn.Module
+        if image_size in (None, self.converted.spec.image_size):
+            model = load_model(self.directory, attention=attention, dtype=dtype)
+        else:
+            model = load_converted(self.convert(image_size), attention=attention, dtype=dtype)
+        return model.to(device)
+
+    @contextmanager
+    def passing(self, test: pytest.Item) -> Iterator[None]:
+        """Around each test of this variant; the last of those selected to pass publishes what was asked for."""
+        with plain_errors():
+            yield
+            self.passed.add(test.nodeid)
+            if self.request.artifacts and self.verdicts and self.passed == self.selected:
+                self.staged.publish(self.provenance, tuple(self.verdicts))
+                test.user_properties.append(("kept", self.variant))  # which goes to the summary, from any worker
+
+    def close(self) -> None:
+        """Free everything; what was not published is gone."""
+        self.resources.close()
+        return_freed_memory()
+
+    @cached_property
+    def sources(self) -> dict[str, Future[Source]]:
+        """Role to what is said of its checkpoint, as soon as its files are hashed."""
+        background = self.resources.enter_context(ThreadPoolExecutor(1))
+        return {role: background.submit(describe_source, checkpoint) for role, checkpoint in self.checkpoints.items()}
+
+    @property
+    def provenance(self) -> Provenance:
+        sources = {role: source.result() for role, source in self.sources.items()}
+        weights = "checkpoint" if self.request.checkpoint else self.request.weights
+        return Provenance(weights, self.request.seed if weights == "synthetic" else None, sources)

@@ -1,0 +1,124 @@
+"""What a run comes to, below pytest's own: a row a cell of the matrix, known deviations, and where things lie."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from conversion.artifact.card import MatrixVerdict
+from conversion.families.base import families
+from conversion.parity.deviations import split_names
+from conversion.parity.verdict import Verdict, rank
+
+COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "worst capture point", "max ULP", "error", "seconds")
+NUMBERS = COLUMNS[-3:]
+
+STYLES = {Verdict.EXACT: "green", Verdict.CLOSE: "cyan", Verdict.DEVIATION: "yellow", Verdict.FAILED: "bold red"}
+
+PIPE_WIDTH = 200
+"""Columns where there is no terminal: nothing is folded, every row is a line."""
+
+Row = Mapping[str, Any]
+
+
+def describe_cell(variant: str, cell: MatrixVerdict) -> dict[str, Any]:
+    """A cell of the matrix as a row, of plain values, which pytest-xdist can send."""
+    points = [(result.name, point) for result in cell.inputs for point in result.decisive]
+    place, point = max(points, key=lambda each: rank(each[1]))
+    deviations: dict[str, list[str]] = {}
+    for result in cell.inputs:
+        for name in split_names(result.deviation):
+            deviations.setdefault(name, []).append(result.name)
+    return {
+        "variant": variant,
+        "device": cell.device,
+        "dtype": cell.dtype,
+        "attention": cell.attention,
+        "verdict": str(cell.verdict),
+        "worst capture point": "" if point.verdict is Verdict.EXACT else f"{place} {point.point}",
+        "max ULP": max(result.max_ulp for result in cell.inputs),
+        "error": max(result.error_ratio for result in cell.inputs),
+        "deviations": deviations,
+    }
+
+
+def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report: Path | None = None) -> None:
+    """Write what the tests have recorded.
+
+    Args:
+        artifacts: where converted models were to be kept, if they were.
+        report: that was written, if one was.
+    """
+    reports = [
+        report
+        for found in reporter.stats.values()
+        for report in found
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    recorded: list[tuple[dict[str, Any], float]] = [
+        (dict(report.user_properties), report.duration) for report in reports
+    ]
+    _summarise_faults(reporter, [properties for properties, _ in recorded])
+    rows = [{**properties["cell"], "seconds": seconds} for properties, seconds in recorded if "cell" in properties]
+    if not rows:
+        return
+    reporter.section("parity")
+    is_terminal = reporter.hasmarkup
+    width = shutil.get_terminal_size().columns if is_terminal else PIPE_WIDTH
+    console = Console(width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
+    with console.capture() as captured:
+        console.print(_build_table(rows))
+    lines = [*captured.get().splitlines(), *_list_deviations(rows)]
+    if artifacts is not None:
+        lines.append(f"artifacts: {', '.join(list_kept(reporter)) or 'none'}, in {artifacts.absolute()}")
+    if report is not None:
+        lines.append(f"report: {report.absolute()}")
+    for line in lines:
+        reporter.write_line(line.rstrip())
+
+
+def list_kept(reporter: pytest.TerminalReporter) -> list[str]:
+    """The variants whose artifact this run has left, every test of theirs having passed."""
+    reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
+    return list(dict.fromkeys(str(value) for each in reports for name, value in each.user_properties if name == "kept"))
+
+
+def _build_table(rows: Iterable[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in NUMBERS else "left")
+    for row in rows:
+        verdict = row["verdict"]
+        shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{verdict}[/]", "error": f"{row['error']:.2f} x"}
+        shown |= {"seconds": f"{row['seconds']:.1f}"}
+        table.add_row(*(str(shown[column]) for column in COLUMNS))
+    return table
+
+
+def _list_deviations(rows: Sequence[Row]) -> list[str]:
+    """Those that apply, each with its cause and the inputs that show it."""
+    inputs: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, found in row["deviations"].items():
+            inputs.setdefault(name, {}).update(dict.fromkeys(found))
+    causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
+    return [f"deviation {name} ({', '.join(found)}): {causes[name]}" for name, found in inputs.items()]
+
+
+def _summarise_faults(reporter: pytest.TerminalReporter, tests: Sequence[Row]) -> None:
+    count, intact, alarms = (
+        sum(properties.get(name, 0) for properties in tests) for name in ("faults", "intact_points", "false_alarms")
+    )
+    survivors = [name for properties in tests for name in properties.get("survivors", ())]
+    if count or intact:
+        reporter.section("sensitivity")
+    if count:
+        reporter.write_line(f"{count} faults put in, {count - len(survivors)} noticed")
+    for name in survivors:
+        reporter.write_line(f"not noticed: {name}", red=True)
+    if intact:
+        reporter.write_line(f"{intact} comparisons of intact models at a capture point, {alarms} false alarms")

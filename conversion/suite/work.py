@@ -1,0 +1,20 @@
+"""How much work the proof of a variant is: what takes longest is begun first, and tells how long is left."""
+
+from conversion.families.base import load_family
+from conversion.families.variants import VARIANTS
+from conversion.suite.inputs import list_inputs
+
+
+def estimate_work(name: str) -> int:
+    """Multiplications of one model on all inputs of a variant, roughly. Any other model is small."""
+    variant = VARIANTS.get(name)
+    if variant is None:
+        return 0
+    family = load_family(variant.family)
+    spec = family.spec_of(variant)
+    pixels = sum(case.pixels for case in list_inputs(spec, family.choose_input_size(spec), None))
+    by_token = 12 * spec.depth  # of width x width: four in the attention, eight in the feed-forward
+    if spec.task == "semantic-segmentation":
+        by_token += 16 * 9 * (1 + len(spec.out_indices))  # 3 x 3, over maps four times as fine, of one and of all
+    work: int = by_token * spec.embed_dim**2 * pixels // spec.patch_size**2
+    return work

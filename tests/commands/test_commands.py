@@ -1,0 +1,55 @@
+"""``python -m conversion``."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conversion.__main__ import main
+from conversion.artifact.card import hash_file
+from conversion.state_dicts.folder import CONFIG
+from tests.support.verified import edit
+
+
+def test_the_command_says_what_was_compared(made: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", *map(str, made.values())]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert "dinov2_custom: deviation: " in lines[0]
+    assert "448 capture points, on 14 inputs; 3 files as they were" in lines[0]
+
+
+def test_one_that_is_refused_does_not_keep_the_others_from_it(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(tmp_path), str(made["dinov2_tiny"])]) == 1
+    captured = capsys.readouterr()
+    assert "cannot be read" in captured.err
+    assert "dinov2_custom: deviation" in captured.out
+
+
+def test_the_command_takes_tolerances(made: dict[str, Path]) -> None:
+    strict = ["--error-ratio=0.5", "--chance=0", "--floor-max-ulp=0", "--floor-rms-ulp=0"]
+    assert main(["verify", *strict, str(made["dinov2_tiny"])]) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["verify"], ["trust", "me"]])
+def test_what_is_no_command_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+
+
+@pytest.mark.parametrize(("tampered", "status"), [(False, 0), (True, 1)])
+def test_the_comparison_is_run_again(
+    tampered: bool, status: int, made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It notices what no card does, if somebody writes the card for it."""
+    artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:cacheprovider")
+    if tampered:
+        config = json.loads((artifact / CONFIG).read_text())
+        (artifact / CONFIG).write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
+        edit(artifact, lambda card: card["result"].update({CONFIG: hash_file(artifact / CONFIG)}))
+    assert main(["verify", "--deep", str(artifact)]) == status

@@ -1,0 +1,81 @@
+"""``--weights pretrained``, from a server on loopback: a verified artifact, or a clear error and nothing kept."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from conversion.families.variants import VARIANTS
+from conversion.intake.synthetic import write_synthetic_checkpoint
+from conversion.state_dicts.folder import PARITY_CARD
+from tests.commands.test_options import left_over, read_max_ulps, run
+from tests.support.http_server import Server, answer, send
+
+VARIANT = VARIANTS["dinov2_vits14"]
+PATH = "/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
+
+# a line for the project's own file of checksums would say that synthetic weights are the official ones
+ELSEWHERE = """
+import pathlib, conversion.suite.subject
+conversion.suite.subject.CHECKSUMS = pathlib.Path("checksums.json").absolute()
+"""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A checkpoint as the authors publish theirs, of the same size."""
+    files = write_synthetic_checkpoint(VARIANT, tmp_path_factory.mktemp("published"), seed=0)
+    return files["checkpoint"].read_bytes()
+
+
+def verify(here: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    monkeypatch.setenv("TORCH_HOME", str(here))
+    options = ("-k", "dinov2_vits14-", "--weights", "pretrained", "--mirror", server.url)
+    return run(here, *options, "--save-artifacts", "--attention", "sdpa", plugin=ELSEWHERE)
+
+
+def list_cache(here: Path) -> list[str]:
+    cache = here / "hub" / "checkpoints"
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
+
+
+def test_a_broken_download_ends_in_a_verified_artifact(
+    server: Server, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script[PATH] = [answer(503), send(published, until=50_000_000), send(published)]
+    code, output = verify(tmp_path, server, monkeypatch)
+    assert code == 0, output
+    assert left_over(tmp_path) == ["dinov2_vits14"]
+    card = json.loads((tmp_path / "artifacts" / "dinov2_vits14" / PARITY_CARD).read_text())
+    assert (card["source"]["weights"], card["verdict"]) == ("pretrained", "deviation")  # at sizes other than native
+    assert 0 in read_max_ulps(output).values()
+    (file,) = card["source"]["checkpoints"]["checkpoint"]["files"]
+    digest = sha256(published).hexdigest()
+    assert file == {"name": "dinov2_vits14_pretrain.pth", "bytes": len(published), "sha256": digest}
+    recorded = json.loads((tmp_path / "checksums.json").read_text())
+    assert recorded == {PATH[1:]: {"bytes": len(published), "sha256": digest}}
+    assert list_cache(tmp_path) == ["dinov2_vits14_pretrain.pth"]
+    assert len(server.requests) == 3
+    assert "license: apache-2.0" in (tmp_path / "artifacts" / "dinov2_vits14" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("fault", ["absent", "cut", "another file"])
+def test_what_cannot_be_had_is_said_and_leaves_nothing(
+    fault: str, server: Server, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {PATH[1:]: {"bytes": len(published), "sha256": sha256(published).hexdigest()}}
+    (tmp_path / "checksums.json").write_text(json.dumps(known))
+    another = bytes(len(published))
+    server.script[PATH] = {
+        "absent": [answer(404)],
+        "cut": [send(published, until=1000), answer(404)],
+        "another file": [send(another)],
+    }[fault]
+    code, output = verify(tmp_path, server, monkeypatch)
+    assert code == 1
+    assert f"{server.url}{PATH}: cannot be downloaded" in output
+    assert "Nothing was left behind" in output
+    assert left_over(tmp_path) == []
+    assert list_cache(tmp_path) == []
+    assert json.loads((tmp_path / "checksums.json").read_text()) == known

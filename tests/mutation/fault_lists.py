@@ -1,0 +1,133 @@
+"""Which faults there are: of the key map, of each tensor, of the config; each wherever it applies."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, combinations
+from typing import Any
+
+from torch import Tensor
+
+from conversion.mapping import key_map
+from conversion.parity.faults import TENSOR_FAULTS, list_orders
+from conversion.parity.metrics import is_bit_equal
+from tests.mutation.injection import Injection, Patient
+
+BLOCK = re.compile(r"\.layer\.(\d+)\.")
+
+# kind to what becomes of the config; where it has no such setting, or nothing changes, there is no fault
+CONFIG_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
+    "eps 1e-12": lambda _: {"layer_norm_eps": 1e-12},
+    "eps 1e-5": lambda _: {"layer_norm_eps": 1e-5},
+    "eps 2e-6": lambda _: {"layer_norm_eps": 2e-6},
+    "twice the heads": lambda c: {"num_attention_heads": 2 * c.num_attention_heads},
+    "half the heads": lambda c: {"num_attention_heads": c.num_attention_heads // 2},
+    "tanh GELU": lambda c: {"hidden_act": c.hidden_act if uses_swiglu(c) else "gelu_pytorch_tanh"},
+    "a larger image": lambda c: {"image_size": c.image_size + c.patch_size},
+    "half the patch size": lambda c: {"patch_size": c.patch_size // 2},
+    "a layer too many": lambda c: {"num_hidden_layers": c.num_hidden_layers + 1},
+    "a layer too few": lambda c: {"num_hidden_layers": c.num_hidden_layers - 1},
+    "no bias of q, k, v": lambda _: {"qkv_bias": False},
+    "the other feed-forward": lambda c: {"use_swiglu_ffn": not c.use_swiglu_ffn},
+    "a wider feed-forward": lambda _: {"mlp_ratio": 6},
+    "a register too many": lambda c: {"num_register_tokens": c.num_register_tokens + 1},
+    "the other pooling": lambda c: {"use_mean_pooling": not c.use_mean_pooling},
+    "mask token the other way": lambda c: {"use_mask_token": not c.use_mask_token},
+    "shared for per-layer position bias, or the other way": lambda c: {
+        "use_shared_relative_position_bias": c.use_relative_position_bias,
+        "use_relative_position_bias": c.use_shared_relative_position_bias,
+    },
+    "position embeddings that are not there": lambda _: {"use_absolute_position_embeddings": True},
+    "no layer scale": lambda _: {"layer_scale_init_value": 0.0},
+}
+SEGMENTATION_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
+    "out_indices one less": lambda c: {"out_indices": [index - 1 for index in c.out_indices]},
+    "out_indices as in the original": lambda c: {"out_indices": [index - 2 for index in c.out_indices]},
+    "another pooled map": lambda c: {"pool_scales": [*c.pool_scales[:-1], c.pool_scales[-1] + 1]},
+    "no auxiliary head": lambda _: {"use_auxiliary_head": False},
+}
+
+
+def list_injections(patient: Patient) -> Iterator[Injection]:
+    """Every fault on every tensor and setting that it applies to."""
+    for injection in chain(list_map_faults(patient), list_tensor_faults(patient), list_config_faults(patient)):
+        if injection.config or not all(_is_same(patient, *change) for change in injection.tensors.items()):
+            yield injection
+
+
+def _is_same(patient: Patient, key: str, tensor: Tensor | None) -> bool:
+    own = patient.out.state_dict.get(key)
+    return own is not None and tensor is not None and is_bit_equal(own, tensor)
+
+
+def list_map_faults(patient: Patient) -> Iterator[Injection]:
+    """Wrong tables: targets exchanged, sent to the neighbouring block, dropped."""
+    tensors = patient.out.state_dict
+    for left, right in combinations(tensors, 2):
+        if (tensors[left].shape, tensors[left].dtype) == (tensors[right].shape, tensors[right].dtype):
+            kind = describe_pair(left, right)
+            yield rename_targets(patient, kind, f"{left} and {right}", {left: right, right: left})
+    for names in patient.table.values():
+        biases = [name.replace(".weight", ".bias") for name in names]
+        fused = [own for own in (names, biases) if len(own) > 1 and all(name in tensors for name in own)]
+        for order in list_orders(len(names)) if fused and names[0].endswith(".weight") else []:
+            renamed = {own[index]: own[source] for own in fused for index, source in enumerate(order)}
+            yield rename_targets(patient, "q, k, v in another order", f"{names[0]} {order}", renamed)
+    for name in tensors:
+        yield Injection("target dropped", name, {name: None})
+        if neighbour := name_in_next_block(name):
+            yield rename_targets(patient, "target sent to the next block", name, {name: neighbour})
+
+
+def rename_targets(patient: Patient, kind: str, where: str, renamed: Mapping[str, str]) -> Injection:
+    """The fault that is a key map with other names for some targets."""
+    table = {source: tuple(renamed.get(name, name) for name in names) for source, names in patient.table.items()}
+    converted = key_map.convert(patient.out.source, table)
+    changed: dict[str, Tensor | None] = {name: None for name in renamed if name not in converted}
+    return Injection(kind, where, changed | {name: converted[name] for name in set(renamed.values())}, table)
+
+
+def describe_pair(left: str, right: str) -> str:
+    """The kind of fault that exchanging these two targets is."""
+    blocks = [found[1] if (found := BLOCK.search(name)) else None for name in (left, right)]
+    if None in blocks:
+        return "targets exchanged, outside of blocks"
+    if blocks[0] == blocks[1]:
+        return "targets exchanged, within a block"
+    return "targets exchanged, between blocks"
+
+
+def name_in_next_block(key: str) -> str:
+    """The same tensor's key in the next block; empty outside of blocks."""
+    found = BLOCK.search(key)
+    return f"{key[: found.start(1)]}{int(found[1]) + 1}{key[found.end(1) :]}" if found else ""
+
+
+def list_tensor_faults(patient: Patient) -> Iterator[Injection]:
+    """What can become of each tensor by itself."""
+    tensors = patient.out.state_dict
+    for key, tensor in tensors.items():
+        for kind, fault in TENSOR_FAULTS.items():
+            if (changed := fault(tensor)) is not None:
+                yield Injection(kind, key, {key: changed})
+        if name_in_next_block(key):
+            neighbour = name_in_next_block(key)
+            neighbour = neighbour if neighbour in tensors else BLOCK.sub(".layer.0.", key)
+            yield Injection("tensor of another block", key, {key: tensors[neighbour]})
+
+
+def list_config_faults(patient: Patient) -> Iterator[Injection]:
+    """Wrong settings, whatever notices them: loading, or activations."""
+    config = patient.out.config
+    is_segmentation = patient.spec.task == "semantic-segmentation"
+    for kind, change in (CONFIG_FAULTS | (SEGMENTATION_FAULTS if is_segmentation else {})).items():
+        try:
+            changed = {name: value for name, value in change(config).items() if getattr(config, name) != value}
+        except AttributeError:
+            continue
+        if changed:
+            yield Injection(f"config: {kind}", str(changed), config=changed)
+
+
+def uses_swiglu(config: Any) -> bool:
+    """Whether its feed-forward is SwiGLU, which has an activation of its own."""
+    return bool(getattr(config, "use_swiglu_ffn", False))

@@ -1,0 +1,127 @@
+"""What noticed which fault; ``python -m tests.mutation.kill_matrix`` writes it for reports and ``docs/``."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conversion.artifact.card import describe_versions
+from conversion.report.render import KILL_MATRIX
+from tests.mutation.fault_lists import list_injections
+from tests.mutation.injection import LEVELS, OTHERS, Outcome, Patient
+from tests.mutation.mishaps import MISHAPS
+from tests.mutation.scene import Scene
+from tests.mutation.test_sensitivity import RECORDED, judge_recorded
+from tests.support.golden import ARCHITECTURES, read_golden
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sensitivity.md"
+
+TEMPLATE = """# What would have been noticed
+
+A suite that passes says something only if it would have failed. Here faults are put in, one at a time, and what
+notices them is counted: the levels of proof of this project (intake, keys, tensors, activations, artifact), and, for
+comparison, three rules that others go by. A fault may be noticed by several.
+
+`python -m tests.mutation.kill_matrix` wrote this page, with {versions}.
+`pytest tests/mutation/test_sensitivity.py` judges the same faults and demands that none survives.
+
+- The faults of map, tensors and config are put into tiny models of every architecture ({models}), each on every tensor
+  that it applies to, and judged with the attention implementation that is *not* exact: each stands out from rounding.
+- A fault of the key map is in the table that restores, too: where two targets are exchanged, the bytes come back right,
+  and activations alone notice it.
+- *intake* is a file of known content read back; *keys* that all are there, and no others; *tensors* that restoring
+  gives the source back, bit for bit; *activations* the capture points, judged by the float64 yardstick; *artifact*
+  what transformers says on loading, and the checks of files, config and cards. What happens to files after they are
+  published is noticed by `conversion.check_card`, which is the user's to call.
+- The other rules look at the outputs for one image: the CLS token of the last layer, all that the model returns, its
+  cosine. They see neither intake nor preprocessing nor files. What is missing when transformers loads it is filled at
+  random for them.
+
+## Tiny models, every tensor
+
+{matrix}
+
+## A full-size ViT-S
+
+The 1,232 faults by which the official converters' check was measured (they compare the CLS token at 1e-3).
+
+{recorded}
+"""
+
+
+Table = dict[str, Any]
+
+
+def tabulate(title: str, outcomes: Iterable[Outcome]) -> Table:
+    """A row for each kind of fault, and their sum."""
+    outcomes = list(outcomes)
+    kinds = list(dict.fromkeys(outcome.kind for outcome in outcomes))
+    rows = [tabulate_row(kind, [outcome for outcome in outcomes if outcome.kind == kind]) for kind in kinds]
+    return {
+        "title": title,
+        "columns": ["fault", "number", *LEVELS, "survive", *OTHERS],
+        "rows": [*rows, tabulate_row("all", outcomes)],
+    }
+
+
+def tabulate_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """How many there were, what noticed how many, and how many nothing did."""
+    counts = Counter(rule for outcome in outcomes for rule in outcome.noticed_by)
+    numbers = [len(outcomes), *(counts[level] for level in LEVELS), sum(outcome.survives for outcome in outcomes)]
+    shares = [f"{counts[rule]} ({counts[rule] / len(outcomes):.0%})" for rule in OTHERS]
+    return [name, *(f"{number:,}" for number in numbers), *shares]
+
+
+def render_page(record: Mapping[str, Any]) -> str:
+    """The page of a record."""
+    matrix, recorded = map(render_table, record["tables"])
+    models = ", ".join(ARCHITECTURES)
+    return TEMPLATE.format(versions=record["versions"], models=models, matrix=matrix, recorded=recorded)
+
+
+def render_table(table: Table) -> str:
+    """A table in Markdown, its last row in bold."""
+    *rows, (name, *sums) = table["rows"]
+    lines = [table["columns"], ["---"] * len(table["columns"]), *rows, [f"**{name}**", *sums]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def judge_tiny_models() -> list[Outcome]:
+    """Every fault of map, tensors and config."""
+    patients = [Patient.of(model) for model in ARCHITECTURES]
+    return [patient.judge(injection) for patient in patients for injection in list_injections(patient)]
+
+
+def judge_mishaps() -> list[Outcome]:
+    """Every fault on the way to and from the tensors."""
+    outcomes = []
+    for mishap in MISHAPS:
+        with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+            outcomes.append(Scene(read_golden("dinov2_tiny_1layer"), Path(directory), patch).judge(mishap))
+    return outcomes
+
+
+def main() -> None:
+    """Judge everything, and write the page."""
+    import transformers
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    tables = [
+        tabulate("Tiny models, every tensor", judge_tiny_models() + judge_mishaps()),
+        tabulate("A full-size ViT-S", judge_recorded()),
+    ]
+    assert len(tables[1]["rows"]) == len(RECORDED) + 1
+    record = {"versions": describe_versions(), "tables": tables}
+    KILL_MATRIX.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(render_page(record), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

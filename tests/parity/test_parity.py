@@ -1,0 +1,39 @@
+"""The main job: original and converted model are the same model. What passes here becomes the artifact."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from conversion.parity.diagnosis import describe_failure
+from conversion.parity.verdict import Verdict, worst
+from conversion.suite.cells import verify_cell
+from conversion.suite.reporting import keep_for_report
+from conversion.suite.subject import Subject
+from conversion.suite.summary import describe_cell
+
+
+def test_parity(
+    subject: Subject,
+    device: str,
+    dtype: str,
+    attention: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The model that loads from the written files computes what the original computes, at every capture point.
+
+    Levels 1 and 2, keys and tensors, are proven before the artifact is staged; levels 3 and 4 here.
+    """
+    with subject.passing(request.node):
+        cell = verify_cell(subject, (device, dtype, attention))
+        record_property("cell", describe_cell(subject.variant, cell))
+        message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
+        keep_for_report(request.node, subject, cell)
+        if cell.verdict is Verdict.FAILED:
+            pytest.fail(message, pytrace=False)
+        if subject.request.require_exact and (torch.device(device).type, dtype, attention) in subject.family.exact:
+            judged = [point.verdict for result in cell.inputs for point in result.decisive]
+            if worst(judged) is not Verdict.EXACT:
+                pytest.fail(f"exact was reached here before\n{message}", pytrace=False)
+        subject.verdicts.append(cell)

@@ -1,0 +1,59 @@
+"""The way back: what was converted is the original's own checkpoint again, and the original takes it whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import conversion
+from conversion.families.variants import VARIANTS
+from conversion.intake.synthetic import HEAD_PREFIX
+from conversion.parity.metrics import is_bit_equal
+from conversion.suite.subject import Subject
+from tests.commands.test_options import run
+from tests.support.golden import NAMES, read_golden
+from tests.units.artifact.test_artifact import convert
+
+
+def test_restore(subject: Subject, request: pytest.FixtureRequest) -> None:
+    """The written artifact of a variant gives back every tensor of its checkpoint, which loads with nothing missing."""
+    with subject.passing(request.node):
+        restored, read = subject.restore(), subject.read
+        with torch.device("meta"):
+            original = subject.family.build_original(subject.converted.spec)
+        own = original.state_dict()
+        # a head of a user's with another vocabulary is not one that the original could take back
+        whole = {key: tensor for key, tensor in read.items() if key in own and tensor.shape == own[key].shape}
+        if subject.converted.baked is not None:
+            whole["pos_embed"] = subject.converted.source["pos_embed"]
+        assert restored.keys() >= whole.keys()
+        assert not [key for key, tensor in whole.items() if not is_bit_equal(tensor, restored[key])]
+        lacking = [key for key in own if key not in restored]
+        assert not [key for key in lacking if key in whole or subject.variant in VARIANTS]
+        # what a checkpoint of a user's does not have, the original need not get from it
+        original.load_state_dict(restored, strict=not lacking, assign=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restored_file_loads_strictly(name: str, tmp_path: Path) -> None:
+    golden, out = read_golden(name), convert(name)
+    conversion.save_artifact(out, tmp_path / "artifact")
+    file, *head = conversion.restore_checkpoint(tmp_path / "artifact", tmp_path / "back.pth")
+    content = torch.load(file, weights_only=True)
+    entry = golden.family.entry(golden.spec)
+    state_dict = content[entry] if entry else content
+    state_dict |= {HEAD_PREFIX + key: tensor for path in head for key, tensor in torch.load(path).items()}
+    assert state_dict.keys() == golden.state_dict.keys()
+    assert all(is_bit_equal(tensor, state_dict[key]) for key, tensor in golden.state_dict.items())
+    golden.family.build_original(golden.spec).load_state_dict(state_dict, strict=True)
+
+
+def test_a_head_of_another_vocabulary_is_no_loss(tmp_path: Path) -> None:
+    """The original of that size could not take it; the rest comes back whole."""
+    vocabulary, width = 11, read_golden("data2vec_vision_tiny").recorded["cls_token"].shape[-1]
+    head = {"lm_head.weight": torch.ones(vocabulary, width), "lm_head.bias": torch.ones(vocabulary)}
+    torch.save({"model": {**read_golden("data2vec_vision_tiny").recorded, **head}}, tmp_path / "tiny.pth")
+    code, output = run(
+        tmp_path, "--checkpoint=tiny.pth", str(Path(__file__)), "-k", "test_restore", "--num-attention-heads=2"
+    )
+    assert code == 0, output

@@ -1,0 +1,148 @@
+"""The worked example of ``docs/adding-a-family.md``, taken at its word: its files, its rows, its commands."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from conversion import VARIANTS
+from conversion.intake.synthetic import write_synthetic_checkpoint
+from tests.commands.test_options import read_max_ulps
+from tests.support.official_keys import RECORDED, describe_keys, render
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "adding-a-family.md"
+FILE = r"^`([^`\n]+)`[^\n]*\n\n```python\n(.*?)```$"
+"""A path on a line of its own, what is said of it, and its content."""
+
+SOURCES = ("conversion", "tests", "fixtures", "docs", ".ci", ".github")
+TOP = ("conftest.py", "pyproject.toml", "README.md", "CONTRIBUTING.md", "tox.ini")
+
+
+def list_blocks() -> Iterator[tuple[str, str]]:
+    """Path and content of each file that the page gives in full."""
+    yield from re.findall(FILE, PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with what the page says in it."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TOP:
+        shutil.copy(ROOT / name, root / name)
+    for path, content in list_blocks():
+        target = root / path
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():  # rows, which stand above the table of all
+            before, table, after = target.read_text().partition("VARIANTS: Mapping")
+            content = before + content + "\n\n" + table + after
+        target.write_text(content)
+    return root
+
+
+def call(checkout: Path, *command: str) -> tuple[int, str]:
+    environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name and name != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=checkout,
+        env=environment | {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def run_tests(checkout: Path, *options: str) -> tuple[int, str]:
+    return call(checkout, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *options)
+
+
+def test_the_page_has_every_room() -> None:
+    rooms = {path.name for path in (ROOT / "conversion" / "families" / "dinov2").glob("*.py")} - {
+        "external.py",
+        "timm.py",
+    }
+    given = [Path(path) for path, _ in list_blocks()]
+    assert {path.name for path in given if path.parent.name == "deit"} == rooms
+    assert given[-1] == Path("conversion/families/variants.py")
+
+
+def test_its_command_verifies_the_new_family(checkout: Path) -> None:
+    command = re.search(r"^```\npytest -k (\w+)\n```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert command
+    code, output = run_tests(
+        checkout, "tests/parity/test_parity.py", "-k", command[1], "--require-exact", "--save-artifacts"
+    )
+    assert code == 0, output
+    assert read_max_ulps(output)["eager"] == 0  # as the page says
+    assert read_max_ulps(output)["sdpa"] > 0
+    code, output = call(checkout, "conversion", "verify", f"artifacts/{command[1]}")
+    assert code == 0, output
+    others = ("--dtype=float64", "--dtype=bfloat16", "--parity-report=report.html")
+    code, output = run_tests(checkout, "tests/parity/test_parity.py", "-k", command[1], *others)
+    assert code == 0, output
+    assert "deviation softmax-in-float32" in output
+    assert "No pictures" not in (checkout / "report.html").read_text()
+    code, output = run_tests(checkout, "tests/parity/test_parity.py", "-k", command[1], "--image-size=448")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "cannot be baked" in output
+
+
+def test_it_is_laid_out_as_the_others_are(checkout: Path) -> None:
+    code, output = run_tests(checkout, "tests/project/test_imports.py")
+    assert code == 0, output
+
+
+def test_what_else_is_asked_for_is_asked_for_and_can_be_given(checkout: Path, tmp_path: Path) -> None:
+    """Official keys, here of a file of the authors' format; the README and the workflows name what is missing."""
+    asking = (
+        "tests/properties/test_key_map.py",
+        "tests/project/test_readme.py",
+        "tests/project/test_workflows.py",
+        "-k",
+        "key_map or name or cover",
+    )
+    code, output = run_tests(checkout, *asking)
+    assert code == pytest.ExitCode.TESTS_FAILED
+    for test in ("official_key_is_mapped", "results_name_every_variant", "groups_cover_every_variant"):
+        assert re.search(rf"^FAILED \S*{test}", output, flags=re.MULTILINE), output
+    script = "from pathlib import Path; from conversion import VARIANTS\n"
+    script += "from conversion.intake.synthetic import write_synthetic_checkpoint as write\n"
+    for name in ("deit_tiny", "deit_small", "deit_base"):
+        folder = tmp_path / name
+        folder.mkdir()
+        written = subprocess.run(
+            [sys.executable, "-c", f"{script}print(write(VARIANTS['{name}'], Path('{folder}'), 0)['checkpoint'])"],
+            cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        code, output = call(checkout, "tests.support.official_keys", name, written.stdout.strip())
+        assert code == 0, output
+        shutil.rmtree(folder)
+    code, output = run_tests(checkout, "tests/properties/test_key_map.py")
+    assert code == 0, output
+
+
+def test_recorded_keys_are_those_of_the_file(tmp_path: Path) -> None:
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    assert render(recorded) == RECORDED.read_text(encoding="utf-8")
+    file = write_synthetic_checkpoint(VARIANTS["dinov2_vits14_reg"], tmp_path, 0)["checkpoint"]
+    described = describe_keys(torch.load(file, weights_only=True, mmap=True), 12)
+    assert described == recorded["dinov2_vits14_reg"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"blocks.1.w": torch.ones(3)}, "of another shape"), ({"blocks.1.w": None}, "not in every block: blocks.1.w")],
+)
+def test_blocks_that_are_not_alike_are_not_recorded_as_one(changed: dict[str, torch.Tensor], message: str) -> None:
+    tensors = {"blocks.0.w": torch.ones(2), "blocks.1.w": torch.ones(2)} | changed
+    with pytest.raises(ValueError, match=message):
+        describe_keys({key: tensor for key, tensor in tensors.items() if tensor is not None}, 2)

@@ -1,0 +1,89 @@
+"""Imports go one way, and a family is a folder."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conversion.families.variants import VARIANTS
+
+PACKAGE = Path(__file__).parents[2] / "conversion"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FAMILIES = {path.parent.name for path in (PACKAGE / "families").glob("*/key_map.py")}
+
+# a package may import those before it, and itself
+FLOORS = [
+    "pytest_plugin",
+    "errors",
+    "mapping",
+    "parity",
+    "families",
+    "state_dicts",
+    "intake",
+    "artifact",
+    "report",
+    "suite",
+    "__main__",
+]
+ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}
+
+
+def room_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(module: Path) -> set[str]:
+    """The project's own rooms that a module imports, those for types only included."""
+    rooms = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "conversion" else [f"conversion.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("conversion.")}
+        assert not any(name.split(".")[0] in ("tests", "conftest") for name in names), module
+    return rooms
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(module: Path) -> None:
+    if module == PACKAGE / "__init__.py":
+        return
+    allowed = set(FLOORS[: FLOORS.index(room_of(module)) + 1])
+    assert imported_rooms(module) <= allowed
+
+
+def test_every_room_has_its_floor_and_families_have_the_same_rooms() -> None:
+    assert {room_of(module) for module in MODULES} - {"__init__"} == set(FLOORS)
+    for family in FAMILIES:
+        assert {path.name for path in (PACKAGE / "families" / family).glob("*.py")} >= ROOMS
+
+
+def test_parity_knows_no_family() -> None:
+    for module in (PACKAGE / "parity").glob("*.py"):
+        assert imported_rooms(module) <= {"parity", "errors", "mapping"}
+
+
+def test_no_module_outside_a_family_imports_one() -> None:
+    for module in MODULES:
+        text = module.read_text(encoding="utf-8")
+        own = {module.parent.name} & FAMILIES
+        assert not [family for family in FAMILIES - own if f"conversion.families.{family}" in text], module
+
+
+def test_collecting_imports_nothing_that_takes_longer_than_torch() -> None:
+    script = "import sys, pytest; pytest.main(['--collect-only', '-qq', '-p', 'no:cacheprovider']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    collected, modules = done.stdout.rsplit("\n", 2)[:2]
+    assert f"tests/parity/test_parity.py: {2 * len(VARIANTS)}" in collected
+    assert not {"transformers", "timm", "torchvision", "torch._dynamo"} & set(modules.split())
+
+
+def test_files_are_short_enough_to_read() -> None:
+    for module in [*MODULES, *Path(__file__).parents[1].rglob("*.py")]:
+        assert len(module.read_text(encoding="utf-8").splitlines()) <= 300, module

@@ -1,0 +1,252 @@
+"""Level 1: every key is renamed, split or dropped by name, exactly once; and the engine that sees to it."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from conversion.artifact.weights import read_tensors
+from conversion.errors import KeyMapError
+from conversion.families.base import Family, Spec, families, load_family
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.labels import choose_labels
+from conversion.families.variants import VARIANTS
+from conversion.mapping import key_map
+from conversion.parity.metrics import is_bit_equal
+from tests.support.golden import DATA2VEC_VISION, DINOV2, read_golden, read_json
+from tests.support.strategies import state_dicts
+
+TINY = {"a": "b", "blocks.{}.qkv": ("layer.{}.q", "layer.{}.k", "layer.{}.v")}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_original_has_the_official_keys_and_shapes(name: str) -> None:
+    variant = VARIANTS[name]
+    family = load_family(variant.family)
+    assert family.original_shapes(family.spec_of(variant)) == read_official_shapes(name)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_official_key_is_mapped_and_every_target_key_produced(name: str) -> None:
+    variant = VARIANTS[name]
+    family = load_family(variant.family)
+    spec = family.spec_of(variant)
+    # the official converters ran on transformers 4
+    expanded = family.expand_key_map(spec, 4 if variant.family in READERS else None)
+    official = {key: torch.empty(shape, device="meta") for key, shape in read_official_shapes(name).items()}
+    kept, dropped = key_map.drop(official, family.dropped)
+    assert expanded.keys() == kept.keys()
+    assert len(expanded) + len(dropped) == len(official)
+    produced = [target for targets in expanded.values() for target in targets]
+    assert sorted(produced) == sorted(READERS.get(variant.family, partial(read_saved_keys, family))(spec))
+    assert key_map.convert(kept, expanded).keys() == set(produced)
+    restored = key_map.restore(key_map.convert(kept, expanded), expanded)
+    assert key_map.shapes_of(restored) == key_map.shapes_of(kept)
+
+
+def build_empty(family: Family[Any], spec: Any) -> Any:
+    """The transformers model of a spec, on the meta device."""
+    import transformers
+
+    with torch.device("meta"):
+        config = family.build_config(spec, choose_labels(spec.task, spec.num_classes, None))
+        return getattr(transformers, spec.hf_class)(config)
+
+
+def read_saved_keys(family: Family[Any], spec: Any) -> set[str]:
+    """Of a family whose official converters nothing is recorded of: what the installed library writes."""
+    model = build_empty(family, spec)
+    with tempfile.TemporaryDirectory() as directory:
+        model.to_empty(device="cpu").save_pretrained(directory)
+        return set(read_tensors(Path(directory)))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_installed_library_builds_as_many_numbers(name: str) -> None:
+    """The model that transformers builds has as many numbers; in memory it may call and cut its tensors otherwise."""
+    variant = VARIANTS[name]
+    family = load_family(variant.family)
+    spec = family.spec_of(variant)
+    official = family.converted_tensors(spec)
+    converted = key_map.convert(official, family.expand_key_map(spec))
+    built = build_empty(family, spec).state_dict().values()
+    assert sum(tensor.numel() for tensor in built) == sum(tensor.numel() for tensor in converted.values())
+
+
+def read_official_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """The official files' keys and shapes, backbone and, under its prefix, linear head."""
+    recorded = read_json("original_keys.json")
+    entry = recorded[VARIANTS[name].backbone]
+    shapes = {
+        key.format(index): tuple(shape)
+        for key, shape in entry["keys"].items()
+        for index in (range(entry["depth"]) if "{}" in key else (None,))
+    }
+    head = recorded[f"{name}.linear_head"]["keys"] if "linear_head" in VARIANTS[name].files else {}
+    return shapes | {f"linear_head.{key}": tuple(shape) for key, shape in head.items()}
+
+
+def read_dinov2_keys(spec: Dinov2Spec) -> set[str]:
+    """The target's keys at this depth, from what the official converters made of tiny models with these features."""
+    with_classes = bool(spec.num_classes)
+    tiny = next(
+        golden
+        for golden in map(read_golden, DINOV2)
+        if golden.spec.num_register_tokens == spec.num_register_tokens and bool(golden.linear_head) == with_classes
+    )
+    keys = read_json("converted_sha256.json")[tiny.name]
+    blocks = {key for key in keys if ".layer.0." in key}
+    if spec.ffn == "swiglu":
+        swiglu = {key for key in read_json("converted_sha256.json")["dinov2_tiny_swiglu"] if ".layer.0.mlp." in key}
+        prefix = next(iter(blocks)).partition("encoder.")[0]
+        blocks = {key for key in blocks if ".mlp." not in key} | {prefix + key for key in swiglu}
+    return repeat_block({key for key in keys if ".layer." not in key} | blocks, spec.depth)
+
+
+def read_data2vec_vision_keys(spec: Data2VecVisionSpec) -> set[str]:
+    """The same; the tiny models of this family have every feature of the official ones."""
+    tiny = next(golden for golden in map(read_golden, DATA2VEC_VISION) if golden.spec.task == spec.task)
+    keys = read_json("converted_sha256.json")[tiny.name].keys()
+    return repeat_block({key for key in keys if ".layer." not in key or ".layer.0." in key}, spec.depth)
+
+
+def repeat_block(keys: set[str], depth: int) -> set[str]:
+    """The keys with those of the first block for every block."""
+    return {key.replace(".layer.0.", f".layer.{index}.") for key in keys for index in range(depth)}
+
+
+READERS: dict[str, Callable[[Any], set[str]]] = {
+    "dinov2": read_dinov2_keys,
+    "data2vec_vision": read_data2vec_vision_keys,
+}
+
+
+@pytest.mark.parametrize("name", ["dinov2", "data2vec_vision"])
+def test_every_row_of_the_tables_is_used_by_some_model(name: str) -> None:
+    tables = import_module(f"conversion.families.{name}.key_map")
+    rows = {source for table, content in vars(tables).items() if table.isupper() and table != "DROPPED"
+            and table not in ("MODULE_TENSORS",) and not table.endswith("_MODULES") for source in content}  # fmt: skip
+    family = load_family(name)
+    specs = [family.spec_of(variant) for variant in VARIANTS.values() if variant.family == name]
+    if name == "data2vec_vision":  # no official model has position embeddings
+        specs.append(replace(specs[0], absolute_positions=True))
+    used = {source for spec in specs for source in family.select_key_map(spec, 5)}
+    assert rows <= used | {source.removeprefix("backbone.") for source in used}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_converted_key_feeds_some_capture_point(name: str) -> None:
+    family = load_family(VARIANTS[name].family)
+    spec = family.spec_of(VARIANTS[name])
+    patterns = [key for stage in family.list_stages(spec) for point in stage.points for key in point.sources]
+    fed = {key for key in family.converted_shapes(spec) if any(fnmatchcase(key, pattern) for pattern in patterns)}
+    assert family.converted_shapes(spec).keys() - fed == set()
+
+
+def test_seventy_eight_names_of_a_segmentation_model_differ_between_majors() -> None:
+    """The ledger's segmentation-head-names."""
+    family = load_family("data2vec_vision")
+    spec = family.spec_of(VARIANTS["data2vec_vision_base_ade20k"])
+    old, new = ({name for names in family.expand_key_map(spec, major).values() for name in names} for major in (4, 5))
+    assert len(old - new) == len(new - old) == 78
+
+
+def test_drops_carry_a_reason_and_match_the_official_keys_that_have_no_place() -> None:
+    for family in families():
+        assert all(len(reason) > 10 for reason in family.dropped.values())
+    ends = set()
+    for name, variant in VARIANTS.items():
+        official = {key: torch.empty(0) for key in read_official_shapes(name)}
+        _, dropped = key_map.drop(official, load_family(variant.family).dropped)
+        ends |= {(variant.family, key.rpartition(".")[2 if "index" in key else 0]) for key in dropped}
+    assert ends == {("data2vec_vision", "lm_head"), ("data2vec_vision", "relative_position_index")}
+
+
+def test_expand_counts_blocks_through() -> None:
+    assert key_map.expand(TINY, 2) == {
+        "a": ("b",),
+        "blocks.0.qkv": ("layer.0.q", "layer.0.k", "layer.0.v"),
+        "blocks.1.qkv": ("layer.1.q", "layer.1.k", "layer.1.v"),
+    }
+
+
+def test_expand_refuses_targets_that_collide() -> None:
+    with pytest.raises(KeyMapError, match="b: produced by a, c"):
+        key_map.expand({"a": "b", "c": "b"}, 1)
+
+
+def test_account_names_every_problem_at_once() -> None:
+    shapes = {"a": (2, 3), "b": (4,), "c": (1,), "d": (1,)}
+    expected = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    expected |= {"e": torch.tensor(0), "f": torch.tensor(0), "g": torch.tensor(0.0)}
+    state_dict = {"a": torch.zeros(3, 2), "c": torch.tensor([float("nan")]), "d": torch.ones(1), "x": torch.zeros(7),
+                  "e": torch.tensor(3), "f": torch.tensor(3.0), "g": torch.tensor(3)}  # fmt: skip
+    with pytest.raises(KeyMapError) as raised:
+        key_map.account(state_dict, expected, subject="tiny")
+    assert str(raised.value).splitlines() == [
+        "tiny: 6 problem(s) with its tensors.",
+        "  - missing: b (4,)",
+        "  - unexpected: x (7,)",
+        "  - wrong shape: a is (3, 2), expected (2, 3) (transposed?)",
+        "  - wrong dtype: f is torch.float32, torch.strided, expected a dense torch.int64",
+        "  - c: 1 of 1 values are NaN or Inf",
+        "  - g: not a dense floating-point tensor (torch.int64, torch.strided)",
+        " ".join(key_map.REMEDIES.values()),
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(state_dicts())
+def test_conversion_restores_bit_for_bit_and_leaves_its_input_alone(
+    case: tuple[Family[Any], Spec, dict[str, Tensor]],
+) -> None:
+    family, spec, state_dict = case
+    before = {key: tensor.clone() for key, tensor in state_dict.items()}
+    expanded = family.expand_key_map(spec)
+    converted = key_map.convert(state_dict, expanded)
+    restored = key_map.restore(converted, expanded)
+    assert list(state_dict) == list(before)
+    assert all(is_bit_equal(tensor, state_dict[key]) for key, tensor in before.items())
+    assert restored.keys() == before.keys()
+    assert all(is_bit_equal(tensor, restored[key]) for key, tensor in before.items())
+    storages = {tensor.untyped_storage().data_ptr() for tensor in state_dict.values()}
+    assert {tensor.untyped_storage().data_ptr() for tensor in converted.values()} <= storages
+    in_table_order = key_map.convert({key: state_dict[key] for key in expanded}, expanded)
+    assert list(converted) == list(in_table_order)
+    assert all(is_bit_equal(tensor, converted[key]) for key, tensor in in_table_order.items())
+
+
+@settings(deadline=None, max_examples=50)
+@given(state_dicts(), st.data())
+def test_removing_or_adding_any_key_raises_and_names_it(
+    case: tuple[Family[Any], Spec, dict[str, Tensor]], data: st.DataObject
+) -> None:
+    family, spec, state_dict = case
+    expected = family.converted_tensors(spec)
+    expanded = family.expand_key_map(spec)
+    removed = data.draw(st.sampled_from(sorted(state_dict)))
+    added = data.draw(st.text(min_size=1).filter(lambda key: key not in state_dict))
+    fewer = {key: tensor for key, tensor in state_dict.items() if key != removed}
+    more = state_dict | {added: torch.zeros(1)}
+    converted = key_map.convert(state_dict, expanded)
+    for call, key in (
+        (lambda: key_map.account(fewer, expected, subject="tiny"), removed),
+        (lambda: key_map.account(more, expected, subject="tiny"), added),
+        (lambda: key_map.convert(fewer, expanded), removed),
+        (lambda: key_map.convert(more, expanded), added),
+        (lambda: key_map.restore(converted | {added: torch.zeros(1)}, expanded), added),
+    ):
+        with pytest.raises(KeyMapError) as raised:
+            call()
+        assert any(key in problem for problem in raised.value.problems)

@@ -1,0 +1,12 @@
+"""Bad checkpoints: every step of intake broken in its own way, and what each must be refused with."""
+
+from tests.support.corpus.contents import CONTENT, TENSORS
+from tests.support.corpus.files import CODE, DAMAGED, NO_FILE, SAFETENSORS
+from tests.support.corpus.making import BadInput
+from tests.support.corpus.sets import FOLDERS, RANKS, SHARDS
+
+CORPUS: dict[str, BadInput] = {
+    name: bad
+    for group in (NO_FILE, DAMAGED, SAFETENSORS, CODE, CONTENT, TENSORS, SHARDS, RANKS, FOLDERS)
+    for name, bad in group.items()
+}

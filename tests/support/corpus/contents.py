@@ -1,0 +1,129 @@
+"""Files that can be opened, and hold something else than a model."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from tests.support.corpus.making import (
+    WEIGHT,
+    BadInput,
+    compress_rows,
+    holding,
+    nest_deeply,
+    nest_in_itself,
+    quantize,
+    tiny,
+    with_tensor,
+    without,
+)
+
+CONTENT: dict[str, BadInput] = {
+    "an empty mapping": BadInput(holding({}), "holds no state dict, but an empty mapping"),
+    "a list": BadInput(holding([1, 2]), "holds no state dict, but a list"),
+    "a lone tensor": BadInput(holding(torch.zeros(3)), "holds no state dict, but a Tensor"),
+    "an empty model": BadInput(holding({"model": {}}), r"\['model'\]: holds no state dict, but an empty mapping"),
+    "an optimizer's state alone": BadInput(
+        holding({"optimizer": {"state": {}}, "epoch": 1}),
+        r"2 of 2 entries are not tensors.*\n.*\n.*\n.*Save the state dict alone",
+    ),
+    "a pickled model": BadInput(holding(nn.Linear(2, 2)), "a pickled model: its code is needed"),
+    "numbers for keys": BadInput(holding({1: torch.zeros(1)}), r"1 of 1 entries are not tensors.*\n.*1: a Tensor"),
+    "a state dict in itself": BadInput(holding(nest_in_itself()), "more than 16 deep in each other"),
+    "four hundred entries deep": BadInput(holding(nest_deeply()), "not a state dict|truncated, damaged|does not read"),
+    "an array of numpy's": BadInput(
+        with_tensor("norm.bias", np.zeros(32)), r"1 of 49 entries are not tensors.*\n.*'norm\.bias'"
+    ),
+    "an array of objects": BadInput(
+        with_tensor("norm.bias", np.array([None, 1], dtype=object)), r"entries are not tensors.*\n.*'norm\.bias'"
+    ),
+    "an entry that is not there": BadInput(
+        holding({"teacher": tiny(), "student": tiny()}),
+        r"no entry 'ema'.*\n.*teacher\n.*student",
+        options={"entry": "ema"},
+    ),
+    "a file of the head alone": BadInput(
+        holding({"weight": torch.zeros(5, 64), "bias": torch.zeros(5)}),
+        r"2 keys that belong to no known family.*\n.*weight",
+    ),
+    "a model of another family": BadInput(
+        holding({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(10)}),
+        r"no known family.*\n.*conv1\.weight",
+    ),
+    "an unknown prefix": BadInput(
+        holding({f"vit.trunk.{key}": tensor for key, tensor in tiny().items()}),
+        r"every key begins with 'vit\.trunk\.'.*\n(.*\n)*.*--entry vit\.trunk",
+    ),
+}
+
+TENSORS: dict[str, BadInput] = {
+    "a tensor without values": BadInput(
+        with_tensor(WEIGHT, torch.empty(128, 32, device="meta")), rf"{WEIGHT}: on the meta device"
+    ),
+    "a tensor that repeats one value": BadInput(
+        with_tensor(WEIGHT, torch.zeros(1).expand(128, 32)), rf"{WEIGHT}: \(128, 32\), expanded from 4 bytes"
+    ),
+    "a tensor of a million million": BadInput(
+        with_tensor(WEIGHT, torch.zeros(1).expand(10**6, 10**6)), rf"{WEIGHT}: .*expanded from 4 bytes"
+    ),
+    "complex weights": BadInput(
+        with_tensor(WEIGHT, torch.zeros(128, 32, dtype=torch.complex64)),
+        rf"{WEIGHT}: not a dense floating-point tensor",
+    ),
+    "integer weights": BadInput(
+        with_tensor(WEIGHT, torch.zeros(128, 32, dtype=torch.int8)), rf"{WEIGHT}: not a dense .*int8"
+    ),
+    "weights of eight bits": BadInput(
+        with_tensor(WEIGHT, torch.zeros(128, 32).to(torch.float8_e4m3fn)), rf"{WEIGHT}: not a dense .*float8"
+    ),
+    "sparse weights": BadInput(
+        with_tensor(WEIGHT, torch.zeros(128, 32).to_sparse()), rf"{WEIGHT}: not a dense .*sparse_coo"
+    ),
+    "weights in compressed rows": BadInput(
+        with_tensor(WEIGHT, compress_rows(torch.ones(128, 32))), rf"{WEIGHT}: not a dense .*sparse_csr"
+    ),
+    "quantized weights": BadInput(
+        with_tensor(WEIGHT, quantize(torch.zeros(128, 32))), rf"{WEIGHT}: not a dense .*qint8"
+    ),
+    "not a number": BadInput(
+        with_tensor("norm.bias", torch.full((32,), torch.nan)), r"norm\.bias: 32 of 32 values are NaN or Inf"
+    ),
+    "infinity": BadInput(
+        with_tensor("norm.bias", torch.full((32,), torch.inf).half()), r"norm\.bias: 32 of 32 values are NaN or Inf"
+    ),
+    "a transposed weight": BadInput(
+        with_tensor(WEIGHT, torch.zeros(32, 128)),
+        rf"wrong shape: {WEIGHT} is \(32, 128\), expected \(128, 32\) \(transposed\?\)",
+    ),
+    "a weight with a dimension more": BadInput(
+        with_tensor("pos_embed", torch.zeros(1, 1, 26, 32)), r"pos_embed: \(1, 1, 26, 32\), needed with 3"
+    ),
+    "positions of no square": BadInput(
+        with_tensor("pos_embed", torch.zeros(1, 24, 32)),
+        r"pos_embed \(1, 24, 32\): 23 patch positions do not form a square",
+    ),
+    "a missing weight": BadInput(without(WEIGHT), rf"missing: {WEIGHT} \(128, 32\)"),
+    "a missing block": BadInput(
+        without(*(key for key in tiny() if key.startswith("blocks.1."))),
+        r"blocks\.1\.\*: missing, though there are blocks up to 2",
+    ),
+    "a missing patch embedding": BadInput(without("patch_embed.proj.weight"), r"patch_embed\.proj\.weight: missing"),
+    "a tensor too many": BadInput(
+        with_tensor("blocks.1.extra", torch.zeros(3)), r"unexpected: blocks\.1\.extra \(3,\)"
+    ),
+    "heads that cannot be told": BadInput(
+        holding(tiny()), r"width of 32 cannot have 0 attention heads.*\n.*--num-attention-heads", num_heads=None
+    ),
+    "keys that become one without prefixes": BadInput(
+        holding({**tiny(), "_orig_mod.norm.bias": torch.zeros(32)}),
+        r"several keys are the same without their prefixes.*\n.*norm\.bias: norm\.bias and _orig_mod",
+    ),
+    "keys that become one without chunks": BadInput(
+        holding({"blocks.0.1.norm1.bias": torch.zeros(1), "blocks.1.1.norm1.bias": torch.zeros(1)}),
+        r"same with their blocks counted through",
+    ),
+    "weights too large for half precision": BadInput(
+        with_tensor("norm.bias", torch.full((32,), 1e5)),
+        r"too large for torch\.float16.*\n.*norm\.bias: 1e\+05",
+        options={"dtype": torch.float16},
+    ),
+}

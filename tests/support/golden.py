@@ -1,0 +1,156 @@
+"""The golden models: tiny weights, inputs, and what the original code computed from them (``fixtures/golden``)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from conversion.families.base import Family, Spec, load_family
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.dinov2.config import Dinov2Spec
+from conversion.intake.steps import unchunk_blocks
+from conversion.parity.points import Inputs
+
+DIRECTORY = Path(__file__).parents[2] / "fixtures" / "golden"
+NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.safetensors")))
+DINOV2 = tuple(name for name in NAMES if name.startswith("dinov2"))
+DATA2VEC_VISION = tuple(name for name in NAMES if name.startswith("data2vec_vision"))
+ARCHITECTURES = tuple(name for name in NAMES if name != "dinov2_tiny_chunked")  # chunks have no part in an architecture
+NUM_HEADS = 2
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """One recorded run: inputs in float32, outputs in float64 under the original's names."""
+
+    name: str
+    inputs: Inputs
+    outputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class GoldenModel:
+    """A golden model; its weights as recorded, and as intake hands them on."""
+
+    name: str
+    config: dict[str, Any]
+    recorded: dict[str, Tensor]
+    linear_head: dict[str, Tensor]
+    cases: tuple[GoldenCase, ...]
+
+    @property
+    def family(self) -> Family[Any]:
+        return load_family(self.name.partition("_tiny")[0])
+
+    @property
+    def backbone(self) -> dict[str, Tensor]:
+        return unchunk_blocks(self.recorded)[0]
+
+    @property
+    def spec(self) -> Spec:
+        return SPECS[self.family.name](self)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What shapes cannot tell about this model."""
+        if self.family.name == "dinov2":
+            return {"num_attention_heads": NUM_HEADS}
+        return {name: tuple(self.config[name]) for name in ("out_indices", "pool_scales") if name in self.config}
+
+    @property
+    def state_dict(self) -> dict[str, Tensor]:
+        """Backbone, and linear head under its prefix."""
+        return self.backbone | {f"linear_head.{key}": tensor for key, tensor in self.linear_head.items()}
+
+
+def describe_dinov2(golden: GoldenModel) -> Dinov2Spec:
+    """The spec, from what the recording says of itself."""
+    return Dinov2Spec(
+        embed_dim=golden.config["embed_dim"],
+        depth=golden.config["depth"],
+        num_heads=golden.config["num_heads"],
+        ffn="swiglu" if golden.config["ffn"] == "swiglufused" else "mlp",
+        num_register_tokens=golden.config["registers"],
+        patch_size=golden.config["patch_size"],
+        image_size=golden.config["image_size"],
+        num_classes=golden.linear_head["bias"].shape[0] if golden.linear_head else 0,
+    )
+
+
+def describe_data2vec_vision(golden: GoldenModel) -> Data2VecVisionSpec:
+    """The spec, from what the recording says of itself."""
+    config = golden.config
+    is_segmentation, is_classifier = "out_indices" in config, config.get("pooling") == "mean"
+    features: dict[str, Any] = {"task": "backbone", "mask_token": True}
+    if is_classifier:
+        features = {"task": "image-classification", "mean_pooling": True}
+    elif is_segmentation:
+        features = {
+            "task": "semantic-segmentation",
+            "mean_pooling": True,
+            "out_indices": tuple(config["out_indices"]),
+            "pool_scales": tuple(config["pool_scales"]),
+            "auxiliary_channels": config["auxiliary_channels"],
+        }
+    return Data2VecVisionSpec(
+        embed_dim=config["embed_dim"],
+        depth=config["depth"],
+        num_heads=config["num_heads"],
+        hidden_dim=config["mlp_ratio"] * config["embed_dim"],
+        patch_size=config["patch_size"],
+        image_size=config["image_size"],
+        shared_position_bias=config["relative_position_bias"] == "shared",
+        block_position_bias=config["relative_position_bias"] == "per layer",
+        num_classes=config.get("num_labels", 0),
+        **features,
+    )
+
+
+SPECS: dict[str, Callable[[GoldenModel], Spec]] = {
+    "dinov2": describe_dinov2,
+    "data2vec_vision": describe_data2vec_vision,
+}
+
+
+@cache
+def read_golden(name: str) -> GoldenModel:
+    """Read a golden file."""
+    with safe_open(DIRECTORY / f"{name}.safetensors", framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        metadata = file.metadata()
+    cases = []
+    for case in sorted(key.partition(".")[0] for key in tensors if key.endswith(".pixel_values")):
+        outputs = _strip(tensors, f"{case}.")
+        pixel_values = outputs.pop("pixel_values")
+        masked = _strip(outputs, "masked.")
+        masks = [held.pop("bool_masked_pos") for held in (outputs, masked) if "bool_masked_pos" in held]
+        plain = {key: value for key, value in outputs.items() if not key.startswith("masked.")}
+        cases.append(GoldenCase(case, Inputs(pixel_values), plain))
+        cases += [GoldenCase(f"{case}.masked", Inputs(pixel_values, mask), masked) for mask in masks]
+    return GoldenModel(
+        name,
+        json.loads(metadata["config"]),
+        _strip(tensors, "weights."),
+        _strip(tensors, "linear_head."),
+        tuple(cases),
+    )
+
+
+@cache
+def read_json(name: str) -> Any:
+    """Read one of the golden JSON files."""
+    return json.loads((DIRECTORY / name).read_text(encoding="utf-8"))
+
+
+def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def choose_inexact_attention(family: Family[Any]) -> str:
+    """The attention implementation that is not exact, so that a fault must stand out from rounding."""
+    return {"eager": "sdpa", "sdpa": "eager"}[family.choose_attention()]

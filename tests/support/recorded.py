@@ -1,0 +1,41 @@
+"""The configs that are written of the golden models, recorded in ``fixtures/artifacts.json``; under either major.
+
+``python -m tests.support.recorded`` records them anew.
+"""
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import conversion
+from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
+from tests.support.golden import NAMES, read_golden
+
+PATH = Path(__file__).parents[2] / "fixtures" / "artifacts.json"
+
+
+def read_recorded() -> dict[str, dict[str, Any]]:
+    """Golden model to file name to content, without the version that wrote it."""
+    content: dict[str, dict[str, Any]] = json.loads(PATH.read_text(encoding="utf-8"))
+    return content
+
+
+def record() -> dict[str, dict[str, Any]]:
+    """What the installed version writes."""
+    written = {}
+    for name in NAMES:
+        golden = read_golden(name)
+        with tempfile.TemporaryDirectory() as directory:
+            target = Path(directory) / name
+            conversion.save_artifact(conversion.convert(golden.state_dict, **golden.overrides), target)
+            files = {file: json.loads((target / file).read_text(encoding="utf-8")) for file in (CONFIG, PREPROCESSOR)}
+        del files[CONFIG]["transformers_version"]
+        written[name] = files
+    return written
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    PATH.write_text(json.dumps(record(), indent=1, sort_keys=True) + "\n", encoding="utf-8")

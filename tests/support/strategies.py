@@ -1,0 +1,97 @@
+"""Hypothesis strategies."""
+
+from itertools import product
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor
+
+from conversion.families.base import Family, Spec, load_family
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.dinov2.config import Dinov2Spec
+
+DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16])
+
+
+def tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> SearchStrategy[Tensor]:
+    """Tensors of random bits' making: seeded normal numbers, with distinct rows."""
+    return st.integers(0, 2**32).map(
+        lambda seed: torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    )
+
+
+@st.composite
+def fused_tensors(draw: st.DrawFn) -> Tensor:
+    """Fused projections: weights ``(3D, D)`` and biases ``(3D,)``."""
+    width = draw(st.integers(1, 12))
+    return draw(tensors((3 * width, width) if draw(st.booleans()) else (3 * width,), draw(DTYPES)))
+
+
+@st.composite
+def dinov2_specs(draw: st.DrawFn) -> Dinov2Spec:
+    """Small DINOv2 models with every combination of features."""
+    num_heads, head_dim = draw(st.integers(1, 3)), draw(st.sampled_from([2, 4]))
+    patch_size = draw(st.sampled_from([2, 4]))
+    return Dinov2Spec(
+        embed_dim=num_heads * head_dim,
+        depth=draw(st.integers(1, 12)),
+        num_heads=num_heads,
+        ffn=draw(st.sampled_from(["mlp", "swiglu"])),
+        num_register_tokens=draw(st.sampled_from([0, 1, 4])),
+        patch_size=patch_size,
+        image_size=patch_size * draw(st.integers(1, 4)),
+        num_classes=draw(st.sampled_from([0, 3])),
+    )
+
+
+@st.composite
+def data2vec_vision_specs(draw: st.DrawFn) -> Data2VecVisionSpec:
+    """Small Data2Vec-Vision models with every combination of features that a checkpoint may have."""
+    num_heads = draw(st.integers(1, 3))
+    task = draw(st.sampled_from(["backbone", "image-classification", "semantic-segmentation"]))
+    shared, per_block, absolute = draw(st.sampled_from(list(product((False, True), repeat=3))).filter(any))
+    features: dict[str, Any] = {}
+    if task != "backbone":
+        features = {"num_classes": 3, "mean_pooling": task == "semantic-segmentation" or draw(st.booleans())}
+    if task == "semantic-segmentation":
+        features |= {"out_indices": (0, 1, 2, 3), "pool_scales": draw(st.sampled_from([(1, 2, 3, 6), (1, 2)])),
+                     "auxiliary_channels": draw(st.sampled_from([0, 2]))}  # fmt: skip
+    return Data2VecVisionSpec(
+        embed_dim=num_heads * draw(st.sampled_from([2, 4])),
+        depth=draw(st.integers(4, 6)),
+        num_heads=num_heads,
+        hidden_dim=draw(st.integers(1, 8)),
+        patch_size=2,
+        image_size=2 * draw(st.integers(1, 4)),
+        task=task,
+        shared_position_bias=shared,
+        block_position_bias=per_block,
+        absolute_positions=absolute,
+        mask_token=draw(st.booleans()),
+        **features,
+    )
+
+
+@st.composite
+def state_dicts(draw: st.DrawFn) -> tuple[Family[Any], Spec, dict[str, Tensor]]:
+    """A family, a spec, and an original state dict of it without what is dropped, keys in any order."""
+    family, spec = draw(
+        st.one_of(
+            st.tuples(st.just(load_family("dinov2")), dinov2_specs()),
+            st.tuples(st.just(load_family("data2vec_vision")), data2vec_vision_specs()),
+        )
+    )
+    like = family.converted_tensors(spec)
+    keys = draw(st.permutations(list(like)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    return family, spec, {key: torch.randn(like[key].shape, generator=generator).to(like[key].dtype) for key in keys}
+
+
+@st.composite
+def floats(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
+    """Three numbers of one dtype, any but NaN: zeros of both signs, subnormals and infinities among them."""
+    dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16]))
+    number = st.floats(allow_nan=False, width=16 if dtype == torch.float16 else 32)
+    return tuple(torch.tensor([draw(number)], dtype=dtype) for _ in range(3))  # type: ignore[return-value]

@@ -1,0 +1,49 @@
+"""Artifacts as ``--save-artifacts`` leaves them, to be tampered with."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from conversion.artifact.card import digest_of
+from conversion.report.records import Record, Result
+from conversion.state_dicts.folder import PARITY_CARD
+from conversion.suite.cells import verify_cell
+from conversion.suite.settings import Request
+from conversion.suite.subject import Subject
+from tests.support.golden import read_golden
+
+MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def make_artifact(folder: Path, name: str, **options: Any) -> Path:
+    """Convert a recorded model, verified with both attention implementations."""
+    golden = read_golden(name)
+    torch.save(golden.state_dict, folder / f"{name}.pth")
+    request = Request(checkpoint=folder / f"{name}.pth", overrides=golden.overrides, artifacts=folder / name, **options)
+    cells = [("cpu", "float32", attention) for attention in ("eager", "sdpa")]
+    subject = Subject(f"{golden.family.name}_custom", request, frozenset({"test"}), cells)
+    with subject.passing(SimpleNamespace(nodeid="test", user_properties=[])):  # type: ignore[arg-type]
+        subject.verdicts += [verify_cell(subject, cell) for cell in cells]
+    subject.close()
+    return folder / name / subject.variant
+
+
+def edit(artifact: Path, change: Change, *, is_renewed: bool = True) -> None:
+    """Change a card; as somebody would who knows of the digest."""
+    card = json.loads((artifact / PARITY_CARD).read_text())
+    change(card)
+    if is_renewed:
+        card["digest"] = digest_of(card)
+    (artifact / PARITY_CARD).write_text(json.dumps(card))
+
+
+def pick(record: Record, attention: str, family: str = "dinov2") -> Result:
+    """Of the first model of a family: its result in a cell."""
+    found = (result for result in record.results if result.attention == attention)
+    return next(result for result in found if result.card and result.card["family"] == family)

@@ -1,0 +1,183 @@
+"""The artifact: complete or not there, equal to what was converted, the same twice, and in nobody's way."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import conversion
+from conversion import Conversion, ConversionError
+from conversion.artifact.card import hash_file
+from conversion.artifact.files import FILES
+from conversion.artifact.load import load_model
+from conversion.artifact.model_card import TASKS
+from conversion.artifact.stage import save_artifact, stage_artifact
+from conversion.artifact.weights import WEIGHTS, read_tensors
+from conversion.errors import ArtifactError
+from conversion.families.base import load_family
+from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.folder import CONFIG, MODEL_CARD, PARITY_CARD
+from tests.support.golden import NAMES, NUM_HEADS, read_golden
+
+
+def convert(name: str = "dinov2_tiny") -> Conversion:
+    golden = read_golden(name)
+    return conversion.convert(golden.state_dict, **golden.overrides)
+
+
+def test_an_artifact_has_its_files_and_loads(tmp_path: Path) -> None:
+    out = convert("dinov2_tiny_reg_1layer")
+    save_artifact(out, tmp_path / "deep" / "tiny")
+    assert {path.name for path in (tmp_path / "deep" / "tiny").iterdir()} == FILES
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["tiny"]
+    model = load_model(tmp_path / "deep" / "tiny")
+    assert type(model).__name__ == out.architecture
+    tensors = read_tensors(tmp_path / "deep" / "tiny")
+    assert all(is_bit_equal(tensor, tensors[key]) for key, tensor in out.state_dict.items())
+    restored = conversion.restore(tensors, model.config)
+    assert all(is_bit_equal(tensor, restored[key]) for key, tensor in out.source.items())
+
+
+def test_the_weights_file_is_readable_like_the_others(tmp_path: Path) -> None:
+    save_artifact(convert(), tmp_path / "tiny")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "tiny").iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_auto_classes_load_it_in_a_new_process(name: str, tmp_path: Path) -> None:
+    out = convert(name)
+    save_artifact(out, tmp_path / "tiny")
+    code = (
+        "import sys, transformers as t\n"
+        "for auto in ('AutoModel', sys.argv[2]):\n"
+        "    model, info = getattr(t, auto).from_pretrained(sys.argv[1], output_loading_info=True)\n"
+        "    assert not info['missing_keys'], info\n"
+        "print(type(model).__name__, type(t.AutoImageProcessor.from_pretrained(sys.argv[1])).__name__)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "tiny"), TASKS[out.spec.task][1]]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[0] == out.architecture
+
+
+def test_a_conversion_without_values_is_refused(tmp_path: Path) -> None:
+    meta = {key: tensor.to("meta") for key, tensor in read_golden("dinov2_tiny").state_dict.items()}
+    with pytest.raises(ArtifactError, match="have no values to write"):
+        save_artifact(conversion.convert(meta, num_attention_heads=NUM_HEADS), tmp_path / "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save_artifact(convert(), tmp_path / name / "tiny")
+    for file in FILES:
+        assert hash_file(tmp_path / "a" / "tiny" / file) == hash_file(tmp_path / "b" / "tiny" / file), file
+
+
+def test_the_card_for_machines_holds_hashes_versions_and_accounts(tmp_path: Path) -> None:
+    save_artifact(convert("dinov2_tiny_1layer"), tmp_path / "tiny")
+    card = json.loads((tmp_path / "tiny" / PARITY_CARD).read_text())
+    for name in (WEIGHTS, CONFIG):
+        assert card["result"][name] == hash_file(tmp_path / "tiny" / name)
+    assert card["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert card["keys"] == {"renamed": 45, "split": 6, "dropped": {}}
+    assert card["tensors"]["compared"] == 51
+    assert card["verdict"] == "not compared"
+    assert "Activations**: not compared" in (tmp_path / "tiny" / MODEL_CARD).read_text()
+
+
+def test_an_artifact_is_replaced(tmp_path: Path) -> None:
+    save_artifact(convert(), tmp_path / "tiny")
+    save_artifact(convert("dinov2_tiny_reg"), tmp_path / "tiny")
+    assert type(load_model(tmp_path / "tiny")).__name__ == "Dinov2WithRegistersModel"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_staged_artifact_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:
+    with stage_artifact(convert(), tmp_path / "tiny") as staged:
+        assert staged.directory.parent == tmp_path
+        assert not (staged.directory / WEIGHTS).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_staged_artifact_does_not_load_as_a_model(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    with stage_artifact(convert(), tmp_path / "tiny") as staged, pytest.raises((OSError, ValueError)):
+        AutoModel.from_pretrained(staged.directory, local_files_only=True)
+
+
+def test_a_tensor_that_changed_on_the_way_to_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    def save_in_bfloat16(tensors: dict[str, torch.Tensor], *args: object, **kwargs: object) -> None:
+        save_file({key: tensor.bfloat16() for key, tensor in tensors.items()}, *args, **kwargs)
+
+    monkeypatch.setattr("conversion.artifact.weights.save_file", save_in_bfloat16)
+    with pytest.raises(ArtifactError, match=r"qkv.bias: source \(96,\) torch.float32, restored .*bfloat16"):
+        save_artifact(convert(), tmp_path / "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "misshapen"])
+def test_a_model_that_does_not_load_back_whole_is_refused(fault: str, tmp_path: Path) -> None:
+    """Transformers 5 would fill a missing tensor at random, and only warn."""
+    from safetensors.torch import save_file
+
+    out = convert()
+    save_artifact(out, tmp_path / "tiny")
+    tensors = dict(out.state_dict)
+    key = "encoder.layer.1.mlp.fc1.weight"
+    if fault == "missing":
+        del tensors[key]
+    elif fault == "unexpected":
+        tensors["encoder.layer.9.mlp.fc1.weight"] = torch.zeros(1)
+    else:
+        tensors[key] = torch.zeros(3, 3)
+    save_file(tensors, tmp_path / "tiny" / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises((ArtifactError, RuntimeError), match=r"encoder\.layer\.(1|9)\.mlp\.fc1\.weight"):
+        load_model(tmp_path / "tiny")
+
+
+def test_tensors_that_are_not_contiguous_or_shared_are_written(tmp_path: Path) -> None:
+    state_dict = dict(read_golden("dinov2_tiny").state_dict)
+    state_dict["blocks.0.mlp.fc1.weight"] = state_dict["blocks.0.mlp.fc1.weight"].T.contiguous().T
+    state_dict["blocks.1.norm1.weight"] = state_dict["blocks.0.norm1.weight"]
+    out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS)
+    save_artifact(out, tmp_path / "tiny")
+    restored = conversion.restore(read_tensors(tmp_path / "tiny"), out.config)
+    assert all(is_bit_equal(tensor, restored[key]) for key, tensor in state_dict.items())
+
+
+def test_saving_does_not_change_the_conversion(tmp_path: Path) -> None:
+    out = convert()
+    before = out.config.to_dict(), {key: tensor.clone() for key, tensor in out.state_dict.items()}
+    save_artifact(out, tmp_path / "tiny")
+    load_model(tmp_path / "tiny", attention="eager", dtype="float64")
+    assert out.config.to_dict() == before[0]
+    assert all(is_bit_equal(tensor, out.state_dict[key]) for key, tensor in before[1].items())
+
+
+def test_a_config_of_another_depth_is_noticed_on_the_way_back(tmp_path: Path) -> None:
+    out = convert()
+    shallow = load_family("dinov2").build_config(replace(out.spec, depth=2), ())
+    with pytest.raises(ConversionError, match=r"(?s)another model than the original.*depth 2, not 3"):
+        save_artifact(replace(out, config=shallow), tmp_path / "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_have_no_time_in_them(tmp_path: Path) -> None:
+    save_artifact(convert(), tmp_path / "tiny")
+    text = (tmp_path / "tiny" / PARITY_CARD).read_text() + (tmp_path / "tiny" / MODEL_CARD).read_text()
+    assert str(tmp_path) not in text
+    assert time.strftime("%Y-%m-%d") not in text

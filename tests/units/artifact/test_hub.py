@@ -1,0 +1,260 @@
+"""Publishing on a server of our own that speaks the Hub's API."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub  # whose parts are imported when they are asked for
+import pytest
+import torch
+
+from conversion.artifact import hub as publishing
+from conversion.artifact.hub import name_on_the_hub, plan_push, push
+from conversion.artifact.weights import WEIGHTS
+from conversion.errors import ArtifactError, PublishError
+from conversion.families.variants import VARIANTS
+from conversion.state_dicts.folder import CONFIG
+from conversion.suite.publishing import publish
+from conversion.suite.settings import Request
+from tests.commands.test_options import WRONG_EPS, assert_refused, run
+from tests.support.fake_hub import READ_ONLY, TOKEN, CutError, Hub, Repository, start_hub
+from tests.support.golden import read_golden
+from tests.support.verified import edit
+from tests.units.suite.test_progress import run_in_a_terminal
+
+REPOSITORY = "us/dinov2-custom"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HF_HUB_DISABLE_XET", True
+    )  # what it speaks instead is another protocol
+    with start_hub() as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)  # huggingface_hub 0 reads addresses by it
+        yield hub
+
+
+@pytest.fixture
+def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made["dinov2_tiny_reg"], tmp_path / "tiny"))
+
+
+def api(hub: Hub, token: str = TOKEN) -> "huggingface_hub.HfApi":
+    return huggingface_hub.HfApi(endpoint=hub.url, token=token)
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_repository_holds_exactly_the_artifact_in_one_commit(hub: Hub, artifact: Path) -> None:
+    plan = plan_push(artifact, REPOSITORY)
+    url = push(plan, api(hub))
+    assert plan.repo_id == REPOSITORY
+    assert url.startswith(f"{hub.url}/{REPOSITORY}/commit/")
+    assert hub.files(REPOSITORY) == read(artifact)
+    assert dict(plan.files) == {name: len(content) for name, content in read(artifact).items()}
+    assert hub.repositories[REPOSITORY].private
+    (message,) = hub.repositories[REPOSITORY].messages
+    assert message.startswith(
+        "dinov2_custom: 50 tensors bit for bit; close with eager in float32 on cpu, exact with sdpa"
+    )
+
+
+def test_official_weights_alone_have_a_name_of_their_own(artifact: Path) -> None:
+    with pytest.raises(PublishError, match="its weights have no name"):
+        plan_push(artifact, "us")
+    edit(artifact, lambda card: card["source"].update(weights="pretrained"))
+    assert plan_push(artifact, "us").repo_id == REPOSITORY
+
+
+def test_the_name_is_the_official_one_where_there_is_one_unless_it_is_given(artifact: Path) -> None:
+    assert name_on_the_hub("dinov2_vitb14_reg_1layer") == "dinov2-with-registers-base-imagenet1k-1-layer"
+    assert name_on_the_hub("data2vec_vision_large_ft1k") == "data2vec-vision-large-ft1k"
+    assert name_on_the_hub("data2vec_vision_base_ade20k") == "data2vec-vision-base-ade20k"
+    assert len({name_on_the_hub(name) for name in VARIANTS}) == len(VARIANTS)
+    assert plan_push(artifact, "us/mine").repo_id == "us/mine"
+
+
+def test_a_push_that_was_cut_is_repeated_and_sends_only_what_is_missing(
+    hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client tries again by itself, and waits longer every time
+    plan, hub.cuts = plan_push(artifact, REPOSITORY), 100
+    with pytest.raises(PublishError, match="was not published"):
+        push(plan, api(hub))
+    assert (hub.files(REPOSITORY), hub.uploads) == ({}, [])
+    hub.cuts = 0
+
+    def lose() -> None:
+        raise CutError
+
+    hub.before_commit = lose
+    with pytest.raises(PublishError, match="was not published"):
+        push(plan, api(hub))
+    assert (hub.files(REPOSITORY), len(hub.uploads)) == ({}, 1)
+    hub.before_commit = lambda: None
+    push(plan, api(hub))
+    assert hub.files(REPOSITORY) == read(artifact)
+    assert len(hub.uploads) == 1
+    push(plan, api(hub))
+    assert len(hub.repositories[REPOSITORY].messages) == 1, "there was nothing left to do"
+
+
+def test_what_an_earlier_artifact_had_more_is_gone(hub: Hub, artifact: Path) -> None:
+    old = read(artifact) | {"left_out.safetensors": b"left", "model-00001-of-00002.safetensors": b"shard"}
+    hub.repositories[REPOSITORY] = Repository(private=True, files=old)
+    push(plan_push(artifact, REPOSITORY), api(hub))
+    assert hub.files(REPOSITORY) == read(artifact)
+
+
+@pytest.mark.parametrize("files", [{"pytorch_model.bin": b"other"}, {CONFIG: b"{}", WEIGHTS: b"other"}])
+def test_another_model_is_not_overwritten(files: dict[str, bytes], hub: Hub, artifact: Path) -> None:
+    hub.repositories[REPOSITORY] = Repository(private=True, files=files)
+    with pytest.raises(PublishError, match="holds something else; it is not overwritten"):
+        push(plan_push(artifact, REPOSITORY), api(hub))
+    assert hub.repositories[REPOSITORY].files == files
+
+
+def test_nothing_becomes_public_unasked(hub: Hub, artifact: Path) -> None:
+    push(plan_push(artifact, "us/open", public=True), api(hub))
+    assert not hub.repositories["us/open"].private
+    with pytest.raises(PublishError, match="is public already"):
+        push(plan_push(artifact, "us/open"), api(hub))
+    push(plan_push(artifact, "us/later"), api(hub))
+    assert hub.repositories["us/later"].private
+    push(plan_push(artifact, "us/later", public=True), api(hub))
+    assert not hub.repositories["us/later"].private
+
+
+@pytest.mark.parametrize("token", ["hf_wrong", READ_ONLY])
+def test_a_refused_token_is_said_and_not_shown(token: str, hub: Hub, artifact: Path) -> None:
+    with pytest.raises(PublishError, match="was not published") as raised:
+        push(plan_push(artifact, REPOSITORY), api(hub, token))
+    assert "HF_TOKEN" in str(raised.value)
+    assert token not in str(raised.value)
+    assert hub.repositories == {}
+
+
+def test_a_commit_of_somebody_else_in_between_is_not_undone(hub: Hub, artifact: Path) -> None:
+    hub.before_commit = lambda: hub.repositories[REPOSITORY].messages.append("somebody else's")
+    with pytest.raises(PublishError, match="was not published"):
+        push(plan_push(artifact, REPOSITORY), api(hub))
+    assert hub.files(REPOSITORY) == {}
+
+
+@pytest.mark.parametrize("weights", ["synthetic", "unknown"])
+def test_weights_that_nobody_trained_are_refused(weights: str, artifact: Path) -> None:
+    edit(artifact, lambda card: card["source"].update(weights=weights))
+    with pytest.raises(PublishError, match=f"has {weights} weights"):
+        plan_push(artifact, REPOSITORY)
+
+
+def test_what_is_not_verified_is_refused(artifact: Path) -> None:
+    content = (artifact / WEIGHTS).read_bytes()
+    (artifact / WEIGHTS).write_bytes(content[:-1] + b"\0")
+    with pytest.raises(ArtifactError, match="is not verified"):
+        plan_push(artifact, REPOSITORY)
+
+
+def test_a_hub_that_is_not_there_is_said() -> None:
+    assert publishing._first_line(OSError("\n  gone  \nhttps://somewhere?token=x")) == "OSError: gone"
+    signed = OSError("Server error '503' for url 'https://store?signature=x' is back soon")
+    assert publishing._first_line(signed) == "OSError: Server error '503' for url '(address)' is back soon"
+    assert publishing._first_line(TimeoutError()) == "TimeoutError"
+
+
+class TestOptions:
+    """From the command line: pytest itself, in a process of its own."""
+
+    @pytest.fixture
+    def checkpoint(self, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+        torch.save(read_golden("dinov2_tiny_reg").backbone, tmp_path / "tiny.pth")
+        for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}.items():
+            monkeypatch.setenv(name, value)
+        return "--checkpoint=tiny.pth", "--num-attention-heads=2", "--attention=sdpa"
+
+    def test_what_passed_is_shown_and_published(self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path) -> None:
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
+        assert code == 0, output
+        assert "dinov2_custom to us/dinov2-custom, private: README.md, config.json, model.safetensors" in output
+        assert f"{REPOSITORY}: published, {hub.url}/{REPOSITORY}/commit/" in output
+        assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
+        assert TOKEN not in output
+
+    def test_whoever_sits_at_a_terminal_is_asked(
+        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TERM", "xterm")
+        shown = run_in_a_terminal(
+            tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", typed=b"yes\n"
+        )
+        assert "Publish? [y/N] " in shown
+        assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
+
+    def test_where_nobody_can_be_asked_nothing_is_published(
+        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
+    ) -> None:
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}")
+        assert code == 1
+        assert "Nobody is there to be asked: --yes answers for them." in output
+        assert output.rstrip().endswith("Nothing was published.")
+        assert hub.repositories == {}
+
+    def test_what_failed_is_not_published_nor_what_an_earlier_run_left(
+        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
+    ) -> None:
+        assert run(tmp_path, *checkpoint, "--save-artifacts")[0] == 0
+        options = (*checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
+        code, output = run(tmp_path, *options, plugin=WRONG_EPS)
+        assert code == 1
+        assert output.rstrip().endswith("Nothing was published.")
+        assert hub.repositories == {}
+
+    def test_a_refused_token_is_a_failed_run(
+        self, checkpoint: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", READ_ONLY)
+        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
+        assert code == 1
+        assert f"{REPOSITORY}: was not published: HfHubHTTPError" in output
+        assert READ_ONLY not in output
+
+
+# options: what is said at once
+CONTRADICTIONS = {
+    ("--push-to-hub=us", "--save-artifacts"): "synthetic weights are not published",
+    ("--push-to-hub=us", "--weights=pretrained"): "publishes what --save-artifacts keeps",
+    ("--public",): "belong to --push-to-hub",
+    ("--yes",): "belong to --push-to-hub",
+    ("--push-to-hub=", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
+    ("--push-to-hub=us/", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
+    ("--push-to-hub=us", "--checkpoint=any.pth", "--save-artifacts"): "Give one: us/NAME",
+    ("--push-to-hub=us", "--weights=pretrained", "--save-artifacts"): "nobody is logged in",
+}
+
+
+@pytest.mark.parametrize("options", CONTRADICTIONS, ids=" ".join)
+def test_what_cannot_be_published_is_refused_before_anything_is_made(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert_refused(tmp_path, options, CONTRADICTIONS[options])
+
+
+def test_one_repository_is_for_one_variant(tmp_path: Path) -> None:
+    request, written = Request(target="us/mine", artifacts=tmp_path), list[str]()
+    assert not publish(request, ["dinov2_vits14", "dinov2_vitb14"], written.append, lambda _: "y")
+    assert "one repository for 2 variants" in written[0]
+
+
+@pytest.mark.parametrize(("answer", "is_published"), [("y\n", True), ("Yes", True), ("", False), ("no", False)])
+def test_the_user_is_asked(
+    answer: str, is_published: bool, hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conversion.suite.publishing.push", lambda plan: push(plan, api(hub)))
+    request, written = Request(target=REPOSITORY, artifacts=artifact.parent), list[str]()
+    assert publish(request, [artifact.name], written.append, lambda _: answer) == is_published
+    assert (REPOSITORY in hub.repositories) == is_published

@@ -1,0 +1,53 @@
+"""What cannot be converted is refused with one message that says all, before anything ran or was written."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import conversion
+from conversion.errors import ConversionError, concerning
+from tests.support.corpus import CORPUS, BadInput
+
+NOBODY = 65534
+
+
+@contextmanager
+def without_privilege(bad: BadInput) -> Iterator[None]:
+    """The superuser may read everything; what is about permission is tried as somebody else."""
+    if bad is not CORPUS["a file that may not be read"] or os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.lstat().st_size for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_it_is_refused_by_name_with_the_way_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, path = CORPUS[name], tmp_path / CORPUS[name].name
+    bad.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = list_files(tmp_path)
+    with warnings.catch_warnings(), without_privilege(bad), pytest.raises(ConversionError, match=bad.says) as raised:
+        warnings.simplefilter("ignore")
+        with concerning(path):
+            state_dict = conversion.read_checkpoint(path, **bad.options).state_dict
+            conversion.convert(state_dict, num_attention_heads=bad.num_heads)
+    error = raised.value
+    assert str(path) in error.headline
+    assert error.hint
+    assert list_files(tmp_path) == before  # nothing ran, nothing was written
+
+
+def test_the_corpus_is_large_enough_to_mean_something() -> None:
+    assert len(CORPUS) >= 60

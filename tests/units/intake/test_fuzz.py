@@ -1,0 +1,27 @@
+"""Ten thousand mutated files: refused or read, never a crash, a hang, or much memory."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+COUNT = 10_000
+MEMORY_MB = 1024
+
+
+def test_no_mutated_file_does_more_than_be_refused(
+    tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> None:
+    command = [sys.executable, "-m", "tests.support.fuzz", str(tmp_path), str(COUNT), str(request.config.option.seed)]
+    root = Path(__file__).parents[3]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{result.stderr}\nthe file: {tmp_path / 'mutated.pth'}"
+    figures = json.loads(result.stdout)
+    record_property("fuzz", figures)
+    assert figures["files"] == COUNT
+    assert figures["refused"] > COUNT / 2  # else what is mutated is not what is read
+    assert figures["accepted"] > 0
+    assert figures["memory_mb"] < MEMORY_MB

@@ -1,0 +1,128 @@
+"""Records: of runs and of artifacts, gathered; what is damaged or contradicts itself is refused by its name."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversion.artifact.card import digest_of
+from conversion.errors import ArtifactError
+from conversion.report.records import Picture, Record, gather, write_record
+from conversion.state_dicts.folder import PARITY_CARD
+from tests.support.verified import edit, pick
+
+PICTURE = Picture("Pixels", {"original": "aGVsbG8="}, "All the same.", (("", "class"), ("1", "cat")))
+
+
+def test_every_card_of_a_folder_is_gathered_and_other_files_are_not(made: dict[str, Path]) -> None:
+    folder = next(iter(made.values())).parents[1]
+    record = gather([folder])
+    assert len(record.results) == 2 * len(made)
+    assert {result.attention for result in record.results} == {"eager", "sdpa"}
+
+
+def test_a_record_comes_back_as_it_was_written(gathered: Record, tmp_path: Path) -> None:
+    (first,) = gathered.results[:1]
+    card = {**first.card, "digest": digest_of(first.card)}  # type: ignore[dict-item, arg-type]
+    record = Record(("pytest -n 2",), (replace(first, seconds=1.5, card=card, pictures=(PICTURE,)),))
+    write_record(record, tmp_path / "report.json")
+    assert gather([tmp_path]) == json_like(record)
+
+
+def json_like(record: Record) -> Record:
+    """Without the tuples that JSON has no word for."""
+    return replace(
+        record, results=tuple(replace(each, card=json.loads(json.dumps(each.card))) for each in record.results)
+    )
+
+
+def test_what_an_artifact_tells_again_counts_once(made: dict[str, Path], tmp_path: Path) -> None:
+    artifact = made["dinov2_tiny"]
+    (told, *_) = gather([artifact]).results
+    card = {**told.card, "digest": digest_of(told.card)}  # type: ignore[dict-item, arg-type]
+    write_record(Record(("pytest",), (replace(told, seconds=3.0, card=card),)), tmp_path / "report.json")
+    for paths in ([artifact, tmp_path], [tmp_path, artifact]):
+        results = gather(paths).results
+        assert len(results) == 2
+        assert [each.seconds for each in results if each.attention == told.attention] == [3.0]
+
+
+def spoil(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def test_what_is_damaged_or_contradicts_itself_is_refused_all_at_once(made: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("cut", "edited", "older", "unknown", "deep", "killed"):
+        shutil.copytree(made["dinov2_tiny"], tmp_path / name)
+    (tmp_path / "cut" / PARITY_CARD).write_text(spoil((tmp_path / "cut" / PARITY_CARD).read_text()))
+    edit(tmp_path / "edited", lambda card: card.update(verdict="exact"))
+    edit(tmp_path / "older", lambda card: card.update(schema="parity-card/1"))
+    edit(tmp_path / "unknown", lambda card: card.update(family="resnet"))
+    edit(tmp_path / "deep", lambda card: card["spec"].update(depth=10**7))
+    (tmp_path / "killed" / "model.safetensors").rename(tmp_path / "killed" / "model.unverified.safetensors")
+    (tmp_path / "bad.json").write_text('{"schema": "parity-run/1", "commands": []}')
+    with pytest.raises(ArtifactError) as raised:
+        gather([tmp_path])
+    for part in (
+        "cut/parity.json: cannot be read",
+        "by its parts deviation",
+        "'parity-card/1'",
+        "no model that is known",
+    ):
+        assert part in str(raised.value)
+    assert "'results' is a required property" in str(raised.value)
+
+
+SPOILT: dict[str, Any] = {
+    "layout": lambda card: card.update(layout=["foo bar"]),
+    "no layout": lambda card: card.update(layout=[]),
+    "depth": lambda card: card["spec"].update(depth="abc"),
+    "depth that is none": lambda card: card["spec"].update(depth=None),
+    "heads": lambda card: card["spec"].update(num_heads="x", unknown=1),
+    "figure": lambda card: card["activations"][0]["inputs"][0]["points"][-1].update(elements=0),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_card_of_other_types_is_refused_by_its_name(what: str, made: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(made["dinov2_tiny"], tmp_path / "spoilt")
+    edit(tmp_path / "spoilt", SPOILT[what])
+    with pytest.raises(ArtifactError, match=r"spoilt/parity\.json"):
+        gather([tmp_path])
+
+
+def test_a_record_around_the_card_of_another_cell_is_refused(gathered: Record, tmp_path: Path) -> None:
+    one = pick(gathered, "sdpa")
+    card = {**(one.card or {}), "digest": digest_of(one.card or {})}
+    for changed in ({"device": "cuda"}, {"dtype": "bfloat16"}, {"variant": "dinov2_vitg14"}):
+        write_record(Record((), (replace(one, card=card, **changed),)), tmp_path / "report.json")
+        with pytest.raises(ArtifactError, match="where another's should be"):
+            gather([tmp_path])
+
+
+def test_every_place_must_have_something_recorded(made: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for places in ([tmp_path], [made["dinov2_tiny"], tmp_path], [tmp_path / "config.json"]):
+        with pytest.raises(ArtifactError, match="nothing was recorded there"):
+            gather(places)
+
+
+def test_other_files_are_left_aside(made: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(made["dinov2_tiny"], tmp_path / "artifact")
+    shutil.copytree(made["dinov2_tiny"], tmp_path / ".artifact.staging")
+    (tmp_path / "settings.json").write_text("{} // with a remark")
+    (tmp_path / "dangling.json").symlink_to(tmp_path / "absent")
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "fifo.json")
+    assert len(gather([tmp_path]).results) == 2
+
+
+def test_an_artifact_whose_activations_nobody_compared_is_told_apart(made: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(made["dinov2_tiny"], tmp_path / "artifact")
+    edit(tmp_path / "artifact", lambda card: card.update(activations=[], verdict="not compared"))
+    with pytest.raises(ArtifactError, match="were never compared; verify it"):
+        gather([tmp_path])

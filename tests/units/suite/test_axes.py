@@ -1,0 +1,80 @@
+"""Who takes what: threads and GPUs by worker, large variants first, one backbone at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from conversion.families.variants import VARIANTS
+from conversion.suite.axes import prepare_torch
+from conversion.suite.work import estimate_work
+from tests.commands.test_options import run
+
+COUNTING = """
+import os, conversion.suite.subject as subject
+
+alive = []
+class Counted(subject.Subject):
+    def __init__(self, *args):
+        super().__init__(*args)
+        alive.append(self.variant)
+        print("ALIVE", os.environ.get("PYTEST_XDIST_WORKER", "main"), *alive, file=open("alive.txt", "a"))
+    def close(self):
+        super().close()
+        alive.remove(self.variant)
+subject.Subject = Counted
+"""
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(
+    ("index", "workers", "gpus", "expected"), [(0, 1, 1, 0), (1, 4, 2, 1), (3, 4, 2, 1), (2, 8, 8, 2)]
+)
+def test_a_worker_takes_its_gpu(
+    index: int, workers: int, gpus: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With stand-ins for the driver: what a machine without a GPU can show."""
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    prepare_torch(index, workers)
+    assert taken == [expected]
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.usefixtures("threads")
+def test_workers_divide_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    for workers, expected in ((2, 4), (3, 2), (16, 1)):
+        prepare_torch(0, workers)
+        assert torch.get_num_threads() == expected
+
+
+def test_what_takes_longest_comes_first() -> None:
+    order = sorted(VARIANTS, key=estimate_work, reverse=True)
+    assert order[0] == "data2vec_vision_large_ade20k"
+    assert all("vitg14" in name for name in order[1:5])
+    assert all("vits14" in name for name in order[-4:])
+    assert estimate_work("dinov2_custom") < estimate_work(order[-1])
+
+
+def test_a_worker_has_one_backbone_at_a_time_and_the_larger_before(tmp_path: Path) -> None:
+    """With its classifier, which has the same weights."""
+    code, output = run(tmp_path, "-n", "2", "-k", "vits14_ or vitb14_reg-", "--attention", "sdpa", plugin=COUNTING)
+    assert code == 0, output
+    lines = (tmp_path / "alive.txt").read_text().splitlines()
+    alive = [line.split()[2:] for line in lines]
+    assert all(len({VARIANTS[name].backbone for name in names}) == 1 for names in alive), lines
+    assert max(map(len, alive)) == 2
+    assert len(lines) == 4
+    assert any(line.endswith("vitb14_reg") for line in lines[:2])  # the first of either worker

@@ -1,0 +1,24 @@
+"""The inputs that every variant is verified on, and which of them side by side."""
+
+import pytest
+
+from conversion.families.base import load_family
+from conversion.families.variants import VARIANTS
+from conversion.suite.inputs import SIDE_BY_SIDE, InputCase, group_inputs, list_inputs
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_inputs_are_verified_side_by_side_within_bounds(name: str) -> None:
+    """Of most models all; of segmentation models, whose maps are large, each by itself."""
+    family = load_family(VARIANTS[name].family)
+    spec = family.spec_of(VARIANTS[name])
+    cases = list_inputs(spec, family.choose_input_size(spec), None)
+    groups = group_inputs(cases)
+    assert [case for group in groups for case in group] == cases
+    assert all(sum(case.pixels for case in group) <= SIDE_BY_SIDE for group in groups)
+    assert len(groups) == (len(cases) if name.endswith("ade20k") else 1)
+
+
+def test_an_input_beyond_the_bounds_is_verified_by_itself() -> None:
+    small, large = InputCase("small", 28, 28), InputCase("large", 1024, 1024)
+    assert group_inputs([small, small, large, small]) == [[small, small], [large], [small]]

@@ -1,0 +1,120 @@
+"""The table at the end of a run: a row a cell, the worst place of each, deviations with their cause."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from conversion.artifact.card import MatrixVerdict
+from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance
+from conversion.parity.verdict import PointVerdict, Verdict
+from conversion.parity.verify import InputVerdict
+from conversion.suite.summary import COLUMNS, PIPE_WIDTH, describe_cell, summarise
+from tests.commands.test_options import ROW
+
+OFFSET = "position-embeddings-offset"
+
+
+def exact(name: str) -> PointVerdict:
+    return PointVerdict(name, Verdict.EXACT, NO_DIFFERENCE)
+
+
+def close(name: str, error: float, ulp: int = 7) -> PointVerdict:
+    """Allowed is twice the original's own error, which is 1e-6."""
+    own, allowed = Distance(2e-6, 1e-6), Distance(4e-6, 2e-6)
+    verdict = Verdict.CLOSE if error <= allowed.rms else Verdict.FAILED
+    difference = Difference(error, error, ulp)
+    return PointVerdict(name, verdict, difference, None, own, Distance(error, error), allowed)
+
+
+def make_cell(*inputs: InputVerdict, attention: str = "eager") -> MatrixVerdict:
+    return MatrixVerdict("cpu", "float32", attention, 0, inputs)
+
+
+NATIVE = InputVerdict("native", Verdict.CLOSE, (1, 3, 8, 8), (exact("pixels"), close("a", 1e-6), close("b", 1.5e-6)))
+OTHER = InputVerdict(
+    "224", Verdict.DEVIATION, (1, 3, 4, 4), (close("a", 1.0),), OFFSET, counterfactual=(close("a", 1.2e-6, 9),)
+)
+EXACT = InputVerdict("native", Verdict.EXACT, (1, 3, 8, 8), (exact("pixels"), exact("a")))
+FAILED = InputVerdict("masked", Verdict.FAILED, (1, 3, 8, 8), (exact("pixels"), close("c", 3e-6)))
+
+
+def test_the_worst_place_is_that_nearest_to_what_is_allowed() -> None:
+    row = describe_cell("tiny", make_cell(NATIVE, OTHER))
+    assert row["worst capture point"] == "native b"
+    assert (row["verdict"], row["max ULP"], row["error"]) == ("deviation", 9, 1.5)
+    assert row["deviations"] == {OFFSET: ["224"]}
+
+
+def test_what_failed_is_worse_and_what_is_exact_has_no_worst_place() -> None:
+    assert describe_cell("tiny", make_cell(NATIVE, FAILED))["worst capture point"] == "masked c"
+    assert describe_cell("tiny", make_cell(EXACT))["worst capture point"] == ""
+
+
+class Reporter:
+    """As much of pytest's reporter as is used."""
+
+    def __init__(self, rows: list[dict[str, Any]], *, is_terminal: bool = False, **others: object) -> None:
+        self.hasmarkup, self.lines = is_terminal, list[str]()
+        properties = [[("cell", row)] for row in rows] + [list(others.items())]
+        self.stats = {"passed": [self.report(found) for found in properties], "warnings": [SimpleNamespace()]}
+
+    @staticmethod
+    def report(properties: list[tuple[str, object]]) -> pytest.TestReport:
+        where = ("file", 1, "test")
+        return pytest.TestReport("test", where, {}, "passed", None, "call", duration=1.25, user_properties=properties)
+
+    def section(self, title: str) -> None:
+        self.lines.append(f"== {title}")
+
+    def write_line(self, line: str, **_markup: bool) -> None:
+        self.lines.append(line)
+
+
+ROWS = [
+    describe_cell("dinov2_vits14", make_cell(NATIVE, OTHER)),
+    describe_cell("dinov2_vits14", make_cell(EXACT, attention="sdpa")),
+    describe_cell("data2vec_vision_large_ade20k", make_cell(NATIVE, FAILED)),
+]
+
+
+def write(reporter: Reporter, artifacts: Path | None = None) -> str:
+    summarise(reporter, artifacts)  # type: ignore[arg-type]
+    return "\n".join(reporter.lines)
+
+
+def test_a_pipe_gets_a_line_a_row_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    written = write(Reporter(ROWS))
+    assert "\x1b" not in written
+    title, header, *rows, last = written.splitlines()
+    assert title == "== parity"
+    assert header.split("  ")[0] == COLUMNS[0]
+    assert all(len(row) < PIPE_WIDTH for row in rows)
+    assert [ROW.match(row)["ulp"] for row in rows] == ["9", "0", "7"]  # type: ignore[index]
+    assert rows[2].split()[-1] == "1.2"
+    assert last.startswith(f"deviation {OFFSET} (224): the original resamples position embeddings")
+
+
+def test_a_terminal_gets_colours_and_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    written = write(Reporter(ROWS, is_terminal=True))
+    assert "\x1b[1;31mfailed" in written
+    assert "\x1b[32mexact" in written
+
+
+def test_only_artifacts_that_this_run_has_left_are_named(tmp_path: Path) -> None:
+    (tmp_path / "dinov2_vits14").mkdir()  # of an earlier run
+    assert write(Reporter(ROWS), tmp_path).splitlines()[-1] == f"artifacts: none, in {tmp_path}"
+    reporter = Reporter(ROWS, kept="dinov2_vits14")
+    assert write(reporter, tmp_path).splitlines()[-1] == f"artifacts: dinov2_vits14, in {tmp_path}"
+
+
+def test_a_run_without_comparisons_has_no_table() -> None:
+    assert write(Reporter([])) == ""
+
+
+def test_faults_that_nothing_noticed_are_named() -> None:
+    written = write(Reporter([], faults=3, survivors=["bias zeroed"], intact_points=5, false_alarms=1))
+    assert "3 faults put in, 2 noticed\nnot noticed: bias zeroed\n5 comparisons" in written

@@ -1,0 +1,84 @@
+"""What a checkpoint's tensors cannot tell: the settings, who may tell each, and who did."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+AUTHORS, TIMM = "the authors' code", "timm's code"
+"""Who wrote a state dict, by the names of its keys."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Something that tensors cannot tell.
+
+    Attributes:
+        field: of the spec that it determines; empty where only one value is supported, which ``parse`` checks.
+        parse: from a value or the text of a command line; raises ValueError or TypeError.
+        help: what it is, for the help of its option.
+        neutral: what stands in for it while nobody has told it.
+        fixed: whose code has no other value than this: the writer of the state dict to the value.
+        by_shapes: whether an official model of exactly these shapes tells it. Not where another family's models have
+            the same shapes.
+        is_needed: nothing is converted before somebody tells it. Else what depends on it is not claimed.
+        is_option: whether it may be given on the command line.
+    """
+
+    field: str
+    parse: Callable[[Any], object]
+    help: str
+    neutral: object = None
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    by_shapes: bool = True
+    is_needed: bool = True
+    is_option: bool = True
+
+
+@dataclass(frozen=True)
+class Told:
+    """The value of a setting, and on whose word it is taken."""
+
+    value: object
+    by: str
+
+
+CALLER = "the caller"
+"""Who gives a setting as an option, or as an argument of ``convert``."""
+
+
+class ToldStateDict(dict[str, Tensor]):
+    """An original state dict that keeps what the files beside it tell, which its tensors cannot.
+
+    Attributes:
+        told: setting to what a file says of it.
+        writer: whose code wrote the checkpoint, :data:`AUTHORS` or :data:`TIMM`.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], told: Mapping[str, Told] | None = None, writer: str = AUTHORS
+    ) -> None:
+        super().__init__(tensors)
+        self.told: Mapping[str, Told] = dict(told or {})
+        self.writer = writer
+
+
+def option_of(name: str) -> str:
+    """The option of the command line that gives a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def describe_told(told: Mapping[str, Told]) -> list[str]:
+    """Who told what, a line for each who told something."""
+    by: dict[str, list[str]] = {}
+    for name, each in told.items():
+        by.setdefault(each.by, []).append(f"{name} {write_value(each.value)}")
+    return [f"{', '.join(settings)}: told by {who}" for who, settings in by.items()]
+
+
+def write_value(value: object) -> str:
+    """A value as its option takes it."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(map(write_value, value))
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -255,7 +255,7 @@ def test_a_file_may_lie_anywhere(separator: str, code: int, message: str, tmp_pa
     torch.save(tiny(), tmp_path / "tiny.pth")
     options = f"--checkpoint{separator}{tmp_path / 'tiny.pth'} --num-attention-heads=2 --attention=sdpa".split()
     environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "parity", *options]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "test_parity", *options]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == code, result.stdout
     assert message in result.stdout + result.stderr

@@ -17,6 +17,7 @@ from tests.mutation.test_sensitivity import RECORDED
 from tests.support.golden import ARCHITECTURES
 
 ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "conversion" / "suite" / "plugin.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -31,7 +32,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def test_every_option_is_described() -> None:
-    options = re.findall(r'group\.addoption\(\s*"(--[\w-]+)"', (ROOT / "conftest.py").read_text(encoding="utf-8"))
+    options = re.findall(r'group\.addoption\(\s*"(--[\w-]+)"', PLUGIN.read_text(encoding="utf-8"))
     assert len(options) > 8
     options += [f"--{name.replace('_', '-')}" for name in list_overrides()]
     page = read_page("options")

@@ -24,7 +24,7 @@ def check_config(conversion: Conversion, directory: Path, labels: Sequence[str])
         ArtifactError: the config describes another model; with the remedy, where the deviation is known.
     """
     config, family = read_config(directory), load_family(conversion.family)
-    problems = list(list_differences(family.read_config(config), conversion.spec).values())
+    problems = list(list_differences(family.read_spec(config, conversion.spec), conversion.spec).values())
     found: dict[Any, str] = config.id2label or {}
     problems += [
         f"id2label: class {index} is {found.get(index)!r}, not {label!r}"

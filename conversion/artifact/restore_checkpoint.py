@@ -9,7 +9,8 @@ import torch
 from conversion.errors import CheckpointError, concerning
 from conversion.intake.checkpoint import is_transformers_folder, read_checkpoint
 from conversion.state_dicts.convert import HEAD_PREFIX
-from conversion.state_dicts.recognise import recognise
+from conversion.state_dicts.folder import read_config
+from conversion.state_dicts.restore import find_family
 
 
 def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
@@ -35,7 +36,9 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     checkpoint = read_checkpoint(directory)
     state_dict = dict(checkpoint.state_dict)
     with concerning(directory):
-        family, spec = recognise(state_dict, **checkpoint.known)
+        config = read_config(directory)
+        family = find_family(config)
+        spec = family.read_config(config)
     head = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(HEAD_PREFIX)}
     entry = family.entry(spec)
     contents: dict[Path, object] = {path: {entry: state_dict} if entry else state_dict}

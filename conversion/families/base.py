@@ -1,11 +1,11 @@
 """What every family offers, under the same names: its package's ``FAMILY``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from conversion.errors import KeyMapError
 from conversion.families.distributions import Draw
 from conversion.families.external import find_clone
 from conversion.families.target import transformers_major
+from conversion.families.told import Setting, Told
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
 from conversion.parity.deviations import Deviation
@@ -52,23 +53,6 @@ class Spec(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Override:
-    """Something that shapes cannot tell and a caller may.
-
-    Attributes:
-        field: of the spec that it determines.
-        parse: from a value or the text of a command line; raises ValueError or TypeError.
-        help: what it is, for a command line's help.
-        neutral: a value that goes with any shapes, where these never tell it.
-    """
-
-    field: str
-    parse: Callable[[Any], object]
-    help: str
-    neutral: object = None
-
-
 S = TypeVar("S", bound=Spec)
 
 
@@ -93,10 +77,14 @@ class Family(Generic[S]):
             other state dict as it is, and nothing.
         matches: whether an original state dict with these shapes is of this family.
         build_spec: the spec from keyword arguments.
-        overrides: what :attr:`recognise_spec` takes beside shapes, by its name.
-        recognise_spec: the spec from shapes and, as keyword arguments, any of the overrides.
-        find_assumptions: what a recognised spec assumes where an override is not given, by the name of the override;
-            and by any other name what else a checkpoint cannot tell.
+        settings: what tensors cannot tell, by name: what :attr:`recognise_spec` takes beside shapes.
+        recognise_spec: the spec from shapes and, as keyword arguments, any of the settings. It stays open where a
+            setting is not given: :func:`conversion.state_dicts.recognise.recognise` sees to it that it is.
+        list_open: the settings that these shapes leave open, each with the value that most such models have, or None.
+        find_lookalikes: other kinds of models that have the same shapes, by name, from a spec and the shapes of what is
+            dropped.
+        note_settings: what a user of the converted model must know of settings that nobody gave, from a spec and who
+            told what.
         build_config: the transformers config from a spec and its class names, of which a backbone has none.
         read_config: the spec from a transformers config.
         select_key_map: the key map of a model of this spec, for a major version of transformers.
@@ -120,6 +108,7 @@ class Family(Generic[S]):
         find_deviation: the ledger's entry, or several combined, that applies to a spec at an input's shape ``(B, 3,
             height, width)``; optionally under a name of a dtype and of an attention implementation.
         ledger: every known deviation of the target library that concerns this family.
+        beside_config: fields of the spec that transformers' config has no place for.
     """
 
     name: str
@@ -128,9 +117,9 @@ class Family(Generic[S]):
     translate: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], str]]
     matches: Callable[[Shapes], bool]
     build_spec: Callable[..., S]
-    overrides: Mapping[str, Override]
+    settings: Mapping[str, Setting]
     recognise_spec: Callable[..., S]
-    find_assumptions: Callable[[S], dict[str, str]]
+    list_open: Callable[[Shapes], Mapping[str, object]]
     build_config: Callable[[S, tuple[str, ...]], "PretrainedConfig"]
     read_config: Callable[["PretrainedConfig"], S]
     select_key_map: Callable[[S, int], KeyMap]
@@ -150,6 +139,9 @@ class Family(Generic[S]):
     exact: frozenset[tuple[str, str, str]]
     find_deviation: Callable[..., Deviation | None]
     ledger: tuple[Deviation, ...]
+    find_lookalikes: Callable[[S, Shapes], tuple[str, ...]] = lambda _spec, _dropped: ()
+    note_settings: Callable[[S, Mapping[str, Told]], tuple[str, ...]] = lambda _spec, _told: ()
+    beside_config: frozenset[str] = frozenset()
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.
@@ -209,6 +201,16 @@ class Family(Generic[S]):
         """
         return find_clone(original, self.name, self.hub_repository)
 
+    def recognise_spec_open(self, shapes: Shapes) -> S:
+        """The spec from shapes alone: what these leave open has a value that says nothing."""
+        neutral = {name: self.settings[name].neutral for name in self.list_open(shapes)}
+        return self.recognise_spec(shapes, **{name: value for name, value in neutral.items() if value is not None})
+
+    def read_spec(self, config: "PretrainedConfig", known: S) -> S:
+        """The spec that a transformers config describes; what it has no place for as in a spec that is known."""
+        found: Any = self.read_config(config)
+        return cast("S", replace(found, **{name: getattr(known, name) for name in self.beside_config}))
+
     def spec_of(self, variant: Variant) -> S:
         """The spec of an official variant."""
         return self.build_spec(**variant.spec)
@@ -236,6 +238,6 @@ def find_dropped(key: str) -> str:
     return next((reason for family in families() if (reason := find_reason(key, family.dropped))), "")
 
 
-def list_overrides() -> dict[str, Override]:
-    """What a caller may say that shapes cannot tell, of all families."""
-    return {name: override for family in families() for name, override in family.overrides.items()}
+def list_settings() -> dict[str, Setting]:
+    """What a caller may say that tensors cannot tell, of all families."""
+    return {name: setting for family in families() for name, setting in family.settings.items()}

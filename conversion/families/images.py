@@ -1,7 +1,75 @@
-"""Constants of image processing that several families share."""
+"""What families share of image processing: constants, and settings that no tensor tells."""
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+import math
+from typing import TYPE_CHECKING, Any
+
+from conversion.families.shapes import parse_choice, parse_integer, parse_positive
+from conversion.families.told import AUTHORS, Setting
+
+if TYPE_CHECKING:
+    from torchvision.transforms import InterpolationMode
+
+Channels = tuple[float, float, float]
+
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 BICUBIC = 3
 """Pillow's number for bicubic, as image processors write it."""
+
+RESAMPLING = {"bicubic": BICUBIC, "bilinear": 2, "lanczos": 1, "nearest": 0}
+"""Name of an interpolation to Pillow's number."""
+
+
+def choose_mode(interpolation: str) -> "InterpolationMode":
+    """Torchvision's name for an interpolation."""
+    from torchvision.transforms import InterpolationMode
+
+    return InterpolationMode(interpolation)
+
+
+def find_short_edge(crop_size: int, crop_pct: float) -> int:
+    """The short edge in pixels that an image is resized to before the crop, rounded down as timm does."""
+    return math.floor(crop_size / crop_pct)
+
+
+def parse_mean(value: Any) -> Channels:
+    """Three means, of red, green and blue in a range of 0 to 1, as numbers or as text with commas."""
+    red, green, blue = map(float, value.split(",") if isinstance(value, str) else value)
+    if not all(0 <= each <= 1 for each in (red, green, blue)):
+        raise ValueError(f"{value!r}: means of red, green and blue lie between 0 and 1")
+    return red, green, blue
+
+
+def parse_std(value: Any) -> Channels:
+    """Three standard deviations, of red, green and blue, as numbers or as text with commas."""
+    red, green, blue = map(parse_positive, value.split(",") if isinstance(value, str) else value)
+    return red, green, blue
+
+
+def parse_crop_pct(value: Any) -> float:
+    """The share of the short edge that the crop keeps."""
+    share = parse_positive(value)
+    if share > 1:
+        raise ValueError(f"{value!r} is more than the whole image")
+    return share
+
+
+OF_AUTHORS = frozenset({AUTHORS})
+
+NORMALISATION_SETTINGS = {
+    "image_mean": Setting("image_mean", parse_mean, "mean of the images, as 0.485,0.456,0.406", fixed_by=OF_AUTHORS),
+    "image_std": Setting("image_std", parse_std, "standard deviation, as 0.229,0.224,0.225", fixed_by=OF_AUTHORS),
+}
+
+CROP_SETTINGS = {
+    "crop_pct": Setting(
+        "crop_pct", parse_crop_pct, "share of the short edge that the centre crop keeps, as 0.875", fixed_by=OF_AUTHORS
+    ),
+    "interpolation": Setting(
+        "interpolation", parse_choice(*RESAMPLING), f"of images: {', '.join(RESAMPLING)}", fixed_by=OF_AUTHORS
+    ),
+    "input_size": Setting(
+        "input_size", parse_integer, "side of the images that the image processor makes, in pixels", is_needed=False
+    ),
+}

@@ -1,6 +1,7 @@
 """What families need to read a model's make off the shapes of its tensors."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from conversion.errors import CheckpointError
@@ -10,7 +11,7 @@ HEAD_DIM = 64
 """Width of an attention head in every official model."""
 
 
-NUM_ATTENTION_HEADS_HELP = "of --checkpoint, where shapes do not tell and it is not width / 64"
+NUM_ATTENTION_HEADS_HELP = "of --checkpoint, where neither shapes nor a file beside it tell"
 
 
 def parse_integer(value: Any) -> int:
@@ -23,6 +24,42 @@ def parse_integer(value: Any) -> int:
 def parse_integers(value: Any) -> tuple[int, ...]:
     """Several whole numbers, as themselves or as text with commas."""
     return tuple(map(parse_integer, value.split(",") if isinstance(value, str) else value))
+
+
+def parse_positive(value: Any) -> float:
+    """A number above 0, as itself or as text."""
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{value!r} is not a number above 0")
+    return number
+
+
+def parse_offset(value: Any) -> float:
+    """A number of 0 or more, as itself or as text."""
+    number = float(value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{value!r} is not a number from 0 to below 1")
+    return number
+
+
+def parse_flag(value: Any) -> bool:
+    """True or false, as itself or as text."""
+    flags = {"true": True, "false": False}
+    if str(value).lower() not in flags:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return flags[str(value).lower()]
+
+
+def parse_choice(*choices: str) -> Callable[[Any], str]:
+    """One of a few words."""
+
+    def parse(value: Any) -> str:
+        if value not in choices:
+            supported = ", ".join(map(repr, choices))
+            raise ValueError(f"{value!r} is not supported; only {supported}")
+        return str(value)
+
+    return parse
 
 
 WHOLE = "Give a whole model of this family, as its training saved it; of several, choose with --entry."
@@ -60,17 +97,20 @@ def count_blocks(shapes: Shapes, prefix: str = "blocks.") -> tuple[int, list[str
     return len(numbers), [f"{prefix}{absent}.*: missing, though there are blocks up to {max(numbers)}"]
 
 
-def choose_heads(embed_dim: int, num_attention_heads: int | None) -> int:
-    """The number of attention heads: as given, else as in the official models.
+def check_heads(embed_dim: int, num_heads: int) -> int:
+    """The number of attention heads, if the width divides by it.
 
     Raises:
-        CheckpointError: the width does not divide by it.
+        CheckpointError: it does not.
     """
-    num_heads = num_attention_heads if num_attention_heads is not None else embed_dim // HEAD_DIM
     if num_heads < 1 or embed_dim % num_heads:
-        given = "given" if num_attention_heads is not None else f"assumed from width / {HEAD_DIM}"
         raise CheckpointError(
-            f"A width of {embed_dim} cannot have {num_heads} attention heads ({given}).",
-            hint="Shapes cannot tell the number of heads: give num_attention_heads (--num-attention-heads).",
+            f"A width of {embed_dim} cannot have {num_heads} attention heads.",
+            hint="Give as many as the model was trained with: num_attention_heads (--num-attention-heads).",
         )
     return num_heads
+
+
+def guess_heads(embed_dim: int) -> int | None:
+    """The number of heads that most models of this width have, if it divides so."""
+    return embed_dim // HEAD_DIM if embed_dim % HEAD_DIM == 0 else None

@@ -1,7 +1,7 @@
 """What a checkpoint's tensors cannot tell: the settings, who may tell each, and who did."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -15,13 +15,11 @@ class Setting:
     """Something that tensors cannot tell.
 
     Attributes:
-        field: of the spec that it determines; empty where only one value is supported, which ``parse`` checks.
+        field: of the spec that it determines; empty where only the usual value is supported.
         parse: from a value or the text of a command line; raises ValueError or TypeError.
         help: what it is, for the help of its option.
         neutral: what stands in for it while nobody has told it.
-        fixed: whose code has no other value than this: the writer of the state dict to the value.
-        by_shapes: whether an official model of exactly these shapes tells it. Not where another family's models have
-            the same shapes.
+        fixed_by: whose code has no other value than the usual one: writers of state dicts.
         is_needed: nothing is converted before somebody tells it. Else what depends on it is not claimed.
         is_option: whether it may be given on the command line.
     """
@@ -30,18 +28,22 @@ class Setting:
     parse: Callable[[Any], object]
     help: str
     neutral: object = None
-    fixed: Mapping[str, object] = field(default_factory=dict)
-    by_shapes: bool = True
+    fixed_by: frozenset[str] = frozenset()
     is_needed: bool = True
     is_option: bool = True
 
 
 @dataclass(frozen=True)
 class Told:
-    """The value of a setting, and on whose word it is taken."""
+    """The value of a setting, and on whose word it is taken.
+
+    Attributes:
+        is_given: for this very model, by its user or by a file beside it; else it is what all such models have.
+    """
 
     value: object
     by: str
+    is_given: bool = True
 
 
 CALLER = "the caller"

@@ -7,6 +7,7 @@ from itertools import product
 from types import MappingProxyType
 
 from conversion.errors import VariantError
+from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
 
 DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2"
 DATA2VEC_VISION_URL = "https://dl.fbaipublicfiles.com/fairseq/data2vec/data2vec_vision"
@@ -31,20 +32,23 @@ DATA2VEC_VISION_SIZES = {
 # fine-tuning reads, and that file; no segmentation model is published
 DATA2VEC_VISION_TASKS = {
     "": (
-        {"task": "backbone", "shared_position_bias": True, "mask_token": True},
+        {"task": "backbone", "shared_position_bias": True, "mask_token": True, "image_mean": IMAGENET_MEAN,
+         "image_std": IMAGENET_STD},
         "model",
         {"base": f"{DATA2VEC_VISION_URL}/base_800/checkpoint-799.pth",
          "large": f"{DATA2VEC_VISION_URL}/large_800/checkpoint-799.pth"},
     ),
     "_ft1k": (
-        {"task": "image-classification", "block_position_bias": True, "mean_pooling": True, "num_classes": 1000},
+        {"task": "image-classification", "block_position_bias": True, "mean_pooling": True, "num_classes": 1000,
+         "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)},
         "module",
         {"base": f"{DATA2VEC_VISION_URL}/finetuned_base/checkpoint-99/mp_rank_00_model_states.pt",
          "large": f"{DATA2VEC_VISION_URL}/finetuned_large/checkpoint-49/mp_rank_00_model_states.pt"},
     ),
     "_ade20k": (
         {"task": "semantic-segmentation", "block_position_bias": True, "mean_pooling": True, "image_size": 512,
-         "num_classes": 150, "pool_scales": (1, 2, 3, 6), "auxiliary_channels": 256},
+         "num_classes": 150, "pool_scales": (1, 2, 3, 6), "auxiliary_channels": 256, "image_mean": IMAGENET_MEAN,
+         "image_std": IMAGENET_STD, "crop_pct": 1.0},
         "state_dict",
         {"base": "upernet_data2vec_vision_base_ade20k.pth", "large": "upernet_data2vec_vision_large_ade20k.pth"},
     ),
@@ -111,6 +115,8 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
                 "patch_size": 14,
                 "image_size": 518,
                 "num_classes": num_classes,
+                "interpolate_offset": 0.0 if num_register_tokens else 0.1,
+                "interpolate_antialias": bool(num_register_tokens),
             }
         ),
         files=MappingProxyType(files),

@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.families.base import families, find_dropped
+from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
 from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
@@ -35,22 +36,25 @@ class Checkpoint:
     Attributes:
         path: as it was asked for.
         files: that were read.
-        state_dict: original key to tensor, wrappers, prefixes and chunks undone.
+        state_dict: original key to tensor, wrappers, prefixes and chunks undone; with what files beside it tell.
         steps: what was done to get there.
         folder: that ``from_pretrained`` reads it from, where it is in transformers' layout already.
-        known: of such a folder what its config tells and shapes do not, by the family's names for it.
     """
 
     path: Path
     files: tuple[Path, ...]
-    state_dict: dict[str, Tensor]
+    state_dict: ToldStateDict
     steps: tuple[Step, ...]
     folder: Path | None = None
-    known: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, object]:
+        """The settings that are told, as keyword arguments of :func:`conversion.convert`."""
+        return {name: each.value for name, each in self.state_dict.told.items()}
 
 
-def load_checkpoint(path: str | Path, *, entry: str | None = None) -> dict[str, Tensor]:
-    """The state dict of :func:`read_checkpoint`."""
+def load_checkpoint(path: str | Path, *, entry: str | None = None) -> ToldStateDict:
+    """The state dict of :func:`read_checkpoint`, with what the files beside it tell."""
     return read_checkpoint(path, entry=entry).state_dict
 
 
@@ -73,7 +77,8 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
     """
     path, steps = Path(path), []
     source = find_source(path)
-    known: dict[str, object] = {}
+    told: dict[str, Told] = {}
+    writer = AUTHORS
     folder = path if is_transformers_folder(path) else None
 
     def note(name: str, did: str) -> None:
@@ -82,7 +87,7 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
 
     with concerning(path):
         if folder:
-            state_dict, known, did = _restore_folder(folder, source)
+            state_dict, told, did = _restore_folder(folder, source)
             note("restore", did)
         else:
             state_dict, read = _read_source(source, entry)
@@ -94,9 +99,10 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             for family in families():
                 state_dict, did = family.translate(state_dict)
                 note("translate", did)
+                writer = TIMM if did else writer
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
-    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, known)
+    return Checkpoint(path, source.files, ToldStateDict(state_dict, told, writer), tuple(steps), folder)
 
 
 def is_transformers_folder(path: Path) -> bool:
@@ -161,7 +167,7 @@ def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
     return {key: held[file][key] for key, file in source.keys.items()}
 
 
-def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, object], str]:
+def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
     converted, _ = _read_source(source, None)
     hint = f"Its {CONFIG} and its weights do not belong together, or it is no model of this project's families."
@@ -177,9 +183,14 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
         problems = [f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"]
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
-    known = {name: getattr(spec, entry.field) or None for name, entry in family.overrides.items()}
+    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
+    told = {
+        name: Told(getattr(spec, field), CONFIG)
+        for name, field in fields.items()
+        if field not in family.beside_config and getattr(spec, field) not in (None, ())
+    }
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
-    return restored, known, did
+    return restored, told, did
 
 
 def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:

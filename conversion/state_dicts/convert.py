@@ -1,7 +1,6 @@
 """From an original state dict to transformers' on-disk layout."""
 
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,13 @@ from torch import Tensor
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, families, list_differences, load_family
 from conversion.families.labels import choose_labels
-from conversion.families.variants import VARIANTS, Variant, find_variant
+from conversion.families.told import Told, ToldStateDict, write_value
+from conversion.families.variants import Variant, find_variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
 from conversion.parity.metrics import is_bit_equal
-from conversion.state_dicts.recognise import identify_variant, recognise, rows_of, select_overrides
+from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -45,7 +45,8 @@ class Conversion:
         dropped: original key to the reason why it was left out.
         left_out: those of the dropped tensors that the original model needs to be whole again.
         baked: image size that the position embeddings were resampled for, None if they are the checkpoint's own.
-        notes: what was assumed, for the artifact's card.
+        notes: what a user of the model must know, for the artifact's card.
+        told: what tensors cannot tell, and on whose word it is taken.
     """
 
     variant: str
@@ -62,6 +63,7 @@ class Conversion:
     left_out: Mapping[str, Tensor] = field(default_factory=dict)
     baked: int | None = None
     notes: tuple[str, ...] = ()
+    told: Mapping[str, Told] = field(default_factory=dict)
 
 
 def convert(
@@ -71,7 +73,7 @@ def convert(
     linear_head: StateDict | None = None,
     image_size: int | None = None,
     labels: Iterable[str] | None = None,
-    **overrides: Any,
+    **settings: Any,
 ) -> Conversion:
     """Convert an original state dict. Pure: the input is left alone, no tensor is copied.
 
@@ -82,32 +84,31 @@ def convert(
         image_size: bake position embeddings for square images of this side, in pixels.
         labels: class names, in the order of the logits; ImageNet's, of a classifier with its 1000 classes, unless
             given.
-        overrides: what shapes cannot tell, by the family's names for it, as ``num_attention_heads`` or
-            ``out_indices``. As in the variant, or in the official models, unless given.
+        settings: what tensors cannot tell, by the family's names for it, as ``num_attention_heads`` or ``image_mean``.
+            What is not given is told by a file beside the checkpoint (:func:`conversion.load_checkpoint` reads it), by
+            the variant that is named, or by an official model of these very shapes; else it is refused.
 
     Raises:
         VariantError: the variant is unknown, these are the weights of another one, or it has no use for something
             that was given.
-        CheckpointError: no family recognises the keys.
+        CheckpointError: no family recognises the keys, or nobody told what shapes cannot tell.
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
     row = find_variant(variant) if variant is not None else None
     _demand_tensors(state_dict, linear_head or {})
     merged = merge_linear_head(state_dict, linear_head)
-    family, spec = _demand_variant(row, merged, overrides) if row else recognise(merged, **overrides)
+    named = _demand_variant(row, merged, settings) if row else None
+    family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
         raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
     kept, dropped = key_map.drop(merged, family.dropped)
-    name = row.name if row else identify_variant(family, spec)
-    original = family.original_tensors(spec)
-    key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=name)
-    _demand_derived(family, spec, {key: merged[key] for key in dropped}, name)
-    # of a published checkpoint it is known; one that has its shapes is taken for it
-    is_published = name in VARIANTS and VARIANTS[name].hub_name
-    assumed = {} if is_published else family.find_assumptions(spec)
-    notes = {override: note for override, note in assumed.items() if overrides.get(override) is None}
-    for override in (override for override in notes if override in family.overrides):
-        warnings.warn(f"{name}: {notes[override]}; give {override} if it is otherwise.", stacklevel=2)
+    original, like = family.original_tensors(spec), row or find_official(family, spec)
+    subject = like.name if like else f"{family.name}_custom"
+    key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=subject)
+    _demand_derived(family, spec, {key: merged[key] for key in dropped}, subject)
+    found = named or recognise(merged, **settings)
+    name, spec, told = row.name if row else found.name, found.spec, found.told
+    notes = () if row else (*_note_lookalikes(found), *family.note_settings(spec, told))
     # transformers 5 loads in the dtype that the config names: the checkpoint's widest, so that no tensor is rounded
     floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
     if image_size is not None:
@@ -132,8 +133,15 @@ def convert(
         dropped=dropped,
         left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
         baked=image_size if spec.any_size else None,
-        notes=tuple(notes.values()),
+        notes=notes,
+        told=told,
     )
+
+
+def _note_lookalikes(found: Recognised) -> Iterator[str]:
+    if found.lookalikes:
+        kinds = " and ".join((found.family.name, *found.lookalikes))
+        yield f"the shapes of {kinds} models are the same: which one this is, nobody told; its name says all of them"
 
 
 def _demand_tensors(*state_dicts: StateDict) -> None:
@@ -172,32 +180,37 @@ def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name
         raise KeyMapError(f"{name}: {len(problems)} tensor(s) that cannot be left out.", problems)
 
 
-def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str, Any]) -> tuple[Family[Any], Spec]:
-    """The variant's family and spec, provided that this is not another model altogether."""
+def _demand_variant(row: Variant, state_dict: StateDict, settings: Mapping[str, Any]) -> Recognised:
+    """The variant that was named, provided that this is not another model altogether."""
     family = load_family(row.family)
     spec: Spec = family.spec_of(row)
-    given = select_overrides(family, overrides)
+    given = merge_told(family, getattr(state_dict, "told", {}), settings)
     shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
-    own = {name: getattr(spec, family.overrides[name].field) for name in given}
-    contradictions = [f"{name} {own[name]}, not {value}" for name, value in given.items() if value != own[name]]
+    own = {name: getattr(spec, family.settings[name].field) for name in given if family.settings[name].field}
+    contradictions = [
+        f"{name} {write_value(value)}, not {write_value(given[name].value)} ({given[name].by})"
+        for name, value in own.items()
+        if value != given[name].value
+    ]
     if contradictions:
         raise VariantError(f"{row.name} has {', '.join(contradictions)}.")
+    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
+    by = f"{row.name}, which was named"
+    told = {name: Told(getattr(spec, field), by, is_given=False) for name, field in fields.items()}
+    asked = Recognised(family, spec, {name: each for name, each in told.items() if each.value not in (None, ())}, ())
     if shapes == family.converted_shapes(spec):
-        return family, spec
+        return asked
     try:
-        found = family.recognise_spec(
-            shapes,
-            **{name: entry.neutral for name, entry in family.overrides.items() if entry.neutral is not None},
-        )
+        found = family.recognise_spec_open(shapes)
         is_complete = shapes == family.converted_shapes(found)
     except (CheckpointError, KeyMapError):
         is_complete = False
     if not is_complete:
         _refuse_another_family(row, state_dict)
-        return family, spec  # the account that follows lists what is wrong with it
+        return asked  # the account that follows lists what is wrong with it
     others = rows_of(family)
     name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
-    untold = {entry.field for entry in family.overrides.values() if entry.neutral is not None}
+    untold = {family.settings[name].field for name in family.list_open(shapes)}
     differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)
     hint = "Name no variant to convert it as what it is."
     if "linear_head" in row.files and not found.num_classes:
@@ -214,9 +227,10 @@ def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
     if other is None:
         return
     try:
-        described = identify_variant(*recognise(state_dict))
+        like = find_official(*recognise_shapes(state_dict))
     except (CheckpointError, KeyMapError):
-        described = f"a {other.name} model"
+        like = None
+    described = like.name if like else f"a {other.name} model"
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.")
 
 
@@ -230,4 +244,7 @@ def merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> d
     twice = [name for name in prefixed if name in state_dict]
     if twice:
         raise KeyMapError("Tensors that are in the checkpoint and in the linear head's file as well.", twice)
-    return {**state_dict, **prefixed}
+    merged = {**state_dict, **prefixed}
+    if isinstance(state_dict, ToldStateDict):
+        return ToldStateDict(merged, state_dict.told, state_dict.writer)
+    return merged

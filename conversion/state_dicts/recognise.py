@@ -1,27 +1,141 @@
 """Which model an original state dict is: family and spec from its keys and shapes, and an official variant's name."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from conversion.errors import CheckpointError, VariantError
-from conversion.families.base import Family, Spec, families, list_overrides
+from conversion.families.base import Family, Spec, families, list_settings
+from conversion.families.told import AUTHORS, CALLER, Told, option_of, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 
 
-def recognise(state_dict: StateDict, **overrides: Any) -> tuple[Family[Any], Spec]:
-    """Family and spec of an original state dict, from its keys and shapes, and from what these cannot tell.
+@dataclass(frozen=True)
+class Recognised:
+    """Which model an original state dict is.
+
+    Attributes:
+        told: every setting that its shapes leave open and that somebody told, with its value.
+        lookalikes: other kinds of models with the same shapes, by name.
+    """
+
+    family: Family[Any]
+    spec: Spec
+    told: Mapping[str, Told]
+    lookalikes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the official variant that this is, or of the kinds of models that it may be."""
+        if self.lookalikes:
+            return "_or_".join((self.family.name, *self.lookalikes))
+        return identify_variant(self.family, self.spec)
+
+
+def recognise(state_dict: StateDict, **settings: Any) -> Recognised:
+    """Recognise an original state dict from its keys and shapes, and from what somebody told of the rest.
+
+    Args:
+        state_dict: a :class:`ToldStateDict` brings along what the files beside it tell.
+        settings: what its user tells.
+
+    Raises:
+        CheckpointError: no family knows the keys, they do not add up to a model, or nobody told what they leave open.
+        VariantError: the family knows nothing of one of the settings, or two tell it differently.
+    """
+    family, open_spec = recognise_shapes(state_dict)
+    kept, dropped = key_map.drop(state_dict, family.dropped)
+    shapes = shapes_of(kept)
+    told = merge_told(family, getattr(state_dict, "told", {}), settings)
+    lookalikes = family.find_lookalikes(open_spec, shapes_of({key: state_dict[key] for key in dropped}))
+    official = None if lookalikes else find_official(family, open_spec)
+    complete = _complete(family, family.list_open(shapes), told, official, getattr(state_dict, "writer", AUTHORS))
+    spec = family.recognise_spec(shapes, **_by_spec(family, complete))
+    return Recognised(family, spec, complete, lookalikes)
+
+
+def recognise_shapes(state_dict: StateDict) -> tuple[Family[Any], Spec]:
+    """Family and spec of an original state dict by its keys and shapes alone; what these leave open says nothing.
 
     Raises:
         CheckpointError: no family knows the keys, or they do not add up to a model.
-        VariantError: the family knows nothing of one of the overrides.
     """
     _refuse_prefix(state_dict)
     family = recognise_family(shapes_of(state_dict))
-    kept, _ = key_map.drop(state_dict, family.dropped)
-    return family, family.recognise_spec(shapes_of(kept), **select_overrides(family, overrides))
+    return family, family.recognise_spec_open(shapes_of(key_map.drop(state_dict, family.dropped)[0]))
+
+
+def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Mapping[str, Any]) -> dict[str, Told]:
+    """What files and the caller tell of a model of this family.
+
+    Raises:
+        VariantError: a value is none of the setting's, the family knows nothing of one, or two tell it differently.
+    """
+    files, told, problems = select_settings(family, {name: each.value for name, each in by_files.items()}), {}, []
+    for name, value in files.items():
+        told[name] = Told(value, by_files[name].by, by_files[name].is_given)
+    for name, value in select_settings(family, by_caller).items():
+        if name in told and told[name].value != value:
+            problems.append(f"{name}: {told[name].by} says {write_value(told[name].value)}, not {write_value(value)}")
+        told.setdefault(name, Told(value, CALLER))
+    if problems:
+        hint = "Leave the option out, or move the file away if it is not this checkpoint's."
+        raise VariantError("Two tell the same setting differently.", problems, hint)
+    return told
+
+
+def find_official(family: Family[Any], spec: Spec) -> Variant | None:
+    """The official variant with exactly these shapes; what they leave open is not compared."""
+    fields = {setting.field for setting in family.settings.values()}
+    for row in rows_of(family):
+        if all(value == vars(spec)[field] for field, value in vars(family.spec_of(row)).items() if field not in fields):
+            return row
+    return None
+
+
+def _complete(
+    family: Family[Any],
+    usual: Mapping[str, object],
+    told: Mapping[str, Told],
+    official: Variant | None,
+    writer: str,
+) -> dict[str, Told]:
+    """Every setting that somebody tells: its user or a file, an official model of these shapes, the writer's code."""
+    complete, missing = dict(told), []
+    known = family.spec_of(official) if official else None
+    for name, value in usual.items():
+        setting = family.settings[name]
+        if name in told:
+            if not setting.field and told[name].value != value:
+                missing.append(f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported")
+        elif known is not None and setting.field:
+            by = f"{official.name}, the official model of these shapes" if official else ""
+            complete[name] = Told(getattr(known, setting.field), by, is_given=False)
+        elif writer in setting.fixed_by:
+            complete[name] = Told(value, f"{writer}, which has no other", is_given=False)
+        elif setting.is_needed:
+            likely = f" {write_value(value)} if it is as most" if value is not None else ""
+            missing.append(f"{name}: give {option_of(name)}{likely}")
+    if missing:
+        headline = f"Its tensors do not tell all that this {family.name} model is, and nobody else does."
+        raise CheckpointError(headline, missing, _describe_ways(family))
+    return complete
+
+
+def _describe_ways(family: Family[Any]) -> str:
+    names = ", ".join(row.name for row in rows_of(family) if row.is_published)
+    return (
+        "Give these options, or put the config.json or config.yaml that came with the weights beside them. If it is an "
+        f"official model, name it (-k NAME, or variant=NAME): {names}."
+    )
+
+
+def _by_spec(family: Family[Any], told: Mapping[str, Told]) -> dict[str, object]:
+    """The settings that determine the spec, by name."""
+    return {name: each.value for name, each in told.items() if family.settings[name].field}
 
 
 def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
@@ -65,21 +179,25 @@ def rows_of(family: Family[Any]) -> list[Variant]:
     return [row for row in VARIANTS.values() if row.family == family.name]
 
 
-def select_overrides(family: Family[Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that were given, provided that the family takes them."""
-    given = {name: value for name, value in overrides.items() if value is not None}
-    unknown = given.keys() - family.overrides.keys()
-    if unknown - list_overrides().keys():
+def select_settings(family: Family[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that were given, parsed, provided that the family takes them.
+
+    Raises:
+        VariantError: it does not take one, or not this value.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    unknown = given.keys() - family.settings.keys()
+    if unknown - list_settings().keys():
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
     if unknown:
-        takes = ", ".join(family.overrides)
+        takes = ", ".join(family.settings)
         raise VariantError(f"{', '.join(sorted(unknown))}: not of a {family.name} model.", hint=f"It takes {takes}.")
     parsed, problems = {}, []
     for name, value in given.items():
         try:
-            parsed[name] = family.overrides[name].parse(value)
+            parsed[name] = family.settings[name].parse(value)
         except (ValueError, TypeError) as error:
             problems.append(f"{name}: {error}")
     if problems:
-        raise VariantError("Not what can be said about a model.", problems)
+        raise VariantError(f"Settings that a {family.name} model cannot have.", problems)
     return parsed

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from conversion.errors import CheckpointError, DeviceError, concerning
-from conversion.families.base import list_overrides, load_family
+from conversion.families.base import list_settings, load_family
 from conversion.families.external import BUNDLED, HUB
+from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
 from conversion.state_dicts.convert import merge_linear_head
-from conversion.state_dicts.recognise import identify_variant, recognise
+from conversion.state_dicts.recognise import recognise
 from conversion.suite.memory import keep_freed_memory
 from conversion.suite.settings import Request
 
@@ -34,14 +35,14 @@ def choose_variants(request: Request, keyword: str) -> list[str]:
     head = load_checkpoint(request.linear_head) if request.linear_head else None
     with concerning(request.checkpoint):
         merged = merge_linear_head(checkpoint.state_dict, head)
-        return [identify_variant(*recognise(merged, **{**checkpoint.known, **request.overrides}))]
+        return [recognise(merged, **request.overrides).name]
 
 
 def _refuse_contradictions(request: Request) -> None:
     of_checkpoint = {
         "--linear-head": request.linear_head,
         "--entry": request.entry,
-        **{f"--{name.replace('_', '-')}": request.overrides.get(name) for name in list_overrides()},
+        **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
     }
     if request.checkpoint is None and any(value is not None for value in of_checkpoint.values()):
         raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")

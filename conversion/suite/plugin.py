@@ -13,8 +13,9 @@ import torch
 from conversion.artifact.card import describe_versions
 from conversion.artifact.weights import demand_size
 from conversion.errors import ConversionError
-from conversion.families.base import list_overrides
+from conversion.families.base import list_settings
 from conversion.families.labels import read_labels
+from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS, find_variant
 from conversion.suite import reporting
 from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
@@ -51,8 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="whose code is the reference: bundled, hub, or a clone of the authors' repository (bundled)",
     )
-    for name, override in list_overrides().items():
-        group.addoption(f"--{name.replace('_', '-')}", type=partial(_parse, override.parse), help=override.help)
+    for name, setting in list_settings().items():
+        if setting.is_option:
+            group.addoption(option_of(name), type=partial(_parse, setting.parse), help=setting.help)
     group.addoption("--labels", type=_path, metavar="PATH", help="class names: a name a line, or JSON")
     group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
     group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
@@ -192,7 +194,7 @@ def _parse(parse: Callable[[str], object], text: str) -> object:
 
 
 def _read_request(option: argparse.Namespace) -> Request:
-    overrides = {name: getattr(option, name) for name in list_overrides()}
+    settings = {name: getattr(option, name) for name, setting in list_settings().items() if setting.is_option}
     return Request(
         seed=option.seed,
         weights=option.weights,
@@ -202,7 +204,7 @@ def _read_request(option: argparse.Namespace) -> Request:
         linear_head=option.linear_head,
         save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,
         labels=read_labels(option.labels) if option.labels else None,
-        overrides={name: value for name, value in overrides.items() if value is not None},
+        overrides={name: value for name, value in settings.items() if value is not None},
         image_size=option.image_size,
         max_shard_size=option.max_shard_size,
         original=option.original,

@@ -111,12 +111,8 @@ class Subject:
 
     @property
     def overrides(self) -> Mapping[str, object]:
-        """What shapes cannot tell: as given, or as the checkpoint's own config has it; of official ones it is known."""
-        if self.request.checkpoint:
-            return {**self.checkpoints["checkpoint"].known, **self.request.overrides}
-        family = load_family(VARIANTS[self.variant].family)
-        spec = family.spec_of(VARIANTS[self.variant])
-        return {name: getattr(spec, entry.field) or None for name, entry in family.overrides.items()}
+        """What its user tells of a checkpoint; of official ones all is known."""
+        return self.request.overrides if self.request.checkpoint else {}
 
     @cached_property
     def converted(self) -> Conversion:

@@ -13,6 +13,7 @@ from torch import Tensor
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
 from conversion.intake.steps import unchunk_blocks
 from conversion.parity.points import Inputs
 
@@ -59,13 +60,29 @@ class GoldenModel:
     def overrides(self) -> dict[str, Any]:
         """What shapes cannot tell about this model."""
         if self.family.name == "dinov2":
-            return {"num_attention_heads": NUM_HEADS}
-        return {name: tuple(self.config[name]) for name in ("out_indices", "pool_scales") if name in self.config}
+            return {"num_attention_heads": NUM_HEADS, **resampling_of(self)}
+        told = {name: tuple(self.config[name]) for name in ("out_indices", "pool_scales") if name in self.config}
+        return told | normalisation_of(self)
 
     @property
     def state_dict(self) -> dict[str, Tensor]:
         """Backbone, and linear head under its prefix."""
         return self.backbone | {f"linear_head.{key}": tensor for key, tensor in self.linear_head.items()}
+
+
+def resampling_of(golden: GoldenModel) -> dict[str, Any]:
+    """How the recorded model resamples position embeddings: as the official models, which it was built like."""
+    has_registers = bool(golden.config["registers"])
+    return {"interpolate_offset": 0.0 if has_registers else 0.1, "interpolate_antialias": has_registers}
+
+
+NORMALISATION: dict[str, Any] = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
+
+
+def normalisation_of(golden: GoldenModel) -> dict[str, Any]:
+    """Mean and standard deviation of images, of segmentation models as in the recipe for ADE20K."""
+    is_segmentation = "out_indices" in golden.config
+    return {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD} if is_segmentation else NORMALISATION
 
 
 def describe_dinov2(golden: GoldenModel) -> Dinov2Spec:
@@ -79,6 +96,7 @@ def describe_dinov2(golden: GoldenModel) -> Dinov2Spec:
         patch_size=golden.config["patch_size"],
         image_size=golden.config["image_size"],
         num_classes=golden.linear_head["bias"].shape[0] if golden.linear_head else 0,
+        **resampling_of(golden),
     )
 
 
@@ -108,6 +126,7 @@ def describe_data2vec_vision(golden: GoldenModel) -> Data2VecVisionSpec:
         block_position_bias=config["relative_position_bias"] == "per layer",
         num_classes=config.get("num_labels", 0),
         **features,
+        **normalisation_of(golden),
     )
 
 
@@ -115,6 +134,13 @@ SPECS: dict[str, Callable[[GoldenModel], Spec]] = {
     "dinov2": describe_dinov2,
     "data2vec_vision": describe_data2vec_vision,
 }
+
+
+def tell_settings(family: Family[Any], spec: Spec, *names: str) -> dict[str, Any]:
+    """What tensors cannot tell of a model of this spec: all of it, or the settings named."""
+    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
+    told = {name: getattr(spec, field) for name, field in fields.items() if name in (names or fields)}
+    return {name: value for name, value in told.items() if value not in (None, ())}
 
 
 @cache

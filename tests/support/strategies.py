@@ -43,6 +43,8 @@ def dinov2_specs(draw: st.DrawFn) -> Dinov2Spec:
         patch_size=patch_size,
         image_size=patch_size * draw(st.integers(1, 4)),
         num_classes=draw(st.sampled_from([0, 3])),
+        interpolate_offset=draw(st.sampled_from([0.0, 0.1])),
+        interpolate_antialias=draw(st.booleans()),
     )
 
 
@@ -70,6 +72,8 @@ def data2vec_vision_specs(draw: st.DrawFn) -> Data2VecVisionSpec:
         block_position_bias=per_block,
         absolute_positions=absolute,
         mask_token=draw(st.booleans()),
+        image_mean=(0.5, 0.5, 0.5),
+        image_std=draw(st.sampled_from([(0.5, 0.5, 0.5), (0.2, 0.2, 0.3)])),
         **features,
     )
 

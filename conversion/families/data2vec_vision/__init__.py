@@ -2,7 +2,7 @@
 
 from conversion.families.base import Family
 from conversion.families.data2vec_vision.capture import EXACT, find_deviation, list_stages
-from conversion.families.data2vec_vision.config import Data2VecVisionSpec, build_config, read_config
+from conversion.families.data2vec_vision.config import BESIDE_CONFIG, Data2VecVisionSpec, build_config, read_config
 from conversion.families.data2vec_vision.deviations import LEDGER
 from conversion.families.data2vec_vision.external import build_external
 from conversion.families.data2vec_vision.key_map import DROPPED, select_key_map
@@ -13,9 +13,11 @@ from conversion.families.data2vec_vision.preprocessing import (
     find_image_deviation,
 )
 from conversion.families.data2vec_vision.recognition import (
-    OVERRIDES,
-    find_assumptions,
+    SETTINGS,
+    find_lookalikes,
     is_data2vec_vision,
+    list_open,
+    note_settings,
     recognise_spec,
 )
 from conversion.families.data2vec_vision.segmentation import build_original
@@ -28,9 +30,9 @@ FAMILY = Family(
     translate=lambda state_dict: (dict(state_dict), ""),  # timm's BEiT has the original's names
     matches=is_data2vec_vision,
     build_spec=Data2VecVisionSpec,
-    overrides=OVERRIDES,
+    settings=SETTINGS,
     recognise_spec=recognise_spec,
-    find_assumptions=find_assumptions,
+    list_open=list_open,
     build_config=build_config,
     read_config=read_config,
     select_key_map=select_key_map,
@@ -50,4 +52,7 @@ FAMILY = Family(
     exact=EXACT,
     find_deviation=find_deviation,
     ledger=LEDGER,
+    find_lookalikes=find_lookalikes,
+    note_settings=note_settings,
+    beside_config=BESIDE_CONFIG,
 )

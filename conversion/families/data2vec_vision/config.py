@@ -3,10 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from conversion.families.images import Channels
 from conversion.families.labels import build_labels
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+BESIDE_CONFIG = frozenset({"image_mean", "image_std", "crop_pct", "interpolation"})
+"""Fields of the spec that transformers' config has no place for."""
+
+CROP_PCT = 224 / 256
+"""Of the original's evaluation below 384 pixels."""
 
 OUT_INDICES_SHIFT = 2
 """transformers takes the output of block i for a feature where its config's ``out_indices`` has i + 2."""
@@ -36,6 +43,10 @@ class Data2VecVisionSpec:
         out_indices: of segmentation, the blocks whose outputs the feature pyramid is made of.
         pool_scales: of segmentation, the sides of UPerNet's pooled maps.
         auxiliary_channels: of segmentation, width of the auxiliary head; 0 if there is none.
+        layer_norm_eps: of every layer norm.
+        image_mean, image_std: of the normalisation of images in a range of 0 to 1; None where nobody told.
+        crop_pct: share of the short edge that the original's centre crop keeps.
+        interpolation: of images, by name.
     """
 
     embed_dim: int
@@ -54,6 +65,11 @@ class Data2VecVisionSpec:
     out_indices: tuple[int, ...] = ()
     pool_scales: tuple[int, ...] = ()
     auxiliary_channels: int = 0
+    layer_norm_eps: float = 1e-6
+    image_mean: Channels | None = None
+    image_std: Channels | None = None
+    crop_pct: float = CROP_PCT
+    interpolation: str = "bicubic"
 
     @property
     def window(self) -> int:
@@ -96,7 +112,7 @@ def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...]) -> "Pretrain
         "num_attention_heads": spec.num_heads,
         "intermediate_size": spec.hidden_dim,
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": spec.layer_norm_eps,
         "image_size": spec.image_size,
         "patch_size": spec.patch_size,
         "num_channels": 3,
@@ -143,4 +159,5 @@ def read_config(config: "PretrainedConfig") -> Data2VecVisionSpec:
         out_indices=tuple(index - OUT_INDICES_SHIFT for index in config.out_indices) if is_segmentation else (),
         pool_scales=tuple(config.pool_scales) if is_segmentation else (),
         auxiliary_channels=config.auxiliary_channels if is_segmentation and config.use_auxiliary_head else 0,
+        layer_norm_eps=config.layer_norm_eps,
     )

@@ -137,7 +137,7 @@ def _list_arguments(spec: Data2VecVisionSpec) -> dict[str, object]:
         "num_heads": spec.num_heads,
         "mlp_ratio": (spec.hidden_dim + 0.5) / spec.embed_dim,  # times the width, it is rounded down
         "qkv_bias": True,
-        "norm_layer": partial(nn.LayerNorm, eps=LAYER_NORM_EPS),
+        "norm_layer": partial(nn.LayerNorm, eps=spec.layer_norm_eps),
         "init_values": 1.0,  # any but zero, or there is no layer scale
         "use_abs_pos_emb": spec.absolute_positions,
         "use_rel_pos_bias": spec.block_position_bias,

@@ -17,9 +17,6 @@ from conversion.errors import CheckpointError
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.layers import Mlp, PatchEmbed
 
-LAYER_NORM_EPS = 1e-6
-"""Of the original; the transformers config says it for itself, so that a wrong value there shows."""
-
 
 class RelativePositionBias(nn.Module):
     """A bias of the attention scores for the offset between two patches, shared by all blocks."""
@@ -82,9 +79,9 @@ class Block(nn.Module):
         super().__init__()
         self.gamma_1 = nn.Parameter(torch.ones(spec.embed_dim))
         self.gamma_2 = nn.Parameter(torch.ones(spec.embed_dim))
-        self.norm1 = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.norm1 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.attn = Attention(spec)
-        self.norm2 = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.norm2 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.mlp = Mlp(spec.embed_dim, spec.hidden_dim)
 
     def forward(self, tokens: Tensor, shared_bias: Tensor | None) -> Tensor:
@@ -153,7 +150,7 @@ class PretrainedModel(Encoder):
 
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__(spec)
-        self.norm = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.lm_head = nn.Linear(spec.embed_dim, spec.embed_dim)
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
@@ -167,7 +164,7 @@ class Classifier(Encoder):
 
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__(spec)
-        norm = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.norm = nn.Identity() if spec.mean_pooling else norm
         self.fc_norm = norm if spec.mean_pooling else None
         self.head = nn.Linear(spec.embed_dim, spec.num_classes)

@@ -5,23 +5,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from conversion.errors import CheckpointError
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.data2vec_vision.deviations import SQUARE_RESIZE
-from conversion.families.images import BICUBIC, IMAGENET_MEAN, IMAGENET_STD
+from conversion.families.images import RESAMPLING, Channels, choose_mode, find_short_edge
 from conversion.parity.deviations import Deviation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-MARGIN_BELOW = 384
-"""Images of a smaller input size are cut from one that is 8/7 as large; larger ones have no margin to be cut."""
-
-# task: mean and standard deviation of every channel; mmsegmentation's recipe for ADE20K has those of ImageNet
-NORMALISATION = {
-    "backbone":              ((0.5, 0.5, 0.5),       (0.5, 0.5, 0.5)),
-    "image-classification":  ((0.5, 0.5, 0.5),       (0.5, 0.5, 0.5)),
-    "semantic-segmentation": (IMAGENET_MEAN,         IMAGENET_STD),
-}  # fmt: skip
 
 
 def build_image_processor(spec: Data2VecVisionSpec, input_size: int) -> dict[str, object]:
@@ -33,12 +24,12 @@ def build_image_processor(spec: Data2VecVisionSpec, input_size: int) -> dict[str
     Args:
         input_size: side of the square, in pixels.
     """
-    mean, std = NORMALISATION[spec.task]
+    mean, std = _normalisation(spec)
     return {
         "image_processor_type": "BeitImageProcessor",
         "do_resize": True,
         "size": {"height": input_size, "width": input_size},
-        "resample": BICUBIC,
+        "resample": RESAMPLING[spec.interpolation],
         "do_center_crop": False,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -62,20 +53,28 @@ def build_transform(
     """
     from torchvision import transforms
 
-    bicubic = transforms.InterpolationMode.BICUBIC
-    square = [transforms.Resize((input_size, input_size), bicubic)]
-    short_edge = int(input_size / (224 / 256 if input_size < MARGIN_BELOW else 1))
-    cut = [transforms.Resize(short_edge, bicubic), transforms.CenterCrop(input_size)]
+    mode = choose_mode(spec.interpolation)
+    square = [transforms.Resize((input_size, input_size), mode)]
+    cut = [transforms.Resize(find_short_edge(input_size, spec.crop_pct), mode), transforms.CenterCrop(input_size)]
     transform: Callable[[Image], Tensor] = transforms.Compose(
         [
             *(square if as_processor else cut),
             transforms.ToTensor(),
-            transforms.Normalize(*NORMALISATION[spec.task]),
+            transforms.Normalize(*_normalisation(spec)),
         ]
     )
     return transform
 
 
-def find_image_deviation(_spec: Data2VecVisionSpec, size: tuple[int, int], input_size: int) -> Deviation | None:
+def find_image_deviation(spec: Data2VecVisionSpec, size: tuple[int, int], _input_size: int) -> Deviation | None:
     """The ledger's entry that applies to an image of this (width, height), if one does."""
-    return SQUARE_RESIZE if input_size < MARGIN_BELOW or size[0] != size[1] else None
+    return SQUARE_RESIZE if spec.crop_pct < 1 or size[0] != size[1] else None
+
+
+def _normalisation(spec: Data2VecVisionSpec) -> tuple[Channels, Channels]:
+    if spec.image_mean is None or spec.image_std is None:
+        raise CheckpointError(
+            "Nobody told how images are normalised.",
+            hint="Give image_mean and image_std (--image-mean, --image-std).",
+        )
+    return spec.image_mean, spec.image_std

@@ -1,20 +1,25 @@
 """Data2Vec-Vision: what a model is made of, read off the shapes found."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.base import Override
-from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.data2vec_vision.config import CROP_PCT, Data2VecVisionSpec
+from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS, RESAMPLING, parse_crop_pct
 from conversion.families.shapes import (
-    HEAD_DIM,
     NUM_ATTENTION_HEADS_HELP,
     WHOLE,
-    choose_heads,
+    check_heads,
     count_blocks,
     find_misshapen,
+    guess_heads,
+    parse_choice,
     parse_integer,
     parse_integers,
+    parse_positive,
 )
+from conversion.families.told import AUTHORS, TIMM, Setting, Told
 from conversion.families.variants import DATA2VEC_VISION_SIZES
 from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import square_side
@@ -29,13 +34,34 @@ OUT_INDICES = {depth: out_indices for _, depth, _, out_indices in DATA2VEC_VISIO
 """Of the official models, by their depth."""
 
 
-OVERRIDES = {
-    "num_attention_heads": Override("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP),
-    "out_indices": Override(
-        "out_indices", parse_integers, "of a segmentation --checkpoint: its features' blocks, as 3,5,7,11"
+MARGIN_BELOW = 384
+"""Images of a smaller input size are cut from one that is 8/7 as large; larger ones have no margin to be cut."""
+
+HALF = (0.5, 0.5, 0.5)
+
+ANYBODYS, OF_AUTHORS = frozenset({AUTHORS, TIMM}), frozenset({AUTHORS})
+
+SETTINGS = {
+    "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
+    "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=ANYBODYS),
+    "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=ANYBODYS, is_option=False),
+    "global_pool": Setting("", lambda value: value or "token", "pooling", fixed_by=ANYBODYS, is_option=False),
+    "out_indices": Setting(
+        "out_indices", parse_integers, "of a segmentation --checkpoint: its features' blocks, as 3,5,7,11", neutral=()
     ),
-    "pool_scales": Override("pool_scales", parse_integers, "of a segmentation --checkpoint, if not 1,2,3,6"),
+    "pool_scales": Setting(
+        "pool_scales", parse_integers, "of a segmentation --checkpoint: its pooled maps, as 1,2,3,6", neutral=()
+    ),
+    # the authors' training takes either normalisation, by an option
+    **{name: replace(setting, fixed_by=frozenset()) for name, setting in NORMALISATION_SETTINGS.items()},
+    "crop_pct": Setting(
+        "crop_pct", parse_crop_pct, "share of the short edge that the centre crop keeps, as 0.875", fixed_by=OF_AUTHORS
+    ),
+    "interpolation": Setting(
+        "interpolation", parse_choice(*RESAMPLING), f"of images: {', '.join(RESAMPLING)}", fixed_by=OF_AUTHORS
+    ),
 }
+"""What tensors cannot tell of a Data2Vec-Vision model."""
 
 
 def is_data2vec_vision(shapes: Shapes) -> bool:
@@ -46,14 +72,16 @@ def is_data2vec_vision(shapes: Shapes) -> bool:
 def recognise_spec(
     shapes: Shapes,
     num_attention_heads: int | None = None,
-    out_indices: tuple[int, ...] | None = None,
-    pool_scales: tuple[int, ...] | None = None,
+    out_indices: tuple[int, ...] = (),
+    pool_scales: tuple[int, ...] = (),
+    **settings: Any,
 ) -> Data2VecVisionSpec:
     """Read the spec off the shapes of an original state dict.
 
     Args:
-        num_attention_heads: the tables of relative positions tell it; without one width / 64, unless given.
-        out_indices, pool_scales: what shapes cannot tell; as in the official models of this depth, unless given.
+        num_attention_heads: needed where there are no tables of relative positions, which tell it.
+        out_indices, pool_scales: of a segmentation model; not checked against the shapes while they are empty.
+        settings: what else shapes cannot tell, by the names of :data:`SETTINGS`.
 
     Raises:
         CheckpointError: naming every key that is needed for this and absent or of an impossible shape; or what
@@ -63,7 +91,7 @@ def recognise_spec(
     needed = {f"{prefix}patch_embed.proj.weight": 4, f"{prefix}cls_token": 3, f"{prefix}blocks.0.mlp.fc1.weight": 2}
     needed |= {"decode_head.conv_seg.weight": 4} if prefix else {}
     optional = {f"{prefix}pos_embed": 3, "head.weight": 2, "auxiliary_head.conv_seg.weight": 4}
-    tables = {key: shape for key, shape in shapes.items() if key.endswith("relative_position_bias_table")}
+    tables = _list_tables(shapes)
     optional |= dict.fromkeys(tables, 2)
     depth, problems = count_blocks(shapes, f"{prefix}blocks.")
     problems = find_misshapen(shapes, needed, optional) + problems
@@ -71,7 +99,7 @@ def recognise_spec(
         raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems, WHOLE)
     embed_dim, patch_size = shapes[f"{prefix}cls_token"][2], shapes[f"{prefix}patch_embed.proj.weight"][3]
     head = "decode_head.conv_seg.weight" if prefix else "head.weight"
-    if not prefix and (out_indices, pool_scales) != (None, None):
+    if not prefix and (out_indices or pool_scales):
         raise CheckpointError(
             "This is no segmentation model: out_indices and pool_scales are not its own.", hint="Leave them out."
         )
@@ -97,27 +125,54 @@ def recognise_spec(
         mask_token=f"{prefix}mask_token" in shapes,
         num_classes=shapes[head][0] if head in shapes else 0,
         **features,
+        **settings,
     )
 
 
-def find_assumptions(spec: Data2VecVisionSpec) -> dict[str, str]:
-    """What a recognised spec assumes where an override is not given, by its name; of the rest by any other."""
-    assumptions = {}
-    if not spec.shared_position_bias and not spec.block_position_bias:
-        assumptions["num_attention_heads"] = f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"
-    if spec.task == "semantic-segmentation":
-        assumptions |= {
-            "out_indices": f"features of blocks {spec.out_indices} assumed, as in the official models of this depth",
-            "pool_scales": f"pyramid pooling at {spec.pool_scales} assumed, mmsegmentation's default",
-            "image_processor": "the image processor normalises as BEiT's recipe for ADE20K, where label 0 is none",
-        }
-    return assumptions
+def list_open(shapes: Shapes) -> dict[str, object]:
+    """The settings that shapes leave open, each with the value that most such models have, or None."""
+    spec = recognise_spec(shapes, num_attention_heads=None if _list_tables(shapes) else 1)
+    is_segmentation, is_backbone = spec.task == "semantic-segmentation", spec.task == "backbone"
+    heads: dict[str, object] = {} if _list_tables(shapes) else {"num_attention_heads": guess_heads(spec.embed_dim)}
+    segmentation: dict[str, object] = {"out_indices": OUT_INDICES.get(spec.depth), "pool_scales": POOL_SCALES}
+    return {
+        **heads,
+        **(segmentation if is_segmentation else {}),
+        "layer_norm_eps": 1e-6,
+        "hidden_act": "gelu",
+        "global_pool": "avg" if "fc_norm.weight" in shapes else "token",
+        "image_mean": IMAGENET_MEAN if is_segmentation or is_backbone else HALF,
+        "image_std": IMAGENET_STD if is_segmentation or is_backbone else HALF,
+        "crop_pct": CROP_PCT if spec.image_size < MARGIN_BELOW else 1.0,
+        "interpolation": "bicubic",
+    }
+
+
+def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...]:
+    """The other kinds of models that have the same shapes: BEiT's, in both versions.
+
+    Of pretrained models the head tells, which is dropped: Data2Vec predicts features as wide as the tokens, BEiT the
+    8,192 words of a visual vocabulary.
+    """
+    is_data2vec = dropped.get("lm_head.weight") == (spec.embed_dim, spec.embed_dim)
+    return () if spec.task == "backbone" and is_data2vec else ("beit", "beitv2")
+
+
+def note_settings(spec: Data2VecVisionSpec, _told: Mapping[str, Told]) -> tuple[str, ...]:
+    """What a user must know of settings that nobody gave."""
+    if spec.task != "semantic-segmentation":
+        return ()
+    return ("the image processor takes label 0 for none, as BEiT's recipe for ADE20K does",)
+
+
+def _list_tables(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(shape) for key, shape in shapes.items() if key.endswith("relative_position_bias_table")}
 
 
 def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | None) -> int:
     by_table = {shape[1] for shape in tables.values()}
     if not by_table:
-        return choose_heads(embed_dim, num_attention_heads)
+        return check_heads(embed_dim, num_attention_heads or 0)
     problems = [f"{key} {tuple(shape)}: {shape[1]} heads" for key, shape in tables.items()]
     if len(by_table | ({num_attention_heads} - {None})) > 1:
         problems += [f"given: {num_attention_heads}"] if num_attention_heads is not None else []
@@ -159,20 +214,15 @@ def _recognise_segmentation(
     shapes: Shapes,
     embed_dim: int,
     depth: int,
-    out_indices: tuple[int, ...] | None,
-    pool_scales: tuple[int, ...] | None,
+    out_indices: tuple[int, ...],
+    pool_scales: tuple[int, ...],
 ) -> dict[str, Any]:
     num_scales, problems = count_blocks(shapes, "decode_head.psp_modules.")
-    pool_scales = POOL_SCALES if pool_scales is None else pool_scales
-    if len(pool_scales) != num_scales:
+    if pool_scales and len(pool_scales) != num_scales:
         problems.append(f"decode_head.psp_modules: {num_scales} of them, for pool_scales {pool_scales}: give others")
-    if min(pool_scales, default=0) < 1:
+    if min(pool_scales, default=1) < 1:
         problems.append(f"pool_scales: {pool_scales}, none may be below 1")
-    if out_indices is None:
-        out_indices = OUT_INDICES.get(depth)
-    if out_indices is None:
-        problems.append(f"out_indices: shapes cannot tell them for {depth} blocks; give out_indices (--out-indices)")
-    elif len(out_indices) != 4 or list(out_indices) != sorted(set(out_indices) & set(range(depth))):
+    if out_indices and (len(out_indices) != 4 or list(out_indices) != sorted(set(out_indices) & set(range(depth)))):
         problems.append(f"out_indices: {out_indices}, needed four, in order, of {depth} blocks")
     channels = shapes["decode_head.conv_seg.weight"][1]
     if channels != embed_dim:
@@ -182,7 +232,8 @@ def _recognise_segmentation(
         raise CheckpointError("This cannot be converted as a Data2Vec-Vision segmentation model.", problems, hint)
     auxiliary = shapes.get("auxiliary_head.conv_seg.weight")
     return {
-        "out_indices": out_indices,
-        "pool_scales": pool_scales,
+        # while nobody has told them, as many as there are
+        "out_indices": out_indices or tuple(range(4)),
+        "pool_scales": pool_scales or tuple(range(1, num_scales + 1)),
         "auxiliary_channels": auxiliary[1] if auxiliary else 0,
     }

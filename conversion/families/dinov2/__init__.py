@@ -3,11 +3,13 @@
 from conversion.families.base import Family
 from conversion.families.dinov2.capture import EXACT, find_deviation, list_stages
 from conversion.families.dinov2.config import (
-    OVERRIDES,
+    BESIDE_CONFIG,
+    SETTINGS,
     Dinov2Spec,
     build_config,
-    find_assumptions,
     is_dinov2,
+    list_open,
+    note_settings,
     read_config,
     recognise_spec,
 )
@@ -30,9 +32,9 @@ FAMILY = Family(
     translate=translate,
     matches=is_dinov2,
     build_spec=Dinov2Spec,
-    overrides=OVERRIDES,
+    settings=SETTINGS,
     recognise_spec=recognise_spec,
-    find_assumptions=find_assumptions,
+    list_open=list_open,
     build_config=build_config,
     read_config=read_config,
     select_key_map=select_key_map,
@@ -52,4 +54,6 @@ FAMILY = Family(
     exact=EXACT,
     find_deviation=find_deviation,
     ledger=LEDGER,
+    note_settings=note_settings,
+    beside_config=BESIDE_CONFIG,
 )

@@ -1,27 +1,61 @@
 """DINOv2: what a model is made of, from a variant's row or from the shapes found, and its transformers config."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.base import Override
+from conversion.families.images import CROP_SETTINGS, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS, Channels
 from conversion.families.labels import build_labels
 from conversion.families.shapes import (
-    HEAD_DIM,
     NUM_ATTENTION_HEADS_HELP,
     WHOLE,
-    choose_heads,
+    check_heads,
     count_blocks,
     find_misshapen,
+    guess_heads,
+    parse_flag,
     parse_integer,
+    parse_offset,
+    parse_positive,
 )
+from conversion.families.told import AUTHORS, TIMM, Setting, Told
 from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import square_side
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-OVERRIDES = {"num_attention_heads": Override("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1)}
+ANYBODYS = frozenset({AUTHORS, TIMM})
+
+SETTINGS = {
+    "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
+    "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=ANYBODYS),
+    "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=ANYBODYS, is_option=False),
+    "global_pool": Setting("", lambda value: value or "token", "pooling", fixed_by=ANYBODYS, is_option=False),
+    "interpolate_offset": Setting(
+        "interpolate_offset",
+        parse_offset,
+        "added to the patch grid where position embeddings are resampled; 0.1 by default in the authors' training",
+        is_needed=False,
+    ),
+    "interpolate_antialias": Setting(
+        "interpolate_antialias",
+        parse_flag,
+        "whether position embeddings are resampled with antialias; false by default in the authors' training",
+        is_needed=False,
+    ),
+    **NORMALISATION_SETTINGS,
+    **CROP_SETTINGS,
+}
+"""What tensors cannot tell of a DINOv2 model."""
+
+# each of these settings determines the field of its name
+BESIDE_CONFIG = frozenset({"interpolate_offset", "interpolate_antialias", *NORMALISATION_SETTINGS, *CROP_SETTINGS})
+"""Fields of the spec that transformers' config has no place for."""
+
+CROP_PCT = 224 / 256
+"""Of the original's evaluation: a crop of 224 pixels out of a short edge of 256."""
 
 # what the spec is read from: key and number of dimensions
 NEEDED = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.ls1.gamma": 1}
@@ -39,6 +73,13 @@ class Dinov2Spec:
         patch_size: side of a patch, in pixels.
         image_size: native side, in pixels: ``pos_embed`` has ``(image_size / patch_size) ** 2`` patch positions.
         num_classes: of the 1-layer linear head; 0 for a backbone.
+        layer_norm_eps: of every layer norm.
+        interpolate_offset, interpolate_antialias: how position embeddings are resampled for another size than native:
+            added to the patch grid, and whether with antialias. None where nobody told: then no other size is claimed.
+        image_mean, image_std: of the normalisation of images in a range of 0 to 1.
+        crop_pct: share of the short edge that the centre crop keeps.
+        interpolation: of images, by name.
+        input_size: side in pixels of the images that the image processor makes; None for the usual one.
     """
 
     embed_dim: int
@@ -49,6 +90,14 @@ class Dinov2Spec:
     patch_size: int
     image_size: int
     num_classes: int
+    layer_norm_eps: float = 1e-6
+    interpolate_offset: float | None = None
+    interpolate_antialias: bool | None = None
+    image_mean: Channels = IMAGENET_MEAN
+    image_std: Channels = IMAGENET_STD
+    crop_pct: float = CROP_PCT
+    interpolation: str = "bicubic"
+    input_size: int | None = None
 
     @property
     def hidden_dim(self) -> int:
@@ -72,8 +121,8 @@ class Dinov2Spec:
 
     @property
     def any_size(self) -> bool:
-        """Position embeddings are resampled to any size."""
-        return True
+        """Position embeddings are resampled to any size, where it is known how."""
+        return self.interpolate_offset is not None and self.interpolate_antialias is not None
 
     @property
     def hf_prefix(self) -> str:
@@ -93,11 +142,11 @@ def is_dinov2(shapes: Shapes) -> bool:
     return any(key.endswith(".ls1.gamma") for key in shapes)
 
 
-def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Dinov2Spec:
+def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) -> Dinov2Spec:
     """Read the spec off the shapes of an original state dict (linear head under ``linear_head.``).
 
     Args:
-        num_attention_heads: what shapes cannot tell; width / 64 unless given.
+        num_attention_heads, settings: what shapes cannot tell, by the names of :data:`SETTINGS`.
 
     Raises:
         CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
@@ -115,24 +164,47 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int | None = None) -> Di
     return Dinov2Spec(
         embed_dim=embed_dim,
         depth=depth,
-        num_heads=choose_heads(embed_dim, num_attention_heads),
+        num_heads=check_heads(embed_dim, num_attention_heads),
         ffn="swiglu" if "blocks.0.mlp.w12.weight" in shapes else "mlp",
         num_register_tokens=shapes["register_tokens"][1] if "register_tokens" in shapes else 0,
         patch_size=patch_size,
         image_size=grid * patch_size,
         num_classes=shapes["linear_head.weight"][0] if "linear_head.weight" in shapes else 0,
+        **settings,
     )
 
 
-def find_assumptions(spec: Dinov2Spec) -> dict[str, str]:
-    """What a recognised spec assumes where an override is not given, by the name of the override."""
-    assumptions = {"num_attention_heads": f"{spec.num_heads} attention heads assumed: width / {HEAD_DIM}"}
-    if spec.num_register_tokens:
-        assumptions["resampling"] = (
-            "at a size other than native, position embeddings are taken to be resampled as in the official models with "
-            "registers, antialiased and without an offset; a training configuration may say otherwise"
+def list_open(shapes: Shapes) -> dict[str, object]:
+    """The settings that shapes leave open, each with the value that most such models have, or None."""
+    return {
+        "num_attention_heads": guess_heads(shapes["pos_embed"][2]) if len(shapes.get("pos_embed", ())) == 3 else None,
+        "layer_norm_eps": 1e-6,
+        "hidden_act": "silu" if "blocks.0.mlp.w12.weight" in shapes else "gelu",
+        "global_pool": "token",
+        "interpolate_offset": None,
+        "interpolate_antialias": None,
+        "image_mean": IMAGENET_MEAN,
+        "image_std": IMAGENET_STD,
+        "crop_pct": CROP_PCT,
+        "interpolation": "bicubic",
+    }
+
+
+def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]:
+    """What a user must know of settings that nobody gave."""
+    notes = []
+    if not spec.any_size:
+        notes.append(
+            f"nothing is claimed at another size than {spec.image_size} x {spec.image_size} pixels: nobody told how "
+            "the original resamples position embeddings. Give --interpolate-offset and --interpolate-antialias, or "
+            "put the training's config.yaml beside the checkpoint (the authors' training has 0.1 and false by default)"
         )
-    return assumptions
+    if any(not told[name].is_given for name in NORMALISATION_SETTINGS):
+        notes.append(
+            "the image processor normalises with ImageNet's mean and standard deviation, as the official models do; "
+            "give --image-mean and --image-std if this model was trained with others"
+        )
+    return tuple(notes)
 
 
 def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig":
@@ -150,7 +222,7 @@ def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig
         "num_attention_heads": spec.num_heads,
         "mlp_ratio": 4,
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": spec.layer_norm_eps,
         "image_size": spec.image_size,
         "patch_size": spec.patch_size,
         "num_channels": 3,
@@ -175,4 +247,5 @@ def read_config(config: "PretrainedConfig") -> Dinov2Spec:
         patch_size=config.patch_size,
         image_size=config.image_size,
         num_classes=len(config.id2label or ()) if "ForImageClassification" in (config.architectures or [""])[0] else 0,
+        layer_norm_eps=config.layer_norm_eps,
     )

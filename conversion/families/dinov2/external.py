@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.dinov2.original import resampling
 from conversion.families.external import construct, import_class
 
 HUB_REPOSITORY = "facebookresearch/dinov2"
@@ -49,7 +48,7 @@ def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
     """
     with without_xformers():
         authors = import_class(clone, MODULE, CLASS)
-    interpolate_offset, interpolate_antialias = resampling(spec)
+    resampling = {name: getattr(spec, name) for name in ("interpolate_offset", "interpolate_antialias")}
     arguments = {
         "img_size": spec.image_size,
         "patch_size": spec.patch_size,
@@ -61,8 +60,7 @@ def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
         "init_values": 1.0,  # any but none, or there is no layer scale
         "block_chunks": 0,
         "num_register_tokens": spec.num_register_tokens,
-        "interpolate_offset": interpolate_offset,
-        "interpolate_antialias": interpolate_antialias,
+        **{name: value for name, value in resampling.items() if value is not None},
     }
     model: Any = construct(type(CLASS, (Adapter, authors), {}), arguments, NEUTRAL, clone)
     model.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None

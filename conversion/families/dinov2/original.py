@@ -19,9 +19,6 @@ from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.layers import Mlp, PatchEmbed
 from conversion.mapping.tensors import resample_position_embeddings
 
-LAYER_NORM_EPS = 1e-6
-"""Of the original; the transformers config says it for itself, so that a wrong value there shows."""
-
 
 class Attention(nn.Module):
     """Multi-head self-attention with one fused projection for query, key and value.
@@ -78,10 +75,10 @@ class Block(nn.Module):
 
     def __init__(self, spec: Dinov2Spec) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.norm1 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.attn = Attention(spec.embed_dim, spec.num_heads)
         self.ls1 = LayerScale(spec.embed_dim)
-        self.norm2 = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.norm2 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.mlp = (SwiGLU if spec.ffn == "swiglu" else Mlp)(spec.embed_dim, spec.hidden_dim)
         self.ls2 = LayerScale(spec.embed_dim)
 
@@ -94,15 +91,16 @@ class Dinov2(nn.Module):
     """The vision transformer, and the 1-layer linear head of the ImageNet classifiers where the spec has classes.
 
     Attributes:
-        interpolate_offset: added to the patch grid when position embeddings are resampled: 0.1 in plain models, 0
-            in those with registers, which antialias instead.
+        interpolate_offset, interpolate_antialias: added to the patch grid when position embeddings are resampled, and
+            whether with antialias. In the official models 0.1 and False, with registers 0 and True; None where nobody
+            told.
     """
 
     def __init__(self, spec: Dinov2Spec) -> None:
         super().__init__()
         self.patch_size = spec.patch_size
         self.num_register_tokens = spec.num_register_tokens
-        self.interpolate_offset, self.interpolate_antialias = resampling(spec)
+        self.interpolate_offset, self.interpolate_antialias = spec.interpolate_offset, spec.interpolate_antialias
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + spec.grid**2, spec.embed_dim))
         if spec.num_register_tokens:
@@ -110,7 +108,7 @@ class Dinov2(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim))
         self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim)
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
-        self.norm = nn.LayerNorm(spec.embed_dim, eps=LAYER_NORM_EPS)
+        self.norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
 
     @property
@@ -149,9 +147,7 @@ class Dinov2(nn.Module):
         grid = height // self.patch_size, width // self.patch_size
         if height == width and grid[0] * grid[1] == self.pos_embed.shape[1] - 1:
             return self.pos_embed
-        return resample_position_embeddings(
-            self.pos_embed, grid, offset=self.interpolate_offset, antialias=self.interpolate_antialias
-        )
+        return _resample(self.pos_embed, grid, self.interpolate_offset, self.interpolate_antialias)
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
         """Run the model.
@@ -197,9 +193,13 @@ class Dinov2(nn.Module):
         }
 
 
-def resampling(spec: Dinov2Spec) -> tuple[float, bool]:
-    """How the original resamples position embeddings: offset and antialias."""
-    return (0.0, True) if spec.num_register_tokens else (0.1, False)
+def _resample(pos_embed: Tensor, grid: tuple[int, int], offset: float | None, antialias: bool | None) -> Tensor:
+    if offset is None or antialias is None:
+        raise CheckpointError(
+            "This model takes its native image size only: nobody told how it resamples position embeddings.",
+            hint="Give interpolate_offset and interpolate_antialias (--interpolate-offset, --interpolate-antialias).",
+        )
+    return resample_position_embeddings(pos_embed, grid, offset=offset, antialias=antialias)
 
 
 def bake_image_size(
@@ -215,7 +215,7 @@ def bake_image_size(
         which is what the original resamples in; and its spec.
 
     Raises:
-        CheckpointError: the size is not a multiple of the patch size.
+        CheckpointError: the size is not a multiple of the patch size, or nobody told how to resample.
     """
     grid, rest = divmod(image_size, spec.patch_size)
     if rest or grid < 1:
@@ -225,8 +225,7 @@ def bake_image_size(
         )
     if grid == spec.grid:
         return dict(state_dict), spec
-    offset, antialias = resampling(spec)
     pos_embed = state_dict["pos_embed"]
     pos_embed = pos_embed.to(torch.promote_types(pos_embed.dtype, torch.float32))
-    pos_embed = resample_position_embeddings(pos_embed, (grid, grid), offset=offset, antialias=antialias)
+    pos_embed = _resample(pos_embed, (grid, grid), spec.interpolate_offset, spec.interpolate_antialias)
     return {**state_dict, "pos_embed": pos_embed}, replace(spec, image_size=image_size)

@@ -8,45 +8,49 @@ from torch import Tensor
 
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.dinov2.deviations import CENTER_CROP
-from conversion.families.images import BICUBIC, IMAGENET_MEAN, IMAGENET_STD
+from conversion.families.images import RESAMPLING, choose_mode, find_short_edge
 from conversion.parity.deviations import Deviation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CROP_SIZE = 224
-RESIZE_RATIO = 256 / 224
-"""The short edge before the crop, relative to the crop."""
 
 
 def choose_input_size(spec: Dinov2Spec) -> int:
-    """The official crop, in whole patches; the position embeddings are those of a larger image."""
-    return CROP_SIZE // spec.patch_size * spec.patch_size
+    """Side of the images that a model is meant for: as told, or the official crop in whole patches.
+
+    Where nobody told how position embeddings are resampled, the native size: nothing is claimed of any other.
+    """
+    if spec.input_size:
+        return spec.input_size
+    return CROP_SIZE // spec.patch_size * spec.patch_size if spec.any_size else spec.image_size
 
 
-def build_image_processor(_spec: Dinov2Spec, crop_size: int) -> dict[str, object]:
+def build_image_processor(spec: Dinov2Spec, crop_size: int) -> dict[str, object]:
     """The content of ``preprocessor_config.json``: a ``BitImageProcessor`` that does what the original transform does.
 
     Args:
-        crop_size: side of the square that the model gets, in pixels; the short edge is resized to 8/7 of it first.
+        crop_size: side of the square that the model gets, in pixels; the short edge is resized first, officially to
+            8/7 of it.
     """
     return {
         "image_processor_type": "BitImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": resized_short_edge(crop_size)},
-        "resample": BICUBIC,
+        "size": {"shortest_edge": find_short_edge(crop_size, spec.crop_pct)},
+        "resample": RESAMPLING[spec.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": crop_size, "width": crop_size},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
+        "image_mean": list(spec.image_mean),
+        "image_std": list(spec.image_std),
     }
 
 
-def build_transform(_spec: Dinov2Spec, crop_size: int, *, as_processor: bool = False) -> "Callable[[Image], Tensor]":
+def build_transform(spec: Dinov2Spec, crop_size: int, *, as_processor: bool = False) -> "Callable[[Image], Tensor]":
     """The original's evaluation transform, RGB image to ``(3, crop_size, crop_size)``.
 
     Source: ``make_classification_eval_transform`` in ``dinov2/data/transforms.py``.
@@ -59,23 +63,18 @@ def build_transform(_spec: Dinov2Spec, crop_size: int, *, as_processor: bool = F
     crop = transforms.Lambda(partial(_crop_rounding_down, crop_size)) if as_processor else None
     transform: Callable[[Image], Tensor] = transforms.Compose(
         [
-            transforms.Resize(resized_short_edge(crop_size), transforms.InterpolationMode.BICUBIC),
+            transforms.Resize(find_short_edge(crop_size, spec.crop_pct), choose_mode(spec.interpolation)),
             crop or transforms.CenterCrop(crop_size),
             transforms.ToTensor(),
-            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            transforms.Normalize(spec.image_mean, spec.image_std),
         ]
     )
     return transform
 
 
-def resized_short_edge(crop_size: int) -> int:
-    """The short edge before the crop, in pixels."""
-    return round(crop_size * RESIZE_RATIO)
-
-
-def find_image_deviation(_spec: Dinov2Spec, size: tuple[int, int], crop_size: int) -> Deviation | None:
+def find_image_deviation(spec: Dinov2Spec, size: tuple[int, int], crop_size: int) -> Deviation | None:
     """The ledger's entry that applies to an image of this (width, height), if one does."""
-    short_edge = resized_short_edge(crop_size)
+    short_edge = find_short_edge(crop_size, spec.crop_pct)
     surplus = (int(short_edge * edge / min(size)) - crop_size for edge in size)
     return CENTER_CROP if any(pixels % 4 == 3 for pixels in surplus) else None
 

@@ -28,7 +28,7 @@ from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.state_dicts.folder import MODEL_CARD, PARITY_CARD
 from conversion.suite.inputs import list_inputs, run_original
-from tests.support.golden import GoldenModel, read_golden
+from tests.support.golden import NORMALISATION, GoldenModel, read_golden, tell_settings
 from tests.support.strategies import data2vec_vision_specs
 
 FAMILY = load_family("data2vec_vision")
@@ -44,19 +44,22 @@ def official_tensors(name: str, **changes: Any) -> dict[str, Tensor]:
 
 
 def tell(spec: Data2VecVisionSpec) -> dict[str, Any]:
-    """What shapes cannot tell of a segmentation model."""
-    return {"out_indices": spec.out_indices, "pool_scales": spec.pool_scales} if spec.out_indices else {}
+    """What shapes cannot tell."""
+    told = tell_settings(FAMILY, spec, "out_indices", "pool_scales", "image_mean", "image_std", "crop_pct")
+    has_tables = spec.shared_position_bias or spec.block_position_bias
+    return told if has_tables else told | {"num_attention_heads": spec.num_heads}
 
 
-def convert_quietly(state_dict: dict[str, Tensor], **overrides: Any) -> Conversion:
+def convert_quietly(state_dict: dict[str, Tensor], **settings: Any) -> Conversion:
+    """Convert a model of either normalisation."""
     with warnings.catch_warnings(action="ignore"):
-        return conversion.convert(state_dict, **overrides)
+        return conversion.convert(state_dict, **{**NORMALISATION, **settings})
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_config_says_what_the_original_is(name: str) -> None:
     """Written out here once more, so that a wrong value in the converter has something to be held against."""
-    config = convert_quietly(official_tensors(name)).config
+    config = convert_quietly(official_tensors(name), **tell(FAMILY.spec_of(VARIANTS[name]))).config
     size, _, task = name.removeprefix("data2vec_vision_").partition("_")
     width, depth, heads = {"base": (768, 12, 12), "large": (1024, 24, 16)}[size]
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (width, depth, heads)
@@ -79,11 +82,8 @@ def test_the_config_says_what_the_original_is(name: str) -> None:
 @settings(deadline=None, max_examples=100)
 @given(data2vec_vision_specs())
 def test_every_combination_of_features_is_recognised_and_read_back(spec: Data2VecVisionSpec) -> None:
-    told = tell(spec)
-    if not spec.shared_position_bias and not spec.block_position_bias:
-        told["num_attention_heads"] = spec.num_heads
-    assert FAMILY.recognise_spec(FAMILY.converted_shapes(spec), **told) == spec
-    assert FAMILY.read_config(FAMILY.build_config(spec, choose_labels(spec.task, spec.num_classes, None))) == spec
+    assert FAMILY.recognise_spec(FAMILY.converted_shapes(spec), **tell(spec)) == spec
+    assert FAMILY.read_spec(FAMILY.build_config(spec, choose_labels(spec.task, spec.num_classes, None)), spec) == spec
 
 
 FEATURES = {
@@ -105,7 +105,7 @@ def test_a_model_with_any_feature_is_exact_with_eager(feature: str) -> None:
     golden, changes = FEATURES[feature]
     spec = replace(golden.spec, **changes)
     state_dict = draw_state_dict(FAMILY, spec, feature, 0)
-    out = convert_quietly(state_dict, num_attention_heads=spec.num_heads, **tell(spec))
+    out = convert_quietly(state_dict, **tell(spec))
     assert out.spec == spec
     converted, original = load_converted(out, attention="eager"), FAMILY.load_original(spec, state_dict)
     cases = [case for case in list_inputs(spec, spec.image_size, None) if not case.photo]
@@ -125,8 +125,8 @@ def test_inputs_have_the_native_size_only() -> None:
 
 def test_another_image_size_cannot_be_baked() -> None:
     with pytest.raises(CheckpointError, match="made for 80"):
-        conversion.convert(PRETRAINED.recorded, image_size=96)
-    assert conversion.convert(PRETRAINED.recorded, image_size=80).spec == PRETRAINED.spec
+        convert_quietly(PRETRAINED.recorded, image_size=96)
+    assert convert_quietly(PRETRAINED.recorded, image_size=80).spec == PRETRAINED.spec
 
 
 def test_the_original_refuses_images_of_another_size() -> None:
@@ -139,7 +139,7 @@ def test_the_original_refuses_images_of_another_size() -> None:
 
 
 def test_what_has_no_place_is_dropped_with_its_reason() -> None:
-    out = conversion.convert(PRETRAINED.recorded)
+    out = convert_quietly(PRETRAINED.recorded)
     index = "rel_pos_bias.relative_position_index"
     assert out.dropped.keys() == {"lm_head.weight", "lm_head.bias", index}
     assert "no place" in out.dropped["lm_head.bias"]
@@ -147,7 +147,7 @@ def test_what_has_no_place_is_dropped_with_its_reason() -> None:
 
 
 def test_restore_computes_the_index_and_says_that_lm_head_is_gone() -> None:
-    out = conversion.convert(PRETRAINED.recorded)
+    out = convert_quietly(PRETRAINED.recorded)
     with pytest.warns(UserWarning, match=r"gone: lm_head\.weight, lm_head\.bias \(.*no place"):
         restored = conversion.restore(out.state_dict, out.config)
     assert PRETRAINED.recorded.keys() - restored.keys() == {"lm_head.weight", "lm_head.bias"}
@@ -155,7 +155,7 @@ def test_restore_computes_the_index_and_says_that_lm_head_is_gone() -> None:
 
 
 def test_restore_puts_lm_head_back_where_it_is_given() -> None:
-    out = conversion.convert(PRETRAINED.recorded)
+    out = convert_quietly(PRETRAINED.recorded)
     given = {key: PRETRAINED.recorded[key] for key in out.dropped}
     with warnings.catch_warnings(action="error"):
         restored = conversion.restore(out.state_dict, out.config, dropped=given)
@@ -166,7 +166,7 @@ def test_restore_puts_lm_head_back_where_it_is_given() -> None:
 
 def test_a_checkpoint_without_what_is_dropped_converts_the_same() -> None:
     kept, _ = drop(PRETRAINED.recorded, FAMILY.dropped)
-    assert conversion.convert(kept).state_dict.keys() == conversion.convert(PRETRAINED.recorded).state_dict.keys()
+    assert convert_quietly(kept).state_dict.keys() == convert_quietly(PRETRAINED.recorded).state_dict.keys()
 
 
 def test_an_index_that_does_not_follow_from_the_size_is_refused() -> None:
@@ -186,8 +186,8 @@ def test_the_index_is_the_recorded_one() -> None:
 
 def test_class_names_are_the_users_else_imagenets_else_numbers() -> None:
     official = official_tensors("data2vec_vision_base_ft1k")
-    assert conversion.convert(official).config.id2label[0] == "tench, Tinca tinca"
-    assert conversion.convert(CLASSIFIER.recorded).config.id2label[9] == "LABEL_9"
+    assert convert_quietly(official).config.id2label[0] == "tench, Tinca tinca"
+    assert convert_quietly(CLASSIFIER.recorded).config.id2label[9] == "LABEL_9"
     names = [f"thing {index}" for index in range(6)]
     config = convert_quietly(SEGMENTATION.recorded, **SEGMENTATION.overrides, labels=names).config
     assert config.id2label == dict(enumerate(names))
@@ -244,7 +244,7 @@ def test_synthetic_files_are_what_training_saves(name: str, tmp_path: Path) -> N
     assert len(content) > 1
     shapes = {key: tuple(tensor.shape) for key, tensor in content[entry].items()}
     assert shapes == FAMILY.original_shapes(FAMILY.spec_of(VARIANTS[name]))
-    assert convert_quietly(conversion.load_checkpoint(paths["checkpoint"])).variant == name
+    assert conversion.convert(conversion.load_checkpoint(paths["checkpoint"]), name).variant == name
 
 
 def test_a_segmentation_models_backbone_prefix_stays_and_a_wrapped_models_goes(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from conversion.errors import ArtifactError
 from conversion.families.base import load_family
 from conversion.families.data2vec_vision import deviations as ledger
 from conversion.families.data2vec_vision.config import OUT_INDICES_SHIFT, Data2VecVisionSpec
+from conversion.families.told import option_of, write_value
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
@@ -182,7 +183,8 @@ def test_the_official_converters_settings_fail_and_are_named(
     golden = read_golden(f"data2vec_vision_tiny{suffix}")
     spec = replace(golden.spec, absolute_positions="use_absolute_position_embeddings" in settings)
     torch.save(draw_state_dict(FAMILY, spec, "tiny", 0), tmp_path / "tiny.pth")
-    options = ("--checkpoint", "tiny.pth", *(("--out-indices", "0,1,2,3") if suffix == "_ade20k" else ()))
+    told = [f"{option_of(name)}={write_value(value)}" for name, value in golden.overrides.items()]
+    options = ("--checkpoint", "tiny.pth", *told)
     code, output = run(tmp_path, *options, "--save-artifacts", plugin=OFFICIAL_SETTINGS.format(settings=settings))
     assert code == 1
     assert "config.json describes another model than the original" in output

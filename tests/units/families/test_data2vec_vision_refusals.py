@@ -1,7 +1,6 @@
 """Data2Vec-Vision: bad input, and what shapes cannot tell."""
 
 import re
-import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,8 @@ import torch
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError, VariantError
+from conversion.families.told import CALLER, Told
+from conversion.families.variants import VARIANTS
 from tests.support.golden import read_golden
 from tests.units.families.test_data2vec_vision import (
     CLASSIFIER,
@@ -17,13 +18,16 @@ from tests.units.families.test_data2vec_vision import (
     SEGMENTATION,
     convert_quietly,
     official_tensors,
+    tell,
 )
+
+RECIPE = CLASSIFIER.family.spec_of(VARIANTS["data2vec_vision_base_ade20k"])
 
 
 def test_tables_of_different_windows_are_named() -> None:
     key = "blocks.1.attn.relative_position_bias_table"
     with pytest.raises(CheckpointError, match=rf"(?s)one image size.*{re.escape(key)}: 6 x 6 patches"):
-        conversion.convert(CLASSIFIER.recorded | {key: torch.zeros(124, 2)})
+        convert_quietly(CLASSIFIER.recorded | {key: torch.zeros(124, 2)})
 
 
 def test_a_table_of_another_window_than_the_variants_is_refused() -> None:
@@ -36,7 +40,7 @@ def test_a_table_of_another_window_than_the_variants_is_refused() -> None:
 def test_a_table_of_no_square_window_is_refused(rows: int) -> None:
     key = "rel_pos_bias.relative_position_bias_table"
     with pytest.raises(CheckpointError, match=rf"{re.escape(key)}.*{rows} rows"):
-        conversion.convert(PRETRAINED.recorded | {key: torch.zeros(rows, 2)})
+        convert_quietly(PRETRAINED.recorded | {key: torch.zeros(rows, 2)})
 
 
 def test_a_model_without_any_positions_is_refused() -> None:
@@ -48,9 +52,9 @@ def test_a_model_without_any_positions_is_refused() -> None:
 def test_tables_that_disagree_on_the_heads_are_refused() -> None:
     key = "blocks.1.attn.relative_position_bias_table"
     with pytest.raises(CheckpointError, match=rf"(?s)number of heads.*{re.escape(key)} \(84, 4\): 4 heads"):
-        conversion.convert(CLASSIFIER.recorded | {key: torch.zeros(84, 4)})
+        convert_quietly(CLASSIFIER.recorded | {key: torch.zeros(84, 4)})
     with pytest.raises(CheckpointError, match=r"(?s)number of heads.*given: 4"):
-        conversion.convert(CLASSIFIER.recorded, num_attention_heads=4)
+        convert_quietly(CLASSIFIER.recorded, num_attention_heads=4)
 
 
 def test_a_segmentation_file_without_auxiliary_head_converts() -> None:
@@ -59,7 +63,7 @@ def test_a_segmentation_file_without_auxiliary_head_converts() -> None:
     assert out.config.use_auxiliary_head is False
     assert load_converted(out).auxiliary_head is None
     official = official_tensors("data2vec_vision_base_ade20k", auxiliary_channels=0)
-    assert convert_quietly(official).variant == "data2vec_vision_custom"
+    assert convert_quietly(official, **tell(RECIPE)).variant == "data2vec_vision_or_beit_or_beitv2"
     with pytest.raises(VariantError, match=r"(?s)auxiliary_channels 0, not 256.*Name no variant"):
         conversion.convert(official, "data2vec_vision_base_ade20k")
 
@@ -79,7 +83,7 @@ def test_a_classifier_of_other_heads_than_the_variants_is_refused() -> None:
 def test_tables_whose_heads_do_not_divide_the_width_are_named() -> None:
     table = "rel_pos_bias.relative_position_bias_table"
     with pytest.raises(CheckpointError, match=r"(?s)3 attention heads, as its tables have.*rel_pos_bias.*3 heads"):
-        conversion.convert(PRETRAINED.recorded | {table: torch.zeros(84, 3)})
+        convert_quietly(PRETRAINED.recorded | {table: torch.zeros(84, 3)})
 
 
 def test_a_backbone_without_its_decode_head_says_so() -> None:
@@ -94,7 +98,7 @@ def test_a_backbone_without_its_decode_head_says_so() -> None:
 @pytest.mark.parametrize("key", ["blocks.0.attn.relative_position_index", "x.y_relative_position_index"])
 def test_an_index_that_nothing_goes_by_is_refused(key: str) -> None:
     with pytest.raises(KeyMapError, match=re.escape(key)):
-        conversion.convert(PRETRAINED.recorded | {key: torch.zeros(3, 3, dtype=torch.int64)})
+        convert_quietly(PRETRAINED.recorded | {key: torch.zeros(3, 3, dtype=torch.int64)})
 
 
 def test_sparse_whole_numbers_are_refused() -> None:
@@ -102,37 +106,41 @@ def test_sparse_whole_numbers_are_refused() -> None:
     for key in (counter, index):
         sparse = SEGMENTATION.recorded[key].reshape(1, -1).to_sparse()
         with pytest.raises(KeyMapError, match=re.escape(key)):
-            conversion.convert(SEGMENTATION.recorded | {key: sparse}, **SEGMENTATION.overrides)
+            convert_quietly(SEGMENTATION.recorded | {key: sparse}, **SEGMENTATION.overrides)
 
 
-def test_a_segmentation_model_of_the_official_shapes_has_its_blocks_assumed_aloud() -> None:
-    """No such checkpoint is published: it is a user's own, and may have been trained with other blocks."""
-    with pytest.warns(UserWarning, match=r"features of blocks \(3, 5, 7, 11\) assumed.*give out_indices if"):
-        out = conversion.convert(official_tensors("data2vec_vision_base_ade20k"), pool_scales=(1, 2, 3, 6))
-    assert out.variant == "data2vec_vision_base_ade20k"
-    assert [note.partition(" ")[0] for note in out.notes] == ["features", "the"]
+def test_a_segmentation_model_of_a_recipes_shapes_is_not_taken_for_it() -> None:
+    """It is a user's own, and may have been trained with other blocks, or be BEiT's."""
+    official = official_tensors("data2vec_vision_base_ade20k")
+    with pytest.raises(CheckpointError) as raised:
+        conversion.convert(official)
+    assert "out_indices: give --out-indices 3,5,7,11 if it is as most" in raised.value.problems
+    assert "pool_scales: give --pool-scales 1,2,3,6 if it is as most" in raised.value.problems
+    assert "image_mean: give --image-mean 0.485,0.456,0.406 if it is as most" in raised.value.problems
+    out = conversion.convert(official, "data2vec_vision_base_ade20k")  # who names it tells
+    assert (out.variant, out.spec, out.notes) == ("data2vec_vision_base_ade20k", RECIPE, ())
 
 
 def test_what_is_said_about_a_segmentation_model_is_refused_for_others() -> None:
     with pytest.raises(CheckpointError, match="no segmentation model"):
-        conversion.convert(CLASSIFIER.recorded, out_indices=(0, 1, 2, 9))
+        convert_quietly(CLASSIFIER.recorded, out_indices=(0, 1, 2, 9))
 
 
 @pytest.mark.parametrize("given", [{"out_indices": 3}, {"out_indices": "a,b"}, {"pool_scales": (1, 2.5, 3, 6)}])
 def test_what_is_no_number_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(VariantError, match=next(iter(given))):
-        conversion.convert(SEGMENTATION.recorded, **{**SEGMENTATION.overrides, **given})
+        convert_quietly(SEGMENTATION.recorded, **{**SEGMENTATION.overrides, **given})
 
 
 def test_numbers_may_come_in_any_sequence() -> None:
-    overrides = {"out_indices": range(4), "pool_scales": [1, 2, 3, 6]}
+    overrides = SEGMENTATION.overrides | {"out_indices": range(4), "pool_scales": [1, 2, 3, 6]}
     assert convert_quietly(SEGMENTATION.recorded, **overrides).spec == SEGMENTATION.spec
 
 
 @pytest.mark.parametrize("pool_scales", [(0, 0, 0, 0), (-1, 2, 3, 6)])
 def test_impossible_pool_scales_are_refused(pool_scales: tuple[int, ...]) -> None:
     with pytest.raises(CheckpointError, match="none may be below 1"):
-        conversion.convert(SEGMENTATION.recorded, out_indices=(0, 1, 2, 3), pool_scales=pool_scales)
+        convert_quietly(SEGMENTATION.recorded, out_indices=(0, 1, 2, 3), pool_scales=pool_scales)
 
 
 def test_a_mask_for_a_model_without_mask_token_is_refused() -> None:
@@ -144,28 +152,26 @@ def test_a_mask_for_a_model_without_mask_token_is_refused() -> None:
 @pytest.mark.parametrize("out_indices", [(0, 1, 2), (0, 1, 2, 4), (3, 2, 1, 0), (0, 0, 1, 2), (-1, 0, 1, 2)])
 def test_impossible_out_indices_are_refused(out_indices: tuple[int, ...]) -> None:
     with pytest.raises(CheckpointError, match=r"out_indices.*needed four, in order, of 4 blocks"):
-        conversion.convert(SEGMENTATION.recorded, out_indices=out_indices)
+        convert_quietly(SEGMENTATION.recorded, out_indices=out_indices, pool_scales=(1, 2, 3, 6))
 
 
 def test_out_indices_that_shapes_cannot_tell_are_asked_for() -> None:
-    with pytest.raises(CheckpointError, match=r"give out_indices \(--out-indices\)"):
-        conversion.convert(SEGMENTATION.recorded)
+    with pytest.raises(
+        CheckpointError, match=r"(?m)out_indices: give --out-indices$"
+    ):  # of four blocks nothing is usual
+        convert_quietly(SEGMENTATION.recorded, pool_scales=(1, 2, 3, 6))
 
 
-def test_out_indices_of_the_official_depths_are_assumed_aloud() -> None:
+def test_out_indices_that_are_told_are_taken() -> None:
     tensors = official_tensors("data2vec_vision_base_ade20k", num_classes=7)
-    with pytest.warns(UserWarning, match=r"features of blocks \(3, 5, 7, 11\) assumed"):
-        out = conversion.convert(tensors, pool_scales=[1, 2, 3, 6])
-    assert len(out.notes) == 2
-    assert list(out.config.out_indices) == [5, 7, 9, 13]
-    with warnings.catch_warnings(action="error"):
-        told = conversion.convert(tensors, pool_scales=[1, 2, 3, 6], out_indices=[3, 5, 7, 11])
-    assert len(told.notes) == 1
+    out = convert_quietly(tensors, pool_scales=[1, 2, 3, 6], out_indices=[2, 5, 8, 11])
+    assert list(out.config.out_indices) == [4, 7, 10, 13]
+    assert out.told["out_indices"] == Told((2, 5, 8, 11), CALLER)
 
 
 def test_pool_scales_of_another_number_are_refused() -> None:
     with pytest.raises(CheckpointError, match=r"4 of them, for pool_scales \(1, 2\)"):
-        conversion.convert(SEGMENTATION.recorded, out_indices=(0, 1, 2, 3), pool_scales=(1, 2))
+        convert_quietly(SEGMENTATION.recorded, out_indices=(0, 1, 2, 3), pool_scales=(1, 2))
 
 
 def test_a_decode_head_of_another_width_is_refused() -> None:
@@ -181,5 +187,5 @@ def test_overrides_of_another_family_are_refused() -> None:
     with pytest.raises(TypeError, match="number_of_heads"):
         conversion.convert(golden.backbone, number_of_heads=2)
     name = "data2vec_vision_base_ade20k"
-    with pytest.raises(VariantError, match=rf"{name} has out_indices \(3, 5, 7, 11\), not \(0, 1, 2, 3\)"):
+    with pytest.raises(VariantError, match=rf"{name} has out_indices 3,5,7,11, not 0,1,2,3 \(the caller\)"):
         conversion.convert(official_tensors(name), name, out_indices=(0, 1, 2, 3))

@@ -11,14 +11,14 @@ import conversion
 from conversion.artifact.load import load_converted
 from conversion.families.base import families, load_family
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.dinov2.deviations import POSITION_EMBEDDINGS, SOFTMAX
+from conversion.families.dinov2.deviations import POSITION_EMBEDDINGS, RESAMPLING, SOFTMAX
 from conversion.families.target import transformers_major
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.deviations import combine
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.suite.inputs import InputCase, run_original
-from tests.support.golden import NUM_HEADS, read_golden
+from tests.support.golden import read_golden, tell_settings
 
 FAMILY = load_family("dinov2")
 
@@ -32,7 +32,7 @@ def verify(
 ) -> InputVerdict:
     """Verify a tiny synthetic model at an input size, baked for an image size."""
     state_dict = draw_state_dict(FAMILY, spec, "tiny", 0)
-    out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS, image_size=image_size)
+    out = conversion.convert(state_dict, image_size=image_size, **tell_settings(FAMILY, spec))
     original = FAMILY.load_original(spec, state_dict)
     run = run_original(FAMILY, spec, original, InputCase("any", *size), getattr(torch, dtype))
     converted = load_converted(out, attention=attention, dtype=dtype)
@@ -90,7 +90,7 @@ def test_deviations_that_apply_together_are_one_with_all_their_counterfactuals()
     both = combine(POSITION_EMBEDDINGS, None, SOFTMAX)
     assert both is not None
     assert both.name == "position-embeddings-offset, softmax-in-float32"
-    assert both.original_attributes == {"interpolate_offset": 0.0, "softmax_dtype": torch.float32}
+    assert both.original_attributes == {**RESAMPLING["plain"], "softmax_dtype": torch.float32}
     assert combine(None, SOFTMAX) is SOFTMAX
     assert combine(None, None) is None
 

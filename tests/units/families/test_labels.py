@@ -47,4 +47,4 @@ def test_imagenet_has_its_thousand_names() -> None:
 def test_names_for_a_model_without_classes_are_refused() -> None:
     golden = read_golden("data2vec_vision_tiny")
     with pytest.raises(VariantError, match="data2vec_vision_custom has no classes"):
-        conversion.convert(golden.recorded, labels=["wall"])
+        conversion.convert(golden.recorded, **golden.overrides, labels=["wall"])

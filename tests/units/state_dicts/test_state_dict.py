@@ -11,6 +11,7 @@ import conversion
 from conversion import VARIANTS, ConversionError
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import load_family
+from conversion.families.told import CALLER, Told
 from conversion.families.variants import find_variant
 from conversion.parity.metrics import is_bit_equal
 from tests.support.golden import NUM_HEADS, read_golden
@@ -27,12 +28,19 @@ def meta(name: str) -> dict[str, Tensor]:
     return family.original_tensors(family.spec_of(VARIANTS[name]))
 
 
-@pytest.mark.filterwarnings("ignore:data2vec_vision_.*ade20k")
+UNLIKE = [name for name, row in VARIANTS.items() if row.spec.get("task", "backbone") == "backbone"]
+"""Those that no other family's models have the shapes of."""
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_is_recognised_from_keys_and_shapes(name: str) -> None:
-    out = conversion.convert(meta(name))
+    if name not in UNLIKE:
+        with pytest.raises(CheckpointError, match=r"(?s)image_mean: give --image-mean .*name it .*-k NAME.*_ft1k"):
+            conversion.convert(meta(name))
+    out = conversion.convert(meta(name), None if name in UNLIKE else name)
     assert out.variant == name
-    assert bool(out.notes) == (not VARIANTS[name].hub_name)  # of a recipe, something is assumed
+    assert out.spec == load_family(out.family).spec_of(VARIANTS[name])
+    assert bool(out.notes) == (out.family == "dinov2")  # a fine-tuned model may have another normalisation
     assert out.config.num_attention_heads == VARIANTS[name].spec["num_heads"]
     assert out.architecture == load_family(out.family).spec_of(VARIANTS[name]).hf_class
     assert out.dropped.keys() | out.source.keys() == meta(name).keys()
@@ -110,16 +118,15 @@ def test_a_head_of_four_layers_is_refused_with_both_shapes() -> None:
         conversion.convert(golden.backbone, linear_head=head, num_attention_heads=NUM_HEADS)
 
 
-def test_heads_that_shapes_cannot_tell_are_assumed_aloud() -> None:
+def test_heads_that_nobody_tells_are_refused_with_the_likely_number() -> None:
     wide = replace(read_golden("dinov2_tiny").spec, embed_dim=128)
     state_dict = {key: torch.randn(shape) for key, shape in FAMILY.original_shapes(wide).items()}
-    with pytest.warns(UserWarning, match="2 attention heads assumed: width / 64"):
-        out = conversion.convert(state_dict)
-    assert out.config.num_attention_heads == 2
-    assert len(out.notes) == 1
+    with pytest.raises(CheckpointError) as raised:
+        conversion.convert(state_dict)
+    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads 2 if it is as most",)
     given = conversion.convert(state_dict, num_attention_heads=4)
     assert given.config.num_attention_heads == 4
-    assert given.notes == ()
+    assert given.told["num_attention_heads"] == Told(4, CALLER)
 
 
 @pytest.mark.parametrize("num_heads", [0, 3, -2])
@@ -128,9 +135,10 @@ def test_an_impossible_number_of_heads_is_refused(num_heads: int) -> None:
         conversion.convert(read_golden("dinov2_tiny").backbone, num_attention_heads=num_heads)
 
 
-def test_a_width_too_small_for_the_assumption_asks_for_the_heads() -> None:
-    with pytest.raises(CheckpointError, match="give num_attention_heads"):
+def test_where_no_number_of_heads_is_likely_none_is_named() -> None:
+    with pytest.raises(CheckpointError) as raised:
         conversion.convert(read_golden("dinov2_tiny").backbone)
+    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads",)
 
 
 def test_heads_that_contradict_the_variant_are_refused() -> None:
@@ -205,7 +213,7 @@ def test_converting_is_pure_and_copies_nothing() -> None:
     golden = read_golden("dinov2_tiny_reg_1layer")
     before = {key: tensor.clone() for key, tensor in golden.state_dict.items()}
     state_dict = golden.state_dict
-    out = conversion.convert(state_dict, num_attention_heads=NUM_HEADS, image_size=42)
+    out = conversion.convert(state_dict, **golden.overrides, image_size=42)
     assert state_dict.keys() == before.keys()
     assert all(is_bit_equal(tensor, state_dict[key]) for key, tensor in before.items())
     own = {tensor.untyped_storage().data_ptr() for tensor in state_dict.values()}
@@ -215,8 +223,8 @@ def test_converting_is_pure_and_copies_nothing() -> None:
 
 def test_baking_changes_size_positions_and_processor_only() -> None:
     golden = read_golden("dinov2_tiny")
-    plain = conversion.convert(golden.backbone, num_attention_heads=NUM_HEADS)
-    baked = conversion.convert(golden.backbone, num_attention_heads=NUM_HEADS, image_size=42)
+    plain = conversion.convert(golden.backbone, **golden.overrides)
+    baked = conversion.convert(golden.backbone, **golden.overrides, image_size=42)
     assert (plain.config.image_size, baked.config.image_size) == (70, 42)
     assert baked.state_dict["embeddings.position_embeddings"].shape == (1, 10, 32)
     changed = [k for k in plain.state_dict if not torch.equal(plain.state_dict[k], baked.state_dict[k])]
@@ -265,9 +273,8 @@ def test_the_config_says_what_the_original_is(name: str) -> None:
 
 def test_a_patch_size_that_does_not_divide_224_is_cropped_for() -> None:
     spec = replace(read_golden("dinov2_tiny").spec, patch_size=12, image_size=48)
-    out = conversion.convert(
-        {key: torch.randn(shape) for key, shape in FAMILY.original_shapes(spec).items()}, num_attention_heads=NUM_HEADS
-    )
+    state_dict = {key: torch.randn(shape) for key, shape in FAMILY.original_shapes(spec).items()}
+    out = conversion.convert(state_dict, **read_golden("dinov2_tiny").overrides)
     assert out.preprocessor["crop_size"] == {"height": 216, "width": 216}
 
 

@@ -113,6 +113,7 @@ def build_parity_card(
         "baked_image_size": conversion.baked,
         "layout": [f"transformers {major}" for major in find_majors(family, conversion.spec, conversion.state_dict)],
         "notes": list(conversion.notes),
+        "told": {name: {"value": each.value, "by": each.by} for name, each in conversion.told.items()},
         "source": asdict(provenance),
         "result": dict(result),
         "versions": read_versions(),

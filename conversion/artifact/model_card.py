@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.families.base import Family, load_family
+from conversion.families.told import describe_told
 from conversion.families.variants import VARIANTS
 from conversion.parity.deviations import split_names
 from conversion.state_dicts.convert import Conversion
@@ -47,6 +48,7 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
         twins=sorted({result["input"] for result in results if result["baked_twin"]}),
         attention=family.choose_attention(),
         deviations=list(_list_deviations(family, results)),
+        told=describe_told(conversion.told),
     )
     return str(rendered.content)
 

@@ -17,11 +17,19 @@ from conversion.state_dicts.folder import PARITY_CARD, PREPROCESSOR
 from conversion.suite.inputs import InputCase, list_inputs
 from conversion.suite.subject import Subject
 
-VERIFIED_AS_IT_IS = "the folder is verified as it is: the original beside it is what its own tensors restore to"
+CONSISTENT = "consistent with itself"
+"""All that is claimed of a folder without the checkpoint that it was converted from."""
+
+COMPARED_WITH_ITSELF = (
+    f"{CONSISTENT}, and not more: the folder was compared with the original that its own tensors restore to. Whether "
+    "they are those of some checkpoint is not proven: that takes the checkpoint itself"
+)
 
 
 class FolderSubject(Subject):
     """The folder itself is compared with the original that its tensors restore to; nothing is written."""
+
+    claim = CONSISTENT
 
     @property
     def directory(self) -> Path:
@@ -41,7 +49,7 @@ class FolderSubject(Subject):
             if (self.directory / PARITY_CARD).exists():
                 check_card(self.directory)
             check_config(out, self.directory, self.request.labels or ())
-        return replace(out, notes=(*out.notes, VERIFIED_AS_IT_IS))
+        return replace(out, notes=(*out.notes, COMPARED_WITH_ITSELF))
 
     @cached_property
     def inputs(self) -> list[InputCase]:
@@ -49,8 +57,10 @@ class FolderSubject(Subject):
         if not (self.directory / PREPROCESSOR).exists():
             cases = list_inputs(self.converted.spec, self.converted.input_size, None)
             return [case for case in cases if case.baked is None and not case.photo]
-        cases = list_inputs(self.converted.spec, self.processed_photo.shape[-1], None)
-        return [case for case in cases if case.baked is None]
+        spec, side = self.converted.spec, self.processed_photo.shape[-1]
+        cases = [case for case in list_inputs(spec, side, None) if case.baked is None]
+        # of another size than native nothing can be said where nobody told how positions are resampled
+        return [case for case in cases if spec.any_size or case.height == spec.image_size]
 
     def restore(self) -> dict[str, Tensor]:
         return self.checkpoints["checkpoint"].state_dict

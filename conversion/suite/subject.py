@@ -19,6 +19,7 @@ from conversion.artifact.stage import StagedArtifact, stage_artifact
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ConversionError, concerning
 from conversion.families.base import Family, load_family
+from conversion.families.told import describe_told
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.download import download_checkpoint
@@ -69,6 +70,16 @@ class Subject:
     resources: ExitStack = field(default_factory=ExitStack)
     verified: dict[Cell, MatrixVerdict] = field(default_factory=dict)
     is_pictured: bool = False
+
+    claim = ""
+    """All that is claimed where the comparison has not failed; the verdict itself unless given."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is said of it below the table of verdicts: of a user's checkpoint, on whose word settings are taken."""
+        if not self.request.checkpoint:
+            return []
+        return [*describe_told(self.converted.told), *self.converted.notes]
 
     @cached_property
     def files(self) -> dict[str, Path]:

@@ -25,8 +25,13 @@ PIPE_WIDTH = 200
 Row = Mapping[str, Any]
 
 
-def describe_cell(variant: str, cell: MatrixVerdict) -> dict[str, Any]:
-    """A cell of the matrix as a row, of plain values, which pytest-xdist can send."""
+def describe_cell(variant: str, cell: MatrixVerdict, remarks: Sequence[str] = (), claim: str = "") -> dict[str, Any]:
+    """A cell of the matrix as a row, of plain values, which pytest-xdist can send.
+
+    Args:
+        remarks: what is said of the variant below the table.
+        claim: all that is claimed where the comparison has not failed; the verdict itself unless given.
+    """
     points = [(result.name, point) for result in cell.inputs for point in result.decisive]
     place, point = max(points, key=lambda each: rank(each[1]))
     deviations: dict[str, list[str]] = {}
@@ -43,6 +48,8 @@ def describe_cell(variant: str, cell: MatrixVerdict) -> dict[str, Any]:
         "max ULP": max(result.max_ulp for result in cell.inputs),
         "error": max(result.error_ratio for result in cell.inputs),
         "deviations": deviations,
+        "remarks": list(remarks),
+        "claim": claim,
     }
 
 
@@ -73,6 +80,7 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report:
     with console.capture() as captured:
         console.print(_build_table(rows))
     lines = [*captured.get().splitlines(), *_list_deviations(rows)]
+    lines += dict.fromkeys(f"{row['variant']}: {remark}" for row in rows for remark in row["remarks"])
     if artifacts is not None:
         lines.append(f"artifacts: {', '.join(list_kept(reporter)) or 'none'}, in {artifacts.absolute()}")
     if report is not None:
@@ -93,7 +101,8 @@ def _build_table(rows: Iterable[Row]) -> Table:
         table.add_column(column, justify="right" if column in NUMBERS else "left")
     for row in rows:
         verdict = row["verdict"]
-        shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{verdict}[/]", "error": f"{row['error']:.2f} x"}
+        said = verdict if verdict == Verdict.FAILED else row["claim"] or verdict
+        shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{said}[/]", "error": f"{row['error']:.2f} x"}
         shown |= {"seconds": f"{row['seconds']:.1f}"}
         table.add_row(*(str(shown[column]) for column in COLUMNS))
     return table

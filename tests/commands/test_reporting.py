@@ -172,7 +172,7 @@ def test_a_folder_is_reported_as_what_it_is(here: Path) -> None:
     assert code == 0, output
     for result in read_results(here).values():
         assert result.card
-        assert any("verified as it is" in note for note in result.card["notes"])
+        assert any("consistent with itself" in note for note in result.card["notes"])
 
 
 def test_a_worker_that_crashes_is_reported(here: Path) -> None:

@@ -47,7 +47,7 @@ def verify_artifact(directory: str | Path, tolerances: Tolerances = OURS) -> dic
     try:
         config = read_config(directory)
         family = find_family(config)
-        spec = family.read_config(config)
+        spec = family.read_spec(config, family.build_spec(**_read_fields(card)))
     except Exception as error:  # whatever transformers makes of it
         problems.append(f"{CONFIG}: describes no model that is known: {error}")
     else:
@@ -81,8 +81,11 @@ def read_card(directory: Path) -> dict[str, Any]:
 
 def rebuild_spec(card: Mapping[str, Any]) -> Any:
     """The spec that a card speaks of."""
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in card["spec"].items()}
-    return load_family(card["family"]).build_spec(**fields)
+    return load_family(card["family"]).build_spec(**_read_fields(card))
+
+
+def _read_fields(card: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in card["spec"].items()}
 
 
 def _find_foreign_files(directory: Path) -> Iterator[str]:

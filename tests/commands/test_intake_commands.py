@@ -24,13 +24,13 @@ from conversion.intake.checkpoint import load_checkpoint
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
 from tests.commands.test_options import ROOT, assert_refused, left_over, read_max_ulps, run
 from tests.support.clones import write_clone
-from tests.support.golden import NUM_HEADS, read_golden
+from tests.support.golden import list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 from tests.units.intake.test_checkpoint import same, shard, tiny
 from tests.units.intake.test_corpus import list_files
 from tests.units.intake.test_timm import DINOV2, build
 
-HEADS = ("--num-attention-heads", str(NUM_HEADS))
+HEADS = list_options("dinov2_tiny")
 
 
 def write_teacher(folder: Path) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def write_deepspeed(folder: Path) -> tuple[str, ...]:
     }
     torch.save(content, folder / "mp_rank_00_model_states.pt")
     del sys.modules[package.__name__]
-    return "--checkpoint", "mp_rank_00_model_states.pt"
+    return "--checkpoint", "mp_rank_00_model_states.pt", *list_options("data2vec_vision_tiny_ft1k")
 
 
 def write_compiled(folder: Path) -> tuple[str, ...]:
@@ -253,7 +253,7 @@ def test_what_does_not_go_together_is_one_clear_error(options: tuple[str, ...], 
 @pytest.mark.parametrize(("separator", "code", "message"), [("=", 0, "1 passed"), (" ", 4, "--checkpoint=PATH")])
 def test_a_file_may_lie_anywhere(separator: str, code: int, message: str, tmp_path: Path) -> None:
     torch.save(tiny(), tmp_path / "tiny.pth")
-    options = f"--checkpoint{separator}{tmp_path / 'tiny.pth'} --num-attention-heads=2 --attention=sdpa".split()
+    options = [*f"--checkpoint{separator}{tmp_path / 'tiny.pth'} --attention=sdpa".split(), *HEADS]
     environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "test_parity", *options]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

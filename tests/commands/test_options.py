@@ -15,9 +15,10 @@ import pytest
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.state_dicts.folder import PARITY_CARD
+from tests.support.golden import list_options
 
 ROOT = Path(__file__).parents[2]
-TINY = ("--checkpoint", "tiny.pth", "--num-attention-heads", "2")
+TINY = ("--checkpoint", "tiny.pth", *list_options("dinov2_tiny"))
 
 
 def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subprocess.Popen[str]":
@@ -202,7 +203,7 @@ def test_close_is_not_enough_where_exact_is_required(here: Path) -> None:
         (("--checkpoint", "disturb.py"), "disturb.py"),
         (("--linear-head", "head.pth"), "--linear-head"),
         (("--checkpoint", "head.pth"), "no known family"),
-        (("--checkpoint", "tiny.pth"), "give num_attention_heads"),
+        (("--checkpoint", "tiny.pth"), "num_attention_heads: give --num-attention-heads"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_error(options: tuple[str, ...], message: str, here: Path) -> None:

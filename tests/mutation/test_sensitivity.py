@@ -18,7 +18,7 @@ from tests.mutation.fault_lists import list_injections
 from tests.mutation.injection import Injection, Outcome, Patient
 from tests.mutation.mishaps import MISHAPS, intact
 from tests.mutation.scene import Mishap, Scene
-from tests.support.golden import ARCHITECTURES, read_golden
+from tests.support.golden import ARCHITECTURES, read_golden, tell_settings
 
 NOTICED_BY = {"intake": "intake", "preprocessing": "activations", "artifact": "artifact"}
 SMALL = 98
@@ -107,7 +107,7 @@ def judge_recorded(*, asks_others: bool = True) -> list[Outcome]:
     row = VARIANTS["dinov2_vits14"]
     family = load_family(row.family)
     spec = replace(family.spec_of(row), image_size=SMALL)
-    patient = Patient(row.name, family, spec, {"num_attention_heads": spec.num_heads})
+    patient = Patient(row.name, family, spec, tell_settings(family, spec))
     named = [(name_as_recorded(injection), injection) for injection in list_injections(patient)]
     return [replace(patient.judge(injection, asks_others=asks_others), kind=kind) for kind, injection in named if kind]
 

@@ -11,7 +11,7 @@ from conversion.intake.synthetic import HEAD_PREFIX
 from conversion.parity.metrics import is_bit_equal
 from conversion.suite.subject import Subject
 from tests.commands.test_options import run
-from tests.support.golden import NAMES, read_golden
+from tests.support.golden import NAMES, list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 
 
@@ -54,6 +54,11 @@ def test_a_head_of_another_vocabulary_is_no_loss(tmp_path: Path) -> None:
     head = {"lm_head.weight": torch.ones(vocabulary, width), "lm_head.bias": torch.ones(vocabulary)}
     torch.save({"model": {**read_golden("data2vec_vision_tiny").recorded, **head}}, tmp_path / "tiny.pth")
     code, output = run(
-        tmp_path, "--checkpoint=tiny.pth", str(Path(__file__)), "-k", "test_restore", "--num-attention-heads=2"
+        tmp_path,
+        "--checkpoint=tiny.pth",
+        str(Path(__file__)),
+        "-k",
+        "test_restore",
+        *list_options("data2vec_vision_tiny"),
     )
     assert code == 0, output

@@ -14,6 +14,7 @@ from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
+from conversion.families.told import option_of, write_value
 from conversion.intake.steps import unchunk_blocks
 from conversion.parity.points import Inputs
 
@@ -141,6 +142,12 @@ def tell_settings(family: Family[Any], spec: Spec, *names: str) -> dict[str, Any
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     told = {name: getattr(spec, field) for name, field in fields.items() if name in (names or fields)}
     return {name: value for name, value in told.items() if value not in (None, ())}
+
+
+def list_options(name: str) -> tuple[str, ...]:
+    """The options that tell what the tensors of a recorded model cannot."""
+    overrides = read_golden(name).overrides
+    return tuple(f"{option_of(setting)}={write_value(value)}" for setting, value in overrides.items())
 
 
 @cache

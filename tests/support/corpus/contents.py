@@ -111,7 +111,7 @@ TENSORS: dict[str, BadInput] = {
         with_tensor("blocks.1.extra", torch.zeros(3)), r"unexpected: blocks\.1\.extra \(3,\)"
     ),
     "heads that cannot be told": BadInput(
-        holding(tiny()), r"width of 32 cannot have 0 attention heads.*\n.*--num-attention-heads", num_heads=None
+        holding(tiny()), r"num_attention_heads: give --num-attention-heads", num_heads=None
     ),
     "keys that become one without prefixes": BadInput(
         holding({**tiny(), "_orig_mod.norm.bias": torch.zeros(32)}),

@@ -18,7 +18,7 @@ from conversion.suite.publishing import publish
 from conversion.suite.settings import Request
 from tests.commands.test_options import WRONG_EPS, assert_refused, run
 from tests.support.fake_hub import READ_ONLY, TOKEN, CutError, Hub, Repository, start_hub
-from tests.support.golden import read_golden
+from tests.support.golden import list_options, read_golden
 from tests.support.verified import edit
 from tests.units.suite.test_progress import run_in_a_terminal
 
@@ -173,7 +173,7 @@ class TestOptions:
         torch.save(read_golden("dinov2_tiny_reg").backbone, tmp_path / "tiny.pth")
         for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}.items():
             monkeypatch.setenv(name, value)
-        return "--checkpoint=tiny.pth", "--num-attention-heads=2", "--attention=sdpa"
+        return "--checkpoint=tiny.pth", *list_options("dinov2_tiny"), "--attention=sdpa"
 
     def test_what_passed_is_shown_and_published(self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path) -> None:
         code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")

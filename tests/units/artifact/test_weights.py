@@ -16,7 +16,7 @@ from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.folder import PARITY_CARD, read_config
 from tests.commands.test_options import ROOT, read_max_ulps, run
 from tests.mutation.mishaps import flip_a_byte
-from tests.support.golden import read_golden
+from tests.support.golden import list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 
 SIZE = "100KB"
@@ -135,7 +135,7 @@ def test_a_shard_that_was_written_to_is_not_published(tmp_path: Path) -> None:
 def test_a_command_writes_them_and_another_verifies_them(tmp_path: Path) -> None:
     golden = read_golden("dinov2_tiny_reg")
     torch.save(golden.backbone, tmp_path / "tiny.pth")
-    options = ("--checkpoint=tiny.pth", "--num-attention-heads=2", "--save-artifacts", f"--max-shard-size={SIZE}")
+    options = ("--checkpoint=tiny.pth", *list_options("dinov2_tiny"), "--save-artifacts", f"--max-shard-size={SIZE}")
     code, output = run(tmp_path, *options)
     assert code == 0, output
     assert (tmp_path / "artifacts" / "dinov2_custom" / INDEX).exists()

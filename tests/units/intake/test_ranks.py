@@ -17,7 +17,7 @@ from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.ranks import merge_ranks
 from tests.commands.test_intake_commands import check_artifact
 from tests.support.corpus.making import cut_in_two, write_ranks
-from tests.support.golden import NUM_HEADS, read_golden
+from tests.support.golden import NUM_HEADS, list_options, read_golden
 from tests.units.intake.test_checkpoint import same, tiny
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +65,7 @@ def test_what_torch_cut_is_put_together(kind: str, given: str, run: Path) -> Non
 
 def test_two_ranks_become_a_verified_artifact_by_one_command(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "fully_shard", tmp_path / "run")
-    options = ("--checkpoint", "run/model_*.rank_*.pth", "--num-attention-heads", str(NUM_HEADS))
+    options = ("--checkpoint", "run/model_*.rank_*.pth", *list_options("dinov2_tiny"))
     check_artifact(tmp_path, options, "merge: 49 tensors of 2 ranks put together")
 
 

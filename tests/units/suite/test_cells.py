@@ -19,6 +19,7 @@ from conversion.suite.inputs import InputCase
 from conversion.suite.pool import Pool
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
+from tests.support.golden import read_golden
 
 CELLS = [("cpu", "float32", attention) for attention in ("eager", "sdpa")]
 INPUTS = [InputCase("native", 70, 70), InputCase("masked", 42, 42, batch=2, masked=True)]
@@ -47,7 +48,7 @@ def build(here: Path) -> Iterator[Build]:
     made: list[Subject] = []
 
     def build(of_backbone: Any = nn.Module.eval, of_classifier: Any = nn.Module.eval) -> tuple[Tiny, Tiny]:
-        known = {"checkpoint": here / "tiny.pth", "overrides": {"num_attention_heads": 2}}
+        known = {"checkpoint": here / "tiny.pth", "overrides": read_golden("dinov2_tiny").overrides}
         head = {"linear_head": here / "head.pth"}
         classifier = Tiny("dinov2_custom", Request(**known, **head), cells=CELLS, fault=of_classifier)
         backbone = Tiny("dinov2_custom", Request(**known), cells=CELLS, classifier=classifier, fault=of_backbone)

@@ -12,7 +12,7 @@ import torch
 
 from conversion.suite.progress import FOLDER, ROOM, StatusLine, describe_size, estimate_share, say
 from tests.commands.test_options import run, start
-from tests.support.golden import read_golden
+from tests.support.golden import list_options, read_golden
 
 SLOW_ENOUGH = """
 import time, conversion.suite.cells as cells
@@ -96,7 +96,7 @@ def test_a_terminal_is_told_variant_and_step(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
     torch.save(read_golden("dinov2_tiny").backbone, tmp_path / "tiny.pth")
-    shown = run_in_a_terminal(tmp_path, "--checkpoint=tiny.pth", "--num-attention-heads=2", *workers)
+    shown = run_in_a_terminal(tmp_path, "--checkpoint=tiny.pth", *list_options("dinov2_tiny"), *workers)
     assert "0 of 2 tests" in shown
     assert "dinov2_custom: cpu, float32, eager, sdpa: " in shown
     assert "2 passed" in shown
@@ -104,7 +104,7 @@ def test_a_terminal_is_told_variant_and_step(
 
 def test_a_pipe_is_not(tmp_path: Path) -> None:
     torch.save(read_golden("dinov2_tiny").backbone, tmp_path / "tiny.pth")
-    code, output = run(tmp_path, "--checkpoint=tiny.pth", "--num-attention-heads=2", plugin=SLOW_ENOUGH)
+    code, output = run(tmp_path, "--checkpoint=tiny.pth", *list_options("dinov2_tiny"), plugin=SLOW_ENOUGH)
     assert code == 0, output
     assert ROOM not in output
     assert "0 of 2 tests" not in output

@@ -20,8 +20,8 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 ATTENTIONS = ("eager", "sdpa")
 
 
-def choose_variants(request: Request, keyword: str) -> list[str]:
-    """The variants to verify: all official ones; or the one that a checkpoint holds, or that ``-k`` names for it.
+def choose_variants(request: Request) -> list[str]:
+    """The variants to verify: all official ones; or the one that a checkpoint holds, or is said to hold.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or recognised, or what was asked for does not go together.
@@ -29,8 +29,8 @@ def choose_variants(request: Request, keyword: str) -> list[str]:
     _refuse_contradictions(request)
     if request.checkpoint is None:
         return [name for name, row in VARIANTS.items() if row.is_published or request.weights == "synthetic"]
-    if keyword in VARIANTS:
-        return [keyword]
+    if request.variant:
+        return [request.variant]
     checkpoint = read_checkpoint(request.checkpoint, entry=request.entry)
     head = load_checkpoint(request.linear_head) if request.linear_head else None
     with concerning(request.checkpoint):

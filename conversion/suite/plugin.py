@@ -94,7 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not hasattr(config, "workerinput"):  # it is written where the run was started
             reporting.check_report(config.option.parity_report)
         refuse_pushes(config.stash[REQUEST_KEY], getattr(config.option, "tx", None) or ())
-        config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY], config.option.keyword)
+        config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY])
         config.option.device, config.option.dtype, config.option.attention = check_axes(
             config.option.device, config.option.dtype, config.option.attention
         )
@@ -200,6 +200,7 @@ def _read_request(option: argparse.Namespace) -> Request:
         weights=option.weights,
         mirror=option.mirror,
         checkpoint=option.checkpoint,
+        variant=option.keyword if option.checkpoint and option.keyword in VARIANTS else None,
         entry=option.entry,
         linear_head=option.linear_head,
         save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,

@@ -9,12 +9,17 @@ import torch
 
 @dataclass(frozen=True)
 class Request:
-    """See the options, of which these are the values."""
+    """See the options, of which these are the values.
+
+    Attributes:
+        variant: official one that ``checkpoint`` is said to be.
+    """
 
     seed: int = 0
     weights: str = "synthetic"
     mirror: str | None = None
     checkpoint: Path | None = None
+    variant: str | None = None
     linear_head: Path | None = None
     entry: str | None = None
     save_dtype: torch.dtype | None = None

@@ -172,7 +172,7 @@ class Subject:
         with concerning(self.files["checkpoint"].name):
             return conversion.convert(
                 self.checkpoints["checkpoint"].state_dict,
-                self.variant if self.variant in VARIANTS else None,
+                self.request.variant if self.request.checkpoint else self.variant,
                 linear_head=head.state_dict if head else None,
                 labels=self.request.labels,
                 **self.overrides,

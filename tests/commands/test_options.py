@@ -102,15 +102,17 @@ def test_a_baked_artifact_is_exact_at_its_size(here: Path) -> None:
     assert load_model(here / "artifacts" / "dinov2_custom").config.image_size == 42
 
 
+# in the model that is loaded back, since a wrong value in its config is refused before anything is compared
 WRONG_EPS = """
-import conversion.families.dinov2.config as config
-build = config.build_config
-import conversion.families.dinov2, dataclasses
-def build_wrong(spec, labels):
-    built = build(spec, labels)
-    built.layer_norm_eps = 1e-5
-    return built
-object.__setattr__(conversion.families.dinov2.FAMILY, "build_config", build_wrong)
+import conversion.artifact.load as load
+read_back = load._load
+def read_back_wrong(*args, **kwargs):
+    model = read_back(*args, **kwargs)
+    for module in model.modules():
+        if hasattr(module, "eps"):
+            module.eps = 1e-5
+    return model
+load._load = read_back_wrong
 """
 
 

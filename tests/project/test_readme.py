@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from conversion.families.base import families, list_overrides
+from conversion.families.base import families, list_settings
+from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import ERROR_RATIO, FLOOR_MAX_ULP, FLOOR_RMS_ULP, allow_for_chance
 from conversion.report.render import KILL_MATRIX
@@ -34,7 +35,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 def test_every_option_is_described() -> None:
     options = re.findall(r'group\.addoption\(\s*"(--[\w-]+)"', PLUGIN.read_text(encoding="utf-8"))
     assert len(options) > 8
-    options += [f"--{name.replace('_', '-')}" for name in list_overrides()]
+    options += [option_of(name) for name, setting in list_settings().items() if setting.is_option]
     page = read_page("options")
     assert [option for option in options if f"`{option}" not in page] == []
     assert [

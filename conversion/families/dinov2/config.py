@@ -201,7 +201,7 @@ def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]
         )
     if any(not told[name].is_given for name in NORMALISATION_SETTINGS):
         notes.append(
-            "the image processor normalises with ImageNet's mean and standard deviation, as the official models do; "
+            "the image processor normalises with ImageNet's mean and std, as the official models do; "
             "give --image-mean and --image-std if this model was trained with others"
         )
     return tuple(notes)

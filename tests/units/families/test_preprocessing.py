@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,18 @@ def test_data2vec_visions_official_values_are_written(name: str, mean: list[floa
     assert processor["do_center_crop"] is False
     assert processor["resample"] == Image.Resampling.BICUBIC
     assert (processor["image_mean"], processor["image_std"]) == (mean, std)
+
+
+def test_pretrained_models_are_normalised_as_they_were_trained_and_not_as_on_the_hub() -> None:
+    """The ledger's pretraining-normalisation."""
+    import transformers
+
+    spec = DATA2VEC.spec_of(VARIANTS["data2vec_vision_base"])
+    default = transformers.BeitImageProcessor()
+    assert list(default.image_mean) == list(default.image_std) == [0.5] * 3, "gone: take it out of the ledger"
+    as_on_the_hub = replace(spec, image_mean=tuple(default.image_mean), image_std=tuple(default.image_std))
+    original, other = (DATA2VEC.build_transform(each, 224)(open_photo()) for each in (spec, as_on_the_hub))
+    assert 0.2 < float((original - other).abs().mean()) < 0.4
 
 
 @pytest.mark.parametrize("size", [(451, 300), (300, 451), (500, 500), (224, 224), (31, 77)])

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conversion.errors import ArtifactError
+from conversion.parity.alignment import ALIGNMENT
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ALIGNMENT = 64
-"""Bytes: what torch aligns its own tensors to, a cache line, and the widest vector of a processor."""
 
 METADATA = {"format": "pt"}
 """What ``from_pretrained`` asks for."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from conversion.parity.capture import ForwardPass, StageRun, capture, run_stage, twin
 from conversion.parity.compare import Comparison, Contender, OriginalRun, compare
 from conversion.parity.metrics import is_bit_equal
-from conversion.parity.points import CapturePoint, Inputs, Stage, read_tap
+from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.precision import Casts
 from conversion.parity.turns import THREAD_NAME
 from conversion.parity.verdict import Verdict
@@ -292,13 +292,3 @@ def test_an_attribute_that_is_not_there_is_no_counterfactual() -> None:
     run = OriginalRun(Stack(), STAGES, INPUTS, torch.float32, {"offset": 1.0})
     with pytest.raises(AttributeError, match="no attribute 'offset'"):
         run.read_expected()
-
-
-def test_a_place_is_a_module_and_an_item_or_a_part_of_it() -> None:
-    tap = read_tap("attn.qkv:output[1/3]")
-    assert (tap.module, tap.item) == ("attn.qkv", "output")
-    assert torch.equal(tap.cut(torch.arange(6).view(1, 6)), torch.tensor([[2, 3]]))
-    assert read_tap(":logits").module == ""
-    for text in ("attn.qkv", "attn:output[1]", "attn:output[a/b]", ""):
-        with pytest.raises(ValueError, match="not a place in a model"):
-            read_tap(text)

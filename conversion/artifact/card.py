@@ -179,6 +179,8 @@ def _record_input(result: InputVerdict) -> dict[str, Any]:
         "error_ratio": result.error_ratio,
         "points": [_record_point(point) for point in result.points],
     }
+    if result.aligned:
+        recorded["aligned"] = True
     if result.counterfactual:
         recorded["counterfactual"] = [_record_point(point) for point in result.counterfactual]
     return recorded

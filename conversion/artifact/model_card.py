@@ -46,6 +46,7 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
         is_synthetic=card["source"]["weights"] == "synthetic",
         auto_class=auto_class,
         twins=sorted({result["input"] for result in results if result["baked_twin"]}),
+        is_aligned=any(result.get("aligned") for result in results),
         attention=family.choose_attention(),
         deviations=list(_list_deviations(family, results)),
         told=describe_told(conversion.told),

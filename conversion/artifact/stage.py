@@ -191,9 +191,6 @@ def _write(conversion: Conversion, directory: Path, max_shard_size: str | None) 
         save_tensors(conversion.left_out, directory / LEFT_OUT)
     _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
     _write_json(directory / PREPROCESSOR, conversion.preprocessor)
-    # safetensors makes its file readable for the owner alone; the artifact is as readable as the user's other files
-    for path in directory.glob("*.safetensors"):
-        path.chmod((directory / CONFIG).stat().st_mode)
 
 
 def _read_parity_card(directory: Path) -> dict[str, Any] | None:

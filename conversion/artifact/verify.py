@@ -159,6 +159,8 @@ def _find_in_input(
         yield "a deviation from its own counterfactual"
     if Verdict.DEVIATION in points_ and not (result["deviation"] and counterfactual):
         yield "a deviation without its counterfactual"
+    if result.get("aligned") and worst(counterfactual or points_) is not Verdict.EXACT:
+        yield "aligned weights are said to make it exact, and it is not"
     yield from _compare_verdicts("all points", result["verdict"], [conclude(points_, counterfactual)])
 
 

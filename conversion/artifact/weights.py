@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from conversion.artifact.safetensors_file import write_safetensors
 from conversion.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def demand_size(text: str) -> str:
 
 
 def save_tensors(state_dict: "Mapping[str, Tensor]", path: Path) -> None:
-    """Write a file of tensors."""
-    save_file(_separate(state_dict), path, metadata={"format": "pt"})
+    """Write a file of tensors, aligned; see :mod:`conversion.artifact.safetensors_file`."""
+    write_safetensors(state_dict, path)
 
 
 def publish_weights(directory: Path) -> None:
@@ -144,14 +144,3 @@ def _open(path: Path) -> Iterator[Any]:
         raise ArtifactError(f"{path}: cannot be read: {error}", hint=AGAIN) from error
     with file:
         yield file
-
-
-def _separate(state_dict: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """Tensors as the file format wants them: contiguous, each in memory of its own; copied only where they are not."""
-    separate = {key: tensor.contiguous() for key, tensor in state_dict.items()}
-    end = 0
-    for key, tensor in sorted(separate.items(), key=lambda item: item[1].data_ptr()):
-        if tensor.data_ptr() < end:
-            separate[key] = tensor.clone()
-        end = max(end, tensor.data_ptr() + tensor.nbytes)
-    return separate

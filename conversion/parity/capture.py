@@ -9,11 +9,11 @@ from itertools import chain
 from typing import Any
 
 import torch
-from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
 from conversion.parity.points import Inputs, Side, Stage, Tap, read_tap
 from conversion.parity.precision import Arguments, Casts, cast_arguments, cast_parameters, hooked
+from conversion.parity.turns import PausableCall
 
 
 @dataclass
@@ -30,12 +30,11 @@ class StageRun:
 
 
 class ForwardPass:
-    """One forward pass of a model, run as far as is asked for, so that several can go side by side.
+    """One forward pass of a model, run only as far as is asked for, so that several can go side by side.
 
-    The model's own ``forward`` is run, not a rebuilt one, in a coroutine that is suspended when the stage that was
-    asked for is complete. What a stage computed is handed over and not kept, so that memory does not grow with depth.
-    Until it is closed, nothing else may use the model, not even to make a twin of it; one that was made before may be.
-    To be used in inference mode, and closed, or the suspended coroutine keeps the model for good.
+    The model's own ``forward`` is run, not a rebuilt one, in a thread that waits as soon as the stage that was asked
+    for is complete. What a stage computed is handed over and not kept, so that memory does not grow with depth.
+    Close it: until then its thread lives, and nothing else may use or copy the model.
 
     Args:
         dtype: to run in, whatever dtype the weights are kept in; their own unless given. Inputs are rounded to it.
@@ -54,21 +53,26 @@ class ForwardPass:
         self._stages, self._side = stages, side
         self._order = {stage.name: index for index, stage in enumerate(stages)}
         self._runs = {stage.name: StageRun() for stage in stages}
-        self._wanted, self._consumer = stages[0], getcurrent()
-        self._runner = greenlet(partial(self._run, model, inputs, dtype, casts))
+        self._wanted = stages[0]
+        self._call = PausableCall(partial(self._run, model, inputs, dtype, casts))
 
     def read(self, stage: Stage) -> StageRun:
-        """Run on until the stage of this name is complete, or the pass has ended. Stages before it are forgotten."""
-        stage = self._stages[self._order[stage.name]]  # in another list it may have another place in the other model
-        self._wanted, self._consumer = stage, getcurrent()
-        while not self._is_complete(stage) and not self._runner.dead:
-            self._runner.switch()
+        """Run on until the stage of this name is complete, or the pass has ended. Earlier stages are forgotten.
+
+        Raises:
+            ValueError: the pass is closed. What the model raises is raised here, too.
+        """
+        if self._call.is_closed:
+            raise ValueError("a closed pass cannot be read")
+        self._wanted = self._stages[self._order[stage.name]]  # in another list it may have another place in the other
+        while not self._is_complete(self._wanted) and not self._call.has_ended:
+            self._call.resume()
         return self._runs.pop(stage.name)
 
     def close(self) -> None:
-        """End the pass where it is, and free what it holds."""
-        if self._runner:  # has been started, and has not ended
-            self._runner.throw()
+        """End the pass where it is, and free what it holds: its hooks are removed, its thread has ended."""
+        self._call.close()
+        self._runs.clear()
 
     def _run(self, model: nn.Module, inputs: Inputs, dtype: torch.dtype | None, casts: Casts | None) -> None:
         parameter = next(model.parameters())
@@ -88,6 +92,7 @@ class ForwardPass:
                         self._keep(stage, point.name, tap.cut(result[tap.item]))
 
     def _keep(self, stage: Stage, name: str, value: Any) -> None:
+        self._call.end_if_closed()
         if self._order[stage.name] < self._order[self._wanted.name]:
             self._runs.pop(stage.name, None)
             return
@@ -97,7 +102,7 @@ class ForwardPass:
         else:
             run.values[name] = value
         if stage is self._wanted and self._is_complete(stage):
-            self._consumer.switch()
+            self._call.pause()
 
     def _is_complete(self, stage: Stage) -> bool:
         return len(self._runs[stage.name].values) == len(stage.points)

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain
 
 from torch import nn
 
+from conversion.parity.alignment import copy_aligned, find_misaligned
 from conversion.parity.compare import Comparison, Contender, Evidence, Local, OriginalRun, compare
 from conversion.parity.deviations import Deviation
 from conversion.parity.points import Inputs, Stage
@@ -25,6 +28,7 @@ class InputVerdict:
         baked: the image size of a twin of the artifact that was compared in its place, with position embeddings
             baked for that size; None where it was the artifact itself.
         evidence: from where it first failed, if it did.
+        aligned: whether it is exact with the weights copied to aligned memory, and not where they were.
     """
 
     name: str
@@ -36,11 +40,17 @@ class InputVerdict:
     baked: int | None = None
     masked: bool = False
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
+    aligned: bool = False
 
     @property
     def decisive(self) -> tuple[PointVerdict, ...]:
         """The points that decide: those under the counterfactual where a known deviation applies."""
         return self.counterfactual or self.points
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every bit agrees at the points that decide."""
+        return worst([point.verdict for point in self.decisive]) is Verdict.EXACT
 
     @property
     def max_ulp(self) -> int:
@@ -105,7 +115,8 @@ def verify_together(
 ) -> list[list[InputVerdict]]:
     """Run several converted models on several inputs, all side by side, and judge each.
 
-    On one input they share what the original computes; on all, what is read and cast of the weights.
+    On one input they share what the original computes; on all, what is read and cast of the weights. What is not exact
+    and has weights that are not aligned is run once more on aligned copies of them; if it is exact then, that counts.
 
     Args:
         at: told the name of every stage that is begun.
@@ -113,6 +124,41 @@ def verify_together(
     Returns:
         of each trial, a verdict for each of its candidates.
     """
+    results = _verify_once(trials, measures_local, at)
+    again, places = _align(trials, results)
+    if again:
+        repeated = _verify_once(again, measures_local, at and (lambda stage: at(f"{stage}, weights aligned")))
+        for (row, column), result in zip(places, chain.from_iterable(repeated), strict=True):
+            if result.is_exact:
+                results[row][column] = replace(result, aligned=True)
+    return results
+
+
+def _align(
+    trials: Sequence[Trial], results: Sequence[Sequence[InputVerdict]]
+) -> tuple[list[Trial], list[tuple[int, int]]]:
+    """What is to be run once more, with aligned copies of the weights; and the place of each candidate in it."""
+    copy, again, places = cache(copy_aligned), [], []
+    for row, (trial, verdicts) in enumerate(zip(trials, results, strict=True)):
+        run, dtype = trial.run, trial.run.dtype
+        is_original_off = not all(verdict.is_exact for verdict in verdicts) and find_misaligned(run.original, dtype)
+        columns = [
+            column
+            for column, (candidate, verdict) in enumerate(zip(trial.candidates, verdicts, strict=True))
+            if not verdict.is_exact and (is_original_off or find_misaligned(candidate.converted, dtype))
+        ]
+        if columns:
+            chosen = [trial.candidates[column] for column in columns]
+            aligned = [replace(each, converted=copy(each.converted)) for each in chosen]
+            run = replace(run, original=copy(run.original), keep=False)
+            again.append(replace(trial, run=run, candidates=aligned))
+            places += [(row, column) for column in columns]
+    return again, places
+
+
+def _verify_once(
+    trials: Sequence[Trial], measures_local: Local, at: Callable[[str], object] | None
+) -> list[list[InputVerdict]]:
     comparisons = [_list_comparisons(trial, measures_local) for trial in trials]
     contenders = [
         Contender(candidate.converted, candidate.inputs or trial.run.inputs, candidate.stages or trial.run.stages, held)

@@ -6,19 +6,21 @@ import os
 KEPT_FREE = 2**30
 """Bytes: larger tensors, and what is free at the end of the heap beyond so many, go back to the system when freed."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # <malloc.h>
 
 LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory for the next tensor.
+    """Keep freed memory for the next tensor, of whichever thread.
 
-    What goes back to the system comes again page by page, zeroed, which took a fifth of the processor's time.
+    Passes have a thread each and run one at a time: memory of its own for each thread would be kept as many times. What
+    goes back to the system comes again page by page, zeroed, which took a fifth of the processor's time.
     """
     # of a C library that has no such thing, or takes no such size, all stays as it is
     if (mallopt := getattr(LIBC, "mallopt", None)) and mallopt(M_MMAP_THRESHOLD, KEPT_FREE):
         mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
+        mallopt(M_ARENA_MAX, 1)
 
 
 def return_freed_memory() -> None:

@@ -22,6 +22,11 @@ STYLES = {Verdict.EXACT: "green", Verdict.CLOSE: "cyan", Verdict.DEVIATION: "yel
 PIPE_WIDTH = 200
 """Columns where there is no terminal: nothing is folded, every row is a line."""
 
+ALIGNED = (
+    "bit for bit equal once the weights were copied to multiples of 64 bytes in memory; where the files have them, "
+    "some matrix products round otherwise on this processor"
+)
+
 Row = Mapping[str, Any]
 
 
@@ -50,6 +55,7 @@ def describe_cell(variant: str, cell: MatrixVerdict, remarks: Sequence[str] = ()
         "deviations": deviations,
         "remarks": list(remarks),
         "claim": claim,
+        "aligned": [result.name for result in cell.inputs if result.aligned],
     }
 
 
@@ -79,7 +85,7 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report:
     console = Console(width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
     with console.capture() as captured:
         console.print(_build_table(rows))
-    lines = [*captured.get().splitlines(), *_list_deviations(rows)]
+    lines = [*captured.get().splitlines(), *_list_deviations(rows), *_list_aligned(rows)]
     lines += dict.fromkeys(f"{row['variant']}: {remark}" for row in rows for remark in row["remarks"])
     if artifacts is not None:
         lines.append(f"artifacts: {', '.join(list_kept(reporter)) or 'none'}, in {artifacts.absolute()}")
@@ -116,6 +122,15 @@ def _list_deviations(rows: Sequence[Row]) -> list[str]:
             inputs.setdefault(name, {}).update(dict.fromkeys(found))
     causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
     return [f"deviation {name} ({', '.join(found)}): {causes[name]}" for name, found in inputs.items()]
+
+
+def _list_aligned(rows: Sequence[Row]) -> list[str]:
+    """The inputs that are exact with the weights copied to aligned memory alone, by variant."""
+    inputs: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row["aligned"]:
+            inputs.setdefault(row["variant"], {}).update(dict.fromkeys(row["aligned"]))
+    return [f"aligned {variant} ({', '.join(found)}): {ALIGNED}" for variant, found in inputs.items()]
 
 
 def _summarise_faults(reporter: pytest.TerminalReporter, tests: Sequence[Row]) -> None:

@@ -120,14 +120,14 @@ def change_what_is_saved(
     """Other tensors are written than were given."""
 
     def put_in(patch: pytest.MonkeyPatch) -> None:
-        save = weights.save_file
+        save = weights.write_safetensors
 
         def save_with_fault(tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> None:
             changed = dict(tensors)
             change(changed)
             save(changed, *args, **kwargs)
 
-        patch.setattr(weights, "save_file", save_with_fault)
+        patch.setattr(weights, "write_safetensors", save_with_fault)
 
     return put_in
 
@@ -150,13 +150,13 @@ def flip_a_byte(path: Path) -> None:
 
 
 def flip_a_byte_on_writing(patch: pytest.MonkeyPatch) -> None:
-    save = weights.save_file
+    save = weights.write_safetensors
 
     def save_with_fault(tensors: dict[str, Tensor], path: Path, **kwargs: Any) -> None:
         save(tensors, path, **kwargs)
         flip_a_byte(path)
 
-    patch.setattr(weights, "save_file", save_with_fault)
+    patch.setattr(weights, "write_safetensors", save_with_fault)
 
 
 def flip_a_byte_before_publication(patch: pytest.MonkeyPatch) -> None:

@@ -121,9 +121,9 @@ def test_a_tensor_that_changed_on_the_way_to_disk_is_refused(tmp_path: Path, mon
     from safetensors.torch import save_file
 
     def save_in_bfloat16(tensors: dict[str, torch.Tensor], *args: object, **kwargs: object) -> None:
-        save_file({key: tensor.bfloat16() for key, tensor in tensors.items()}, *args, **kwargs)
+        save_file({key: tensor.bfloat16() for key, tensor in tensors.items()}, *args, metadata={"format": "pt"})
 
-    monkeypatch.setattr("conversion.artifact.weights.save_file", save_in_bfloat16)
+    monkeypatch.setattr("conversion.artifact.weights.write_safetensors", save_in_bfloat16)
     with pytest.raises(ArtifactError, match=r"qkv.bias: source \(96,\) torch.float32, restored .*bfloat16"):
         save_artifact(convert(), tmp_path / "tiny")
     assert list(tmp_path.iterdir()) == []

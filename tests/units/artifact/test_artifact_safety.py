@@ -112,7 +112,7 @@ def then_stop(module, name, step):
         return result
     setattr(module, name, wrapped)
 
-then_stop(weights, "save_file", "weights written")
+then_stop(weights, "write_safetensors", "weights written")
 then_stop(artifact, "check_tensors", "tensors compared")
 then_stop(artifact, "load_model", "loaded back")
 then_stop(artifact, "render_model_card", "card rendered")

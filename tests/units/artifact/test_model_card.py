@@ -69,6 +69,13 @@ def test_of_other_weights_nothing_is_claimed(weights: str) -> None:
     assert ("synthetic-weights" in card.data.tags) == (weights == "synthetic")
 
 
+@pytest.mark.parametrize("aligned", [True, False])
+def test_what_is_exact_with_aligned_weights_alone_is_said(aligned: bool) -> None:
+    native = replace(CELLS[0].inputs[0], aligned=aligned)
+    text = render(convert(), "checkpoint", (replace(CELLS[0], inputs=(native,)),)).text
+    assert ("| exact (aligned) |" in text) == ("*aligned*: with the weights copied" in text) == aligned
+
+
 def test_what_nobody_compared_is_not_called_verified() -> None:
     card = render(convert(), "checkpoint", ())
     assert "parity-verified" not in card.data.tags

@@ -1,6 +1,7 @@
 """Forward passes that halt at every stage: side by side, in memory that does not grow with depth, errors told apart."""
 
 import gc
+import threading
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from conversion.parity.capture import ForwardPass, StageRun, capture, run_stage, twin
 from conversion.parity.compare import Comparison, Contender, OriginalRun, compare
 from conversion.parity.metrics import is_bit_equal
-from conversion.parity.points import CapturePoint, Inputs, Stage, read_tap
+from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.precision import Casts
+from conversion.parity.turns import THREAD_NAME
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import Candidate, Trial, verify_input, verify_together
 
@@ -71,9 +73,10 @@ STAGES = [
 
 
 @pytest.fixture(autouse=True)
-def no_gradients() -> Any:
+def no_gradients_and_no_thread_left() -> Any:
     with torch.inference_mode():
         yield
+    assert not any(thread.name == THREAD_NAME for thread in threading.enumerate())
 
 
 def test_a_pass_runs_no_further_than_it_is_read() -> None:
@@ -168,18 +171,22 @@ def test_what_was_handed_over_is_not_kept() -> None:
     kept = [weakref.ref(run.read(stage).values[stage.points[0].name]) for stage in STAGES[1:-1]]
     gc.collect()
     assert [reference() is None for reference in kept[:-1]] == [True] * (DEPTH - 1)
+    run.close()
 
 
 def test_stages_that_are_passed_over_are_not_kept() -> None:
     run = ForwardPass(Stack(), STAGES, "original", INPUTS)
     run.read(STAGES[4])
     assert list(run._runs) == ["block.4", "out"]
+    run.close()
 
 
 def test_two_passes_go_side_by_side_and_compute_what_each_does_alone() -> None:
     model = Stack()
     runs = [ForwardPass(twin(model), STAGES, "original", INPUTS, dtype) for dtype in (None, torch.float64)]
     read = [[run.read(stage) for run in runs] for stage in STAGES]
+    for run in runs:
+        run.close()
     for column, dtype in enumerate((None, torch.float64)):
         alone = capture(Stack(), STAGES, "original", INPUTS, dtype)
         together = {name: value for row in read for name, value in row[column].values.items()}
@@ -285,13 +292,3 @@ def test_an_attribute_that_is_not_there_is_no_counterfactual() -> None:
     run = OriginalRun(Stack(), STAGES, INPUTS, torch.float32, {"offset": 1.0})
     with pytest.raises(AttributeError, match="no attribute 'offset'"):
         run.read_expected()
-
-
-def test_a_place_is_a_module_and_an_item_or_a_part_of_it() -> None:
-    tap = read_tap("attn.qkv:output[1/3]")
-    assert (tap.module, tap.item) == ("attn.qkv", "output")
-    assert torch.equal(tap.cut(torch.arange(6).view(1, 6)), torch.tensor([[2, 3]]))
-    assert read_tap(":logits").module == ""
-    for text in ("attn.qkv", "attn:output[1]", "attn:output[a/b]", ""):
-        with pytest.raises(ValueError, match="not a place in a model"):
-            read_tap(text)

@@ -1,5 +1,6 @@
 """The table at the end of a run: a row a cell, the worst place of each, deviations with their cause."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +96,14 @@ def test_a_pipe_gets_a_line_a_row_and_nothing_else(monkeypatch: pytest.MonkeyPat
     assert [ROW.match(row)["ulp"] for row in rows] == ["9", "0", "7"]  # type: ignore[index]
     assert rows[2].split()[-1] == "1.2"
     assert last.startswith(f"deviation {OFFSET} (224): the original resamples position embeddings")
+
+
+def test_what_is_exact_with_aligned_weights_alone_is_said_in_words() -> None:
+    rows = [describe_cell("dinov2_vits14", make_cell(replace(EXACT, aligned=True), attention="sdpa")), *ROWS]
+    (line,) = [line for line in write(Reporter(rows)).splitlines() if line.startswith("aligned")]
+    assert line.startswith(
+        "aligned dinov2_vits14 (native): bit for bit equal once the weights were copied to multiples"
+    )
 
 
 def test_a_terminal_gets_colours_and_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,8 @@ class Family(Generic[S]):
         find_deviation: the ledger's entry, or several combined, that applies to a spec at an input's shape ``(B, 3,
             height, width)``; optionally under a name of a dtype and of an attention implementation.
         ledger: every known deviation of the target library that concerns this family.
+        default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
+            in this order; none where the common order holds.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Family(Generic[S]):
     exact: frozenset[tuple[str, str, str]]
     find_deviation: Callable[..., Deviation | None]
     ledger: tuple[Deviation, ...]
+    default_entries: tuple[str, ...] = ()
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.

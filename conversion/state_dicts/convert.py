@@ -16,7 +16,7 @@ from conversion.families.variants import VARIANTS, Variant, find_variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
-from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.derived import check_derived, list_damage
 from conversion.state_dicts.recognise import identify_variant, recognise, rows_of, select_overrides
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Conversion:
         left_out: those of the dropped tensors that the original model needs to be whole again.
         baked: image size that the position embeddings were resampled for, None if they are the checkpoint's own.
         notes: what was assumed, for the artifact's card.
+        recomputed: keys of dropped tensors that were damaged, and are computed again from the spec.
     """
 
     variant: str
@@ -62,6 +63,7 @@ class Conversion:
     left_out: Mapping[str, Tensor] = field(default_factory=dict)
     baked: int | None = None
     notes: tuple[str, ...] = ()
+    recomputed: tuple[str, ...] = ()
 
 
 def convert(
@@ -101,7 +103,9 @@ def convert(
     name = row.name if row else identify_variant(family, spec)
     original = family.original_tensors(spec)
     key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=name)
-    _demand_derived(family, spec, {key: merged[key] for key in dropped}, name)
+    damaged = check_derived(family.derive(spec), {key: merged[key] for key in dropped}, name)
+    for note in list_damage(damaged):
+        warnings.warn(f"{name}: {note}.", stacklevel=2)
     # of a published checkpoint it is known; one that has its shapes is taken for it
     is_published = name in VARIANTS and VARIANTS[name].hub_name
     assumed = {} if is_published else family.find_assumptions(spec)
@@ -132,7 +136,8 @@ def convert(
         dropped=dropped,
         left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
         baked=image_size if spec.any_size else None,
-        notes=tuple(notes.values()),
+        notes=(*notes.values(), *list_damage(damaged)),
+        recomputed=tuple(damaged),
     )
 
 
@@ -156,20 +161,6 @@ def _select_left_out(dropped: StateDict, original: StateDict, derived: StateDict
         and tensor.shape == original[key].shape
         and not describe_unusable({key: tensor})
     }
-
-
-def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name: str) -> None:
-    """What is dropped because it follows from the spec must be what follows from it."""
-    derived = family.derive(spec)
-    names = {key.rpartition(".")[2] for key in derived}
-    problems = [
-        f"{key}: {tuple(tensor.shape)} {tensor.dtype}, is not what follows from the model's size"
-        for key, tensor in state_dict.items()
-        if key.rpartition(".")[2] in names
-        and (key not in derived or not (tensor.is_meta or is_bit_equal(derived[key], tensor.cpu())))
-    ]
-    if problems:
-        raise KeyMapError(f"{name}: {len(problems)} tensor(s) that cannot be left out.", problems)
 
 
 def _demand_variant(row: Variant, state_dict: StateDict, overrides: Mapping[str, Any]) -> tuple[Family[Any], Spec]:

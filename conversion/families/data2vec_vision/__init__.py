@@ -19,7 +19,7 @@ from conversion.families.data2vec_vision.recognition import (
     recognise_spec,
 )
 from conversion.families.data2vec_vision.segmentation import build_original
-from conversion.families.data2vec_vision.training import DISTRIBUTIONS, choose_entry, pack
+from conversion.families.data2vec_vision.training import DEFAULT_ENTRIES, DISTRIBUTIONS, choose_entry, pack
 
 FAMILY = Family(
     name="data2vec_vision",
@@ -50,4 +50,5 @@ FAMILY = Family(
     exact=EXACT,
     find_deviation=find_deviation,
     ledger=LEDGER,
+    default_entries=DEFAULT_ENTRIES,
 )

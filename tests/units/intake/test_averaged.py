@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from timm.utils import ModelEma, get_state_dict
 from torch import Tensor, nn
 
 import conversion
@@ -38,6 +37,8 @@ NARROW = Data2VecVisionSpec(
 
 def train(spec: Any = NARROW) -> dict[str, dict[str, Tensor]]:
     """Three updates of timm's moving average, which the authors' code uses: the model and its average."""
+    from timm.utils import ModelEma, get_state_dict  # here, since it takes long to import
+
     model = FAMILY.load_original(spec, draw_state_dict(FAMILY, spec, "trained", 0))
     average = ModelEma(model, decay=0.9999)
     for _ in range(3):

@@ -26,6 +26,9 @@ Where several do, the first of these is taken, unless the family of these models
 MAX_ENTRIES = 16
 """How deep entries are looked for in each other."""
 
+MAX_KEY = 1_000
+"""Characters of a tensor's name; longer ones fill a message and nothing else."""
+
 MAX_LISTED = 20
 """Entries that are named in a record; of an optimizer's there may be thousands."""
 
@@ -188,6 +191,8 @@ def _find_nearest(value: Any) -> list[dict[Any, Any]]:
 
 
 def _shorten(key: object) -> str:
+    if isinstance(key, str) and len(key) > MAX_KEY:
+        return f"{key[:40]!r}... ({len(key):,} characters)"
     return repr(key) if isinstance(key, str | int) else f"a {type(key).__name__}"
 
 
@@ -218,7 +223,7 @@ def _is_pickled_module(content: Any) -> bool:
 
 
 def _is_tensor(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
+    return isinstance(key, str) and len(key) <= MAX_KEY and isinstance(value, Tensor)
 
 
 def _quote(path: Sequence[str]) -> str:

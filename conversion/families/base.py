@@ -109,6 +109,8 @@ class Family(Generic[S]):
             height, width)``; optionally under a name of a dtype and of an attention implementation.
         ledger: every known deviation of the target library that concerns this family.
         beside_config: fields of the spec that transformers' config has no place for.
+        default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
+            in this order; none where the common order holds.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Family(Generic[S]):
     find_lookalikes: Callable[[S, Shapes], tuple[str, ...]] = lambda _spec, _dropped: ()
     note_settings: Callable[[S, Mapping[str, Told]], tuple[str, ...]] = lambda _spec, _told: ()
     beside_config: frozenset[str] = frozenset()
+    default_entries: tuple[str, ...] = ()
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.

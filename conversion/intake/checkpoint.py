@@ -67,8 +67,9 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
     Args:
         path: a file of ``torch.save`` or safetensors; an index of shards; a folder with one of these in it, or a
             pattern, for a sharded run's rank files; or a folder that ``from_pretrained`` reads.
-        entry: of a training run's checkpoint, the one that holds the model: ``"student"``. Teacher before student and
-            averaged before plain unless given; where there is a choice, a warning says so.
+        entry: of a training run's checkpoint, the one that holds the model: ``"student"``. Unless given, teacher before
+            student and averaged before plain, or what the family takes by default: of Data2Vec-Vision ``model``. Where
+            there is a choice, a warning says so.
         dtype: to cast floating-point tensors to; their own unless given.
 
     Raises:

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError, concerning
+from conversion.intake.budget import BUDGET, RESAVE, exceed
+from conversion.intake.directory import check_directory
 from conversion.intake.unpickling import (
     LEGACY_PICKLES,
-    RESAVE,
+    Foreign,
     StandInTensor,
     list_foreign,
     load_with_stand_ins,
@@ -113,9 +115,11 @@ def _read(path: Path, beginning: bytes) -> Opened:
 
 
 def _read_archive(path: Path) -> Opened:
+    check_directory(path)
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
-        pickled = [record for record in records if record.filename.rpartition("/")[2] == "data.pkl"]
+        # in capitals, too: torch's reader takes them for the same
+        pickled = [record for record in records if record.filename.rpartition("/")[2].lower() == "data.pkl"]
         if any(record.filename.rpartition("/")[2] == "constants.pkl" for record in records):
             raise CheckpointError("a TorchScript archive, which is a program.", hint=SAVE_ALONE)
         if len(pickled) != 1:
@@ -124,6 +128,8 @@ def _read_archive(path: Path) -> Opened:
             raise CheckpointError(f"a zip archive, but not one of torch.save: it has {counted}.", found, hint=UNZIP)
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise CheckpointError("a compressed archive, which torch.save does not write.", hint=UNZIP)
+    if pickled[0].file_size > BUDGET.size:
+        raise exceed("bytes", BUDGET.size, f"{pickled[0].filename} has {pickled[0].file_size:,}")
     # by the name torch.load would take it for another format
     mmap = path.suffix != ".safetensors"
     described = "torch.save, memory-mapped" if mmap else "torch.save, read whole"
@@ -148,8 +154,8 @@ def _find_data(file: IO[bytes], record: zipfile.ZipInfo) -> int:
     return int(record.header_offset + 30 + name + extra)
 
 
-def _read_torch(path: Path, foreign: tuple[str, ...], *, mmap: bool, described: str) -> Opened:
-    refuse_code(foreign)
+def _read_torch(path: Path, foreign: Foreign, *, mmap: bool, described: str) -> Opened:
+    refuse_code(foreign.names)
 
     def load() -> Any:
         if mmap:
@@ -157,18 +163,23 @@ def _read_torch(path: Path, foreign: tuple[str, ...], *, mmap: bool, described: 
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
 
-    return Opened(_make_plain(load_with_stand_ins(load, foreign)), described, foreign)
+    return Opened(_make_plain(load_with_stand_ins(load, foreign)), described, foreign.names)
 
 
-def _make_plain(content: Any, made: dict[int, Any] | None = None) -> Any:
+def _make_plain(content: Any) -> Any:
     """Nested mappings as plain dictionaries: a pickle may put anything in the place of another class's methods."""
-    made = {} if made is None else made
-    if not isinstance(content, dict):
-        return content
-    if id(content) not in made:
-        made[id(content)] = {}
-        made[id(content)].update((key, _make_plain(value, made)) for key, value in dict.items(content))
-    return made[id(content)]
+    made: dict[int, dict[Any, Any]] = {}
+    outermost = [content]
+    waiting: list[tuple[Any, Any, Any]] = [(outermost, 0, content)]
+    while waiting:
+        holder, key, value = waiting.pop()
+        if not isinstance(value, dict):
+            continue
+        if id(value) not in made:
+            made[id(value)] = dict(dict.items(value))
+            waiting += [(made[id(value)], *item) for item in dict.items(value)]
+        holder[key] = made[id(value)]
+    return outermost[0]
 
 
 def _check_sizes(content: Any, sizes: list[int]) -> None:

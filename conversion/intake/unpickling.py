@@ -5,13 +5,12 @@ known to run code is refused by its name, aloud; any other is not looked up eith
 what it is given and does nothing.
 """
 
-import pickle
-import pickletools
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # protocol 2 has Python 2's names
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
 
 import torch
@@ -19,6 +18,8 @@ from torch._weights_only_unpickler import _get_allowed_globals  # in public it c
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from conversion.errors import CheckpointError
+from conversion.intake.budget import BUDGET, Budget
+from conversion.intake.scanning import Scanner
 
 INERT_MODULES = frozenset(
     {"argparse", "array", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "numbers",
@@ -43,19 +44,9 @@ CODE = (
 )  # fmt: skip
 """How names of other packages begin that are known to run code. Any other is let pass, and never looked up."""
 
-MAX_TUPLES = 100
-"""How deep tuples may lie in each other: the interpreter counts no levels where it hashes them, and would crash."""
-
-MAX_CONTAINERS = 32
-"""Foreign classes that may be filled like containers; for each the pickle is read once more."""
-
-LEGACY_PICKLES = 4
-"""What a file of ``torch.save`` before 1.6 begins with: a number, the protocol, the system, the content."""
-
-PROTOCOL = 2
-"""That ``torch.save`` pickles with unless told otherwise, and torch's safe unpickler reads."""
-
-RESAVE = "Load it where it was written, and save the state dict alone: torch.save(model.state_dict(), ...)."
+LEGACY_PICKLES = 5
+"""What a file of ``torch.save`` before 1.6 begins with: a number, the protocol, the system, the content, and the names
+of its storages."""
 
 SHARDED = frozenset(
     {"torch.distributed.tensor.DTensor", "torch.distributed._tensor.api.DTensor",
@@ -118,55 +109,33 @@ def read_attribute(stand_in: object, name: str) -> Any:
     return next((part[name] for part in parts if isinstance(part, dict) and name in part), None)
 
 
-def list_foreign(file: IO[bytes], num_pickles: int) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Foreign:
+    """What pickles want built or called that torch's unpickler does not build.
+
+    Attributes:
+        names: in full.
+        mappings, sequences: those whose objects are filled like dictionaries, or like lists.
+    """
+
+    names: tuple[str, ...] = ()
+    mappings: frozenset[str] = frozenset()
+    sequences: frozenset[str] = frozenset()
+
+
+def list_foreign(file: IO[bytes], num_pickles: int, budget: Budget = BUDGET) -> Foreign:
     """What the pickles that follow each other in a file want built or called that torch's unpickler does not, by name.
 
     Raises:
-        ValueError: there are no such pickles.
-        CheckpointError: they are made to harm.
+        CheckpointError: they exceed the budget, or are made to harm.
+        UnpicklingError: they are not for torch's unpickler.
+        ValueError, IndexError, KeyError: there are no such pickles.
     """
-    names: set[str] = set()
+    scanner = Scanner(file, budget, _modernise)
     for _ in range(num_pickles):
-        names |= _scan(file)
-    return tuple(sorted(names - _get_allowed_globals().keys()))
-
-
-def _scan(file: IO[bytes]) -> set[str]:
-    """The globals of a pickle, its stack worked off with nothing on it but how deep tuples lie in each other."""
-    names: set[str] = set()
-    stack: list[int | None] = []
-    memo: dict[object, int] = {}
-    for opcode, argument, _position in pickletools.genops(file):
-        if opcode.name == "PROTO" and argument != PROTOCOL:
-            raise CheckpointError(f"a pickle of protocol {argument}.", hint=RESAVE)
-        if opcode.name == "GLOBAL":
-            names.add(_modernise(str(argument).replace(" ", ".")))
-        popped = _pop(stack, opcode)
-        depth = max((each for each in popped if each is not None), default=0)
-        if opcode.name.endswith("PUT"):
-            memo[argument] = depth
-        elif opcode.name.endswith("GET"):
-            depth = memo.get(argument, 0)
-        elif opcode.name.startswith("TUPLE") or opcode.name in ("REDUCE", "NEWOBJ"):
-            depth += 1
-        if depth > MAX_TUPLES:
-            raise CheckpointError(
-                f"a pickle of tuples that lie more than {MAX_TUPLES} deep in each other.", hint=RESAVE
-            )
-        stack += [None if each is pickletools.markobject else depth for each in opcode.stack_after]
-    return names
-
-
-def _pop(stack: list[int | None], opcode: pickletools.OpcodeInfo) -> list[int | None]:
-    """What an opcode takes off the stack: so many, or all down to the mark."""
-    if pickletools.markobject in opcode.stack_before:
-        mark = len(stack) - 1 - stack[::-1].index(None) if None in stack else 0
-        start = mark - opcode.stack_before.index(pickletools.markobject)
-    else:
-        start = len(stack) - len(opcode.stack_before)
-    popped = stack[max(start, 0) :]
-    del stack[max(start, 0) :]
-    return popped
+        scanner.scan()
+    names = tuple(sorted(scanner.names - _get_allowed_globals().keys()))
+    return Foreign(names, frozenset(scanner.mappings), frozenset(scanner.sequences))
 
 
 def refuse_code(names: Collection[str]) -> None:
@@ -184,40 +153,30 @@ def refuse_code(names: Collection[str]) -> None:
         )
 
 
-def load_with_stand_ins(load: Callable[[], Any], foreign: Collection[str]) -> Any:
+def load_with_stand_ins(load: Callable[[], Any], foreign: Foreign) -> Any:
     """Unpickle with torch's safe unpickler, with a stand-in for every foreign name.
 
     Args:
-        load: calls ``torch.load(..., weights_only=True)``. May be called several times: whether a foreign class is
-            filled like a dictionary or a list shows only when it is.
+        load: calls ``torch.load(..., weights_only=True)``.
     """
-    kinds: dict[str, type] = {name: _first_kind(name) for name in foreign}
-    while True:
-        # under the repr by which an unpickling error calls it
-        stand_ins = {
-            name: type(name, (kind,), {"__module__": "stand_in"}) if kind in (StandIn, StandInTensor) else kind
-            for name, kind in kinds.items()
-        }
-        try:
-            with _only_safe([(stand_in, name) for name, stand_in in stand_ins.items()]):
-                return load()
-        except pickle.UnpicklingError as error:
-            text = str(error)
-            name = next((name for name, made in stand_ins.items() if kinds[name] is StandIn and repr(made) in text), "")
-            filled = next((kind for sign, kind in FILLED.items() if sign in text), None)
-            if not name or filled is None or sum(kind is not StandIn for kind in kinds.values()) > MAX_CONTAINERS:
-                raise
-            kinds[name] = filled
+    kinds = {name: _choose_kind(name, foreign) for name in foreign.names}
+    # a class of its own for each, so that what was left out can be told by its name
+    stand_ins = {
+        name: type(name, (kind,), {"__module__": "stand_in"}) if kind in (StandIn, StandInTensor) else kind
+        for name, kind in kinds.items()
+    }
+    with _only_safe([(stand_in, name) for name, stand_in in stand_ins.items()]):
+        return load()
 
 
-FILLED = {"Can only SETITEM": StandInMapping, "lists, but got": StandInSequence}
-"""What torch's unpickler says of an object that is none of its own containers, to the stand-in that would do."""
-
-
-def _first_kind(name: str) -> type:
+def _choose_kind(name: str, foreign: Foreign) -> type:
     if name == "builtins.getattr":
         return StandInAttribute
-    return StandInTensor if name in SHARDED else StandIn
+    if name in SHARDED:
+        return StandInTensor
+    if name in foreign.mappings:
+        return StandInMapping
+    return StandInSequence if name in foreign.sequences else StandIn
 
 
 def _is_inert(name: str) -> bool:

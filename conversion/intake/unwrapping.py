@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from conversion.errors import CheckpointError
+from conversion.families.base import families
 from conversion.intake.opening import SAVE_ALONE
 from conversion.intake.steps import take_off_prefixes
 
@@ -17,10 +18,16 @@ ENTRIES = (
     "model", "model_state_dict", "module", "state_dict", "net",
     "student",
 )  # fmt: skip
-"""Entries that hold a model in a training run's checkpoint; where several do, the first of these is taken."""
+"""Entries that hold a model in a training run's checkpoint.
+
+Where several do, the first of these is taken, unless the family of these models says otherwise.
+"""
 
 MAX_ENTRIES = 16
 """How deep entries are looked for in each other."""
+
+MAX_KEY = 1_000
+"""Characters of a tensor's name; longer ones fill a message and nothing else."""
 
 MAX_LISTED = 20
 """Entries that are named in a record; of an optimizer's there may be thousands."""
@@ -60,7 +67,8 @@ class Unwrapped:
 def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
     """Take the state dict out of a training run's checkpoint: ``{"teacher": {...}}``, ``{"model": {...}}``.
 
-    Of several models the first by :data:`ENTRIES` is taken, and a warning says so.
+    Of several models the one that their family takes by default is taken, else the first by :data:`ENTRIES`; a warning
+    says so.
 
     Args:
         entry: the one to take, wherever it lies: its name, names joined by dots, or what its keys begin with.
@@ -137,22 +145,54 @@ def _find(content: Mapping[Any, Any], name: str) -> Any:
 
 
 def _choose(content: Mapping[Any, Any]) -> str:
+    """The entry that holds the model; "" if none does."""
     holding = [entry for entry in ENTRIES if _holds_model(content.get(entry))]
+    if len(holding) > 1:
+        return _find_default(content, holding) or holding[0]
     return holding[0] if holding else next((each for each in ENTRIES if isinstance(content.get(each), dict)), "")
+
+
+def _find_default(content: Mapping[Any, Any], holding: Sequence[str]) -> str | None:
+    """Of several entries that hold a model, the one that the family of these models takes by default."""
+    shapes = {entry: _read_shapes(content[entry]) for entry in holding}
+    found = [family for family in families() if any(map(family.matches, shapes.values()))]
+    if len(found) != 1:
+        return None
+    defaults = found[0].default_entries
+    return next((entry for entry in defaults if entry in shapes and found[0].matches(shapes[entry])), None)
+
+
+def _read_shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the nearest tensors in an entry, by their names without what wrappers put before them."""
+    tensors = {
+        key: tensor
+        for mapping in _find_nearest(value)
+        for key, tensor in mapping.items()
+        if isinstance(key, str) and isinstance(tensor, Tensor)
+    }
+    names, _ = take_off_prefixes(tensors)
+    return {name: tuple(tensors[key].shape) for key, name in names.items()}
 
 
 def _holds_model(value: Any) -> bool:
     """Whether there are tensors in it, under names, under at most so many entries in each other."""
+    return bool(_find_nearest(value))
+
+
+def _find_nearest(value: Any) -> list[dict[Any, Any]]:
+    """The mappings nearest to the top that have tensors in them, at most so many entries deep."""
     level = [value]
     for _ in range(MAX_ENTRIES):
         mappings = [each for each in level if isinstance(each, dict)]
-        if any(isinstance(each, Tensor) for mapping in mappings for each in mapping.values()):
-            return True
+        if found := [each for each in mappings if any(isinstance(held, Tensor) for held in each.values())]:
+            return found
         level = [mapping[entry] for mapping in mappings for entry in ENTRIES if entry in mapping][:MAX_ENTRIES]
-    return False
+    return []
 
 
 def _shorten(key: object) -> str:
+    if isinstance(key, str) and len(key) > MAX_KEY:
+        return f"{key[:40]!r}... ({len(key):,} characters)"
     return repr(key) if isinstance(key, str | int) else f"a {type(key).__name__}"
 
 
@@ -183,7 +223,7 @@ def _is_pickled_module(content: Any) -> bool:
 
 
 def _is_tensor(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
+    return isinstance(key, str) and len(key) <= MAX_KEY and isinstance(value, Tensor)
 
 
 def _quote(path: Sequence[str]) -> str:

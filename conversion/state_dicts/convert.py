@@ -1,5 +1,6 @@
 """From an original state dict to transformers' on-disk layout."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -9,14 +10,14 @@ import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError
-from conversion.families.base import Family, Spec, families, list_differences, load_family
+from conversion.families.base import Spec, families, list_differences, load_family
 from conversion.families.labels import choose_labels
 from conversion.families.told import Told, ToldStateDict, write_value
 from conversion.families.variants import Variant, find_variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
-from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.derived import check_derived, list_damage
 from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Conversion:
         baked: image size that the position embeddings were resampled for, None if they are the checkpoint's own.
         notes: what a user of the model must know, for the artifact's card.
         told: what tensors cannot tell, and on whose word it is taken.
+        recomputed: keys of dropped tensors that were damaged, and are computed again from the spec.
     """
 
     variant: str
@@ -64,6 +66,7 @@ class Conversion:
     baked: int | None = None
     notes: tuple[str, ...] = ()
     told: Mapping[str, Told] = field(default_factory=dict)
+    recomputed: tuple[str, ...] = ()
 
 
 def convert(
@@ -105,9 +108,11 @@ def convert(
     original, like = family.original_tensors(spec), row or find_official(family, spec)
     subject = like.name if like else f"{family.name}_custom"
     key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=subject)
-    _demand_derived(family, spec, {key: merged[key] for key in dropped}, subject)
+    damaged = check_derived(family.derive(spec), {key: merged[key] for key in dropped}, subject)
     found = named or recognise(merged, **settings)
     name, spec, told = row.name if row else found.name, found.spec, found.told
+    for note in list_damage(damaged):
+        warnings.warn(f"{name}: {note}.", stacklevel=2)
     notes = () if row else (*_note_lookalikes(found), *family.note_settings(spec, told))
     # transformers 5 loads in the dtype that the config names: the checkpoint's widest, so that no tensor is rounded
     floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
@@ -133,8 +138,9 @@ def convert(
         dropped=dropped,
         left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
         baked=image_size if spec.any_size else None,
-        notes=notes,
+        notes=(*notes, *list_damage(damaged)),
         told=told,
+        recomputed=tuple(damaged),
     )
 
 
@@ -164,20 +170,6 @@ def _select_left_out(dropped: StateDict, original: StateDict, derived: StateDict
         and tensor.shape == original[key].shape
         and not describe_unusable({key: tensor})
     }
-
-
-def _demand_derived(family: Family[Any], spec: Spec, state_dict: StateDict, name: str) -> None:
-    """What is dropped because it follows from the spec must be what follows from it."""
-    derived = family.derive(spec)
-    names = {key.rpartition(".")[2] for key in derived}
-    problems = [
-        f"{key}: {tuple(tensor.shape)} {tensor.dtype}, is not what follows from the model's size"
-        for key, tensor in state_dict.items()
-        if key.rpartition(".")[2] in names
-        and (key not in derived or not (tensor.is_meta or is_bit_equal(derived[key], tensor.cpu())))
-    ]
-    if problems:
-        raise KeyMapError(f"{name}: {len(problems)} tensor(s) that cannot be left out.", problems)
 
 
 def _demand_variant(row: Variant, state_dict: StateDict, settings: Mapping[str, Any]) -> Recognised:

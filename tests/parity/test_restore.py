@@ -26,6 +26,7 @@ def test_restore(subject: Subject, request: pytest.FixtureRequest) -> None:
         whole = {key: tensor for key, tensor in read.items() if key in own and tensor.shape == own[key].shape}
         if subject.converted.baked is not None:
             whole["pos_embed"] = subject.converted.source["pos_embed"]
+        whole |= {key: subject.family.derive(subject.converted.spec)[key] for key in subject.converted.recomputed}
         assert restored.keys() >= whole.keys()
         assert not [key for key, tensor in whole.items() if not is_bit_equal(tensor, restored[key])]
         lacking = [key for key in own if key not in restored]

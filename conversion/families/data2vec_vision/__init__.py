@@ -21,7 +21,7 @@ from conversion.families.data2vec_vision.recognition import (
     recognise_spec,
 )
 from conversion.families.data2vec_vision.segmentation import build_original
-from conversion.families.data2vec_vision.training import DISTRIBUTIONS, choose_entry, pack
+from conversion.families.data2vec_vision.training import DEFAULT_ENTRIES, DISTRIBUTIONS, choose_entry, pack
 
 FAMILY = Family(
     name="data2vec_vision",
@@ -55,4 +55,5 @@ FAMILY = Family(
     find_lookalikes=find_lookalikes,
     note_settings=note_settings,
     beside_config=BESIDE_CONFIG,
+    default_entries=DEFAULT_ENTRIES,
 )

@@ -19,6 +19,11 @@ DISTRIBUTIONS: Mapping[str, Draw] = {
     "*.fpn?.?.weight":          fan_in(0),  # transposed: each output pixel sums over the input channels of one
 }  # fmt: skip
 
+DEFAULT_ENTRIES = ("model", "module")
+"""Where several entries hold a model, the one that the authors' fine-tuning reads (``--model_key model|module``).
+
+The official models on the Hub are of this entry, too. Beside it lies ``model_ema``, the average that training predicts.
+"""
 
 # task: entry that holds the model, and what lies beside it
 CONTAINERS: Mapping[str, tuple[str, Mapping[str, object]]] = {

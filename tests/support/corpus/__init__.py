@@ -2,11 +2,25 @@
 
 from tests.support.corpus.contents import CONTENT, TENSORS
 from tests.support.corpus.files import CODE, DAMAGED, NO_FILE, SAFETENSORS
+from tests.support.corpus.hostile import PICKLES, SHOWN_TWICE, VIEWS
 from tests.support.corpus.making import BadInput
 from tests.support.corpus.sets import FOLDERS, RANKS, SHARDS
 
 CORPUS: dict[str, BadInput] = {
     name: bad
-    for group in (NO_FILE, DAMAGED, SAFETENSORS, CODE, CONTENT, TENSORS, SHARDS, RANKS, FOLDERS)
+    for group in (
+        NO_FILE,
+        DAMAGED,
+        SAFETENSORS,
+        CODE,
+        CONTENT,
+        TENSORS,
+        SHARDS,
+        RANKS,
+        FOLDERS,
+        PICKLES,
+        SHOWN_TWICE,
+        VIEWS,
+    )
     for name, bad in group.items()
 }

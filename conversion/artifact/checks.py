@@ -5,13 +5,13 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from conversion.artifact.settings import find_config_problems, find_overriding_files, find_processor_problems
+from conversion.artifact.settings import find_settings_problems
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ArtifactError, ConversionError
 from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, read_left_out
+from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.restore import restore_each
 
 
@@ -51,18 +51,14 @@ def check_settings(
         CheckpointError: one of the files cannot be read.
     """
     family, spec = load_family(conversion.family), conversion.spec
-    of_config = list(find_config_problems(directory, family, spec, labels))
-    problems = [f"{CONFIG}: {problem}" for problem in of_config]
-    if (directory / PREPROCESSOR).exists():
-        sizes = sizes or {conversion.input_size: "the size of this conversion"}
-        found = find_processor_problems(directory, family, spec, sizes)
-        problems += [f"{PREPROCESSOR}: {problem}" for problem in found]
-    problems += find_overriding_files(directory)
+    sizes = sizes or {conversion.input_size: "the size of this conversion"}
+    problems = list(find_settings_problems(directory, family, spec, labels=labels, sizes=sizes))
     if problems:
         text = "\n".join(problems)
         remedies = [entry.remedy for entry in family.ledger if f"known deviation {entry.name!r}" in text]
         hint = " ".join(f"{remedy[0].upper()}{remedy[1:]}." for remedy in remedies)
-        which = f"{CONFIG} describes another model" if of_config else f"a file beside {CONFIG} says otherwise"
+        is_of_config = any(problem.startswith(CONFIG) for problem in problems)
+        which = f"{CONFIG} describes another model" if is_of_config else f"a file beside {CONFIG} says otherwise"
         raise ArtifactError(
             f"{conversion.variant}: {which} than the original.",
             problems,

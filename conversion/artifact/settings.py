@@ -19,7 +19,8 @@ from conversion.artifact.library_fields import (
     SWITCHES,
 )
 from conversion.artifact.load import load_image_processor
-from conversion.artifact.weights import list_weights
+from conversion.artifact.weights import AGAIN, list_weights
+from conversion.errors import ArtifactError
 from conversion.families.base import Family, Spec
 from conversion.parity.deviations import Deviation
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, read_settings
@@ -114,6 +115,20 @@ def find_processor_problems(
             yield _describe_difference(field, found, allowed[0], field in raw) + sided
 
 
+def find_settings_problems(
+    directory: Path, family: Family[Any], spec: Spec, *, labels: Sequence[str] = (), sizes: Mapping[int, str]
+) -> Iterator[str]:
+    """List what is wrong with the settings of a folder: of the config, of the image processor if it has one, beside.
+
+    Args, Raises: as of :func:`find_config_problems` and :func:`find_processor_problems`.
+    """
+    yield from (f"{CONFIG}: {problem}" for problem in find_config_problems(directory, family, spec, labels))
+    if (directory / PREPROCESSOR).exists():
+        found = find_processor_problems(directory, family, spec, sizes)
+        yield from (f"{PREPROCESSOR}: {problem}" for problem in found)
+    yield from find_overriding_files(directory)
+
+
 def find_overriding_files(directory: Path) -> Iterator[str]:
     """List files that change what ``from_pretrained`` loads beside the files that are compared."""
     yield from (f"{name}: {reason}" for name, reason in OVERRIDING.items() if (directory / name).exists())
@@ -131,13 +146,17 @@ def strip_backend(name: str) -> str:
 
 def find_dtypes(directory: Path) -> set[str]:
     """The floating-point dtypes in an artifact's weights; none where their file would have to be unpickled for that."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     dtypes = set()
     for path in list_weights(directory):
-        if path.exists():
+        if not path.exists():
+            continue
+        try:
             with safe_open(path, framework="pt") as file:
                 dtypes |= {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(f"{path}: cannot be read: {error}", hint=AGAIN) from error
     return {SAFETENSORS_DTYPES[name] for name in dtypes if name in SAFETENSORS_DTYPES}
 
 

@@ -68,7 +68,7 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
             yield "; ".join([problem, *map(_name_deviation, explained)])
     yield from map(_name_deviation, entries)
     yield from _compare_labels(found["id2label"], wanted["id2label"], spec)
-    yield from _compare_indices(found["label2id"], found["id2label"])
+    yield from _compare_indices(raw.get("label2id") or found["label2id"], found["id2label"])
     yield from _compare_dtypes(directory, raw)
 
 

@@ -67,8 +67,9 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
             entries = [entry for entry in entries if entry not in explained]
             yield "; ".join([problem, *map(_name_deviation, explained)])
     yield from map(_name_deviation, entries)
-    yield from _compare_labels(found["id2label"], wanted["id2label"], spec)
-    yield from _compare_indices(raw.get("label2id") or found["label2id"], found["id2label"])
+    yield from _compare_labels(found["id2label"] or {}, wanted["id2label"], spec)
+    said = raw.get("label2id")
+    yield from _compare_indices(found["label2id"] if said is None else said, found["id2label"] or {})
     yield from _compare_dtypes(directory, raw)
 
 
@@ -188,21 +189,27 @@ def _compare_labels(found: Mapping[str, str], wanted: Mapping[str, str], spec: S
     )
 
 
-def _compare_indices(label2id: Mapping[str, Any] | None, id2label: Mapping[str, str]) -> Iterator[str]:
+def _compare_indices(label2id: Any, id2label: Mapping[str, str]) -> Iterator[str]:
+    if not isinstance(label2id, Mapping):
+        yield f"label2id: {_show(label2id)}, not a name's index for each name"
+        return
     # two classes may share a name: then either index will do
     wrong = [
         f"{label!r} is {index}, of which id2label says {id2label.get(str(index))!r}"
-        for label, index in (label2id or {}).items()
+        for label, index in label2id.items()
         if id2label.get(str(index)) != label
     ]
-    wrong += [f"{label!r} is not there" for label in dict.fromkeys(id2label.values()) if label not in (label2id or {})]
+    wrong += [f"{label!r} is not there" for label in dict.fromkeys(id2label.values()) if label not in label2id]
     if wrong:
         yield f"label2id: {'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
 
 
 def _list_fields(config: "PretrainedConfig") -> dict[str, Any]:
     """Every field of a config, those with defaults included, as JSON has them."""
-    fields: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    try:
+        fields: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    except (TypeError, ValueError) as error:  # keys of several types
+        raise ArtifactError(f"{CONFIG}: holds what JSON does not ({error}).", hint=AGAIN) from error
     return fields
 
 

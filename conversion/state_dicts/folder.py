@@ -17,6 +17,9 @@ MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
 LEFT_OUT = "left_out.safetensors"
 """Tensors of the original that have no place in the converted model, where it has such."""
 
+DEEPEST = 1000
+"""Blocks of a model that a file may speak of: of many more, transformers makes lists until memory is full."""
+
 AGAIN = "Copy the folder again, or convert the original again."
 
 
@@ -28,6 +31,11 @@ def read_config(directory: Path) -> "PretrainedConfig":
     """
     from transformers import AutoConfig
 
+    depth = read_settings(directory / CONFIG).get("num_hidden_layers", 0)
+    if not isinstance(depth, int) or depth > DEEPEST:
+        raise CheckpointError(
+            f"{directory / CONFIG}: num_hidden_layers is {depth!r}; no model has more than {DEEPEST}.", hint=AGAIN
+        )
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
@@ -81,8 +89,7 @@ def read_left_out(directory: Path) -> "dict[str, Tensor]":
     config = read_config(directory)
     family = find_family(config)
     spec = family.read_config(config)
-    derived = family.derive(spec)
-    original = {key: shape for key, shape in family.original_shapes(spec).items() if key not in derived}
+    original = family.original_shapes(spec)  # on the meta device, whatever size the config speaks of
     problems = [
         f"{key}: {tuple(tensor.shape)}, expected {original.get(key, 'no such tensor')}"
         for key, tensor in left_out.items()

@@ -174,7 +174,14 @@ def test_an_image_processor_of_an_unknown_class_is_one_error(
 
 def test_a_value_that_no_config_takes_is_one_error(find: Callable[..., list[str]]) -> None:
     with pytest.raises(CheckpointError, match=f"{CONFIG}: is not what transformers reads"):
-        find(PLAIN, {"num_hidden_layers": "many"})
+        find(PLAIN, {"num_attention_heads": "many"})
+
+
+@pytest.mark.parametrize("depth", [10**9, "many"])
+def test_a_config_of_countless_blocks_is_not_built(depth: object, find: Callable[..., list[str]]) -> None:
+    """Transformers would list them all."""
+    with pytest.raises(CheckpointError, match=f"num_hidden_layers is {depth!r}; no model has more than 1000"):
+        find(PLAIN, {"num_hidden_layers": depth})
 
 
 @pytest.mark.parametrize("name", OVERRIDING)

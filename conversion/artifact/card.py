@@ -166,6 +166,15 @@ def describe_versions() -> str:
     return ", ".join(f"{name} {version}" for name, version in read_versions().items())
 
 
+def summarise_input(result: InputVerdict) -> dict[str, float | None]:
+    """The figures at the worst capture point that decides."""
+    return {
+        "max_ulp": result.max_ulp,
+        "max_abs": max((point.difference.max_abs for point in result.decisive if point.difference), default=None),
+        "error_ratio": result.error_ratio,
+    }
+
+
 def _record_input(result: InputVerdict) -> dict[str, Any]:
     recorded: dict[str, Any] = {
         "input": result.name,
@@ -174,9 +183,7 @@ def _record_input(result: InputVerdict) -> dict[str, Any]:
         "baked_twin": result.baked,
         "verdict": str(result.verdict),
         "deviation": result.deviation or None,
-        "max_ulp": result.max_ulp,
-        "max_abs": max((point.difference.max_abs for point in result.decisive if point.difference), default=None),
-        "error_ratio": result.error_ratio,
+        **summarise_input(result),
         "points": [_record_point(point) for point in result.points],
     }
     if result.aligned:

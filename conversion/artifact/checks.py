@@ -1,42 +1,68 @@
-"""What is demanded of an artifact's files: the config describes the original, the tensors give it back."""
+"""Checks of an artifact's files: their settings describe the original, their tensors give it back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
+from conversion.artifact.settings import find_settings_problems
 from conversion.artifact.weights import read_tensors
-from conversion.errors import ArtifactError
-from conversion.families.base import list_differences, load_family
+from conversion.errors import ArtifactError, ConversionError
+from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.restore import restore_each
 
 
-def check_config(conversion: Conversion, directory: Path, labels: Sequence[str]) -> None:
-    """Demand that what ``from_pretrained`` will build is what the original is made of, with no known deviation in it.
-
-    Args:
-        labels: that its classes must have, in the order of the logits.
+def check_files(conversion: Conversion, directory: Path) -> None:
+    """Check the settings and the tensors that were written of a conversion, and say what is wrong with both at once.
 
     Raises:
-        ArtifactError: the config describes another model; with the remedy, where the deviation is known.
+        ConversionError: as :func:`check_settings` and :func:`check_tensors`.
     """
-    config, family = read_config(directory), load_family(conversion.family)
-    problems = list(list_differences(family.read_spec(config, conversion.spec), conversion.spec).values())
-    found: dict[Any, str] = config.id2label or {}
-    problems += [
-        f"id2label: class {index} is {found.get(index)!r}, not {label!r}"
-        for index, label in enumerate(labels)
-        if found.get(index) != label
-    ]
-    causes = [entry for entry in family.ledger if entry.in_config(config, conversion.spec)]
-    problems += [f"known deviation {entry.name!r}: {entry.cause}" for entry in causes]
+    errors: list[ConversionError] = []
+    for check in (partial(check_settings, labels=conversion.labels), check_tensors):
+        try:
+            check(conversion, directory)
+        except ConversionError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        headline = " ".join(error.headline for error in errors)
+        raise ArtifactError(headline, [line for error in errors for line in error.problems], errors[0].hint)
+
+
+def check_settings(
+    conversion: Conversion, directory: Path, *, labels: Sequence[str] = (), sizes: Mapping[int, str] | None = None
+) -> None:
+    """Check that what ``from_pretrained`` will build is what the original is made of, with no known deviation in it.
+
+    Every field of ``config.json`` is compared, and every field of ``preprocessor_config.json`` where there is one.
+
+    Args:
+        labels: that its classes must have, in the order of the logits; any unless given.
+        sizes: sides of the images that the image processor may make, in pixels, each with the reason; that of the
+            conversion unless given.
+
+    Raises:
+        ArtifactError: a field says something else; with the remedy, where the deviation is known.
+        CheckpointError: one of the files cannot be read.
+    """
+    family, spec = load_family(conversion.family), conversion.spec
+    sizes = sizes or {conversion.input_size: "the size of this conversion"}
+    problems = list(find_settings_problems(directory, family, spec, labels=labels, sizes=sizes))
     if problems:
-        hint = " ".join(f"{entry.remedy[0].upper()}{entry.remedy[1:]}." for entry in causes)
+        text = "\n".join(problems)
+        remedies = [entry.remedy for entry in family.ledger if f"known deviation {entry.name!r}" in text]
+        hint = " ".join(f"{remedy[0].upper()}{remedy[1:]}." for remedy in remedies)
+        is_of_config = any(problem.startswith(CONFIG) for problem in problems)
+        which = f"{CONFIG} describes another model" if is_of_config else f"a file beside {CONFIG} says otherwise"
         raise ArtifactError(
-            f"{conversion.variant}: {CONFIG} describes another model than the original.", problems, hint
+            f"{conversion.variant}: {which} than the original.",
+            problems,
+            hint or "Write what is expected into the file, or convert the original again.",
         )
 
 

@@ -7,7 +7,23 @@ from pathlib import Path
 
 from conversion.artifact.card import hash_file
 from conversion.artifact.weights import ENTRANCES, SHARDS, WEIGHTS, find_entrance, list_weights
+from conversion.errors import ArtifactError
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
+
+SUFFIXES_OF_WEIGHTS = {
+    ".bin",
+    ".ckpt",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+    ".npz",
+    ".onnx",
+    ".pkl",
+    ".pt",
+    ".pth",
+    ".safetensors",
+}
+"""What ends the name of a file that may hold a model."""
 
 Fingerprint = tuple[int, ...]
 
@@ -27,6 +43,26 @@ def is_ours(name: str) -> bool:
     """Whether a file of an artifact may have this name."""
     ours = FILES | {LEFT_OUT, *ENTRANCES, *ENTRANCES.values()}
     return name in ours or fnmatch.fnmatchcase(name, SHARDS)
+
+
+def list_foreign(directory: Path) -> list[str]:
+    """List what lies in an artifact and is no part of it: ``from_pretrained`` may take it for the model.
+
+    What a download or a repository keeps there is left alone, unless there are weights in it.
+    """
+    try:
+        own = {*list_files(directory), *ENTRANCES, MODEL_CARD, PARITY_CARD}
+    except ArtifactError:  # an index that cannot be read does not tell which shards are its own
+        own = {path.name for path in directory.iterdir() if is_ours(path.name)}
+    names = sorted(path.name for path in directory.iterdir())
+    foreign = [name for name in names if name not in own and not name.startswith(".")]
+    for name in names:
+        if name.startswith(".") and name != ".git":
+            files = [directory / name, *(directory / name).rglob("*")]
+            foreign += sorted(
+                path.relative_to(directory).as_posix() for path in files if path.suffix in SUFFIXES_OF_WEIGHTS
+            )
+    return foreign
 
 
 def take_fingerprints(directory: Path) -> dict[str, Fingerprint]:

@@ -7,7 +7,7 @@ from conversion.artifact.weights import UNVERIFIED, is_published, list_keys
 from conversion.errors import ArtifactError
 from conversion.families.target import transformers_major
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import read_config
+from conversion.state_dicts.folder import PREPROCESSOR, describe_unreadable, read_config
 from conversion.state_dicts.restore import find_family, find_majors
 
 if TYPE_CHECKING:
@@ -41,13 +41,20 @@ def load_converted(conversion: Conversion, *, attention: str = "sdpa", dtype: st
 
 
 def load_image_processor(directory: Path) -> Any:
-    """The artifact's image processor, with the backend that computes what the original does: Pillow."""
+    """The artifact's image processor, with the backend that computes what the original does: Pillow.
+
+    Raises:
+        CheckpointError: its settings are none that transformers reads.
+    """
     import transformers
 
     pillow: dict[str, Any] = {"use_fast": False} if transformers_major() < 5 else {"backend": "pil"}
-    return transformers.AutoImageProcessor.from_pretrained(
-        directory, local_files_only=True, trust_remote_code=False, **pillow
-    )
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False, **pillow
+        )
+    except Exception as error:  # transformers raises nearly everything on values that it does not expect
+        raise describe_unreadable(directory / PREPROCESSOR, error) from error
 
 
 def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dtype: str, **source: Any) -> Any:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from conversion.artifact.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file
-from conversion.artifact.checks import check_config, check_tensors
+from conversion.artifact.checks import check_files
 from conversion.artifact.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import render_model_card
@@ -130,8 +130,7 @@ def stage_artifact(
                 _write(conversion, directory, max_shard_size)
                 fingerprints = take_fingerprints(directory)  # before the checks: what is written later was not checked
                 seal = background.submit(seal_files, directory).result if is_kept else partial(seal_files, directory)
-                check_config(conversion, directory, conversion.labels)
-                check_tensors(conversion, directory)
+                check_files(conversion, directory)
             load_model(directory)
             yield StagedArtifact(conversion, directory, target, fingerprints, seal)
         finally:
@@ -164,12 +163,18 @@ def check_card(directory: Path) -> None:
     card = _read_parity_card(directory)
     if card is None:
         raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
-    result = card.get("result") or {}
-    files = {name: directory / name for name in result} | list_files(directory)
-    problems = [f"{name}: the card says nothing of it" for name in files if name not in result]
-    for name, path in files.items():
-        if name not in result:
+    result, loaded = card.get("result"), list_files(directory)
+    if not isinstance(result, dict):
+        raise ArtifactError(
+            f"{directory / PARITY_CARD}: its result is a JSON {type(result).__name__}, not a table of files.",
+            hint="Convert the checkpoint again.",
+        )
+    problems = [f"{name}: the card says nothing of it" for name in loaded if name not in result]
+    for name in result:
+        if name not in loaded and (Path(name).name != name or (directory / name).is_file()):
+            problems.append(f"{name}: the card speaks of it, and no model is loaded from it")
             continue
+        path = loaded.get(name, directory / name)
         found = f"SHA-256 {hash_file(path)}" if path.is_file() else "not there"
         if found != f"SHA-256 {result[name]}":
             problems.append(f"{name}: {found}, in the card SHA-256 {result[name]}")
@@ -197,7 +202,7 @@ def _read_parity_card(directory: Path) -> dict[str, Any] | None:
     """The content of a verification card of this project, of any version, if there is one."""
     try:
         card = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     is_ours = isinstance(card, dict) and str(card.get("schema")).startswith(SCHEMA.rpartition("/")[0] + "/")
     return card if is_ours else None

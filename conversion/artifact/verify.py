@@ -8,13 +8,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from conversion.artifact.card import NOT_COMPARED, SCHEMA, digest_of
-from conversion.artifact.files import is_ours
+from conversion.artifact.derived import (
+    find_false_checksums,
+    find_false_deviation,
+    find_false_entries,
+    find_false_figures,
+    find_false_files,
+    find_repetitions,
+)
+from conversion.artifact.files import list_foreign
 from conversion.artifact.schemas import demand_schema
 from conversion.artifact.stage import check_card
 from conversion.artifact.weights import is_published
@@ -23,16 +32,19 @@ from conversion.families.base import Family, load_family
 from conversion.parity.deviations import split_names
 from conversion.parity.metrics import Difference, Distance
 from conversion.parity.verdict import OURS, PointVerdict, Tolerances, Verdict, judge_again, worst
-from conversion.parity.verify import conclude
+from conversion.parity.verify import InputVerdict, conclude
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD, read_config
 from conversion.state_dicts.restore import find_family
 
 
-def verify_artifact(directory: str | Path, tolerances: Tolerances = OURS) -> dict[str, Any]:
+def verify_artifact(
+    directory: str | Path, tolerances: Tolerances = OURS, checksums: Path | None = None
+) -> dict[str, Any]:
     """Demand that an artifact is what its verification card says, and that the card says that it is the same model.
 
     Args:
         tolerances: to judge the figures in the card by.
+        checksums: of official files, as downloads record them, if they are at hand.
 
     Returns:
         the card.
@@ -52,6 +64,9 @@ def verify_artifact(directory: str | Path, tolerances: Tolerances = OURS) -> dic
         problems.append(f"{CONFIG}: describes no model that is known: {error}")
     else:
         problems += find_contradictions(card, family, spec, tolerances)
+        problems += find_false_files(directory, card, family, spec)
+    if checksums is not None:
+        problems += find_false_checksums(card, checksums)
     if card["verdict"] == Verdict.FAILED:
         problems.append("by the card itself, it is not the same model")
     if problems:
@@ -98,9 +113,7 @@ def _find_foreign_files(directory: Path) -> Iterator[str]:
         yield f"cannot be read: {error}"
     if not is_published(directory):
         yield "was not published: a run was killed here"
-    # a model may be loaded from others than those that it is known to be loaded from; hidden ones are a download's
-    files = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
-    yield from (f"{name}: not of an artifact" for name in files if not is_ours(name))
+    yield from (f"{name}: not of an artifact; a model may be loaded from it" for name in list_foreign(directory))
 
 
 def find_contradictions(
@@ -118,6 +131,8 @@ def find_contradictions(
     if card["spec"] != json.loads(json.dumps(asdict(spec))):
         yield f"the card speaks of another model: {card['spec']}, by config.json {asdict(spec)}"
         return
+    yield from find_false_entries(card, family, spec)
+    yield from find_repetitions(card)
     if not card["activations"]:
         yield f"activations were {NOT_COMPARED}"
     for cell in card["activations"]:
@@ -127,7 +142,8 @@ def find_contradictions(
         eps = torch.finfo(getattr(torch, cell["dtype"])).eps
         for result in cell["inputs"]:
             find = partial(_find_in_input, family=family, spec=spec, eps=eps, tolerances=tolerances)
-            yield from (f"{where}, {result['input']}: {problem}" for problem in find(result))
+            problems = chain(find(result), find_false_deviation(card, cell, result, family, spec))
+            yield from (f"{where}, {result['input']}: {problem}" for problem in problems)
         yield from _compare_verdicts(where, cell["verdict"], [result["verdict"] for result in cell["inputs"]])
     if card["activations"]:
         yield from _compare_verdicts("the card", card["verdict"], [cell["verdict"] for cell in card["activations"]])
@@ -143,25 +159,28 @@ def _find_in_input(
     stages = family.list_stages(spec, masked=result["masked"])
     expected = [point.name for stage in stages for point in stage.points]
     judged: list[list[Verdict]] = []
-    for name in ("points", "counterfactual"):
-        points = [read_point(record) for record in result.get(name, [])]
-        if points and [point.point for point in points] != expected:
-            absent = sorted(set(expected) - {point.point for point in points}) or ["in another order"]
+    read = {name: [read_point(record) for record in result.get(name, [])] for name in ("points", "counterfactual")}
+    points, counterfactual = map(tuple, read.values())
+    whole = InputVerdict(result["input"], result["verdict"], (), points, counterfactual=counterfactual)
+    yield from find_false_figures(result, whole)
+    for name, held in read.items():
+        if held and [point.point for point in held] != expected:
+            absent = sorted(set(expected) - {point.point for point in held}) or ["in another order"]
             yield f"{name} are not those of this model: {', '.join(absent[:5])}"
         # what has the sign of a zero only is noted as a deviation of no size: better by figures than by the card
-        verdicts = [worst([point.verdict, judge_again(point, eps, tolerances)]) for point in points]
-        false = [p.point for p, verdict in zip(points, verdicts, strict=True) if verdict != p.verdict]
+        verdicts = [worst([point.verdict, judge_again(point, eps, tolerances)]) for point in held]
+        false = [p.point for p, verdict in zip(held, verdicts, strict=True) if verdict != p.verdict]
         if false:
             yield f"by their figures, {name} are worse than said: {', '.join(false[:5])}"
         judged.append(verdicts)
-    points_, counterfactual = judged
-    if Verdict.DEVIATION in counterfactual:
+    of_points, of_counterfactual = judged
+    if Verdict.DEVIATION in of_counterfactual:
         yield "a deviation from its own counterfactual"
-    if Verdict.DEVIATION in points_ and not (result["deviation"] and counterfactual):
+    if Verdict.DEVIATION in of_points and not (result["deviation"] and of_counterfactual):
         yield "a deviation without its counterfactual"
-    if result.get("aligned") and worst(counterfactual or points_) is not Verdict.EXACT:
+    if result.get("aligned") and worst(of_counterfactual or of_points) is not Verdict.EXACT:
         yield "aligned weights are said to make it exact, and it is not"
-    yield from _compare_verdicts("all points", result["verdict"], [conclude(points_, counterfactual)])
+    yield from _compare_verdicts("all points", result["verdict"], [conclude(of_points, of_counterfactual)])
 
 
 def read_point(record: Mapping[str, Any]) -> PointVerdict:

@@ -20,12 +20,9 @@ from conversion.errors import ArtifactError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.external import BUNDLED
 from conversion.parity.verdict import Verdict
-from conversion.state_dicts.folder import PARITY_CARD
+from conversion.state_dicts.folder import DEEPEST, PARITY_CARD
 
 SCHEMA = "parity-run/1"
-
-DEEPEST = 1000
-"""Blocks of a model that a card may speak of: many more, and to look for them takes forever."""
 
 HINT = (
     "Give it folders with artifacts or records as this version writes them: parity.json, and what lies beside a report."

@@ -1,7 +1,12 @@
 """A folder that ``from_pretrained`` reads: its files, and what of them is read here."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from conversion.errors import CheckpointError, ConversionError
+from conversion.mapping.key_map import find_reason
+from conversion.state_dicts.restore import find_family
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,17 +17,85 @@ MODEL_CARD, PARITY_CARD = "README.md", "parity.json"
 LEFT_OUT = "left_out.safetensors"
 """Tensors of the original that have no place in the converted model, where it has such."""
 
+DEEPEST = 1000
+"""Blocks of a model that a file may speak of: of many more, transformers makes lists until memory is full."""
+
+AGAIN = "Copy the folder again, or convert the original again."
+
 
 def read_config(directory: Path) -> "PretrainedConfig":
-    """The transformers config of an artifact, staged or published."""
+    """The transformers config of an artifact, staged or published.
+
+    Raises:
+        CheckpointError: it is none that transformers reads.
+    """
     from transformers import AutoConfig
 
-    config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    depth = read_settings(directory / CONFIG).get("num_hidden_layers", 0)
+    if not isinstance(depth, int) or depth > DEEPEST:
+        raise CheckpointError(
+            f"{directory / CONFIG}: num_hidden_layers is {depth!r}; no model has more than {DEEPEST}.", hint=AGAIN
+        )
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises nearly everything on values that it does not expect
+        raise describe_unreadable(directory / CONFIG, error) from error
     return config
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """The content of a JSON file of settings.
+
+    Raises:
+        CheckpointError: it cannot be read, or is anything else than one JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as JSON ({type(error).__name__}: {error}).", hint=AGAIN
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: a JSON {type(content).__name__}, not an object of settings.", hint=AGAIN)
+    return content
+
+
+def describe_unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error of a settings file that transformers does not take, whatever it raised."""
+    if isinstance(error, ConversionError):
+        return CheckpointError(error.headline, error.problems, error.hint)
+    lines = str(error).strip().splitlines() or [""]
+    return CheckpointError(
+        f"{path}: is not what transformers reads.", [f"{type(error).__name__}: {lines[0][:300]}"], hint=AGAIN
+    )
+
+
 def read_left_out(directory: Path) -> "dict[str, Tensor]":
-    """The tensors that an artifact keeps beside its model, under their original keys; mostly none."""
+    """The tensors that an artifact keeps beside its model, under their original keys; mostly none.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds something that no conversion of this model leaves out.
+    """
+    path = directory / LEFT_OUT
+    if not path.exists():
+        return {}
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(directory / LEFT_OUT) if (directory / LEFT_OUT).exists() else {}
+    try:
+        left_out = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}", hint=AGAIN) from error
+    config = read_config(directory)
+    family = find_family(config)
+    spec = family.read_config(config)
+    original = family.original_shapes(spec)  # on the meta device, whatever size the config speaks of
+    problems = [
+        f"{key}: {tuple(tensor.shape)}, expected {original.get(key, 'no such tensor')}"
+        for key, tensor in left_out.items()
+        if not find_reason(key, family.dropped) or tuple(tensor.shape) != original.get(key)
+    ]
+    if problems:
+        hint = f"Remove {LEFT_OUT}: the model is complete without it; or convert the original again."
+        raise CheckpointError(f"{path}: holds what no conversion of this model leaves out.", problems, hint)
+    return left_out

@@ -7,11 +7,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from conversion.artifact.card import hash_file
-from conversion.artifact.checks import check_config
+from conversion.artifact.checks import check_settings
 from conversion.artifact.files import list_files
 from conversion.artifact.load import load_model
+from conversion.artifact.settings import list_sizes
 from conversion.artifact.stage import check_card
 from conversion.errors import concerning
+from conversion.families.base import load_family
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PARITY_CARD, PREPROCESSOR
 from conversion.suite.inputs import InputCase, list_inputs
@@ -48,7 +50,8 @@ class FolderSubject(Subject):
         with concerning(self.directory):
             if (self.directory / PARITY_CARD).exists():
                 check_card(self.directory)
-            check_config(out, self.directory, self.request.labels or ())
+            sizes = list_sizes(load_family(out.family), out.spec)
+            check_settings(out, self.directory, labels=self.request.labels or (), sizes=sizes)
         return replace(out, notes=(*out.notes, COMPARED_WITH_ITSELF))
 
     @cached_property

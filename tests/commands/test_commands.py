@@ -15,7 +15,8 @@ from tests.support.verified import edit
 def test_the_command_says_what_was_compared(made: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", *map(str, made.values())]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert lines[1].startswith("taken from the card, cannot be derived: source (whose weights these are")
     assert "dinov2_custom: deviation: " in lines[0]
     assert "448 capture points, on 14 inputs; 3 files as they were" in lines[0]
 

@@ -13,6 +13,7 @@ import torch
 from conversion.artifact.card import describe_versions
 from conversion.report.render import KILL_MATRIX
 from tests.mutation.fault_lists import list_injections
+from tests.mutation.field_faults import judge_fields
 from tests.mutation.injection import LEVELS, OTHERS, Outcome, Patient
 from tests.mutation.mishaps import MISHAPS
 from tests.mutation.scene import Scene
@@ -38,6 +39,8 @@ comparison, three rules that others go by. A fault may be noticed by several.
   gives the source back, bit for bit; *activations* the capture points, judged by the float64 yardstick; *artifact*
   what transformers says on loading, and the checks of files, config and cards. What happens to files after they are
   published is noticed by `conversion.check_card`, which is the user's to call.
+- A field of `config.json` or `preprocessor_config.json` is each that the library's class has, in the file or not, with
+  another value, and some of others. What notices it compares every field with what is expected.
 - The other rules look at the outputs for one image: the CLS token of the last layer, all that the model returns, its
   cosine. They see neither intake nor preprocessing nor files. What is missing when transformers loads it is filled at
   random for them.
@@ -97,6 +100,11 @@ def judge_tiny_models() -> list[Outcome]:
     return [patient.judge(injection) for patient in patients for injection in list_injections(patient)]
 
 
+def judge_settings() -> list[Outcome]:
+    """Every field of the settings files, in every architecture."""
+    return [outcome for model in ARCHITECTURES for outcome in judge_fields(model)]
+
+
 def judge_mishaps() -> list[Outcome]:
     """Every fault on the way to and from the tensors."""
     outcomes = []
@@ -114,7 +122,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     tables = [
-        tabulate("Tiny models, every tensor", judge_tiny_models() + judge_mishaps()),
+        tabulate("Tiny models, every tensor", judge_tiny_models() + judge_settings() + judge_mishaps()),
         tabulate("A full-size ViT-S", judge_recorded()),
     ]
     assert len(tables[1]["rows"]) == len(RECORDED) + 1

@@ -15,6 +15,7 @@ import torch
 from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS
 from tests.mutation.fault_lists import list_injections
+from tests.mutation.field_faults import judge_fields
 from tests.mutation.injection import Injection, Outcome, Patient
 from tests.mutation.mishaps import MISHAPS, intact
 from tests.mutation.scene import Mishap, Scene
@@ -62,6 +63,13 @@ def test_no_fault_of_map_tensor_or_config_survives(model: str, record_property: 
     demand_all_noticed(outcomes, record_property)
     # none is left to the bytes alone, which a wrong table restores as wrongly
     assert [outcome for outcome in outcomes if outcome.noticed_by.isdisjoint({"activations", "artifact"})] == []
+
+
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_no_field_of_a_settings_file_survives(model: str, record_property: Callable[[str, object], None]) -> None:
+    outcomes = judge_fields(model)
+    assert len(outcomes) > 40
+    demand_all_noticed(outcomes, record_property)
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)

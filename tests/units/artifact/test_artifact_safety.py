@@ -113,7 +113,7 @@ def then_stop(module, name, step):
     setattr(module, name, wrapped)
 
 then_stop(weights, "write_safetensors", "weights written")
-then_stop(artifact, "check_tensors", "tensors compared")
+then_stop(artifact, "check_files", "tensors compared")
 then_stop(artifact, "load_model", "loaded back")
 then_stop(artifact, "render_model_card", "card rendered")
 rename = artifact.Path.rename

@@ -10,6 +10,7 @@ import torch
 
 from conversion.artifact import hub as publishing
 from conversion.artifact.hub import name_on_the_hub, plan_push, push
+from conversion.artifact.verify import read_card
 from conversion.artifact.weights import WEIGHTS
 from conversion.errors import ArtifactError, PublishError
 from conversion.families.variants import VARIANTS
@@ -62,10 +63,12 @@ def test_a_repository_holds_exactly_the_artifact_in_one_commit(hub: Hub, artifac
     )
 
 
-def test_official_weights_alone_have_a_name_of_their_own(artifact: Path) -> None:
+def test_official_weights_alone_have_a_name_of_their_own(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PublishError, match="its weights have no name"):
         plan_push(artifact, "us")
-    edit(artifact, lambda card: card["source"].update(weights="pretrained"))
+    card = read_card(artifact)
+    card["source"]["weights"] = "pretrained"  # of a tiny model no file says so
+    monkeypatch.setattr("conversion.artifact.hub.verify_artifact", lambda _: card)
     assert plan_push(artifact, "us").repo_id == REPOSITORY
 
 
@@ -144,9 +147,9 @@ def test_a_commit_of_somebody_else_in_between_is_not_undone(hub: Hub, artifact: 
     assert hub.files(REPOSITORY) == {}
 
 
-@pytest.mark.parametrize("weights", ["synthetic", "unknown"])
-def test_weights_that_nobody_trained_are_refused(weights: str, artifact: Path) -> None:
-    edit(artifact, lambda card: card["source"].update(weights=weights))
+@pytest.mark.parametrize(("weights", "seed"), [("synthetic", 0), ("unknown", None)])
+def test_weights_that_nobody_trained_are_refused(weights: str, seed: int | None, artifact: Path) -> None:
+    edit(artifact, lambda card: card.update(source={"weights": weights, "seed": seed, "checkpoints": {}}))
     with pytest.raises(PublishError, match=f"has {weights} weights"):
         plan_push(artifact, REPOSITORY)
 

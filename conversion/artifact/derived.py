@@ -1,0 +1,183 @@
+"""What a verification card says and something else tells, too: the model, its files, or the rest of the card."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from conversion.artifact.card import summarise_input
+from conversion.artifact.settings import find_settings_problems
+from conversion.artifact.weights import list_keys
+from conversion.errors import ConversionError
+from conversion.families.base import Family
+from conversion.families.target import transformers_major
+from conversion.families.variants import VARIANTS
+from conversion.mapping.key_map import find_reason
+from conversion.parity.deviations import split_names
+from conversion.parity.verify import InputVerdict
+from conversion.state_dicts.folder import LEFT_OUT, read_left_out
+from conversion.state_dicts.recognise import identify_variant, rows_of
+from conversion.state_dicts.restore import find_majors
+
+# entry of a card to what would have to be done to know it
+UNPROVEN = {
+    "source": "whose weights these are: compare with the original checkpoint",
+    "notes, versions, input_seed, device, original": "who computed what, with what: --deep computes it again, here",
+    "figures of capture points": "--deep measures them again",
+    "class names": "they are no part of a checkpoint",
+    "README.md": "it is for readers, and not compared",
+}
+"""What no file of an artifact tells, and its card alone says."""
+
+
+def describe_unproven() -> str:
+    """What is taken from a card as it stands, in a line."""
+    said = "; ".join(f"{entry} ({remedy})" for entry, remedy in UNPROVEN.items())
+    return f"taken from the card, cannot be derived: {said}"
+
+
+def find_false_entries(card: Mapping[str, Any], family: Family[Any], spec: Any) -> Iterator[str]:
+    """List what a card says of a model of this spec that is not so."""
+    variants = _list_variants(card, family, spec)
+    if card["variant"] not in variants:
+        yield f"variant: {card['variant']}, by its spec {' or '.join(variants)}"
+    if card["architecture"] != spec.hf_class:
+        yield f"architecture: {card['architecture']}, by its spec {spec.hf_class}"
+    yield from _find_false_sizes(card, spec)
+    yield from _find_false_counts(card, family, spec)
+    yield from _find_false_source(card)
+
+
+def find_repetitions(card: Mapping[str, Any]) -> Iterator[str]:
+    """List cells of the matrix that a card has twice, and inputs that a cell has twice."""
+    cells = [f"{cell['device']}, {cell['dtype']}, {cell['attention']}" for cell in card["activations"]]
+    yield from (f"{cell}: given twice" for cell in _list_repeated(cells))
+    for name, cell in zip(cells, card["activations"], strict=True):
+        inputs = [result["input"] for result in cell["inputs"]]
+        yield from (f"{name}, {repeated}: given twice" for repeated in _list_repeated(inputs))
+
+
+def find_false_figures(record: Mapping[str, Any], result: InputVerdict) -> Iterator[str]:
+    """List the figures of an input that are not those of its capture points.
+
+    Args:
+        record: of the input, in the card.
+        result: the same, with the verdicts of the capture points in the card.
+    """
+    yield from (
+        f"{name}: {record[name]}, by its capture points {value}"
+        for name, value in summarise_input(result).items()
+        if json.dumps(record[name]) != json.dumps(value)  # in which a NaN is a NaN
+    )
+
+
+def find_false_deviation(
+    card: Mapping[str, Any], cell: Mapping[str, Any], record: Mapping[str, Any], family: Family[Any], spec: Any
+) -> Iterator[str]:
+    """List the known deviations that a card says of an input, and that do not apply to one of its shape."""
+    if int(card["versions"].get("transformers", "0").partition(".")[0] or 0) != transformers_major():
+        return  # another major version has others
+    compared = replace(spec, image_size=record["baked_twin"] or spec.image_size)
+    applying = family.find_deviation(compared, tuple(record["shape"]), cell["dtype"], cell["attention"])
+    names = split_names(applying.name if applying else None)
+    if record["input"] == "photo":
+        names += [entry.name for entry in family.ledger if not entry.original_attributes]
+    known = {entry.name for entry in family.ledger if not entry.avoided}
+    untrue = [name for name in split_names(record["deviation"]) if name in known - set(names)]
+    if untrue:
+        yield f"deviation: {', '.join(untrue)}, which does not apply to an input {tuple(record['shape'])}"
+
+
+def find_false_files(directory: Path, card: Mapping[str, Any], family: Family[Any], spec: Any) -> Iterator[str]:
+    """List what a card says of an artifact's files that is not so, and every setting in them that is not as expected.
+
+    Args:
+        spec: that the artifact's config describes.
+    """
+    sizes = {card["baked_image_size"] or family.choose_input_size(spec): "what its card and its config speak of"}
+    try:
+        yield from find_settings_problems(directory, family, spec, sizes=sizes)
+        layout = [f"transformers {major}" for major in find_majors(family, spec, list_keys(directory))]
+        if card["layout"] != layout:
+            yield f"layout: {', '.join(card['layout'])}, by the keys of the weights {', '.join(layout) or 'none'}"
+        kept = sorted(read_left_out(directory))
+        if card["tensors"]["kept_beside"] != kept:
+            yield f"tensors kept_beside: {card['tensors']['kept_beside']}, in {LEFT_OUT} {kept}"
+    except ConversionError as error:
+        yield error.headline
+        yield from error.problems
+
+
+def find_false_checksums(card: Mapping[str, Any], checksums: Path) -> Iterator[str]:
+    """List files that a card calls official, and that are not those on record.
+
+    Args:
+        checksums: JSON file, URL path to size and SHA-256, as downloads record them; may be absent.
+    """
+    if card["source"]["weights"] != "pretrained" or not checksums.exists():
+        return
+    known: dict[str, dict[str, str]] = json.loads(checksums.read_text(encoding="utf-8"))
+    for role, url in VARIANTS[card["variant"]].files.items() if card["variant"] in VARIANTS else ():
+        recorded = next((entry["sha256"] for path, entry in known.items() if url.endswith(f"/{path}")), None)
+        found = [file["sha256"] for file in card["source"]["checkpoints"].get(role, {"files": []})["files"]]
+        if recorded is not None and found != [recorded]:
+            yield f"source: the {role} has SHA-256 {', '.join(found) or 'none'}, the official file on record {recorded}"
+
+
+def _list_variants(card: Mapping[str, Any], family: Family[Any], spec: Any) -> list[str]:
+    """The names that a model of this spec may go by; baked, it may have had any size before."""
+    if card["baked_image_size"] is None:
+        return [identify_variant(family, spec)]
+    specs = {row.name: family.spec_of(row) for row in rows_of(family)}
+    baked = [name for name, own in specs.items() if replace(own, image_size=spec.image_size) == spec]
+    return [*baked, f"{family.name}_custom"]
+
+
+def _find_false_sizes(card: Mapping[str, Any], spec: Any) -> Iterator[str]:
+    baked = card["baked_image_size"]
+    if baked is not None and (baked != spec.image_size or not spec.any_size):
+        possible = f"by its spec {spec.image_size}" if spec.any_size else "and a model of its spec has one size only"
+        yield f"baked_image_size: {baked}, {possible}"
+
+
+def _find_false_counts(card: Mapping[str, Any], family: Family[Any], spec: Any) -> Iterator[str]:
+    keys = card["keys"]
+    # the same in the names of every major version: a tensor is renamed or cut, whatever the names are
+    targets = list(family.expand_key_map(spec).values())
+    counts = {"renamed": sum(len(names) == 1 for names in targets), "split": sum(len(names) > 1 for names in targets)}
+    yield from (f"keys {name}: {keys[name]}, of its spec {n}" for name, n in counts.items() if keys[name] != n)
+    if card["tensors"]["compared"] != len(targets):
+        yield f"tensors compared: {card['tensors']['compared']}, of its spec {len(targets)}"
+    yield from (
+        f"keys dropped: {key}: {reason!r}, by the key map {find_reason(key, family.dropped) or 'kept'!r}"
+        for key, reason in keys["dropped"].items()
+        if reason != find_reason(key, family.dropped)
+    )
+    lost = [key for key in card["tensors"]["kept_beside"] if key not in keys["dropped"]]
+    if lost:
+        yield f"tensors kept_beside: {', '.join(lost)}, which keys dropped says nothing of"
+
+
+def _find_false_source(card: Mapping[str, Any]) -> Iterator[str]:
+    source = card["source"]
+    if (source["weights"] == "synthetic") != (source["seed"] is not None):
+        yield f"source: {source['weights']} weights with the seed {source['seed']}"
+    if source["weights"] == "unknown" and source["checkpoints"]:
+        yield f"source: unknown weights, from {', '.join(source['checkpoints'])}"
+    if source["weights"] != "pretrained":
+        return
+    row = VARIANTS.get(card["variant"])
+    if row is None or not row.is_published:
+        yield f"source: pretrained weights; no official checkpoint of {card['variant']} is published"
+        return
+    for role, url in row.files.items():
+        official = PurePosixPath(url).name
+        names = [file["name"] for file in source["checkpoints"].get(role, {"files": []})["files"]]
+        if names not in ([official], [f"{row.name}-{official}"]):
+            yield f"source: pretrained weights; the {role} is {', '.join(names) or 'absent'}, not {official}"
+
+
+def _list_repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]

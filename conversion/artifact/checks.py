@@ -14,6 +14,11 @@ from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.restore import restore_each
 
+OTHERWISE = (
+    "Write what is expected into the file, or convert the original again. If it was trained with other images, say so: "
+    "--image-mean, --image-std, --crop-pct, --interpolation, --input-size."
+)
+
 
 def check_files(conversion: Conversion, directory: Path) -> None:
     """Check the settings and the tensors that were written of a conversion, and say what is wrong with both at once.
@@ -62,7 +67,7 @@ def check_settings(
         raise ArtifactError(
             f"{conversion.variant}: {which} than the original.",
             problems,
-            hint or "Write what is expected into the file, or convert the original again.",
+            hint or OTHERWISE,
         )
 
 

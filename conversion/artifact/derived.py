@@ -128,11 +128,12 @@ def find_false_checksums(card: Mapping[str, Any], checksums: Path) -> Iterator[s
 
 def _list_variants(card: Mapping[str, Any], family: Family[Any], spec: Any) -> list[str]:
     """The names that a model of this spec may go by; baked, it may have had any size before."""
+    kinds = "_or_".join((family.name, *family.find_lookalikes(spec, {})))
     if card["baked_image_size"] is None:
-        return [identify_variant(family, spec)]
+        return list(dict.fromkeys([identify_variant(family, spec), kinds]))
     specs = {row.name: family.spec_of(row) for row in rows_of(family)}
     baked = [name for name, own in specs.items() if replace(own, image_size=spec.image_size) == spec]
-    return [*baked, f"{family.name}_custom"]
+    return [*baked, f"{family.name}_custom", kinds]
 
 
 def _find_false_sizes(card: Mapping[str, Any], spec: Any) -> Iterator[str]:

@@ -109,6 +109,7 @@ class Family(Generic[S]):
             height, width)``; optionally under a name of a dtype and of an attention implementation.
         ledger: every known deviation of the target library that concerns this family.
         beside_config: fields of the spec that transformers' config has no place for.
+        list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
         default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
             in this order; none where the common order holds.
     """
@@ -144,6 +145,7 @@ class Family(Generic[S]):
     find_lookalikes: Callable[[S, Shapes], tuple[str, ...]] = lambda _spec, _dropped: ()
     note_settings: Callable[[S, Mapping[str, Told]], tuple[str, ...]] = lambda _spec, _told: ()
     beside_config: frozenset[str] = frozenset()
+    list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
     default_entries: tuple[str, ...] = ()
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:

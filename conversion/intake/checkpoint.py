@@ -16,6 +16,7 @@ from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
+from conversion.intake.told_by_folder import read_told
 from conversion.intake.unwrapping import demand_state_dict, unwrap
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.restore import find_family, restore
@@ -184,12 +185,7 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
         problems = [f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"]
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
-    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
-    told = {
-        name: Told(getattr(spec, field), CONFIG)
-        for name, field in fields.items()
-        if field not in family.beside_config and getattr(spec, field) not in (None, ())
-    }
+    told = read_told(folder, family, spec)
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
     return restored, told, did
 

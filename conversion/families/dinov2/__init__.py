@@ -20,6 +20,7 @@ from conversion.families.dinov2.original import Dinov2, bake_image_size
 from conversion.families.dinov2.preprocessing import (
     build_image_processor,
     build_transform,
+    choose_crop,
     choose_input_size,
     find_image_deviation,
 )
@@ -56,4 +57,5 @@ FAMILY = Family(
     ledger=LEDGER,
     note_settings=note_settings,
     beside_config=BESIDE_CONFIG,
+    list_other_sizes=lambda spec: (choose_crop(spec),),
 )

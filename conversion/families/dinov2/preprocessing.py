@@ -24,7 +24,12 @@ def choose_input_size(spec: Dinov2Spec) -> int:
     """
     if spec.input_size:
         return spec.input_size
-    return CROP_SIZE // spec.patch_size * spec.patch_size if spec.any_size else spec.image_size
+    return choose_crop(spec) if spec.any_size else spec.image_size
+
+
+def choose_crop(spec: Dinov2Spec) -> int:
+    """The official crop, in whole patches."""
+    return CROP_SIZE // spec.patch_size * spec.patch_size
 
 
 def build_image_processor(spec: Dinov2Spec, crop_size: int) -> dict[str, object]:

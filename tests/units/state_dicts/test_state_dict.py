@@ -11,13 +11,11 @@ import conversion
 from conversion import VARIANTS, ConversionError
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import load_family
-from conversion.families.told import CALLER, Told
 from conversion.families.variants import find_variant
 from conversion.parity.metrics import is_bit_equal
 from tests.support.golden import NUM_HEADS, read_golden
 
 FAMILY = load_family("dinov2")
-
 
 DINOV2_VARIANTS = [name for name, variant in VARIANTS.items() if variant.family == "dinov2"]
 
@@ -28,8 +26,8 @@ def meta(name: str) -> dict[str, Tensor]:
     return family.original_tensors(family.spec_of(VARIANTS[name]))
 
 
+# no other family's models have their shapes
 UNLIKE = [name for name, row in VARIANTS.items() if row.spec.get("task", "backbone") == "backbone"]
-"""Those that no other family's models have the shapes of."""
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -118,27 +116,10 @@ def test_a_head_of_four_layers_is_refused_with_both_shapes() -> None:
         conversion.convert(golden.backbone, linear_head=head, num_attention_heads=NUM_HEADS)
 
 
-def test_heads_that_nobody_tells_are_refused_with_the_likely_number() -> None:
-    wide = replace(read_golden("dinov2_tiny").spec, embed_dim=128)
-    state_dict = {key: torch.randn(shape) for key, shape in FAMILY.original_shapes(wide).items()}
-    with pytest.raises(CheckpointError) as raised:
-        conversion.convert(state_dict)
-    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads 2 if it is as most",)
-    given = conversion.convert(state_dict, num_attention_heads=4)
-    assert given.config.num_attention_heads == 4
-    assert given.told["num_attention_heads"] == Told(4, CALLER)
-
-
 @pytest.mark.parametrize("num_heads", [0, 3, -2])
 def test_an_impossible_number_of_heads_is_refused(num_heads: int) -> None:
     with pytest.raises(CheckpointError, match=f"width of 32 cannot have {num_heads} attention heads"):
         conversion.convert(read_golden("dinov2_tiny").backbone, num_attention_heads=num_heads)
-
-
-def test_where_no_number_of_heads_is_likely_none_is_named() -> None:
-    with pytest.raises(CheckpointError) as raised:
-        conversion.convert(read_golden("dinov2_tiny").backbone)
-    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads",)
 
 
 def test_heads_that_contradict_the_variant_are_refused() -> None:

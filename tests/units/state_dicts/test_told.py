@@ -208,3 +208,20 @@ def test_a_model_that_was_trained_otherwise_than_the_official_ones_is_exact_once
     # the official models' way, assumed, is another function
     if not agrees:
         assert verify_input("assumed", run, load_converted(plain)).verdict is Verdict.FAILED
+
+
+def test_heads_that_nobody_tells_are_refused_with_the_likely_number() -> None:
+    wide = replace(read_golden("dinov2_tiny").spec, embed_dim=128)
+    state_dict = {key: torch.randn(shape) for key, shape in DINOV2.original_shapes(wide).items()}
+    with pytest.raises(CheckpointError) as raised:
+        conversion.convert(state_dict)
+    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads 2 if it is as most",)
+    given = conversion.convert(state_dict, num_attention_heads=4)
+    assert given.config.num_attention_heads == 4
+    assert given.told["num_attention_heads"] == Told(4, CALLER)
+
+
+def test_where_no_number_of_heads_is_likely_none_is_named() -> None:
+    with pytest.raises(CheckpointError) as raised:
+        conversion.convert(read_golden("dinov2_tiny").backbone)
+    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads",)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from conversion.errors import KeyMapError
+from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.distributions import Draw
 from conversion.families.external import find_clone
 from conversion.families.target import transformers_major
+from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
 from conversion.parity.deviations import Deviation
@@ -120,6 +121,8 @@ class Family(Generic[S]):
         find_deviation: the ledger's entry, or several combined, that applies to a spec at an input's shape ``(B, 3,
             height, width)``; optionally under a name of a dtype and of an attention implementation.
         ledger: every known deviation of the target library that concerns this family.
+        build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, and a spec; None
+            where timm has no such models.
     """
 
     name: str
@@ -150,6 +153,7 @@ class Family(Generic[S]):
     exact: frozenset[tuple[str, str, str]]
     find_deviation: Callable[..., Deviation | None]
     ledger: tuple[Deviation, ...]
+    build_timm: Callable[[Description | None, S], nn.Module] | None = None
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.
@@ -200,6 +204,25 @@ class Family(Generic[S]):
         if problems:
             raise KeyMapError(f"The original {self.name} model does not take these tensors.", problems)
         return model.eval().requires_grad_(False)
+
+    def load_timm(self, spec: S, state_dict: Mapping[str, Tensor], description: Description | None = None) -> nn.Module:
+        """Load timm's own model with these very tensors as its weights (not copied), in eval mode.
+
+        Args:
+            state_dict: as timm wrote it, not translated. Tensors that follow from the spec are left to timm.
+            description: what the ``config.json`` beside it tells.
+
+        Raises:
+            CheckpointError: timm has no such model.
+            KeyMapError: it takes other tensors than these.
+        """
+        if self.build_timm is None:
+            raise CheckpointError(f"timm has no {self.name} models.", hint=BUNDLED_INSTEAD)
+        with torch.device("meta"):
+            model = self.build_timm(description, spec)
+        derived = self.derive(spec)
+        kept = {key: tensor for key, tensor in state_dict.items() if key not in derived}
+        return load_weights(model, kept, description)
 
     def find_clone(self, original: str) -> Path | None:
         """The clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.

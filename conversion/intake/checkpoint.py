@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.families.base import families, find_dropped
+from conversion.families.timm_code import Description
 from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
@@ -38,6 +39,8 @@ class Checkpoint:
         state_dict: original key to tensor, wrappers, prefixes and chunks undone.
         steps: what was done to get there.
         folder: that ``from_pretrained`` reads it from, where it is in transformers' layout already.
+        untranslated: the state dict as timm wrote it, where timm did: its own code takes that. None where it did not.
+        timm: what a ``config.json`` of timm's beside it tells: ``architecture``, ``model_args``.
         known: of such a folder what its config tells and shapes do not, by the family's names for it.
     """
 
@@ -47,6 +50,8 @@ class Checkpoint:
     steps: tuple[Step, ...]
     folder: Path | None = None
     known: Mapping[str, object] = field(default_factory=dict)
+    untranslated: Mapping[str, Tensor] | None = None
+    timm: Description | None = None
 
 
 def load_checkpoint(path: str | Path, *, entry: str | None = None) -> dict[str, Tensor]:
@@ -74,6 +79,7 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
     path, steps = Path(path), []
     source = find_source(path)
     known: dict[str, object] = {}
+    untranslated: dict[str, Tensor] | None = None
     folder = path if is_transformers_folder(path) else None
 
     def note(name: str, did: str) -> None:
@@ -92,11 +98,15 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
             for family in families():
-                state_dict, did = family.translate(state_dict)
+                before = state_dict
+                state_dict, did = family.translate(before)
                 note("translate", did)
+                untranslated = before if did else untranslated
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
-    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, known)
+        if untranslated is not None:
+            untranslated, _ = cast(untranslated, dtype)
+    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, known, untranslated)
 
 
 def is_transformers_folder(path: Path) -> bool:

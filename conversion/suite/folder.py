@@ -48,9 +48,9 @@ class FolderSubject(Subject):
         """Those of an artifact, but for twins, which are conversions; the photo where there is an image processor."""
         if not (self.directory / PREPROCESSOR).exists():
             cases = list_inputs(self.converted.spec, self.converted.input_size, None)
-            return [case for case in cases if case.baked is None and not case.photo]
+            return self._select_inputs([case for case in cases if case.baked is None and not case.photo])
         cases = list_inputs(self.converted.spec, self.processed_photo.shape[-1], None)
-        return [case for case in cases if case.baked is None]
+        return self._select_inputs([case for case in cases if case.baked is None])
 
     def restore(self) -> dict[str, Tensor]:
         return self.checkpoints["checkpoint"].state_dict

@@ -13,6 +13,7 @@ from conversion.families.dinov2.config import (
 )
 from conversion.families.dinov2.deviations import LEDGER
 from conversion.families.dinov2.external import HUB_REPOSITORY, build_external
+from conversion.families.dinov2.external_timm import build_timm
 from conversion.families.dinov2.key_map import DROPPED, select_key_map
 from conversion.families.dinov2.original import Dinov2, bake_image_size
 from conversion.families.dinov2.preprocessing import (
@@ -52,4 +53,5 @@ FAMILY = Family(
     exact=EXACT,
     find_deviation=find_deviation,
     ledger=LEDGER,
+    build_timm=build_timm,
 )

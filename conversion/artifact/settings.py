@@ -137,11 +137,9 @@ def find_overriding_files(directory: Path) -> Iterator[str]:
 
 def list_sizes(family: Family[Any], spec: Spec) -> dict[int, str]:
     """The sides of images that a model of this spec is meant for, in pixels, each with the reason."""
-    native, meant = spec.image_size, family.choose_input_size(spec)
-    official = dict.fromkeys(family.list_other_sizes(spec), "the size of the official evaluation")
-    return (
-        {native: "the native size"} | {meant: "the size that it is meant for"} | official | {native: "the native size"}
-    )
+    native = {spec.image_size: "the native size"}  # first, and by this reason
+    meant = {family.choose_input_size(spec): "the size that it is meant for"}
+    return native | meant | dict.fromkeys(family.list_other_sizes(spec), "the size of the official evaluation") | native
 
 
 def strip_backend(name: str) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from conversion.errors import KeyMapError
+from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.distributions import Draw
 from conversion.families.external import find_clone
 from conversion.families.target import transformers_major
+from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights
 from conversion.families.told import Setting, Told
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
@@ -112,6 +113,8 @@ class Family(Generic[S]):
         list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
         default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
             in this order; none where the common order holds.
+        build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, and a spec; None
+            where timm has no such models.
     """
 
     name: str
@@ -147,6 +150,7 @@ class Family(Generic[S]):
     beside_config: frozenset[str] = frozenset()
     list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
     default_entries: tuple[str, ...] = ()
+    build_timm: Callable[[Description | None, S], nn.Module] | None = None
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.
@@ -197,6 +201,25 @@ class Family(Generic[S]):
         if problems:
             raise KeyMapError(f"The original {self.name} model does not take these tensors.", problems)
         return model.eval().requires_grad_(False)
+
+    def load_timm(self, spec: S, state_dict: Mapping[str, Tensor], description: Description | None = None) -> nn.Module:
+        """Load timm's own model with these very tensors as its weights (not copied), in eval mode.
+
+        Args:
+            state_dict: as timm wrote it, not translated. Tensors that follow from the spec are left to timm.
+            description: what the ``config.json`` beside it tells.
+
+        Raises:
+            CheckpointError: timm has no such model.
+            KeyMapError: it takes other tensors than these.
+        """
+        if self.build_timm is None:
+            raise CheckpointError(f"timm has no {self.name} models.", hint=BUNDLED_INSTEAD)
+        with torch.device("meta"):
+            model = self.build_timm(description, spec)
+        derived = self.derive(spec)
+        kept = {key: tensor for key, tensor in state_dict.items() if key not in derived}
+        return load_weights(model, kept, description)
 
     def find_clone(self, original: str) -> Path | None:
         """The clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.

@@ -20,8 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from conversion.errors import CheckpointError
 
-BUNDLED, HUB = "bundled", "hub"
-"""In place of a path: the original that is written out here; the clone that torch.hub keeps."""
+BUNDLED, HUB, AUTO = "bundled", "hub", "auto"
+"""In place of a path: the original that is written out here; the clone that torch.hub keeps; by who wrote the file."""
 
 
 def find_clone(original: str, family: str, repository: str) -> Path | None:

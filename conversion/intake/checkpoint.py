@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.families.base import families, find_dropped
+from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
 from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
@@ -40,6 +41,8 @@ class Checkpoint:
         state_dict: original key to tensor, wrappers, prefixes and chunks undone; with what files beside it tell.
         steps: what was done to get there.
         folder: that ``from_pretrained`` reads it from, where it is in transformers' layout already.
+        untranslated: the state dict as timm wrote it, where timm did: its own code takes that. None where it did not.
+        timm: what a ``config.json`` of timm's beside it tells: ``architecture``, ``model_args``.
     """
 
     path: Path
@@ -47,6 +50,8 @@ class Checkpoint:
     state_dict: ToldStateDict
     steps: tuple[Step, ...]
     folder: Path | None = None
+    untranslated: Mapping[str, Tensor] | None = None
+    timm: Description | None = None
 
     @property
     def known(self) -> dict[str, object]:
@@ -81,6 +86,7 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
     source = find_source(path)
     told: dict[str, Told] = {}
     writer = AUTHORS
+    untranslated: dict[str, Tensor] | None = None
     folder = path if is_transformers_folder(path) else None
 
     def note(name: str, did: str) -> None:
@@ -99,12 +105,17 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
             for family in families():
-                state_dict, did = family.translate(state_dict)
+                before = state_dict
+                state_dict, did = family.translate(before)
                 note("translate", did)
                 writer = TIMM if did else writer
+                untranslated = before if did else untranslated
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
-    return Checkpoint(path, source.files, ToldStateDict(state_dict, told, writer), tuple(steps), folder)
+        if untranslated is not None:
+            untranslated, _ = cast(untranslated, dtype)
+    told_state_dict = ToldStateDict(state_dict, told, writer)
+    return Checkpoint(path, source.files, told_state_dict, tuple(steps), folder, untranslated)
 
 
 def is_transformers_folder(path: Path) -> bool:

@@ -7,7 +7,8 @@ import torch
 
 from conversion.errors import CheckpointError, DeviceError, concerning
 from conversion.families.base import list_settings, load_family
-from conversion.families.external import BUNDLED, HUB
+from conversion.families.external import AUTO, BUNDLED, HUB
+from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
@@ -48,10 +49,16 @@ def _refuse_contradictions(request: Request) -> None:
         raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")
     if request.checkpoint is not None and request.weights != "synthetic":
         raise CheckpointError("--weights and --checkpoint both say what to verify.", hint="Leave one of them out.")
-    if request.original not in (BUNDLED, HUB) and not Path(request.original).expanduser().is_dir():
+    is_named = request.original in (AUTO, BUNDLED, HUB, TIMM_CODE)
+    if not is_named and not Path(request.original).expanduser().is_dir():
         raise CheckpointError(
             f"--original {request.original}: no such folder.",
-            hint=f"Give a clone of the authors' repository, {HUB} or {BUNDLED}.",
+            hint=f"Give a clone of the authors' repository, {HUB}, {TIMM_CODE} or {BUNDLED}.",
+        )
+    if request.original == TIMM_CODE and request.checkpoint is None:
+        raise CheckpointError(
+            f"--original {TIMM_CODE} belongs to --checkpoint, which is not given.",
+            hint="The official files are the authors'; give a file or folder that timm wrote.",
         )
     if request.mirror is not None and request.weights != "pretrained":
         raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")

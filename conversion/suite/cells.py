@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from conversion.artifact.card import MatrixVerdict
-from conversion.families.external import describe_original
 from conversion.families.variants import VARIANTS
 from conversion.parity.compare import Local, OriginalRun
 from conversion.parity.deviations import combine
@@ -75,7 +74,7 @@ def _verify_beside(subjects: Sequence[Subject], cell: Cell) -> None:
                 earlier.append(replace(result, evidence=None) if has_evidence else result)
     for entrant, of_entrant in zip(entrants, results, strict=True):
         subject, attention = entrant.subject, entrant.attention
-        original = describe_original(subject.clone)
+        original = subject.describe_reference()
         verdict = MatrixVerdict(device, dtype, attention, subject.request.seed, tuple(of_entrant), original)
         subject.verified[device, dtype, attention] = verdict
 

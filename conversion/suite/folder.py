@@ -59,11 +59,11 @@ class FolderSubject(Subject):
         """Those of an artifact, but for twins, which are conversions; the photo where there is an image processor."""
         if not (self.directory / PREPROCESSOR).exists():
             cases = list_inputs(self.converted.spec, self.converted.input_size, None)
-            return [case for case in cases if case.baked is None and not case.photo]
+            return self._select_inputs([case for case in cases if case.baked is None and not case.photo])
         spec, side = self.converted.spec, self.processed_photo.shape[-1]
         cases = [case for case in list_inputs(spec, side, None) if case.baked is None]
         # of another size than native nothing can be said where nobody told how positions are resampled
-        return [case for case in cases if spec.any_size or case.height == spec.image_size]
+        return self._select_inputs([case for case in cases if spec.any_size or case.height == spec.image_size])
 
     def restore(self) -> dict[str, Tensor]:
         return self.checkpoints["checkpoint"].state_dict

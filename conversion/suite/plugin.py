@@ -14,6 +14,7 @@ from conversion.artifact.card import describe_versions
 from conversion.artifact.weights import demand_size
 from conversion.errors import ConversionError
 from conversion.families.base import list_settings
+from conversion.families.external import AUTO
 from conversion.families.labels import read_labels
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS, find_variant
@@ -48,9 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--save-dtype", choices=DTYPES, metavar="NAME", help="cast the weights (default: their own dtype)")
     group.addoption(
         "--original",
-        default="bundled",
+        default=AUTO,
         metavar="PATH",
-        help="whose code is the reference: bundled, hub, or a clone of the authors' repository (bundled)",
+        help="whose code is the reference: bundled, hub, timm, or a clone of the authors' repository (timm for files "
+        "that only timm writes, else bundled)",
     )
     for name, setting in list_settings().items():
         if setting.is_option:

@@ -27,7 +27,7 @@ class Request:
     overrides: Mapping[str, object] = field(default_factory=dict)
     image_size: int | None = None
     max_shard_size: str | None = None
-    original: str = "bundled"
+    original: str = "auto"
     artifacts: Path | None = None
     require_exact: bool = False
     report: Path | None = None

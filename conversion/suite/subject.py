@@ -19,6 +19,8 @@ from conversion.artifact.stage import StagedArtifact, stage_artifact
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ConversionError, concerning
 from conversion.families.base import Family, load_family
+from conversion.families.external import AUTO, BUNDLED, describe_original
+from conversion.families.timm_code import TIMM_CODE, describe_timm
 from conversion.families.told import describe_told
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
@@ -164,7 +166,11 @@ class Subject:
 
     @cached_property
     def inputs(self) -> list[InputCase]:
-        return list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked)
+        return self._select_inputs(list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked))
+
+    def _select_inputs(self, cases: list[InputCase]) -> list[InputCase]:
+        """Leave out what the reference does not take: timm has no mask token."""
+        return [case for case in cases if not (case.masked and self.reference == TIMM_CODE)]
 
     def convert(self, image_size: int | None) -> Conversion:
         """Convert the checkpoint, with position embeddings baked for ``image_size``."""
@@ -185,9 +191,24 @@ class Subject:
         return conversion.restore(read_tensors(self.directory), read_config(self.directory), dropped)
 
     @cached_property
+    def reference(self) -> str:
+        """Whose code the original is: as asked for; else timm's for what only timm writes, and ours for all others."""
+        if self.request.original != AUTO:
+            return self.request.original
+        checkpoint = self.checkpoints["checkpoint"] if self.request.checkpoint else None
+        is_timms = checkpoint and (checkpoint.untranslated is not None or checkpoint.timm is not None)
+        return TIMM_CODE if is_timms and self.request.linear_head is None else BUNDLED
+
+    @cached_property
     def clone(self) -> Path | None:
         """Of the authors' repository, if their code is to be the reference."""
-        return self.family.find_clone(self.request.original)
+        return None if self.reference == TIMM_CODE else self.family.find_clone(self.reference)
+
+    def describe_reference(self) -> str:
+        """Describe whose code the original is, for the artifact's card."""
+        if self.reference == TIMM_CODE:
+            return describe_timm(self.checkpoints["checkpoint"].timm)
+        return describe_original(self.clone)
 
     @cached_property
     def originals(self) -> dict[str, nn.Module]:
@@ -197,8 +218,17 @@ class Subject:
         """The original model with the checkpoint's own weights, nothing baked."""
         if device not in self.originals:
             unbaked = self.converted if self.converted.baked is None else self.convert(None)
-            source = {key: tensor.to(device) for key, tensor in unbaked.source.items()}
-            self.originals[device] = self.family.load_original(unbaked.spec, source, self.clone)
+            checkpoint = self.checkpoints["checkpoint"]
+            source = unbaked.source
+            if self.reference == TIMM_CODE:
+                source = checkpoint.state_dict if checkpoint.untranslated is None else checkpoint.untranslated
+            source = {key: tensor.to(device) for key, tensor in source.items()}
+            with concerning(self.files["checkpoint"].name):
+                self.originals[device] = (
+                    self.family.load_timm(unbaked.spec, source, checkpoint.timm)
+                    if self.reference == TIMM_CODE
+                    else self.family.load_original(unbaked.spec, source, self.clone)
+                )
         return self.originals[device]
 
     def load(self, image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:

@@ -5,6 +5,7 @@ from conversion.families.data2vec_vision.capture import EXACT, find_deviation, l
 from conversion.families.data2vec_vision.config import BESIDE_CONFIG, Data2VecVisionSpec, build_config, read_config
 from conversion.families.data2vec_vision.deviations import LEDGER
 from conversion.families.data2vec_vision.external import build_external
+from conversion.families.data2vec_vision.external_timm import build_timm
 from conversion.families.data2vec_vision.key_map import DROPPED, select_key_map
 from conversion.families.data2vec_vision.original import bake_image_size, derive_position_indices
 from conversion.families.data2vec_vision.preprocessing import (
@@ -56,4 +57,5 @@ FAMILY = Family(
     note_settings=note_settings,
     beside_config=BESIDE_CONFIG,
     default_entries=DEFAULT_ENTRIES,
+    build_timm=build_timm,
 )

@@ -1,0 +1,110 @@
+"""timm's own code as the original: its classes, with the state dict as timm wrote it."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conversion.errors import CheckpointError, KeyMapError
+
+TIMM_CODE = "timm"
+"""In place of a clone's path: timm, as it is installed."""
+
+Description = Mapping[str, Any]
+"""What a timm ``config.json`` tells: ``architecture``, and ``model_args`` where it gives any."""
+
+BUNDLED_INSTEAD = "Compare with the bundled original: --original bundled."
+
+
+def build_model(
+    description: Description | None, model_class: Callable[..., nn.Module], shaped: Mapping[str, object], **told: object
+) -> nn.Module:
+    """Build timm's model, without memory where the default device is meta.
+
+    What the description tells goes before everything else, so that a spec that was told otherwise does not agree.
+
+    Args:
+        description: the architecture to create by name; a model of ``model_class`` if there is none.
+        shaped: arguments that the tensors' shapes give, and that the description may give, too.
+        told: arguments that shapes do not give; used without a description only.
+
+    Raises:
+        CheckpointError: timm cannot build it.
+    """
+    import timm
+
+    described = dict((description or {}).get("model_args") or {})
+    name = str((description or {}).get("architecture") or getattr(model_class, "__name__", ""))
+    try:
+        arguments: dict[str, Any] = {**shaped, **({} if description else told), **read_arguments(described)}
+        if description:
+            return timm.create_model(name, pretrained=False, **arguments)
+        return model_class(**arguments)
+    except Exception as error:  # timm raises nearly everything on values that it does not expect
+        problems = [f"{type(error).__name__}: {error}", *(f"{key}={value}" for key, value in described.items())]
+        raise CheckpointError(f"{describe_timm(description)} cannot be built.", problems, BUNDLED_INSTEAD) from error
+
+
+def read_arguments(described: Mapping[str, object]) -> dict[str, object]:
+    """Replace the name of a layer by the layer, which JSON cannot hold.
+
+    Raises:
+        AttributeError: timm has no layer of this name.
+    """
+    layers = import_module("timm.layers")
+    by_name = {key: value for key, value in described.items() if key == "mlp_layer" and isinstance(value, str)}
+    return {**described, **{key: getattr(layers, str(value)) for key, value in by_name.items()}}
+
+
+def adapt(model: nn.Module, adapter: type[nn.Module]) -> Any:
+    """Put an adapter before the class of a model that is built already."""
+    model.__class__ = type(type(model).__name__, (adapter, type(model)), {})
+    return model
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], description: Description | None) -> nn.Module:
+    """Load timm's state dict, not copied, into a model on the meta device; what timm computes itself, it computes.
+
+    Raises:
+        KeyMapError: tensors are missing, left over or of another shape.
+        CheckpointError: timm is too old to compute its buffers outside of a constructor.
+    """
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    given = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
+    problems = [f"missing: {key} {shape}" for key, shape in shapes.items() if key not in given]
+    problems += [f"unexpected: {key} {shape}" for key, shape in given.items() if key not in shapes]
+    problems += [
+        f"{key}: {given[key]}, not {shapes[key]}" for key in shapes if given.get(key, shapes[key]) != shapes[key]
+    ]
+    if problems:
+        headline = f"{describe_timm(description)}: the model does not take these tensors."
+        raise KeyMapError(headline, problems, BUNDLED_INSTEAD)
+    model.load_state_dict(state_dict, strict=True, assign=True)
+    device = next(iter(state_dict.values())).device
+    for module in model.modules():
+        _compute_buffers(module, device, description)
+    return model.eval().requires_grad_(False)
+
+
+def describe_timm(description: Description | None) -> str:
+    """Describe the original for an artifact's card: timm's version, and the architecture if it is known."""
+    architecture = (description or {}).get("architecture")
+    return f"timm {version('timm')}" + (f", {architecture}" if architecture else "")
+
+
+def _compute_buffers(module: nn.Module, device: torch.device, description: Description | None) -> None:
+    buffers = {name: tensor for name, tensor in module.named_buffers(recurse=False) if tensor.is_meta}
+    if not buffers:
+        return
+    compute: Any = getattr(module, "init_non_persistent_buffers", None)
+    if compute is None:
+        headline = (
+            f"{describe_timm(description)}: too old to compute {', '.join(buffers)} of a model on the meta device."
+        )
+        raise CheckpointError(headline, hint=f"Update timm. {BUNDLED_INSTEAD}")
+    for name, tensor in buffers.items():
+        setattr(module, name, torch.empty_like(tensor, device=device))
+    compute()

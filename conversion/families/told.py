@@ -56,14 +56,19 @@ class ToldStateDict(dict[str, Tensor]):
     Attributes:
         told: setting to what a file says of it.
         writer: whose code wrote the checkpoint, :data:`AUTHORS` or :data:`TIMM`.
+        labels: class names that a file tells, in the order of the logits.
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], told: Mapping[str, Told] | None = None, writer: str = AUTHORS
+        self,
+        tensors: Mapping[str, Tensor],
+        told: Mapping[str, Told] | None = None,
+        writer: str = AUTHORS,
+        labels: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(tensors)
         self.told: Mapping[str, Told] = dict(told or {})
-        self.writer = writer
+        self.writer, self.labels = writer, labels
 
 
 def option_of(name: str) -> str:

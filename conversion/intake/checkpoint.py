@@ -13,6 +13,7 @@ from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
+from conversion.intake.beside import check_facts, find_beside
 from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
@@ -84,8 +85,8 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
     """
     path, steps = Path(path), []
     source = find_source(path)
-    told: dict[str, Told] = {}
-    writer = AUTHORS
+    told: Mapping[str, Told] = {}
+    writer, beside = AUTHORS, None
     untranslated: dict[str, Tensor] | None = None
     folder = path if is_transformers_folder(path) else None
 
@@ -110,12 +111,17 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
                 note("translate", did)
                 writer = TIMM if did else writer
                 untranslated = before if did else untranslated
+            beside = find_beside(source.files[0].parent)
+            if beside:
+                check_facts(beside, state_dict)
+                note("tell", f"{beside.file.name} beside it tells {', '.join(beside.told)}")
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
         if untranslated is not None:
             untranslated, _ = cast(untranslated, dtype)
-    told_state_dict = ToldStateDict(state_dict, told, writer)
-    return Checkpoint(path, source.files, told_state_dict, tuple(steps), folder, untranslated)
+    told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
+    state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels)
+    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, untranslated, timm)
 
 
 def is_transformers_folder(path: Path) -> bool:

@@ -118,6 +118,9 @@ def convert(
     floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
+    told_labels = getattr(merged, "labels", None)
+    if labels is None and told_labels is not None and len(told_labels) == spec.num_classes:
+        labels = told_labels
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
     chosen = choose_labels(spec.task, spec.num_classes, labels)
@@ -238,5 +241,5 @@ def merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> d
         raise KeyMapError("Tensors that are in the checkpoint and in the linear head's file as well.", twice)
     merged = {**state_dict, **prefixed}
     if isinstance(state_dict, ToldStateDict):
-        return ToldStateDict(merged, state_dict.told, state_dict.writer)
+        return ToldStateDict(merged, state_dict.told, state_dict.writer, state_dict.labels)
     return merged

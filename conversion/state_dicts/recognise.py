@@ -74,7 +74,8 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
     Raises:
         VariantError: a value is none of the setting's, the family knows nothing of one, or two tell it differently.
     """
-    files, told, problems = select_settings(family, {name: each.value for name, each in by_files.items()}), {}, []
+    known = {name: each.value for name, each in by_files.items() if name in family.settings}
+    files, told, problems = select_settings(family, known), {}, []
     for name, value in files.items():
         told[name] = Told(value, by_files[name].by, by_files[name].is_given)
     for name, value in select_settings(family, by_caller).items():

@@ -52,6 +52,7 @@ SETTINGS = {
     "pool_scales": Setting(
         "pool_scales", parse_integers, "of a segmentation --checkpoint: its pooled maps, as 1,2,3,6", neutral=()
     ),
+    "input_size": Setting("", parse_integer, "side of the images", is_needed=False, is_option=False),
     # the authors' training takes either normalisation, by an option
     **{name: replace(setting, fixed_by=frozenset()) for name, setting in NORMALISATION_SETTINGS.items()},
     "crop_pct": Setting(
@@ -145,6 +146,7 @@ def list_open(shapes: Shapes) -> dict[str, object]:
         "image_std": IMAGENET_STD if is_segmentation or is_backbone else HALF,
         "crop_pct": CROP_PCT if spec.image_size < MARGIN_BELOW else 1.0,
         "interpolation": "bicubic",
+        "input_size": spec.image_size,
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 import conversion
 from conversion.artifact.load import load_converted
+from conversion.errors import CheckpointError
 from conversion.families.base import load_family
 from conversion.families.timm_code import Description
+from conversion.families.told import ToldStateDict
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.synthetic import DISTRIBUTIONS, draw_tensor
 from conversion.parity.compare import OriginalRun
@@ -96,8 +98,7 @@ def verify(
     **overrides: Any,
 ) -> InputVerdict:
     """Hold the converted model against timm's code, with the state dict that timm wrote."""
-    with warnings.catch_warnings(action="ignore"):
-        out = conversion.convert(written.checkpoint.state_dict, num_attention_heads=heads)
+    out = convert(written, heads)
     family, spec = load_family(out.family), out.spec
     untranslated = written.checkpoint.untranslated or written.checkpoint.state_dict
     original = family.load_timm(spec, untranslated, written.description if is_described else None)
@@ -107,6 +108,14 @@ def verify(
     run = OriginalRun(original, family.list_stages(spec), inputs, torch.float32)
     deviation = RESAMPLED if size != spec.image_size and not spec.num_register_tokens else None
     return verify_input(case.name, run, load_converted(out, attention=attention), deviation)
+
+
+def convert(written: Written, heads: int) -> conversion.Conversion:
+    """Convert with this number of heads, whatever the config.json beside it tells of that."""
+    read = written.checkpoint.state_dict
+    told = {name: each for name, each in read.told.items() if name != "num_attention_heads"}
+    with warnings.catch_warnings(action="ignore"):
+        return conversion.convert(ToldStateDict(read, told, read.writer), num_attention_heads=heads)
 
 
 def list_verdicts(result: InputVerdict) -> set[Verdict]:
@@ -169,8 +178,7 @@ def test_a_counterfactual_resamples_as_told(name: str, grid: tuple[int, int], tm
 
 
 def load(written: Written) -> nn.Module:
-    with warnings.catch_warnings(action="ignore"):
-        out = conversion.convert(written.checkpoint.state_dict, num_attention_heads=2)
+    out = convert(written, 2)
     assert written.checkpoint.untranslated is not None
     return load_family("dinov2").load_timm(out.spec, written.checkpoint.untranslated, written.description)
 
@@ -197,7 +205,12 @@ def test_a_described_activation_is_timms_own(tmp_path: Path) -> None:
     """Timm gates with GELU where a config.json names the gated layer, and no activation."""
     architecture, arguments = narrow("virchow")
     del arguments["act_layer"]
-    result = verify(write(tmp_path, architecture, arguments), 2)
+    written = write(tmp_path, architecture, arguments)
+    with pytest.raises(CheckpointError, match=r"hidden_act: config\.json, vit_huge_.* says 'gelu'; only 'silu' is"):
+        convert(written, 2)
+    read = written.checkpoint.state_dict
+    silent = ToldStateDict(read, {name: each for name, each in read.told.items() if name != "hidden_act"}, read.writer)
+    result = verify(replace(written, checkpoint=replace(written.checkpoint, state_dict=silent)), 2)
     assert next(point.point for point in result.points if point.verdict is Verdict.FAILED) == "block.0.mlp"
 
 

@@ -24,6 +24,11 @@ DINOV2: dict[str, dict[str, Any]] = {
     "vit_giant_patch14_dinov2": {"img_size": 70, "embed_dim": 48},
     "vit_giant_patch14_reg4_dinov2": {"img_size": 70, "embed_dim": 48},
 }
+IMAGES: dict[str, Any] = {
+    "image_mean": "0.485,0.456,0.406", "image_std": "0.229,0.224,0.225", "crop_pct": 1.0, "interpolation": "bicubic",
+}  # fmt: skip
+"""What a file alone, without its config.json, does not tell."""
+
 BEIT = "beit_base_patch16_224"
 
 
@@ -59,7 +64,7 @@ def test_timms_dinov2_is_recognised_and_is_the_original(name: str, tmp_path: Pat
     assert ("position embedding of the CLS token" in did) == ("reg4" in name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        out = conversion.convert(state_dict, num_attention_heads=2)
+        out = conversion.convert(state_dict, num_attention_heads=2, **IMAGES)
     assert (out.spec.ffn == "swiglu") == ("giant" in name)
     assert out.spec.num_register_tokens == (4 if "reg4" in name else 0)
     original = load_family("dinov2").load_original(out.spec, out.source)
@@ -80,7 +85,7 @@ def test_timms_beit_is_recognised_and_is_the_original(tmp_path: Path) -> None:
     timm.layers.set_fused_attn(enable=True)
     state_dict, did = read(model, tmp_path / "model.safetensors")
     assert did == ""  # its names are the original's
-    out = conversion.convert(state_dict)
+    out = conversion.convert(state_dict, image_mean=(0.5,) * 3, image_std=(0.5,) * 3)
     assert (out.spec.task, out.spec.num_classes, out.spec.mean_pooling) == ("image-classification", 5, True)
     original = load_family("data2vec_vision").load_original(out.spec, out.source)
     pixel_values = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,208 @@
+"""What files beside a checkpoint tell that no tensor tells: timm's config.json, a training's config.yaml."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from conversion.errors import CheckpointError
+from conversion.families.timm_code import Description, build_model
+from conversion.families.told import Told
+from conversion.state_dicts.folder import CONFIG
+
+TRAINING_CONFIG = "config.yaml"
+"""What a training run of DINOv2 leaves in its output folder, two folders above the teacher's checkpoints."""
+
+LARGEST = 2**24
+"""Bytes of a settings file; those that timm writes, with 21,841 class names, have less than a tenth of it."""
+
+# architecture in a training's config: width, blocks, heads
+ARCHITECTURES = {
+    "vit_small":  (384,  12, 6),
+    "vit_base":   (768,  12, 12),
+    "vit_large":  (1024, 24, 16),
+    "vit_giant2": (1536, 40, 24),
+}  # fmt: skip
+
+# of the training's default configuration, where a key is absent
+TRAINING_DEFAULTS: Mapping[str, object] = {
+    "patch_size": 16,
+    "num_register_tokens": 0,
+    "interpolate_offset": 0.1,
+    "interpolate_antialias": False,
+}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a file beside a checkpoint tells.
+
+    Attributes:
+        told: settings that no tensor tells.
+        facts: what tensors tell, too, by the names of :func:`measure`: so a file of another model shows.
+        labels: class names, in the order of the logits.
+        timm: the architecture and its arguments, for timm's own code.
+    """
+
+    file: Path
+    told: Mapping[str, Told] = field(default_factory=dict)
+    facts: Mapping[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
+    timm: Description | None = None
+
+
+def find_beside(folder: Path) -> Beside | None:
+    """Find and read a settings file that lies beside a checkpoint; None where there is none of a kind that is known.
+
+    Args:
+        folder: that the checkpoint lies in.
+
+    Raises:
+        CheckpointError: there is one, and it cannot be read, or speaks of a model that cannot be converted.
+    """
+    config = folder / CONFIG
+    content = _load(config, json.loads)
+    if isinstance(content, dict) and isinstance(content.get("architecture"), str):
+        return read_timm(config, content)
+    for place in (folder, *folder.absolute().parents[:2]):
+        content = _load(place / TRAINING_CONFIG, yaml.safe_load)
+        student = content.get("student") if isinstance(content, dict) else None
+        if isinstance(student, dict) and student.get("arch") in ARCHITECTURES:
+            return read_training(place / TRAINING_CONFIG, student)
+    return None
+
+
+def check_facts(beside: Beside, state_dict: Mapping[str, Tensor]) -> None:
+    """Check that what a file tells of widths and depth is what the tensors have.
+
+    Raises:
+        CheckpointError: it is not: then the file is another checkpoint's.
+    """
+    found = measure(state_dict)
+    problems = [
+        f"{name}: {told} in {beside.file.name}, {found[name]} by the tensors"
+        for name, told in beside.facts.items()
+        if name in found and found[name] != told
+    ]
+    if problems:
+        hint = f"If {beside.file} is not this checkpoint's, move one of them away, and give what it told as options."
+        raise CheckpointError(f"{beside.file.name} beside it speaks of another model.", problems, hint)
+
+
+def measure(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Widths, depth and the like of a vision transformer in the original's layout, of those that its keys show."""
+    facts = {}
+    if state_dict.get("cls_token") is not None:
+        facts["embed_dim"] = state_dict["cls_token"].shape[-1]
+        registers = state_dict.get("register_tokens")
+        facts["num_register_tokens"] = 0 if registers is None else registers.shape[1]
+    if state_dict.get("patch_embed.proj.weight") is not None:
+        facts["patch_size"] = state_dict["patch_embed.proj.weight"].shape[-1]
+    blocks = {key.split(".")[1] for key in state_dict if key.startswith("blocks.")}
+    return facts | ({"depth": len(blocks)} if blocks else {})
+
+
+def read_training(path: Path, student: Mapping[str, Any]) -> Beside:
+    """Read the student's section of a DINOv2 training's configuration; the teacher is built alike."""
+    embed_dim, depth, num_heads = ARCHITECTURES[student["arch"]]
+    values = {name: student.get(name, default) for name, default in TRAINING_DEFAULTS.items()}
+    values = {name: value for name, value in values.items() if isinstance(value, int | float)}  # else "${...}"
+    by = f"{path.name} of the training run"
+    told = {"num_attention_heads": Told(num_heads, by)}
+    told |= {name: Told(value, by) for name, value in values.items() if name.startswith("interpolate_")}
+    facts = {name: int(value) for name, value in values.items() if not name.startswith("interpolate_")}
+    return Beside(path, told, {"embed_dim": embed_dim, "depth": depth, **facts})
+
+
+def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
+    """Read a ``config.json`` of timm's: what the architecture is, timm itself says, built without memory.
+
+    Raises:
+        CheckpointError: timm cannot build it, or images are prepared in a way that is not supported.
+    """
+    from timm.data.config import resolve_data_config
+
+    if ":" in config["architecture"]:
+        raise CheckpointError(f"{path.name}: {config['architecture']!r} is no architecture of timm's by name.")
+    pretrained = config.get("pretrained_cfg") or config
+    arguments = dict(config.get("model_args") or {})
+    description = {"architecture": config["architecture"], "model_args": arguments}
+    with torch.device("meta"):
+        model = build_model(description, nn.Module, {})
+    images = resolve_data_config({}, pretrained_cfg=dict(pretrained))
+    side = _read_side(arguments.get("img_size") or images["input_size"][1:])
+    problems = [f"crop_mode: {images['crop_mode']!r}, only 'center' is supported"] * (images["crop_mode"] != "center")
+    problems += [f"input_size: {images['input_size']}, only square images are supported"] * (not isinstance(side, int))
+    if problems:
+        raise CheckpointError(f"{path.name}: prepares images otherwise than is supported.", problems)
+    of_images = {name: images[name] for name in ("crop_pct", "interpolation")} | {"input_size": side}
+    of_images |= {"image_mean": tuple(images["mean"]), "image_std": tuple(images["std"])}
+    by = f"{path.name}, {config['architecture']}"
+    settings, facts = describe_model(model)
+    pooling = config.get("global_pool", arguments.get("global_pool", settings.get("global_pool")))
+    values = settings | of_images | ({"global_pool": pooling} if isinstance(pooling, str) else {})
+    labels = pretrained.get("label_names") or config.get("label_names")
+    return Beside(
+        path,
+        {name: Told(value, by) for name, value in values.items()},
+        facts,
+        tuple(map(str, labels)) if isinstance(labels, list | tuple) else None,
+        description,
+    )
+
+
+def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, int]]:
+    """What timm's own model has: settings that no tensor tells, and facts that tensors tell, too."""
+    any_model: Any = model
+    blocks = getattr(any_model, "blocks", None)
+    if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not hasattr(blocks[0], "attn"):
+        raise CheckpointError(
+            f"timm's {type(model).__name__} is no vision transformer with blocks.",
+            hint="Only models of this project's families are converted.",
+        )
+    block: Any = blocks[0]
+    activation = block.mlp.act
+    is_plain = isinstance(activation, nn.GELU) and activation.approximate == "none"
+    settings: dict[str, object] = {
+        "num_attention_heads": block.attn.num_heads,
+        "layer_norm_eps": block.norm1.eps,
+        "hidden_act": "gelu" if is_plain else type(activation).__name__.lower(),
+    }
+    if isinstance(getattr(any_model, "global_pool", None), str):
+        settings["global_pool"] = any_model.global_pool
+    if getattr(any_model, "dynamic_img_size", False):  # else it takes its native size alone
+        settings |= {"interpolate_offset": 0.0, "interpolate_antialias": True}
+    facts = {"embed_dim": any_model.embed_dim, "depth": len(blocks), "patch_size": any_model.patch_embed.patch_size[0]}
+    return settings, facts | {"num_register_tokens": getattr(any_model, "num_reg_tokens", 0)}
+
+
+def _read_side(size: Any) -> int | None:
+    """The side of square images, from a number or a pair; None where they are not square."""
+    sides = set(size) if isinstance(size, list | tuple) else {size}
+    side = sides.pop() if len(sides) == 1 else None
+    return side if isinstance(side, int) else None
+
+
+def _load(path: Path, parse: Callable[[str], Any]) -> Any:
+    """The content of a settings file; None where there is none.
+
+    Raises:
+        CheckpointError: it is there, and cannot be read.
+    """
+    if not path.is_file():
+        return None
+    if path.stat().st_size > LARGEST:
+        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, too many for a file of settings.", hint=MOVE)
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        headline = f"{path}: lies beside the weights and cannot be read ({type(error).__name__})."
+        raise CheckpointError(headline, [str(error)[:300]], MOVE) from error
+
+
+MOVE = "Copy it again; or move it away, and give what it tells as options."

@@ -84,6 +84,17 @@ def narrow(name: str) -> tuple[str, dict[str, Any]]:
     return architecture, {**arguments, **small}
 
 
+def choose_settings(heads: int) -> dict[str, Any]:
+    """What is told of a model by its user: the options of a conversion."""
+    return {"num_attention_heads": heads}
+
+
+def convert(written: Written, heads: int) -> conversion.Conversion:
+    """Convert what timm wrote, with a number of heads that its user tells."""
+    with warnings.catch_warnings(action="ignore"):
+        return conversion.convert(written.checkpoint.state_dict, **choose_settings(heads))
+
+
 def verify(
     written: Written,
     heads: int,
@@ -94,8 +105,7 @@ def verify(
     **overrides: Any,
 ) -> InputVerdict:
     """Hold the converted model against timm's code, with the state dict that timm wrote."""
-    with warnings.catch_warnings(action="ignore"):
-        out = conversion.convert(written.checkpoint.state_dict, num_attention_heads=heads)
+    out = convert(written, heads)
     family, spec = load_family(out.family), out.spec
     untranslated = written.checkpoint.untranslated or written.checkpoint.state_dict
     original = family.load_timm(spec, untranslated, written.description if is_described else None)

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-import conversion
 from conversion.errors import CheckpointError
 from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from tests.support.golden import read_golden
-from tests.support.timm_models import list_verdicts, verify, write
+from tests.support.timm_models import convert, list_verdicts, verify, write
 
 BEIT = "beit_base_patch16_224"
 SMALL_BEIT = {"img_size": 64, "embed_dim": 128, "depth": 2, "num_heads": 2}
@@ -45,7 +44,7 @@ def test_positions_of_no_table_need_the_heads_of_config_json(tmp_path: Path) -> 
 
 def test_beit_is_built_as_timm_builds_it(tmp_path: Path) -> None:
     written = write(tmp_path, BEIT, {**SMALL_BEIT, "num_classes": 5})
-    out = conversion.convert(written.checkpoint.state_dict)
+    out = convert(written, 2)
     original = load_family(out.family).load_timm(out.spec, written.checkpoint.state_dict, written.description)
     buffers = dict(written.model.named_buffers())
     assert buffers.keys() == dict(original.named_buffers()).keys()

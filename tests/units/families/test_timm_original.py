@@ -1,6 +1,5 @@
 """timm's own code as the original, held against models that timm makes and writes itself."""
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import conversion
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from tests.support.timm_models import HEADS, PUBLIC, Written, list_verdicts, narrow, verify, write
+from tests.support.timm_models import HEADS, PUBLIC, Written, convert, list_verdicts, narrow, verify, write
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1e-5])
@@ -75,8 +73,7 @@ def test_a_counterfactual_resamples_as_told(name: str, grid: tuple[int, int], tm
 
 
 def load(written: Written) -> nn.Module:
-    with warnings.catch_warnings(action="ignore"):
-        out = conversion.convert(written.checkpoint.state_dict, num_attention_heads=2)
+    out = convert(written, 2)
     assert written.checkpoint.untranslated is not None
     return load_family("dinov2").load_timm(out.spec, written.checkpoint.untranslated, written.description)
 
@@ -116,7 +113,7 @@ def test_a_model_of_real_width_is_timms(tmp_path: Path) -> None:
 def test_a_model_that_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:
     written = write(tmp_path, *narrow("uni"))
     family, untranslated = load_family("dinov2"), dict(written.checkpoint.untranslated or {})
-    spec = conversion.convert(written.checkpoint.state_dict, num_attention_heads=2).spec
+    spec = convert(written, 2).spec
     with pytest.raises(KeyMapError, match=r"(?s)missing: blocks\.2\.norm1\.weight \(128,\).*--original bundled"):
         deeper = {**written.description, "model_args": {**written.description["model_args"], "depth": 3}}
         family.load_timm(spec, untranslated, deeper)

@@ -16,13 +16,13 @@ from conversion.suite.cells import verify_cell
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
 from tests.support.golden import read_golden
-from tests.support.timm_models import narrow, write
+from tests.support.timm_models import choose_settings, narrow, write
 
 
 @pytest.mark.parametrize(("original", "reference"), [("auto", "timm"), ("timm", "timm"), ("bundled", "bundled")])
 def test_timms_code_is_the_reference_of_what_timm_wrote(original: str, reference: str, tmp_path: Path) -> None:
     written = write(tmp_path, *narrow("h-optimus-0"))
-    request = Request(checkpoint=tmp_path, original=original, overrides={"num_attention_heads": 2})
+    request = Request(checkpoint=tmp_path, original=original, overrides=choose_settings(2))
     subject = Subject("dinov2_custom", request)
     with closing(subject), warnings.catch_warnings(action="ignore"):
         assert subject.reference == reference

@@ -144,6 +144,9 @@ def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
     of_images |= {"image_mean": tuple(images["mean"]), "image_std": tuple(images["std"])}
     by = f"{path.name}, {config['architecture']}"
     settings, facts = describe_model(model)
+    # classes have no place in JSON: a feed-forward that is not named may be another than the usual one
+    if settings["hidden_act"] == "gelu" and not arguments.keys() & {"act_layer", "mlp_layer"}:
+        del settings["hidden_act"]
     pooling = config.get("global_pool", arguments.get("global_pool", settings.get("global_pool")))
     values = settings | of_images | ({"global_pool": pooling} if isinstance(pooling, str) else {})
     labels = pretrained.get("label_names") or config.get("label_names")

@@ -77,9 +77,7 @@ def build_timm(description: Description | None, spec: Dinov2Spec) -> nn.Module:
         CheckpointError: timm has no such model.
     """
     if spec.num_classes:
-        headline = (
-            f"{describe_timm(description)}: a classifier on the CLS token and the mean of patches is the authors'."
-        )
+        headline = f"{describe_timm(description)} has no classifier on the CLS token and the mean of patches."
         raise CheckpointError(headline, hint=BUNDLED_INSTEAD)
     from timm.layers.mlp import SwiGLUPacked
     from timm.models.vision_transformer import VisionTransformer

@@ -1,8 +1,6 @@
 """timm's own code as the original, held against models that timm makes and writes itself."""
 
-import json
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,116 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import conversion
-from conversion.artifact.load import load_converted
-from conversion.errors import CheckpointError
+from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.base import load_family
-from conversion.families.timm_code import Description
-from conversion.families.told import ToldStateDict
-from conversion.intake.checkpoint import Checkpoint, read_checkpoint
-from conversion.intake.synthetic import DISTRIBUTIONS, draw_tensor
-from conversion.parity.compare import OriginalRun
-from conversion.parity.deviations import Deviation
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import InputVerdict, verify_input
-from conversion.suite.inputs import InputCase, draw_inputs
-
-LIKE = {**DISTRIBUTIONS, "*reg_token": DISTRIBUTIONS["*_token"]}
-SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
-
-# what their authors write into config.json, or into the code that loads them
-PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
-    "uni": ("vit_large_patch16_224", {"img_size": 224, "init_values": 1e-5, "dynamic_img_size": True}),
-    "uni2-h": ("vit_giant_patch14_224", {
-        "img_size": 224, "patch_size": 14, "num_heads": 24, "init_values": 1e-5, "embed_dim": 1536,
-        "mlp_ratio": 2.66667 * 2, "no_embed_class": True, "reg_tokens": 8, "dynamic_img_size": True, **SWIGLU,
-    }),
-    "virchow": ("vit_huge_patch14_224", {
-        "img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": "", "dynamic_img_size": True,
-        **SWIGLU,
-    }),
-    "h-optimus-0": ("vit_giant_patch14_reg4_dinov2", {"img_size": 224, "init_values": 1e-5}),
-    "prov-gigapath": ("vit_giant_patch14_dinov2", {"img_size": 224, "patch_size": 16, "init_values": 1e-5}),
-}  # fmt: skip
-HEADS = {"uni": 16, "uni2-h": 24, "virchow": 16, "h-optimus-0": 24, "prov-gigapath": 24}
-WIDTHS = {"uni": 1024, "uni2-h": 1536, "virchow": 1280, "h-optimus-0": 1536, "prov-gigapath": 1536}
-
-RESAMPLED = Deviation(
-    "", "", "", "", "", "", original_attributes={"interpolate_offset": 0.0, "interpolate_antialias": False}
+from tests.support.timm_models import (
+    HEADS,
+    PUBLIC,
+    Written,
+    convert,
+    leave_out,
+    list_verdicts,
+    narrow,
+    verify,
+    write,
 )
-"""What transformers does to position embeddings without registers, where timm does so with antialias."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A model of timm's, the folder that timm wrote, and what is read from it."""
-
-    model: nn.Module
-    checkpoint: Checkpoint
-    description: Description
-
-
-def write(folder: Path, architecture: str, arguments: dict[str, Any], gamma: float = 1.0) -> Written:
-    """A model with weights that matter, written by timm as a folder; layer scales are drawn near ``gamma``."""
-    import timm
-    from timm.models import save_for_hf
-
-    made = {**arguments, **({"mlp_layer": timm.layers.SwiGLUPacked} if "mlp_layer" in arguments else {})}
-    model = timm.create_model(architecture, pretrained=False, num_classes=arguments.get("num_classes", 0), **made)
-    model = model.eval().requires_grad_(False)
-    for key, tensor in model.state_dict().items():
-        drawn = draw_tensor(architecture, key, tensor, LIKE)
-        tensor.copy_(drawn * gamma if key.endswith((".gamma", "gamma_1", "gamma_2")) else drawn)
-    save_for_hf(model, str(folder), model_args=arguments, safe_serialization=True)
-    with warnings.catch_warnings(action="ignore"):
-        checkpoint = read_checkpoint(folder)
-    return Written(model, checkpoint, json.loads((folder / "config.json").read_text(encoding="utf-8")))
-
-
-def narrow(name: str) -> tuple[str, dict[str, Any]]:
-    """The same model two blocks deep and two heads wide, each head as wide as it was; images of 5 x 5 patches."""
-    architecture, arguments = PUBLIC[name]
-    patch = arguments.get("patch_size", 16 if "patch16" in architecture else 14)
-    width = 2 * WIDTHS[name] // HEADS[name]
-    small = {"depth": 2, "num_heads": 2, "embed_dim": width, "img_size": 5 * patch}
-    if name != "uni":  # as the authors of DINOv2 make a gated feed-forward: a multiple of 8
-        small["mlp_ratio"] = 2 * ((int(8 / 3 * width) + 7) // 8 * 8) / width
-    return architecture, {**arguments, **small}
-
-
-def verify(
-    written: Written,
-    heads: int,
-    attention: str = "sdpa",
-    height: int = 0,
-    *,
-    is_described: bool = True,
-    **overrides: Any,
-) -> InputVerdict:
-    """Hold the converted model against timm's code, with the state dict that timm wrote."""
-    out = convert(written, heads)
-    family, spec = load_family(out.family), out.spec
-    untranslated = written.checkpoint.untranslated or written.checkpoint.state_dict
-    original = family.load_timm(spec, untranslated, written.description if is_described else None)
-    size = height or spec.image_size
-    case = InputCase("native" if size == spec.image_size else "other", size, size, batch=2)
-    inputs = draw_inputs(case, spec.patch_size, 0)
-    run = OriginalRun(original, family.list_stages(spec), inputs, torch.float32)
-    deviation = RESAMPLED if size != spec.image_size and not spec.num_register_tokens else None
-    return verify_input(case.name, run, load_converted(out, attention=attention), deviation)
-
-
-def convert(written: Written, heads: int) -> conversion.Conversion:
-    """Convert with this number of heads, whatever the config.json beside it tells of that."""
-    read = written.checkpoint.state_dict
-    told = {name: each for name, each in read.told.items() if name != "num_attention_heads"}
-    with warnings.catch_warnings(action="ignore"):
-        return conversion.convert(ToldStateDict(read, told, read.writer), num_attention_heads=heads)
-
-
-def list_verdicts(result: InputVerdict) -> set[Verdict]:
-    return {point.verdict for point in result.decisive}
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1e-5])
@@ -129,9 +32,11 @@ def test_the_converted_model_is_timms(name: str, gamma: float, tmp_path: Path) -
     for is_described in (True, False):
         result = verify(written, 2, is_described=is_described)
         assert [point.point for point in result.points if not point.difference] == []
-        # transformers cuts the fused projection of SwiGLU in two, and so rounds otherwise
-        allowed = {Verdict.EXACT} if name == "uni" else {Verdict.EXACT, Verdict.CLOSE}
-        assert list_verdicts(result) <= allowed
+        assert list_verdicts(result) <= {Verdict.EXACT, Verdict.CLOSE}
+        inexact = [point.point for point in result.points if point.verdict is not Verdict.EXACT]
+        # timm takes SiLU of half a tensor, row by row, and torch computes the last columns of a row otherwise; where
+        # the half is no whole number of vectors wide, as these are, transformers' own tensor has them elsewhere
+        assert inexact[:1] in ([[]] if name == "uni" else [[], ["block.0.mlp"]])
     assert list_verdicts(verify(written, 2, "eager")) <= {Verdict.EXACT, Verdict.CLOSE}
 
 
@@ -208,9 +113,8 @@ def test_a_described_activation_is_timms_own(tmp_path: Path) -> None:
     written = write(tmp_path, architecture, arguments)
     with pytest.raises(CheckpointError, match=r"hidden_act: config\.json, vit_huge_.* says 'gelu'; only 'silu' is"):
         convert(written, 2)
-    read = written.checkpoint.state_dict
-    silent = ToldStateDict(read, {name: each for name, each in read.told.items() if name != "hidden_act"}, read.writer)
-    result = verify(replace(written, checkpoint=replace(written.checkpoint, state_dict=silent)), 2)
+    silent = replace(written.checkpoint, state_dict=leave_out(written, "hidden_act"))
+    result = verify(replace(written, checkpoint=silent), 2)
     assert next(point.point for point in result.points if point.verdict is Verdict.FAILED) == "block.0.mlp"
 
 
@@ -218,3 +122,24 @@ def test_a_model_of_real_width_is_timms(tmp_path: Path) -> None:
     architecture, arguments = PUBLIC["uni"]
     written = write(tmp_path, architecture, {**arguments, "depth": 4})
     assert list_verdicts(verify(written, HEADS["uni"])) == {Verdict.EXACT}
+
+
+def test_a_model_that_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:
+    written = write(tmp_path, *narrow("uni"))
+    family, untranslated = load_family("dinov2"), dict(written.checkpoint.untranslated or {})
+    spec = convert(written, 2).spec
+    with pytest.raises(KeyMapError, match=r"(?s)missing: blocks\.2\.norm1\.weight \(128,\).*--original bundled"):
+        deeper = {**written.description, "model_args": {**written.description["model_args"], "depth": 3}}
+        family.load_timm(spec, untranslated, deeper)
+    with pytest.raises(KeyMapError, match=r"unexpected: mask_token \(1, 128\)"):  # as the authors write it
+        family.load_timm(spec, written.checkpoint.state_dict, written.description)
+    with pytest.raises(KeyMapError, match=r"norm\.weight: \(127,\), not \(128,\)"):
+        family.load_timm(spec, {**untranslated, "norm.weight": torch.zeros(127)}, written.description)
+    with pytest.raises(CheckpointError, match=r"(?s)vit_nowhere cannot be built.*--original bundled"):
+        family.load_timm(spec, untranslated, {"architecture": "vit_nowhere"})
+    with pytest.raises(CheckpointError, match=r"(?s)cannot be built.*mlp_layer=Nowhere"):
+        family.load_timm(spec, untranslated, {**written.description, "model_args": {"mlp_layer": "Nowhere"}})
+    with pytest.raises(CheckpointError, match="no classifier on the CLS token and the mean of patches"):
+        family.load_timm(replace(spec, num_classes=5), untranslated)
+    with pytest.raises(CheckpointError, match="timm has no dinov2 models"):
+        replace(family, build_timm=None).load_timm(spec, untranslated)

@@ -15,7 +15,7 @@ from conversion.intake import beside
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.state_dicts.folder import CONFIG
 from tests.support.golden import read_golden
-from tests.units.families.test_timm_original import HEADS, PUBLIC, narrow, write
+from tests.support.timm_models import HEADS, PUBLIC, narrow, write
 
 H_OPTIMUS = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
 
@@ -28,7 +28,7 @@ def test_timms_folder_tells_what_its_model_has(name: str, tmp_path: Path) -> Non
     assert written.checkpoint.state_dict.writer == TIMM
     assert told["num_attention_heads"] == 2
     assert told["layer_norm_eps"] == 1e-6
-    assert told["hidden_act"] == ("gelu" if name == "uni" else "silu")
+    assert told.get("hidden_act") == (None if name == "uni" else "silu")
     assert told["image_mean"] == tuple(written.model.pretrained_cfg["mean"])  # type: ignore[union-attr, index]
     assert told["input_size"] == arguments["img_size"]
     assert told.get("interpolate_antialias") is (True if arguments.get("dynamic_img_size") else None)
@@ -43,6 +43,18 @@ def test_a_model_of_real_width_has_the_heads_that_timm_gives_it(tmp_path: Path) 
     out = conversion.convert(written.checkpoint.state_dict)
     assert out.config.num_attention_heads == HEADS["virchow"] == 16
     assert out.told["num_attention_heads"].by == f"{CONFIG}, {architecture}"
+
+
+def test_a_gated_model_whose_config_cannot_name_its_layers_is_converted(tmp_path: Path) -> None:
+    """As Virchow's on the Hub: classes have no place in JSON, so whoever loads it gives them."""
+    written = write(tmp_path, *narrow("virchow"))
+    config = json.loads((tmp_path / CONFIG).read_text())
+    config["model_args"] = {k: v for k, v in config["model_args"].items() if k not in ("mlp_layer", "act_layer")}
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    out = conversion.convert(conversion.load_checkpoint(tmp_path))
+    assert out.config.num_attention_heads == 2
+    assert out.told["hidden_act"] == Told("silu", f"{TIMM}, which has no other", is_given=False)
+    assert out.spec == conversion.convert(written.checkpoint.state_dict).spec
 
 
 def test_images_are_prepared_as_the_file_says(tmp_path: Path) -> None:

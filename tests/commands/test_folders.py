@@ -118,3 +118,14 @@ def test_the_error_is_the_whole_of_what_the_suite_says(folder: Path) -> None:
     assert f"{PREPROCESSOR}: cannot be read as JSON" in output
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
+
+
+UNCHECKED = "import conversion.suite.folder as folder\nfolder.check_settings = lambda *_, **__: None\n"
+
+
+@pytest.mark.parametrize(("plugin", "said"), [("", "layer_norm_eps: 1e-05"), (UNCHECKED, "first at block.0.norm1")])
+def test_a_folder_that_computes_something_else_fails(plugin: str, said: str, folder: Path) -> None:
+    set_field(CONFIG, "layer_norm_eps", 1e-5)(folder)
+    code, output = run(folder.parent, "--checkpoint", "tiny", plugin=plugin)
+    assert code == 1
+    assert said in output

@@ -158,7 +158,7 @@ FOLDERS: dict[str, BadInput] = {
     ),
     "a config of nonsense": BadInput(
         configured(b'{"model_type": "dinov2", "id2label": 5}', tiny()),
-        r"config\.json or a file beside it cannot be read.*\n.*Error",
+        r"config\.json: is not what transformers reads.*\n.*Error",
         ".",
     ),
     "a config of a thousand million blocks": BadInput(

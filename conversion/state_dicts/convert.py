@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, families, list_differences, load_family
+from conversion.families.image_sizes import check_image_size
 from conversion.families.labels import choose_labels
 from conversion.families.variants import VARIANTS, Variant, find_variant
 from conversion.mapping import key_map
@@ -99,6 +100,8 @@ def convert(
     family, spec = _demand_variant(row, merged, overrides) if row else recognise(merged, **overrides)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
         raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
+    if image_size is not None:
+        check_image_size(spec, image_size)
     kept, dropped = key_map.drop(merged, family.dropped)
     name = row.name if row else identify_variant(family, spec)
     original = family.original_tensors(spec)

@@ -50,11 +50,11 @@ def test_it_is_refused_once_before_anything_is_built(case: str, here: Path) -> N
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "workers"])
 def test_what_was_selected_decides(workers: tuple[str, ...], here: Path) -> None:
-    """32 is a size of Data2Vec-Vision's patches, and 3,500 one of DINOv2's that eager attention has no room for."""
-    plugin = "import conversion.suite.plugin as plugin\nplugin.measure_memory = lambda: 16 * 2**30\n"
-    code, output = run(here, "--image-size=3500", "-k", "dinov2_vitl14-", *workers, plugin=plugin)
+    """Others would have been let pass; only this one has no room, on a machine of a kilobyte."""
+    plugin = "import conversion.suite.plugin as plugin\nplugin.measure_memory = lambda: 1024\n"
+    code, output = run(here, "--image-size=42", "-k", "dinov2_vits14-", *workers, plugin=plugin)
     assert code == pytest.ExitCode.USAGE_ERROR, output
-    assert output.count("dinov2_vitl14: eager attention takes 233 GiB, of 16 GiB here; --attention sdpa.") == 1
+    assert output.count("dinov2_vits14: eager attention takes") == 1
     assert "INTERNALERROR" not in output
 
 

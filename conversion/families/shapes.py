@@ -15,15 +15,30 @@ NUM_ATTENTION_HEADS_HELP = "of --checkpoint, where neither shapes nor a file bes
 
 
 def parse_integer(value: Any) -> int:
-    """A whole number, as itself or as text."""
-    if not isinstance(value, int | str):
-        raise TypeError(f"{value!r} is no whole number")
-    return int(value)
+    """A whole number from 1 up, as itself or as text."""
+    return _parse_from(1, value)
+
+
+def parse_count(value: Any) -> int:
+    """A whole number from 0 up, as itself or as text."""
+    return _parse_from(0, value)
 
 
 def parse_integers(value: Any) -> tuple[int, ...]:
-    """Several whole numbers, as themselves or as text with commas."""
-    return tuple(map(parse_integer, value.split(",") if isinstance(value, str) else value))
+    """Several whole numbers from 0 up, as themselves or as text with commas."""
+    return tuple(map(parse_count, value.split(",") if isinstance(value, str) else value))
+
+
+def _parse_from(least: int, value: Any) -> int:
+    if not isinstance(value, int | str) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no whole number")
+    try:
+        number = int(value)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{value!r} is no whole number from {least} up")
+    return number
 
 
 def parse_positive(value: Any) -> float:

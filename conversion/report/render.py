@@ -3,7 +3,8 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,23 +57,43 @@ def demand_place(path: Path, name: str) -> None:
         ArtifactError: it is no name of a page, something else lies there, or nothing can be written there.
     """
     problem = ""
-    if path.suffix.lower() not in (".html", ".htm"):
-        problem = "a page is called report.html, or the like"
-    elif path.exists() and not (path.is_file() and path.read_bytes()[: len(HEAD)] == HEAD.encode()):
-        problem = "something else lies there"
-    else:
-        try:
+    try:
+        if path.suffix.lower() not in (".html", ".htm"):
+            problem = "a page is called report.html, or the like"
+        elif path.exists() and not (path.is_file() and path.read_bytes()[: len(HEAD)] == HEAD.encode()):
+            problem = "something else lies there"
+        else:
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            problem = f"nothing can be written there: {error}"
+    except OSError as error:
+        problem = f"nothing can be written there: {error}"
     if problem:
         raise ArtifactError(f"{name} {path}: {problem}.")
 
 
 def write_report(record: Record, path: Path) -> None:
-    """Write the page, whole or not at all."""
-    write_whole(path, render_report(record, datetime.now(UTC)))
+    """Write the page, whole or not at all.
+
+    Raises:
+        ArtifactError: there is no room for it, or it may not be written there.
+    """
+    page = render_report(record, datetime.now(UTC))
+    with explain_writing(path):
+        write_whole(path, page)
+
+
+@contextmanager
+def explain_writing(path: Path) -> Iterator[None]:
+    """Say of a file that could not be written which it is, and the way out.
+
+    Raises:
+        ArtifactError: in the place of what the system says.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ArtifactError(f"{path}: cannot be written: {why}. Free some space, or write it elsewhere.") from error
 
 
 def render_report(record: Record, now: datetime) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Spec, families, list_differences, load_family
+from conversion.families.image_sizes import check_image_size
 from conversion.families.labels import choose_labels
 from conversion.families.told import Told, ToldStateDict, write_value
 from conversion.families.variants import Variant, find_variant
@@ -111,6 +112,8 @@ def convert(
     damaged = check_derived(family.derive(spec), {key: merged[key] for key in dropped}, subject)
     found = named or recognise(merged, **settings)
     name, spec, told = row.name if row else found.name, found.spec, found.told
+    if image_size is not None:
+        check_image_size(spec, image_size)
     for note in list_damage(damaged):
         warnings.warn(f"{name}: {note}.", stacklevel=2)
     notes = () if row else (*_note_lookalikes(found), *family.note_settings(spec, told))

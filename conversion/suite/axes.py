@@ -1,13 +1,15 @@
 """What the command line chooses: which variants, and which cells of the matrix."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from conversion.errors import CheckpointError, DeviceError, concerning
-from conversion.families.base import list_settings, load_family
+from conversion.families.base import Spec, list_settings, load_family
 from conversion.families.external import AUTO, BUNDLED, HUB
+from conversion.families.image_sizes import find_size_problem
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
@@ -21,22 +23,27 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 ATTENTIONS = ("eager", "sdpa")
 
 
-def choose_variants(request: Request) -> list[str]:
+def choose_variants(request: Request) -> dict[str, Spec]:
     """The variants to verify: all official ones; or the one that a checkpoint holds, or is said to hold.
+
+    Returns:
+        name to spec.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or recognised, or what was asked for does not go together.
     """
     _refuse_contradictions(request)
     if request.checkpoint is None:
-        return [name for name, row in VARIANTS.items() if row.is_published or request.weights == "synthetic"]
+        rows = [row for row in VARIANTS.values() if row.is_published or request.weights == "synthetic"]
+        return {row.name: load_family(row.family).spec_of(row) for row in rows}
     if request.variant:
-        return [request.variant]
+        return {request.variant: load_family(VARIANTS[request.variant].family).spec_of(VARIANTS[request.variant])}
     checkpoint = read_checkpoint(request.checkpoint, entry=request.entry)
     head = load_checkpoint(request.linear_head) if request.linear_head else None
     with concerning(request.checkpoint):
         merged = merge_linear_head(checkpoint.state_dict, head)
-        return [recognise(merged, **request.overrides).name]
+        found = recognise(merged, **request.overrides)
+        return {found.name: found.spec}
 
 
 def _refuse_contradictions(request: Request) -> None:
@@ -99,19 +106,62 @@ def check_axes(
     return devices, dtypes, attentions
 
 
-def check_image_size(image_size: int | None, names: list[str]) -> None:
+def check_image_size(image_size: int | None, specs: Mapping[str, Spec]) -> None:
     """Refuse an image size that cannot be baked for any variant, before anything is made.
 
     Raises:
-        CheckpointError: it is no multiple of any official variant's patch size.
+        CheckpointError: it is no multiple of any one's patch size, too large, or another than the only one.
     """
-    specs = [load_family(VARIANTS[name].family).spec_of(VARIANTS[name]) for name in names if name in VARIANTS]
-    patch_sizes = sorted({spec.patch_size for spec in specs})
-    if image_size is None or not patch_sizes:
+    if image_size is None or not specs:
         return
-    if image_size < 1 or all(image_size % patch_size for patch_size in patch_sizes):
+    patch_sizes = sorted({spec.patch_size for spec in specs.values()})
+    if all(image_size % patch_size for patch_size in patch_sizes):
         described = " or ".join(map(str, patch_sizes))
         raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {described}.")
+    problems = dict.fromkeys(find_size_problem(spec, image_size) for spec in specs.values())
+    if None not in problems:
+        raise CheckpointError(f"--image-size {image_size}: cannot be baked.", [f"{each}." for each in problems])
+
+
+def check_selected(
+    image_size: int | None, specs: Mapping[str, Spec], attentions: Sequence[str], memory: int | None
+) -> None:
+    """Refuse an image size that cannot be baked, or not be run here, for one of the variants that were selected.
+
+    A model that is made for one size has its test say so.
+
+    Args:
+        memory: of this machine, in bytes; None where that is not known.
+
+    Raises:
+        CheckpointError: with the variants.
+    """
+    if image_size is None:
+        return
+    problems = []
+    for name, spec in specs.items():
+        problem = find_size_problem(spec, image_size) if spec.any_size else None
+        problem = problem or _find_memory_problem(spec, image_size, attentions, memory)
+        problems += [f"{name}: {problem}."] if problem else []
+    if problems:
+        hint = "Give another size, or choose others with -k."
+        raise CheckpointError(f"--image-size {image_size}: cannot be verified here.", problems, hint)
+
+
+def _find_memory_problem(spec: Spec, image_size: int, attentions: Sequence[str], memory: int | None) -> str | None:
+    """Why eager attention does not fit: it has a map of every head, ``(heads, tokens, tokens)``, at once."""
+    size = 4 * spec.num_heads * (image_size // spec.patch_size) ** 4
+    if "eager" not in attentions or memory is None or size <= memory:
+        return None
+    return f"eager attention takes {size / 2**30:,.0f} GiB, of {memory / 2**30:,.0f} GiB here; --attention sdpa"
+
+
+def measure_memory() -> int | None:
+    """The memory of this machine, in bytes; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def prepare_torch(index: int, workers: int) -> None:

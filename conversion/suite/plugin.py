@@ -2,10 +2,12 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +15,22 @@ import torch
 from conversion.artifact.card import describe_versions
 from conversion.artifact.weights import demand_size
 from conversion.errors import ConversionError
-from conversion.families.base import list_settings
+from conversion.families.base import Spec, list_settings
 from conversion.families.external import AUTO
 from conversion.families.labels import read_labels
+from conversion.families.shapes import parse_count, parse_integer
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS, find_variant
 from conversion.suite import reporting
-from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
+from conversion.suite.axes import (
+    DTYPES,
+    check_axes,
+    check_image_size,
+    check_selected,
+    choose_variants,
+    measure_memory,
+    prepare_torch,
+)
 from conversion.suite.pool import Pool
 from conversion.suite.progress import say, show_progress
 from conversion.suite.publishing import ask_in_terminal, publish, refuse_pushes
@@ -28,7 +39,7 @@ from conversion.suite.subject import Subject
 from conversion.suite.summary import list_kept, summarise
 from conversion.suite.work import estimate_work
 
-SUBJECT_KEY = pytest.StashKey[list[str]]()
+SUBJECT_KEY = pytest.StashKey[Mapping[str, Spec]]()
 REQUEST_KEY = pytest.StashKey[Request]()
 
 
@@ -61,7 +72,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
     group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
     group.addoption("--attention", action="append", metavar="NAME", help="axis of the matrix (default: eager, sdpa)")
-    group.addoption("--image-size", type=int, metavar="N", help="bake position embeddings for N x N pixels")
+    group.addoption(
+        "--image-size",
+        type=partial(_parse, parse_integer),
+        metavar="N",
+        help="bake position embeddings for N x N pixels",
+    )
     group.addoption(
         "--require-exact",
         action="store_true",
@@ -86,7 +102,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--public", action="store_true", help="publish to everybody (to the namespace alone)")
     group.addoption("--yes", action="store_true", help="publish without asking")
-    group.addoption("--seed", type=int, default=0, metavar="N", help="of synthetic weights and inputs")
+    group.addoption(
+        "--seed", type=partial(_parse, parse_count), default=0, metavar="N", help="of synthetic weights and inputs"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -131,9 +149,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+    if not hasattr(config, "workerinput"):
+        _check_selected(config, {_subject_of(item) for item in items})
     # or one worker would begin with the longest when the others are done
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: estimate_work(_subject_of(item) or ""), reverse=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None:
+    _check_selected(node.config, {found[1] for test in ids if (found := re.search(r"\[(\w+)", test))})
 
 
 @pytest.fixture(scope="session")
@@ -218,6 +243,14 @@ def _read_request(option: argparse.Namespace) -> Request:
         public=option.public,
         is_agreed=option.yes,
     )
+
+
+def _check_selected(config: pytest.Config, names: Container[str | None]) -> None:
+    specs = {name: spec for name, spec in config.stash[SUBJECT_KEY].items() if name in names}
+    try:
+        check_selected(config.option.image_size, specs, config.option.attention, measure_memory())
+    except ConversionError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _subject_of(item: pytest.Item) -> str | None:

@@ -22,7 +22,7 @@ from conversion.report.records import (
     read_result,
     write_record,
 )
-from conversion.report.render import demand_place, write_report
+from conversion.report.render import demand_place, explain_writing, write_report
 from conversion.suite.pictures import take_pictures
 from conversion.suite.subject import Subject
 
@@ -67,8 +67,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Take away the page of an earlier run: if this one is killed, it is not to be taken for this one's."""
     path = session.config.option.parity_report
     if path and not hasattr(session.config, "workerinput"):
-        path.unlink(missing_ok=True)
-        find_record(path).unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+            find_record(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise pytest.UsageError(f"--parity-report {path}: an earlier one cannot be replaced: {error}") from error
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -82,27 +85,38 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    path, is_written = session.config.option.parity_report, True
+    path, status = session.config.option.parity_report, pytest.ExitCode.OK
     if path and not hasattr(session.config, "workerinput"):
-        is_written = _write(path, session.config)
+        status = _write(path, session.config)
     yield
-    if not is_written:
-        session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+    session.exitstatus = session.exitstatus or status
 
 
-def _write(path: Path, config: pytest.Config) -> bool:
-    """Write report and record, if there is anything to report; whether that went well."""
+def _write(path: Path, config: pytest.Config) -> pytest.ExitCode:
+    """Write report and record, both or neither, if there is anything to report; the status for what went wrong."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
     try:
         record = collect(reporter, config)
         if record.results:
-            write_record(record, find_record(path))
-            write_report(record, path)
+            _write_both(record, path)
             config.stash[WRITTEN] = path
+    except ArtifactError as error:
+        reporter.write_line(f"\n--parity-report {error}", red=True)
+        return pytest.ExitCode.TESTS_FAILED
     except Exception as error:  # the tests' own verdict, and what they keep, are not to be lost with it
         reporter.write_line(f"\n--parity-report {path}: {error!r}", red=True)
-        return False
-    return True
+        return pytest.ExitCode.INTERNAL_ERROR
+    return pytest.ExitCode.OK
+
+
+def _write_both(record: Record, path: Path) -> None:
+    write_report(record, path)
+    try:
+        with explain_writing(find_record(path)):
+            write_record(record, find_record(path))
+    except ArtifactError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def check_report(path: Path | None) -> None:

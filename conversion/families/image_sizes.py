@@ -1,0 +1,44 @@
+"""Which square images position embeddings can be baked for."""
+
+from typing import Any
+
+from conversion.errors import CheckpointError
+
+MAX_TOKENS = 2**16
+"""Patches of an image, at most.
+
+Attention compares every token with every other: one map of one head takes ``4 * tokens ** 2`` bytes in float32, at this
+bound 16 GiB, more than the memory of most machines. The official models were trained with at most 1,369 patches.
+"""
+
+
+def find_size_problem(spec: Any, image_size: object) -> str | None:
+    """Why position embeddings cannot be baked for square images of this side, with what can; None if they can."""
+    patch = spec.patch_size
+    if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
+        return f"not a whole number of pixels from 1 up; give a multiple of the patch size {patch}"
+    if not spec.any_size and image_size != spec.image_size and hasattr(spec, "interpolate_offset"):
+        return "nobody told how it resamples position embeddings; give --interpolate-offset and --interpolate-antialias"
+    if not spec.any_size and image_size != spec.image_size:
+        return f"the model is made for {spec.image_size}, and knows positions of that size alone; leave the size out"
+    grid, rest = divmod(image_size, patch)
+    if rest:
+        near = max(grid, 1) * patch
+        return f"it is not a multiple of the patch size {patch}; nearest: {near} or {near + patch}"
+    if grid**2 > MAX_TOKENS:
+        gigabytes = 4 * grid**4 / 2**30
+        most = int(MAX_TOKENS**0.5) * patch
+        return f"{grid**2:,} patches, of which one head's attention takes {gigabytes:,.0f} GiB; give at most {most}"
+    return None
+
+
+def check_image_size(spec: Any, image_size: object) -> None:
+    """Refuse an image size that cannot be baked, before anything is made.
+
+    Raises:
+        CheckpointError: with the size and the way out.
+    """
+    if problem := find_size_problem(spec, image_size):
+        what, _, hint = problem.rpartition("; ")
+        hint = f"{hint[0].upper()}{hint[1:]}."
+        raise CheckpointError(f"An image size of {image_size} cannot be baked: {what}.", hint=hint)

@@ -72,11 +72,19 @@ class Patient:
     Args:
         name: of the model; its tensors depend on it.
         overrides: what shapes cannot tell about it.
+        source: its tensors; drawn unless given.
     """
 
-    def __init__(self, name: str, family: Any, spec: Any, overrides: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        family: Any,
+        spec: Any,
+        overrides: Mapping[str, Any],
+        source: dict[str, Tensor] | None = None,
+    ) -> None:
         self.name, self.family, self.spec = name, family, spec
-        source = draw_state_dict(family, spec, name, 0)
+        source = draw_state_dict(family, spec, name, 0) if source is None else source
         self.out = conversion.convert(source, **overrides)
         self.attention = choose_inexact_attention(family)
         self.model = load_converted(self.out, attention=self.attention)

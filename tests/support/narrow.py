@@ -75,6 +75,14 @@ WEIGHTS: dict[str, tuple[str, Callable[[Tensor, torch.Generator], Tensor]]] = {
 
 @dataclass(frozen=True)
 class NarrowModel:
+    """A small model that follows from a seed.
+
+    Attributes:
+        kind: what became of its weights, of :data:`WEIGHTS`.
+        source: its original state dict.
+        inputs: those that a model of its kind is verified on, but for the photo and what is baked.
+    """
+
     seed: int
 
     @cached_property

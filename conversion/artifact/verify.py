@@ -186,7 +186,7 @@ def _find_in_input(
 def read_point(record: Mapping[str, Any]) -> PointVerdict:
     """A capture point's verdict as it was before it was written down."""
     kinds = {"difference": Difference} | dict.fromkeys(
-        ("local", "original_error", "converted_error", "allowed", "scale"), Distance
+        ("local", "original_error", "converted_error", "allowed", "scale", "scatter"), Distance
     )
     figures: dict[str, Any] = {name: kinds[name](**value) if name in kinds else value for name, value in record.items()}
     return PointVerdict(**{**figures, "verdict": Verdict(record["verdict"])})

@@ -1,6 +1,6 @@
 """Compare two models stage by stage while both run, on one input; with a third in float64 where they differ."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -14,7 +14,9 @@ from conversion.parity.metrics import Distance, error_of, is_bit_equal
 from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
 from conversion.parity.precision import Casts, convolve_by_places
 from conversion.parity.readers import Kept, Reader, Shared
-from conversion.parity.verdict import PointVerdict, Verdict, Yardstick, judge, note_difference, worst
+from conversion.parity.roundings import run_otherwise
+from conversion.parity.verdict import OTHER_RUNS, PointVerdict, Verdict, Yardstick, judge, note_difference, worst
+from conversion.parity.zeros import find_zero_source
 
 
 @dataclass
@@ -37,6 +39,7 @@ class OriginalRun:
     keep: bool = False
     share: bool = False
     casts: Casts = field(default_factory=Casts, repr=False)
+    _others: dict[tuple[str, int], Mapping[str, Distance]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -76,6 +79,28 @@ class OriginalRun:
         scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
         error = error_of(precise, expected)
         return Yardstick(expected, Distance(error.max_abs * scale, error.rms * scale))
+
+    def weigh_other(
+        self, seed: int, stage: Stage, expected: Mapping[str, Tensor], precise: Mapping[str, Tensor]
+    ) -> Mapping[str, Distance]:
+        """The original's errors in a stage when it is run once more, with other roundings: capture point to error.
+
+        The pass is run from the start and ended behind the stage, since few ask; its figures are kept.
+
+        Args:
+            seed: which roundings.
+            expected, precise: what the original has there in the dtype of the comparison, and in the other.
+        """
+        if (stage.name, seed) not in self._others:
+            is_double = self.dtype == torch.float64
+            inputs, dtype = self.inputs.to("cpu", self.dtype), torch.float32 if is_double else self.dtype
+            values = run_otherwise(self.model, seed, self.stages, stage, inputs, dtype, self.casts)
+            self._others[stage.name, seed] = {
+                name: self.weigh(*((expected[name], value) if is_double else (value, precise[name]))).original_error
+                for name, value in values.items()
+                if value.is_floating_point()
+            }
+        return self._others[stage.name, seed]
 
     @property
     def other_dtype(self) -> torch.dtype:
@@ -162,7 +187,7 @@ class Comparison:
         """Judge what the converted model computed in the next stage."""
         expected = self._expected.read(stage)
         precise = cache(partial(self._read_precise, stage))
-        verdicts = [self._judge(point.name, expected.values, actual.values, precise) for point in stage.points]
+        verdicts = [self._judge(stage, point, expected.values, actual.values, precise) for point in stage.points]
         is_failed = any(verdict.verdict is Verdict.FAILED for verdict in verdicts)
         local = None
         if self.measures_local is Local.EVERYWHERE or (is_failed and self.measures_local is Local.WHERE_FAILED):
@@ -196,16 +221,26 @@ class Comparison:
 
     def _judge(
         self,
-        name: str,
+        stage: Stage,
+        point: CapturePoint,
         expected: Mapping[str, Tensor],
         actual: Mapping[str, Tensor],
         precise: Callable[[], Mapping[str, Tensor]],
     ) -> PointVerdict:
+        name, find = point.name, partial(find_zero_source, self.run.model, point)
         if name not in expected or name not in actual:
             return PointVerdict(name, Verdict.FAILED, reason="this capture point was never reached")
         if not self.is_judging:
-            return note_difference(name, expected[name], actual[name])
-        return judge(name, expected[name], actual[name], lambda: self.run.weigh(expected[name], precise()[name]))
+            return note_difference(name, expected[name], actual[name], find)
+
+        def others() -> Iterator[Distance]:
+            for seed in range(OTHER_RUNS if self.evidence is None else 0):  # after a failure nothing depends on them
+                yield self.run.weigh_other(seed, stage, expected, precise())[name]
+
+        def yardstick() -> Yardstick:
+            return self.run.weigh(expected[name], precise()[name])
+
+        return judge(name, expected[name], actual[name], yardstick, others, find)
 
 
 @dataclass(frozen=True)

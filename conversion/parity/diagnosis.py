@@ -52,6 +52,8 @@ def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:
         )
         rows.append(("error", point.converted_error, converted, "of the converted, held against float64"))
         rows.append(("original", point.original_error, own, "the original's own, held against float64"))
+        if point.scatter:
+            rows.append(("scatter", point.scatter, "", "the largest of the original's own with other roundings, too"))
         rows.append(("allowed", point.allowed, "", "the most that is close"))
     lines.append(f"{'':10} {'max abs':>10} {'RMS':>10} {'max ULP':>12}")
     lines += [f"{name:10} {size.max_abs:10.3g} {size.rms:10.3g} {ulp:>12}  {of}" for name, size, ulp, of in rows]

@@ -23,9 +23,9 @@ def transpose(tensor: Tensor) -> Tensor | None:
     return tensor.T.contiguous() if is_square else None
 
 
-def flip_sign(tensor: Tensor) -> Tensor:
-    """Every element with the other sign."""
-    return -tensor
+def flip_sign(tensor: Tensor) -> Tensor | None:
+    """Every element with the other sign; flags have none."""
+    return None if tensor.dtype == torch.bool else -tensor
 
 
 def roll_rows(tensor: Tensor) -> Tensor | None:
@@ -41,10 +41,12 @@ def exchange_halves(tensor: Tensor) -> Tensor | None:
 
 
 def shift_one_element(tensor: Tensor) -> Tensor | None:
-    """The middle element off by a tenth of the tensor's standard deviation; a counter by one."""
+    """The middle element off by a tenth of the tensor's standard deviation; a counter by one; a flag the other way."""
     changed = tensor.clone().flatten()
     middle = changed[len(changed) // 2 : len(changed) // 2 + 1]
-    if not tensor.is_floating_point():
+    if tensor.dtype == torch.bool:
+        middle.logical_not_()
+    elif not tensor.is_floating_point():
         middle += 1
     elif tensor.numel() > 1:
         middle += 0.1 * tensor.std()

@@ -112,7 +112,7 @@ def _change(changes: Mapping[str, Callable[[Tensor], Tensor | None]], model: nn.
         module = model.get_submodule(path)
         before = getattr(module, name)
         after = change(before.detach())
-        if after is None or after.shape != before.shape:
+        if after is None or (after.shape, after.dtype) != (before.shape, before.dtype):
             continue
         is_parameter = isinstance(before, nn.Parameter)
         setattr(module, name, nn.Parameter(after, requires_grad=False) if is_parameter else after)
@@ -132,7 +132,12 @@ def _change_part(change: Callable[[Tensor], Tensor | None], index: int, count: i
 
 
 def _take_part(other: Tensor, index: int, count: int, tensor: Tensor) -> Tensor | None:
-    return _change_part(lambda _: other.detach().chunk(count)[index], index, count, tensor)
+    if other.shape != tensor.shape:
+        return None
+    # a counter, of no dimension, has no parts
+    return _change_part(
+        lambda _: other.detach().chunk(count)[index] if count > 1 else other.detach(), index, count, tensor
+    )
 
 
 def _become(other: Tensor, _tensor: Tensor) -> Tensor:

@@ -72,18 +72,29 @@ class Patient:
     Args:
         name: of the model; its tensors depend on it.
         overrides: what shapes cannot tell about it.
+        source: its tensors; drawn unless given.
+        dtype: that it is converted and compared in.
     """
 
-    def __init__(self, name: str, family: Any, spec: Any, overrides: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        family: Any,
+        spec: Any,
+        overrides: Mapping[str, Any],
+        source: dict[str, Tensor] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.name, self.family, self.spec = name, family, spec
-        source = draw_state_dict(family, spec, name, 0)
+        source = draw_state_dict(family, spec, name, 0) if source is None else source
+        source = {key: value.to(dtype) if value.is_floating_point() else value for key, value in source.items()}
         self.out = conversion.convert(source, **overrides)
         self.attention = choose_inexact_attention(family)
-        self.model = load_converted(self.out, attention=self.attention)
+        self.model = load_converted(self.out, attention=self.attention, dtype=str(dtype).removeprefix("torch."))
         original = family.load_original(spec, source)
         native = InputCase("native", spec.image_size, spec.image_size)
         self.runs = [
-            run_original(family, spec, original, case, keep=True)
+            run_original(family, spec, original, case, dtype, keep=True)
             for case in (native, replace(native, masked=True))
             if spec.mask_token or not case.masked
         ]

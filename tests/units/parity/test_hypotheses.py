@@ -1,0 +1,102 @@
+"""Hypotheses on every kind of tensor that a model may have: counters of no dimension, flags, integers, empty ones."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conversion.parity.capture import twin
+from conversion.parity.compare import OriginalRun
+from conversion.parity.diagnosis import describe_failure, find_explanation
+from conversion.parity.faults import TENSOR_FAULTS
+from conversion.parity.hypotheses import list_hypotheses
+from conversion.parity.points import CapturePoint, Inputs, Stage
+from conversion.parity.verify import verify_input
+
+DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (3,), (4, 4), (2, 3, 4))
+
+
+@pytest.mark.parametrize(("dtype", "shape"), list(product(DTYPES, SHAPES)))
+@pytest.mark.parametrize("kind", TENSOR_FAULTS)
+def test_every_fault_takes_every_tensor(kind: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    tensor = torch.ones(shape).to(dtype)
+    before = tensor.clone()
+    changed = TENSOR_FAULTS[kind](tensor)
+    assert changed is None or (changed.shape, changed.dtype) == (tensor.shape, tensor.dtype)
+    assert torch.equal(tensor, before)
+
+
+class Layer(nn.Module):
+    """A projection, and buffers of all kinds."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(count)
+        self.linear = nn.Linear(6, 6)
+        self.linear.weight = nn.Parameter(torch.randn(6, 6, generator=generator))
+        self.linear.bias = nn.Parameter(torch.randn(6, generator=generator))
+        self.register_buffer("num_batches_tracked", torch.tensor(count))
+        self.register_buffer("is_trained", torch.tensor(data=True))
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("index", torch.arange(6 + count))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.linear(tokens) * self.scale
+
+
+class Model(nn.Module):
+    """Two of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(3), Layer(5)])
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.layers[1](self.layers[0](pixel_values))
+
+
+POINTS = ("num_batches_tracked", "is_trained", "scale", "index", "output")
+STAGES = [
+    Stage(
+        f"layers.{i}",
+        tuple(CapturePoint(f"{i}.{name}", *[f"layers.{i}:{name}"] * 2, (f"layers.{i}.*",)) for name in POINTS),
+        f"layers.{i}",
+        f"layers.{i}",
+    )
+    for i in range(2)
+]
+INPUTS = Inputs(torch.randn(2, 6, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "explanation"),
+    [
+        ("num_batches_tracked", torch.tensor(4), "one element off by 10 % of a standard deviation"),
+        ("num_batches_tracked", torch.tensor(5), "is that of layers.1.num_batches_tracked"),
+        ("num_batches_tracked", torch.tensor(99), ""),
+        ("scale", torch.tensor(-1.0), "sign flipped"),
+    ],
+)
+def test_a_counter_that_is_off_is_searched_for_an_explanation(name: str, value: Tensor, explanation: str) -> None:
+    original, converted = Model(), Model()
+    setattr(converted.layers[0], name, value)
+    result = verify_input("toy", OriginalRun(original, STAGES, INPUTS, torch.float32), converted)
+    assert result.evidence is not None
+    assert result.evidence.point.name == f"0.{name}"
+    found = find_explanation(result.evidence)
+    assert found == (f"layers.0.{name} {explanation}" if explanation else "")
+    assert "failed" in describe_failure("toy", "cpu", [result])
+
+
+def test_every_hypothesis_can_be_put_in() -> None:
+    converted = Model()
+    converted.layers[0].num_batches_tracked += 1  # type: ignore[operator]
+    original = Model()
+    result = verify_input("toy", OriginalRun(original, STAGES, INPUTS, torch.float32), converted)
+    assert result.evidence is not None
+    hypotheses = list(list_hypotheses(result.evidence))
+    for hypothesis in hypotheses:
+        hypothesis.inject(twin(original))
+    assert len(hypotheses) > 50

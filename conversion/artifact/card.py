@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -156,6 +157,8 @@ def read_versions() -> dict[str, str]:
     """What a result depends on: versions of Python and libraries, and the instructions that torch uses on this CPU."""
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED}
     versions["cpu"] = torch.backends.cpu.get_cpu_capability()
+    if mode := os.environ.get("MKL_CBWR"):  # how it sums, which may differ by threads and by where a matrix lies
+        versions["mkl mode"] = mode
     if torch.cuda.is_available():
         versions["cuda"] = f"{torch.version.cuda} on {torch.cuda.get_device_name()}"
     return versions

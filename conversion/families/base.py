@@ -105,7 +105,8 @@ class Family(Generic[S]):
         find_image_deviation: the ledger's entry that applies to an image's (width, height) at an input size, if one
             does; from spec, that size and input size.
         list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
-        exact: (device type, dtype, attention) where bit for bit equality was reached before.
+        exact: (device type, dtype, attention) where bit for bit equality was reached before, on some processor; on
+            which kinds is on record in ``fixtures/verdicts.json``.
         find_deviation: the ledger's entry, or several combined, that applies to a spec at an input's shape ``(B, 3,
             height, width)``; optionally under a name of a dtype and of an attention implementation.
         ledger: every known deviation of the target library that concerns this family.

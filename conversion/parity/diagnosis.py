@@ -19,13 +19,17 @@ REDUCTION = 0.01
 
 
 def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) -> str:
-    """Say what failed, in full for the first input that did; fewer than forty lines, none longer than a terminal."""
-    lines = [f"{variant} ({where}): not the same model."]
+    """Say what failed, in full for the first input that did; fewer than forty lines, none longer than a terminal.
+
+    Of what is close, which is the same model, where it is not exact.
+    """
+    is_failed = any(result.verdict is Verdict.FAILED for result in results)
+    lines = [f"{variant} ({where}): {'not the same model' if is_failed else 'the same model, rounded otherwise'}."]
     is_first = True
     for result in results:
         failed = [point for point in result.decisive if point.verdict is Verdict.FAILED]
         if result.verdict is not Verdict.FAILED or not failed:
-            lines.append(f"  {result.name}: {result.verdict}")
+            lines.append(f"  {result.name}: {result.verdict}{'' if is_failed else _locate_close(result)}")
             continue
         explained = f", not explained by the known deviation {result.deviation!r}" if result.deviation else ""
         count = f"{len(failed)} of {len(result.decisive)} capture points"
@@ -34,6 +38,12 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) 
             lines += [f"    {line}" for line in _describe_point(failed[0], result.evidence)]
             is_first = False
     return "\n".join(lines)
+
+
+def _locate_close(result: InputVerdict) -> str:
+    """Where an input that has not failed is not exact."""
+    close = [point.point for point in result.decisive if point.verdict is Verdict.CLOSE]
+    return f", not exact at {len(close)} of {len(result.decisive)} capture points, first at {close[0]}" if close else ""
 
 
 def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:

@@ -82,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require-exact",
         action="store_true",
         default=os.environ.get("CI", "").lower() in ("true", "1"),
-        help="close is not enough where exact is known to be possible (default: on if CI is set)",
+        help="close is not enough where exact is on record of this kind of processor (default: on if CI is set)",
     )
     group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
     group.addoption(

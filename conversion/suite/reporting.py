@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.errors import ArtifactError
+from conversion.report.history import was_exact
 from conversion.report.records import (
+    LOST_EXACTNESS,
     SCHEMA,
     Picture,
     Record,
@@ -52,6 +55,18 @@ def keep_for_report(test: pytest.Item, subject: Subject, cell: MatrixVerdict) ->
         except Exception as error:  # of models whose shapes differ, say: not their verdict
             pictures = (Picture("No pictures", {}, f"They could not be taken: {error!r}"),)
         test.stash[FOUND]["pictures"] = [asdict(picture) for picture in pictures]
+
+
+def find_lost_exactness(subject: Subject, cell: MatrixVerdict) -> str | None:
+    """That a cell is close and is on record as exact on this kind of processor, in words; close is the same model."""
+    if all(result.is_exact for result in cell.inputs):
+        return None
+    device, processor = torch.device(cell.device).type, torch.backends.cpu.get_cpu_capability()
+    place = device, cell.dtype, cell.attention
+    family = subject.family
+    if place not in family.exact or not was_exact(subject.variant, family.name, "/".join(place), processor):
+        return None
+    return f"{LOST_EXACTNESS} on {processor}; here it is close, and --require-exact is given"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -187,7 +202,7 @@ def _fail_all(results: dict[str, Result], variant: str, origin: str, message: st
     """A test of a variant as a whole has failed: none of its cells has passed."""
     failed = {test: result for test, result in results.items() if result.variant == variant}
     for test, result in failed.items():
-        results[test] = replace(result, message="\n".join(filter(None, [result.message, message])))
+        results[test] = replace(result, message="\n".join(filter(None, [message, result.message])))
     if not failed:
         results[variant] = Result(variant, ANY, ANY, ANY, origin, message=message)
 

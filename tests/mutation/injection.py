@@ -28,7 +28,7 @@ from conversion.suite.inputs import InputCase, run_original
 from tests.support.golden import choose_inexact_attention, read_golden
 
 # the levels of proof that can notice a fault, and the rules that others go by
-LEVELS = ("intake", "keys", "tensors", "activations", "artifact")
+LEVELS = ("identity", "intake", "keys", "tensors", "activations", "artifact")
 CLS_ATOL, OUTPUT_ATOL, COSINE = 1e-3, 1e-5, 0.99
 OTHERS = (f"CLS token within {CLS_ATOL:g}", f"outputs within {OUTPUT_ATOL:g}", f"cosine of {COSINE}")
 

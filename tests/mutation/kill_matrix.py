@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from conversion.artifact.card import describe_versions
 from conversion.report.render import KILL_MATRIX
+from tests.mutation.assumptions import judge_assumptions
 from tests.mutation.fault_lists import list_injections
 from tests.mutation.field_faults import judge_fields
 from tests.mutation.injection import LEVELS, OTHERS, Outcome, Patient
@@ -25,8 +27,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "sensitivity.md"
 TEMPLATE = """# What would have been noticed
 
 A suite that passes says something only if it would have failed. Here faults are put in, one at a time, and what
-notices them is counted: the levels of proof of this project (intake, keys, tensors, activations, artifact), and, for
-comparison, three rules that others go by. A fault may be noticed by several.
+notices them is counted: the levels of proof of this project (identity, intake, keys, tensors, activations, artifact),
+and, for comparison, three rules that others go by. A fault may be noticed by several.
 
 `python -m tests.mutation.kill_matrix` wrote this page, with {versions}.
 `pytest tests/mutation/test_sensitivity.py` judges the same faults and demands that none survives.
@@ -35,6 +37,8 @@ comparison, three rules that others go by. A fault may be noticed by several.
   that it applies to, and judged with the attention implementation that is *not* exact: each stands out from rounding.
 - A fault of the key map is in the table that restores, too: where two targets are exchanged, the bytes come back right,
   and activations alone notice it.
+- *identity* is that nothing is assumed for both models alike: a setting that no tensor tells is told by somebody, or
+  the conversion is refused, or nothing is claimed that depends on it. No comparison of the two notices such a fault.
 - *intake* is a file of known content read back; *keys* that all are there, and no others; *tensors* that restoring
   gives the source back, bit for bit; *activations* the capture points, judged by the float64 yardstick; *artifact*
   what transformers says on loading, and the checks of files, config and cards. What happens to files after they are
@@ -105,6 +109,11 @@ def judge_settings() -> list[Outcome]:
     return [outcome for model in ARCHITECTURES for outcome in judge_fields(model)]
 
 
+def judge_what_is_assumed() -> list[Outcome]:
+    """Every setting that no tensor tells, in every architecture."""
+    return [outcome for model in ARCHITECTURES for outcome in judge_assumptions(model)]
+
+
 def judge_mishaps() -> list[Outcome]:
     """Every fault on the way to and from the tensors."""
     outcomes = []
@@ -112,6 +121,9 @@ def judge_mishaps() -> list[Outcome]:
         with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
             outcomes.append(Scene(read_golden("dinov2_tiny_1layer"), Path(directory), patch).judge(mishap))
     return outcomes
+
+
+JUDGES = (judge_tiny_models, judge_settings, judge_what_is_assumed, judge_mishaps)
 
 
 def main() -> None:
@@ -122,7 +134,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     tables = [
-        tabulate("Tiny models, every tensor", judge_tiny_models() + judge_settings() + judge_mishaps()),
+        tabulate("Tiny models, every tensor", list(chain(*(judge() for judge in JUDGES)))),
         tabulate("A full-size ViT-S", judge_recorded()),
     ]
     assert len(tables[1]["rows"]) == len(RECORDED) + 1

@@ -14,6 +14,7 @@ import torch
 
 from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS
+from tests.mutation.assumptions import judge_assumptions
 from tests.mutation.fault_lists import list_injections
 from tests.mutation.field_faults import judge_fields
 from tests.mutation.injection import Injection, Outcome, Patient
@@ -69,6 +70,13 @@ def test_no_fault_of_map_tensor_or_config_survives(model: str, record_property: 
 def test_no_field_of_a_settings_file_survives(model: str, record_property: Callable[[str, object], None]) -> None:
     outcomes = judge_fields(model)
     assert len(outcomes) > 40
+    demand_all_noticed(outcomes, record_property)
+
+
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_nothing_is_assumed_for_both_models_alike(model: str, record_property: Callable[[str, object], None]) -> None:
+    outcomes = judge_assumptions(model)
+    assert len(outcomes) > 8
     demand_all_noticed(outcomes, record_property)
 
 

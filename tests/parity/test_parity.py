@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from conversion.parity.diagnosis import describe_failure
-from conversion.parity.verdict import Verdict, worst
+from conversion.parity.verdict import Verdict
 from conversion.suite.cells import verify_cell
-from conversion.suite.reporting import keep_for_report
+from conversion.suite.reporting import find_lost_exactness, keep_for_report
 from conversion.suite.subject import Subject
 from conversion.suite.summary import describe_cell
 
@@ -32,8 +31,6 @@ def test_parity(
         keep_for_report(request.node, subject, cell)
         if cell.verdict is Verdict.FAILED:
             pytest.fail(message, pytrace=False)
-        if subject.request.require_exact and (torch.device(device).type, dtype, attention) in subject.family.exact:
-            judged = [point.verdict for result in cell.inputs for point in result.decisive]
-            if worst(judged) is not Verdict.EXACT:
-                pytest.fail(f"exact was reached here before\n{message}", pytrace=False)
+        if subject.request.require_exact and (reason := find_lost_exactness(subject, cell)):
+            pytest.fail(f"{reason}\n{message}", pytrace=False)
         subject.verdicts.append(cell)

@@ -1,6 +1,5 @@
 """Exact wherever the weights lie: where a product rounds by that, it is compared once more on aligned copies."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from conversion.parity.verdict import Verdict
 from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_input, verify_together
 from tests.support.golden import read_golden
 from tests.support.misaligned import misplace, place, shift_tensors
+from tests.support.processors import PROCESSORS, build_environment
 from tests.units.parity.test_turns import INPUTS, STAGES, Net
 
 ROOT = Path(__file__).parents[3]
@@ -192,13 +192,6 @@ def test_a_folder_whose_file_is_not_aligned_is_exact(tmp_path: Path, monkeypatch
     assert {(result.verdict, result.aligned) for result in results} == {(Verdict.EXACT, True)}
 
 
-PROCESSORS = {
-    "as it is": {},
-    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "default": {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41"},
-}
-"""What one machine can be told to be."""
-
 VERIFY = """
 import sys
 from pathlib import Path
@@ -211,6 +204,6 @@ print(*(f"{result.verdict}/{result.aligned}" for result in verify_folder(Path(sy
 def test_a_folder_whose_file_is_not_aligned_is_exact_under_each_instruction_set(processor: str, tmp_path: Path) -> None:
     """The real thing: under the last, MKL's matrix-vector product rounds by where the matrix lies on Intel, too."""
     command = [sys.executable, "-c", VERIFY, str(tmp_path / "tiny")]
-    environment = os.environ | PROCESSORS[processor]
+    environment = build_environment(processor, 1)
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     assert {each.partition("/")[0] for each in found.split()} == {"exact"}

@@ -28,7 +28,7 @@ from tests.support.golden import list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 from tests.units.intake.test_checkpoint import same, shard, tiny
 from tests.units.intake.test_corpus import list_files
-from tests.units.intake.test_timm import DINOV2, build
+from tests.units.intake.test_timm import DINOV2, SMALL, build
 
 HEADS = list_options("dinov2_tiny")
 
@@ -74,8 +74,9 @@ def write_timm(folder: Path) -> tuple[str, ...]:
 
     name = "vit_small_patch14_reg4_dinov2"
     model = build(name, DINOV2[name])
-    timm.models.save_for_hf(model, folder / "run", safe_serialization=True)
-    return "--checkpoint", "run", *HEADS
+    arguments = {**SMALL, **DINOV2[name]}
+    timm.models.save_for_hf(model, folder / "run", model_args=arguments, safe_serialization=True)
+    return "--checkpoint", "run"
 
 
 def write_shards(folder: Path) -> tuple[str, ...]:
@@ -162,8 +163,7 @@ def test_the_authors_own_code_can_be_the_reference(name: str, tmp_path: Path) ->
     golden = read_golden(name)
     torch.save(golden.backbone, tmp_path / "tiny.pth")
     clone = write_clone(golden.family.name, tmp_path / "clone")
-    heads = HEADS if golden.family.name == "dinov2" else ()
-    options = ("--checkpoint", "tiny.pth", *heads, "--original", "clone", "--save-artifacts")
+    options = ("--checkpoint", "tiny.pth", *list_options(name), "--original", "clone", "--save-artifacts")
     code, output = run(tmp_path, *options)
     assert code == 0, output
     assert 0 in read_max_ulps(output).values()

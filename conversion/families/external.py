@@ -143,7 +143,7 @@ def construct(
             hint="Update the clone to the authors' main branch, or compare with the bundled original.",
         )
     try:
-        with warnings.catch_warnings(action="ignore"), _NumbersOnCpu():
+        with warnings.catch_warnings(action="ignore"), NumbersOnCpu():
             return model_class(**{name: value for name, value in arguments.items() if name in known})
     except Exception as error:
         raise CheckpointError(
@@ -153,7 +153,7 @@ def construct(
         ) from error
 
 
-class _NumbersOnCpu(TorchFunctionMode):
+class NumbersOnCpu(TorchFunctionMode):
     """Rates that grow with depth are read out of a ``linspace``; tensors on the meta device have nothing to read."""
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:

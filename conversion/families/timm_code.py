@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError, KeyMapError
+from conversion.families.external import NumbersOnCpu
 
 TIMM_CODE = "timm"
 """In place of a clone's path: timm, as it is installed."""
@@ -40,9 +41,10 @@ def build_model(
     name = str((description or {}).get("architecture") or getattr(model_class, "__name__", ""))
     try:
         arguments: dict[str, Any] = {**shaped, **({} if description else told), **read_arguments(described)}
-        if description:
-            return timm.create_model(name, pretrained=False, **arguments)
-        return model_class(**arguments)
+        with NumbersOnCpu():
+            if description:
+                return timm.create_model(name, pretrained=False, **arguments)
+            return model_class(**arguments)
     except Exception as error:  # timm raises nearly everything on values that it does not expect
         problems = [f"{type(error).__name__}: {error}", *(f"{key}={value}" for key, value in described.items())]
         raise CheckpointError(f"{describe_timm(description)} cannot be built.", problems, BUNDLED_INSTEAD) from error

@@ -105,6 +105,8 @@ def convert(
     family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
         raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
+    if image_size is not None:
+        check_image_size(spec, image_size)
     kept, dropped = key_map.drop(merged, family.dropped)
     original, like = family.original_tensors(spec), row or find_official(family, spec)
     subject = like.name if like else f"{family.name}_custom"
@@ -113,7 +115,7 @@ def convert(
     found = named or recognise(merged, **settings)
     name, spec, told = row.name if row else found.name, found.spec, found.told
     if image_size is not None:
-        check_image_size(spec, image_size)
+        check_image_size(spec, image_size)  # by now somebody told how position embeddings are resampled, or nobody
     for note in list_damage(damaged):
         warnings.warn(f"{name}: {note}.", stacklevel=2)
     notes = () if row else (*_note_lookalikes(found), *family.note_settings(spec, told))

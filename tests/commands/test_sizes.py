@@ -13,7 +13,7 @@ from conversion.families.image_sizes import MAX_TOKENS, find_size_problem
 from conversion.families.variants import VARIANTS
 from conversion.suite.axes import check_image_size, check_selected, measure_memory
 from tests.commands.test_options import TINY, left_over, run
-from tests.support.golden import NUM_HEADS, read_golden
+from tests.support.golden import read_golden
 
 NOTHING_IS_BUILT = """
 import torch.nn
@@ -107,7 +107,7 @@ def test_python_refuses_it_before_anything_is_built(image_size: Any, monkeypatch
 
     monkeypatch.setattr(nn.Module, "__init__", build)
     with pytest.raises(CheckpointError, match=f"An image size of {image_size} cannot be baked") as raised:
-        conversion.convert(golden.backbone, num_attention_heads=NUM_HEADS, image_size=image_size)
+        conversion.convert(golden.backbone, **golden.overrides, image_size=image_size)
     assert "ive a" in raised.value.hint or "earest" in raised.value.hint
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from conversion.intake.synthetic import draw_state_dict, seed_generator
 from conversion.parity.compare import Local
 from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together
 from conversion.suite.inputs import InputCase, list_inputs, run_original
-from tests.support.golden import choose_inexact_attention
+from tests.support.golden import NORMALISATION, choose_inexact_attention, tell_settings
 
 WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 LARGEST = 112
@@ -34,7 +34,11 @@ def draw_spec(seed: int) -> tuple[str, Spec]:
     depth, num_classes = pick.randint(1, 3), pick.choice((0, 2, 10))
     if pick.random() < 0.6:
         ffn = pick.choice(("mlp", "swiglu"))
-        return "dinov2", Dinov2Spec(width, depth, heads, ffn, pick.randint(0, 4), patch, size, num_classes)
+        registers = pick.randint(0, 4)
+        spec = Dinov2Spec(width, depth, heads, ffn, registers, patch, size, num_classes)
+        # as the official models
+        told = {"interpolate_offset": 0.0 if registers else 0.1, "interpolate_antialias": bool(registers)}
+        return "dinov2", replace(spec, **told)
     is_shared = pick.random() < 0.5
     features: dict[str, Any] = {"task": "backbone", "mask_token": True}
     if num_classes:
@@ -110,7 +114,8 @@ class NarrowModel:
 
     @property
     def overrides(self) -> dict[str, Any]:
-        return {"num_attention_heads": self.spec.num_heads} if self.family.name == "dinov2" else {}
+        told = tell_settings(self.family, self.spec)
+        return told if self.family.name == "dinov2" else told | NORMALISATION
 
     @property
     def inputs(self) -> list[InputCase]:

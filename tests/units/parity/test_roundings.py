@@ -1,6 +1,7 @@
 """Other roundings of the same function, and what a verdict makes of them; zeros that weights make."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -144,7 +145,8 @@ STAGES = [Stage("qkv", tuple(POINTS))]
 @torch.inference_mode()
 def test_the_original_is_run_otherwise_up_to_a_stage(dtype: torch.dtype) -> None:
     run = OriginalRun(Toy(is_zero=False), STAGES, Inputs(TOKENS), dtype)
-    expected, precise = (reader.read(STAGES[0]).values for reader in (run.read_expected(), run.read_precise()))
+    with closing(run.read_expected()) as one, closing(run.read_precise()) as other:
+        expected, precise = one.read(STAGES[0]).values, other.read(STAGES[0]).values
     own = run.weigh(expected["q"], precise["q"]).original_error
     errors = [run.weigh_other(seed, STAGES[0], expected, precise)["q"] for seed in range(4)]
     assert len(set(errors)) == 4

@@ -63,9 +63,9 @@ def save_processor(folder: Path, is_dinov2: bool) -> None:
     import transformers
 
     plain = "Pil" if transformers_major() >= 5 else ""
-    sizes: dict[str, Any] = {"size": {"height": 64, "width": 64}}
+    sizes: dict[str, Any] = {"size": {"height": 64, "width": 64}, "do_center_crop": False}
     if is_dinov2:
-        sizes = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}
+        sizes = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "do_center_crop": True}
         sizes |= {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
     name = f"{'Bit' if is_dinov2 else 'Beit'}ImageProcessor{plain}"
     getattr(transformers, name)(**sizes).save_pretrained(folder)

@@ -21,14 +21,15 @@ from tests.support.timm_models import choose_settings, narrow, write
 
 @pytest.mark.parametrize(("original", "reference"), [("auto", "timm"), ("timm", "timm"), ("bundled", "bundled")])
 def test_timms_code_is_the_reference_of_what_timm_wrote(original: str, reference: str, tmp_path: Path) -> None:
-    written = write(tmp_path, *narrow("h-optimus-0"))
+    architecture, arguments = narrow("h-optimus-0")
+    written = write(tmp_path, architecture, arguments)
     request = Request(checkpoint=tmp_path, original=original, overrides=choose_settings(2))
     subject = Subject("dinov2_custom", request)
     with closing(subject), warnings.catch_warnings(action="ignore"):
         assert subject.reference == reference
         assert any(case.masked for case in subject.inputs) == (reference == "bundled")
         assert is_timms(subject.original("cpu")) == (reference == "timm")
-        expected = f"timm {version('timm')}" if reference == "timm" else "bundled"
+        expected = f"timm {version('timm')}, {architecture}" if reference == "timm" else "bundled"
         assert subject.describe_reference() == expected
         verdict = verify_cell(subject, ("cpu", "float32", "sdpa"))
     assert verdict.original == expected

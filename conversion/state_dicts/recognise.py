@@ -106,14 +106,15 @@ def _complete(
 ) -> dict[str, Told]:
     """Every setting that somebody tells: its user or a file, an official model of these shapes, the writer's code."""
     complete, missing = dict(told), []
+    by = f"{official.name}, the official model of these shapes" if official else ""
     known = family.spec_of(official) if official else None
     for name, value in usual.items():
         setting = family.settings[name]
         if name in told:
             if not setting.field and told[name].value != value:
                 missing.append(f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported")
-        elif known is not None and setting.field:
-            by = f"{official.name}, the official model of these shapes" if official else ""
+        elif known is not None and setting.field and (writer == AUTHORS or setting.is_needed):
+            # how positions are resampled is a matter of code, and timm's is another than the authors'
             complete[name] = Told(getattr(known, setting.field), by, is_given=False)
         elif writer in setting.fixed_by:
             complete[name] = Told(value, f"{writer}, which has no other", is_given=False)

@@ -103,6 +103,14 @@ def test_the_official_model_of_these_very_shapes_tells_and_nobody_else_of_the_sa
         conversion.convert(DINOV2.original_tensors(replace(spec, image_size=224)))
 
 
+def test_an_official_model_does_not_tell_how_timms_code_resamples() -> None:
+    tensors = DINOV2.original_tensors(DINOV2.spec_of(VARIANTS["dinov2_vits14_reg"]))
+    assert conversion.convert(ToldStateDict(tensors)).spec.any_size
+    out = conversion.convert(ToldStateDict(tensors, writer=TIMM))
+    assert not out.spec.any_size
+    assert out.config.num_attention_heads == 6
+
+
 def test_what_the_authors_code_has_no_other_value_for_is_told_by_it_but_not_for_files_of_timms() -> None:
     golden = read_golden("dinov2_tiny")
     out = conversion.convert(golden.backbone, num_attention_heads=2)

@@ -126,7 +126,16 @@ def test_what_is_said_about_a_segmentation_model_is_refused_for_others() -> None
         convert_quietly(CLASSIFIER.recorded, out_indices=(0, 1, 2, 9))
 
 
-@pytest.mark.parametrize("given", [{"out_indices": 3}, {"out_indices": "a,b"}, {"pool_scales": (1, 2.5, 3, 6)}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"out_indices": 3},
+        {"out_indices": "a,b"},
+        {"out_indices": (-1, 0, 1, 2)},
+        {"pool_scales": (1, 2.5, 3, 6)},
+        {"pool_scales": (-1, 2, 3, 6)},
+    ],
+)
 def test_what_is_no_number_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(VariantError, match=next(iter(given))):
         convert_quietly(SEGMENTATION.recorded, **{**SEGMENTATION.overrides, **given})
@@ -137,10 +146,9 @@ def test_numbers_may_come_in_any_sequence() -> None:
     assert convert_quietly(SEGMENTATION.recorded, **overrides).spec == SEGMENTATION.spec
 
 
-@pytest.mark.parametrize("pool_scales", [(0, 0, 0, 0), (-1, 2, 3, 6)])
-def test_impossible_pool_scales_are_refused(pool_scales: tuple[int, ...]) -> None:
+def test_impossible_pool_scales_are_refused() -> None:
     with pytest.raises(CheckpointError, match="none may be below 1"):
-        convert_quietly(SEGMENTATION.recorded, out_indices=(0, 1, 2, 3), pool_scales=pool_scales)
+        convert_quietly(SEGMENTATION.recorded, out_indices=(0, 1, 2, 3), pool_scales=(0, 0, 0, 0))
 
 
 def test_a_mask_for_a_model_without_mask_token_is_refused() -> None:
@@ -149,7 +157,7 @@ def test_a_mask_for_a_model_without_mask_token_is_refused() -> None:
         model(torch.zeros(1, 3, 80, 80), torch.ones(1, 25, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("out_indices", [(0, 1, 2), (0, 1, 2, 4), (3, 2, 1, 0), (0, 0, 1, 2), (-1, 0, 1, 2)])
+@pytest.mark.parametrize("out_indices", [(0, 1, 2), (0, 1, 2, 4), (3, 2, 1, 0), (0, 0, 1, 2)])
 def test_impossible_out_indices_are_refused(out_indices: tuple[int, ...]) -> None:
     with pytest.raises(CheckpointError, match=r"out_indices.*needed four, in order, of 4 blocks"):
         convert_quietly(SEGMENTATION.recorded, out_indices=out_indices, pool_scales=(1, 2, 3, 6))

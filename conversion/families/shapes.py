@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from conversion.errors import CheckpointError
+from conversion.families.told import AUTHORS, TIMM, Setting
 from conversion.mapping.key_map import Shapes
 
 HEAD_DIM = 64
@@ -129,3 +130,14 @@ def check_heads(embed_dim: int, num_heads: int) -> int:
 def guess_heads(embed_dim: int) -> int | None:
     """The number of heads that most models of this width have, if it divides so."""
     return embed_dim // HEAD_DIM if embed_dim % HEAD_DIM == 0 else None
+
+
+OF_ANYBODY = frozenset({AUTHORS, TIMM})
+
+TRANSFORMER_SETTINGS = {
+    "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
+    "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=OF_ANYBODY),
+    "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=OF_ANYBODY, is_option=False),
+    "global_pool": Setting("", lambda value: value or "token", "pooling", fixed_by=OF_ANYBODY, is_option=False),
+}
+"""What tensors cannot tell of any vision transformer."""

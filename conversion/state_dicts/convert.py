@@ -115,7 +115,7 @@ def convert(
     found = named or recognise(merged, **settings)
     name, spec, told = row.name if row else found.name, found.spec, found.told
     if image_size is not None:
-        check_image_size(spec, image_size)  # by now somebody told how position embeddings are resampled, or nobody
+        check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
     for note in list_damage(damaged):
         warnings.warn(f"{name}: {note}.", stacklevel=2)
     notes = () if row else (*_note_lookalikes(found), *family.note_settings(spec, told))

@@ -6,20 +6,17 @@ from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.data2vec_vision.config import CROP_PCT, Data2VecVisionSpec
-from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS, RESAMPLING, parse_crop_pct
+from conversion.families.images import CROP_SETTINGS, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS
 from conversion.families.shapes import (
-    NUM_ATTENTION_HEADS_HELP,
+    TRANSFORMER_SETTINGS,
     WHOLE,
     check_heads,
     count_blocks,
     find_misshapen,
     guess_heads,
-    parse_choice,
-    parse_integer,
     parse_integers,
-    parse_positive,
 )
-from conversion.families.told import AUTHORS, TIMM, Setting, Told
+from conversion.families.told import Setting, Told
 from conversion.families.variants import DATA2VEC_VISION_SIZES
 from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import square_side
@@ -39,28 +36,18 @@ MARGIN_BELOW = 384
 
 HALF = (0.5, 0.5, 0.5)
 
-ANYBODYS, OF_AUTHORS = frozenset({AUTHORS, TIMM}), frozenset({AUTHORS})
-
 SETTINGS = {
-    "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
-    "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=ANYBODYS),
-    "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=ANYBODYS, is_option=False),
-    "global_pool": Setting("", lambda value: value or "token", "pooling", fixed_by=ANYBODYS, is_option=False),
+    **TRANSFORMER_SETTINGS,
     "out_indices": Setting(
         "out_indices", parse_integers, "of a segmentation --checkpoint: its features' blocks, as 3,5,7,11", neutral=()
     ),
     "pool_scales": Setting(
         "pool_scales", parse_integers, "of a segmentation --checkpoint: its pooled maps, as 1,2,3,6", neutral=()
     ),
-    "input_size": Setting("", parse_integer, "side of the images", is_needed=False, is_option=False),
     # the authors' training takes either normalisation, by an option
     **{name: replace(setting, fixed_by=frozenset()) for name, setting in NORMALISATION_SETTINGS.items()},
-    "crop_pct": Setting(
-        "crop_pct", parse_crop_pct, "share of the short edge that the centre crop keeps, as 0.875", fixed_by=OF_AUTHORS
-    ),
-    "interpolation": Setting(
-        "interpolation", parse_choice(*RESAMPLING), f"of images: {', '.join(RESAMPLING)}", fixed_by=OF_AUTHORS
-    ),
+    # such a model takes images of one size, which its tensors tell
+    **CROP_SETTINGS | {"input_size": replace(CROP_SETTINGS["input_size"], field="")},
 }
 """What tensors cannot tell of a Data2Vec-Vision model."""
 

@@ -8,31 +8,24 @@ from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.images import CROP_SETTINGS, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS, Channels
 from conversion.families.labels import build_labels
 from conversion.families.shapes import (
-    NUM_ATTENTION_HEADS_HELP,
+    TRANSFORMER_SETTINGS,
     WHOLE,
     check_heads,
     count_blocks,
     find_misshapen,
     guess_heads,
     parse_flag,
-    parse_integer,
     parse_offset,
-    parse_positive,
 )
-from conversion.families.told import AUTHORS, TIMM, Setting, Told
+from conversion.families.told import Setting, Told
 from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import square_side
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-ANYBODYS = frozenset({AUTHORS, TIMM})
-
 SETTINGS = {
-    "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
-    "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=ANYBODYS),
-    "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=ANYBODYS, is_option=False),
-    "global_pool": Setting("", lambda value: value or "token", "pooling", fixed_by=ANYBODYS, is_option=False),
+    **TRANSFORMER_SETTINGS,
     "interpolate_offset": Setting(
         "interpolate_offset",
         parse_offset,

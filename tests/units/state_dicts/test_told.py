@@ -1,5 +1,6 @@
 """What tensors cannot tell: each setting is told by somebody, and a wrong value is noticed or refused."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import conversion
 from conversion.artifact.load import load_converted, load_image_processor
 from conversion.artifact.stage import save_artifact
 from conversion.errors import CheckpointError, VariantError
-from conversion.families.base import list_settings, load_family
+from conversion.families.base import families, list_settings, load_family
 from conversion.families.told import AUTHORS, CALLER, TIMM, Told, ToldStateDict, option_of, write_value
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import draw_state_dict
@@ -47,6 +48,10 @@ def test_every_setting_has_a_wrong_value_here_and_a_row_in_the_docs() -> None:
     assert WRONG.keys() == list_settings().keys()
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert [name for name in list_settings() if f"`{name}`" not in page] == []
+    for family in families():  # one option serves all families that have the setting
+        assert all(setting.is_option == list_settings()[name].is_option for name, setting in family.settings.items())
+    promised = set(re.findall(r"`(--(?!image-size|checkpoint)[a-z-]+)`", page.partition("## Resampling")[0]))
+    assert promised == {option_of(name) for name, setting in list_settings().items() if setting.is_option}
     options = [option_of(name) for name, setting in list_settings().items() if setting.is_option]
     assert [option for option in options if f"`{option}`" not in page] == []
 

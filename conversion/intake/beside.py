@@ -1,8 +1,8 @@
 """What files beside a checkpoint tell that no tensor tells: timm's config.json, a training's config.yaml."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
 from conversion.families.timm_code import Description, build_model
-from conversion.families.told import Told
+from conversion.families.told import Told, write_value
 from conversion.state_dicts.folder import CONFIG
 
 TRAINING_CONFIG = "config.yaml"
@@ -47,6 +47,7 @@ class Beside:
         facts: what tensors tell, too, by the names of :func:`measure`: so a file of another model shows.
         labels: class names, in the order of the logits.
         timm: the architecture and its arguments, for timm's own code.
+        is_itself: the file is the checkpoint's own.
     """
 
     file: Path
@@ -54,6 +55,7 @@ class Beside:
     facts: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] | None = None
     timm: Description | None = None
+    is_itself: bool = False
 
 
 def find_beside(folder: Path) -> Beside | None:
@@ -77,6 +79,27 @@ def find_beside(folder: Path) -> Beside | None:
     return None
 
 
+def merge_beside(found: Sequence[Beside]) -> Beside | None:
+    """What the checkpoint's own file and the file beside it tell together; None where neither tells anything.
+
+    Raises:
+        CheckpointError: they tell the same thing differently.
+    """
+    if len(found) < 2:
+        return found[0] if found else None
+    first, second = found
+    problems = [
+        f"{name}: {first.told[name].by} says {write_value(first.told[name].value)}, "
+        f"{second.told[name].by} says {write_value(second.told[name].value)}"
+        for name in first.told.keys() & second.told.keys()
+        if first.told[name].value != second.told[name].value
+    ]
+    if problems:
+        hint = f"If {second.file} is not this checkpoint's, move one of them away."
+        raise CheckpointError("Two files tell the same setting differently.", problems, hint)
+    return replace(second, told={**second.told, **first.told})
+
+
 def check_facts(beside: Beside, state_dict: Mapping[str, Tensor]) -> None:
     """Check that what a file tells of widths and depth is what the tensors have.
 
@@ -91,7 +114,9 @@ def check_facts(beside: Beside, state_dict: Mapping[str, Tensor]) -> None:
     ]
     if problems:
         hint = f"If {beside.file} is not this checkpoint's, move one of them away, and give what it told as options."
-        raise CheckpointError(f"{beside.file.name} beside it speaks of another model.", problems, hint)
+        if beside.is_itself:
+            hint = "The file holds parts of different models. Save the state dict alone, and give settings as options."
+        raise CheckpointError(f"{beside.file.name} speaks of another model.", problems, hint)
 
 
 def measure(state_dict: Mapping[str, Tensor]) -> dict[str, int]:

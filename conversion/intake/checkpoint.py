@@ -13,13 +13,14 @@ from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
-from conversion.intake.beside import check_facts, find_beside
+from conversion.intake.beside import check_facts, find_beside, merge_beside
 from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
 from conversion.intake.unwrapping import demand_state_dict, unwrap
+from conversion.intake.within import find_within
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.restore import find_family, restore
 
@@ -99,7 +100,8 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             state_dict, told, did = _restore_folder(folder, source)
             note("restore", did)
         else:
-            state_dict, read = _read_source(source, entry)
+            opened = _open_files(source)
+            state_dict, read = _take_model(source, opened, entry)
             steps += read
             state_dict, did = strip_prefixes(state_dict, find_dropped)
             note("strip", did)
@@ -111,10 +113,11 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
                 note("translate", did)
                 writer = TIMM if did else writer
                 untranslated = before if did else untranslated
-            beside = find_beside(source.files[0].parent)
-            if beside:
-                check_facts(beside, state_dict)
-                note("tell", f"{beside.file.name} beside it tells {', '.join(beside.told)}")
+            telling = (find_within(source.files[0], opened[0].content), find_beside(source.files[0].parent))
+            for each in filter(None, telling):
+                check_facts(each, state_dict)
+                note("tell", f"{each.file.name} tells {', '.join(each.told)}")
+            beside = merge_beside(list(filter(None, telling)))
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
         if untranslated is not None:
@@ -137,9 +140,13 @@ def is_transformers_folder(path: Path) -> bool:
     return any(model_type == known for family in families() for known in family.model_types)
 
 
-def _read_source(source: Source, entry: str | None) -> tuple[dict[str, Tensor], list[Step]]:
-    """The state dict in a source's files, and what was done to get at it."""
-    opened = [open_file(file) for file in source.files]
+def _open_files(source: Source) -> list[Opened]:
+    """The content of each of a source's files, in their order."""
+    return [open_file(file) for file in source.files]
+
+
+def _take_model(source: Source, opened: Sequence[Opened], entry: str | None) -> tuple[dict[str, Tensor], list[Step]]:
+    """The state dict in a source's opened files, and what was done to get at it."""
     count = f"{len(opened)} {source.kind}, " if source.kind != "file" else ""
     foreign = sorted({name for each in opened for name in each.foreign})
     did = count + ", ".join(sorted({each.format for each in opened}))
@@ -188,7 +195,7 @@ def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
 
 def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
-    converted, _ = _read_source(source, None)
+    converted, _ = _take_model(source, _open_files(source), None)
     hint = f"Its {CONFIG} and its weights do not belong together, or it is no model of this project's families."
     try:
         _demand_modesty(folder, len(converted), hint)

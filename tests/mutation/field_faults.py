@@ -99,7 +99,7 @@ def list_field_faults(directory: Path) -> Iterator[FieldFault]:
     config = json.loads(read_config(directory).to_json_string(use_diff=False))
     processor = load_image_processor(directory)
     of_processor = {**dict.fromkeys(CALL_FIELDS), **json.loads(json.dumps(processor.to_dict(), default=str))}
-    of_processor |= {"default_to_square": type(processor).default_to_square}
+    of_processor |= {"default_to_square": "shortest_edge" not in of_processor["size"]}  # transformers 4 does not say it
     strangers = {**STRANGERS[PREPROCESSOR], "reduce_labels": not of_processor.get("do_reduce_labels", False)}
     for file, fields, others in ((CONFIG, config, STRANGERS[CONFIG]), (PREPROCESSOR, of_processor, strangers)):
         for field in {**fields, **others}:

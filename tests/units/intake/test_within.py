@@ -1,0 +1,83 @@
+"""A checkpoint of lightly-train tells heads, eps, resampling and normalisation by what it holds beside its tensors."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import conversion
+from conversion.errors import CheckpointError
+from conversion.intake import beside
+from conversion.intake.checkpoint import read_checkpoint
+from tests.support.golden import read_golden
+
+PREFIX = "teacher_embedding_model.wrapped_model._model"
+
+
+def write(path: Path, **changes: Any) -> Path:
+    """Write what lightly-train's callback does: Lightning's checkpoint, with the pickled model and its images."""
+    state_dict = read_golden("dinov2_tiny_reg").backbone
+    width = state_dict["cls_token"].shape[-1]
+    registers = state_dict["register_tokens"].shape[1]
+    model = LightlyTrainModel(width)
+    patch = state_dict["patch_embed.proj.weight"].shape[-1]
+    values = {"num_heads": 2, "n_blocks": 3, "embed_dim": width, "patch_size": patch, "num_register_tokens": registers}
+    vars(model).update(values | {"interpolate_offset": 0.1, "interpolate_antialias": False} | changes)
+    content = {
+        "epoch": 3,
+        "state_dict": {f"{PREFIX}.{key}": value for key, value in state_dict.items()},
+        "lightly_train": {
+            "version": "0.14.1",
+            "models": {"model": model, "wrapped_model": nn.Sequential(model)},
+            "normalize_args": {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]},
+        },
+    }
+    torch.save(content, path)
+    return path
+
+
+class LightlyTrainModel(nn.Module):
+    """In the place of lightly-train's own class: what it is made of is kept as attributes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+
+def test_the_pickled_model_tells_what_tensors_do_not(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(write(tmp_path / "last.ckpt"), entry=PREFIX)
+    out = conversion.convert(checkpoint.state_dict)
+    assert checkpoint.known == {
+        "num_attention_heads": 2,
+        "interpolate_offset": 0.1,
+        "interpolate_antialias": False,
+        "layer_norm_eps": 1e-6,
+        "image_mean": (0.4, 0.5, 0.6),
+        "image_std": (0.1, 0.2, 0.3),
+    }
+    assert out.told["num_attention_heads"].by == "last.ckpt, written by lightly-train"
+    assert out.preprocessor["image_mean"] == [0.4, 0.5, 0.6]
+    assert not out.spec.interpolate_antialias
+
+
+def test_a_pickled_model_of_other_widths_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"(?s)last.ckpt speaks of another model.*depth: 4 in last.ckpt, 3 by"):
+        read_checkpoint(write(tmp_path / "last.ckpt", n_blocks=4), entry=PREFIX)
+
+
+def test_a_file_beside_it_that_says_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(beside.ARCHITECTURES, "vit_tiny", (32, 3, 2))
+    student = {"arch": "vit_tiny", "patch_size": 14, "num_register_tokens": 4, "interpolate_antialias": True}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"student": student}))
+    with pytest.raises(CheckpointError, match=r"interpolate_antialias: .*lightly-train says false, config.yaml.* true"):
+        read_checkpoint(write(tmp_path / "last.ckpt"), entry=PREFIX)
+
+
+@pytest.mark.parametrize("section", [None, 3, {}, {"models": 3, "normalize_args": 3}, {"models": {"model": {}}}])
+def test_a_section_of_another_form_tells_nothing(section: object, tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": read_golden("dinov2_tiny").backbone, "lightly_train": section}, path)
+    assert read_checkpoint(path).known == {}

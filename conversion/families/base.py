@@ -57,6 +57,16 @@ class Spec(Protocol):
 S = TypeVar("S", bound=Spec)
 
 
+def tell_settings(family: "Family[Any]", spec: Spec, *names: str) -> dict[str, Any]:
+    """What tensors cannot tell of a model of this spec, as arguments of ``convert``: all of it, or the settings named.
+
+    What nobody has told of the spec is left out.
+    """
+    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
+    told = {name: getattr(spec, field) for name, field in fields.items() if name in (names or fields)}
+    return {name: value for name, value in told.items() if value not in (None, ())}
+
+
 def list_differences(found: Spec, wanted: Spec) -> dict[str, str]:
     """How two specs of one family differ: field to text."""
     return {

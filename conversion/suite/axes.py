@@ -16,6 +16,7 @@ from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
 from conversion.state_dicts.convert import merge_linear_head
 from conversion.state_dicts.recognise import recognise
+from conversion.suite.extent import choose_row
 from conversion.suite.memory import keep_freed_memory
 from conversion.suite.settings import Request
 
@@ -34,7 +35,8 @@ def choose_variants(request: Request) -> dict[str, Spec]:
     """
     _refuse_contradictions(request)
     if request.checkpoint is None:
-        rows = [row for row in VARIANTS.values() if row.is_published or request.weights == "synthetic"]
+        names = [row.name for row in VARIANTS.values() if row.is_published or request.weights == "synthetic"]
+        rows = [row for name in names if (row := choose_row(name, request))]
         return {row.name: load_family(row.family).spec_of(row) for row in rows}
     if request.variant:
         return {request.variant: load_family(VARIANTS[request.variant].family).spec_of(VARIANTS[request.variant])}

@@ -31,6 +31,7 @@ from conversion.suite.axes import (
     measure_memory,
     prepare_torch,
 )
+from conversion.suite.extent import choose_row
 from conversion.suite.pool import Pool
 from conversion.suite.progress import say, show_progress
 from conversion.suite.publishing import ask_in_terminal, publish, refuse_pushes
@@ -84,6 +85,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("CI", "").lower() in ("true", "1"),
         help="close is not enough where exact is on record of this kind of processor (default: on if CI is set)",
     )
+    group.addoption(
+        "--all",
+        action="store_true",
+        dest="is_all",
+        help="verify large variants whole, and try every fault and file; else what is not named by -k is shortened",
+    )
     group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
     group.addoption(
         "--max-shard-size",
@@ -122,7 +129,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(reporting)
-    show_progress(config)
+    show_progress(config, config.stash[REQUEST_KEY])
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -136,7 +143,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "subject" not in metafunc.fixturenames:
         return
-    names = [_mark(name) for name in metafunc.config.stash[SUBJECT_KEY]]
+    names = [_mark(name, metafunc.config.stash[REQUEST_KEY]) for name in metafunc.config.stash[SUBJECT_KEY]]
     metafunc.parametrize("subject", names, indirect=True, scope="session")
     for axis in ("device", "dtype", "attention"):
         if axis in metafunc.fixturenames:
@@ -153,7 +160,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _check_selected(config, {_subject_of(item) for item in items})
     # or one worker would begin with the longest when the others are done
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: estimate_work(_subject_of(item) or ""), reverse=True)
+        request = config.stash[REQUEST_KEY]
+        items.sort(key=lambda item: estimate_work(choose_row(_subject_of(item) or "", request)), reverse=True)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -223,6 +231,8 @@ def _parse(parse: Callable[[str], object], text: str) -> object:
 def _read_request(option: argparse.Namespace) -> Request:
     settings = {name: getattr(option, name) for name, setting in list_settings().items() if setting.is_option}
     return Request(
+        keyword=option.keyword,
+        is_all=option.is_all,
         seed=option.seed,
         weights=option.weights,
         mirror=option.mirror,
@@ -258,8 +268,8 @@ def _subject_of(item: pytest.Item) -> str | None:
     return callspec.params.get("subject") if callspec else None
 
 
-def _mark(name: str) -> object:
+def _mark(name: str, request: Request) -> object:
     """Keep tests of one backbone on one worker of pytest-xdist, and slow variants apart for ``-m "not slow"``."""
-    variant = VARIANTS.get(name)
+    variant = choose_row(name, request)
     marks = [pytest.mark.xdist_group(variant.backbone if variant else name)]
     return pytest.param(name, marks=marks + ([pytest.mark.slow] if variant and variant.slow else []))

@@ -7,6 +7,7 @@ import pytest
 
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import is_transformers_folder
+from conversion.suite.extent import choose_row, is_as_deep
 from conversion.suite.folder import FolderSubject
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
@@ -48,7 +49,9 @@ class Pool:
         cells = [(each["device"], each["dtype"], each["attention"]) for each in chosen if "attention" in each]
         if self.request.checkpoint and is_transformers_folder(self.request.checkpoint):
             return FolderSubject(name, self.request, selected, cells)
-        classifiers = (row.name for row in VARIANTS.values() if row.backbone == name != row.name)
+        row = choose_row(name, self.request)
+        classifiers = (other.name for other in VARIANTS.values() if other.backbone == name != other.name)
         wanted = (other for other in classifiers if other in self.tests and other not in self.dropped)
-        classifier = next(map(self.take, wanted), None)
-        return Subject(name, self.request, selected, cells, classifier)
+        alike = (other for other in wanted if is_as_deep(row, choose_row(other, self.request)))
+        classifier = next(map(self.take, alike), None)
+        return Subject(name, self.request, selected, cells, classifier, row)

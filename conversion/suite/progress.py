@@ -19,6 +19,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from conversion.suite.extent import choose_row
+from conversion.suite.settings import Request
 from conversion.suite.work import estimate_work
 
 FOLDER = "PARITY_PROGRESS"
@@ -57,9 +59,9 @@ class StatusLine:
         self._started, self._lock, self._stop = time.monotonic(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def start(self, tests: Sequence[str]) -> None:
-        """Begin, with the tests that are to be run."""
-        self.work = {test: estimate_share(test) for test in tests}
+    def start(self, work: dict[str, float]) -> None:
+        """Begin, with the tests that are to be run and the share of each."""
+        self.work = work
         if not self._thread.is_alive():
             self._thread.start()
 
@@ -105,20 +107,20 @@ class StatusLine:
         self._terminal.flush()
 
 
-def estimate_share(test: str) -> float:
+def estimate_share(test: str, request: Request) -> float:
     """What a test takes beside others, by the variant in its name; one without takes next to nothing."""
     found = re.search(r"test_parity\[(\w+)-", test)
-    return 1 + (estimate_work(found[1]) / 1e9 if found else 0)
+    return 1 + (estimate_work(choose_row(found[1], request)) / 1e9 if found else 0)
 
 
-def show_progress(config: pytest.Config) -> None:
+def show_progress(config: pytest.Config, request: Request) -> None:
     """Show the line for the rest of the run, if there is a terminal, and this is not one of its workers."""
     if hasattr(config, "workerinput") or not sys.stdout.isatty() or config.option.collectonly:
         return
     folder = Path(tempfile.mkdtemp(prefix="parity-progress-"))
     os.environ[FOLDER] = str(folder)
     terminal = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")  # before pytest captures it
-    config.pluginmanager.register(_Hooks(StatusLine(terminal, folder)), "parity-progress")
+    config.pluginmanager.register(_Hooks(StatusLine(terminal, folder), request), "parity-progress")
 
     def clean_up() -> None:
         os.environ.pop(FOLDER, None)
@@ -129,15 +131,18 @@ def show_progress(config: pytest.Config) -> None:
 
 
 class _Hooks:
-    def __init__(self, line: StatusLine) -> None:
-        self.line = line
+    def __init__(self, line: StatusLine, request: Request) -> None:
+        self.line, self.request = line, request
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.items:
-            self.line.start([item.nodeid for item in session.items])
+            self._start([item.nodeid for item in session.items])
 
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self.line.start(ids)
+        self._start(ids)
+
+    def _start(self, tests: Sequence[str]) -> None:
+        self.line.start({test: estimate_share(test, self.request) for test in tests})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self) -> None:

@@ -12,9 +12,13 @@ class Request:
     """See the options, of which these are the values.
 
     Attributes:
+        keyword: the expression of ``-k``.
+        is_all: ``--all`` was given.
         variant: official one that ``checkpoint`` is said to be.
     """
 
+    keyword: str = ""
+    is_all: bool = False
     seed: int = 0
     weights: str = "synthetic"
     mirror: str | None = None

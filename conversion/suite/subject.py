@@ -18,16 +18,17 @@ from conversion.artifact.load import load_converted, load_image_processor, load_
 from conversion.artifact.stage import StagedArtifact, stage_artifact
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ConversionError, concerning
-from conversion.families.base import Family, load_family
+from conversion.families.base import Family, load_family, tell_settings
 from conversion.families.external import AUTO, BUNDLED, describe_original
 from conversion.families.timm_code import TIMM_CODE, describe_timm
 from conversion.families.told import describe_told
-from conversion.families.variants import VARIANTS
+from conversion.families.variants import VARIANTS, Variant
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.download import download_checkpoint
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from conversion.state_dicts.convert import Conversion, merge_linear_head
 from conversion.state_dicts.folder import read_config, read_left_out
+from conversion.suite.extent import describe_extent
 from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
 from conversion.suite.progress import describe_size, say
@@ -58,6 +59,7 @@ class Subject:
         selected: the ids of all tests of this variant that this run is to make; published when all have passed.
         cells: of the matrix, (device, dtype, attention), that this run is to verify.
         classifier: on this backbone, if it is to be verified, too: they have a file in common.
+        row: the official variant as this run verifies it; None of any other model.
         verified: cells that were, beside others, and are still to be asked for.
         is_pictured: what a report shows of it was taken.
     """
@@ -67,6 +69,7 @@ class Subject:
     selected: frozenset[str] = frozenset()
     cells: Sequence[Cell] = ()
     classifier: "Subject | None" = None
+    row: Variant | None = None
     passed: set[str] = field(default_factory=set)
     verdicts: list[MatrixVerdict] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
@@ -80,7 +83,7 @@ class Subject:
     def remarks(self) -> list[str]:
         """What is said of it below the table of verdicts: of a user's checkpoint, on whose word settings are taken."""
         if not self.request.checkpoint:
-            return []
+            return list(filter(None, [describe_extent(self.row)]))
         return [*describe_told(self.converted.told), *self.converted.notes]
 
     @cached_property
@@ -90,16 +93,25 @@ class Subject:
             files = {"checkpoint": self.request.checkpoint}
             return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
         if self.request.weights == "pretrained":
-            return download_checkpoint(VARIANTS[self.variant], CHECKSUMS, self.request.mirror)
+            return download_checkpoint(self.official, CHECKSUMS, self.request.mirror)
         if self.classifier:  # drawn, it has this one's file; each has a link to it, and deletes its own
             drawn = self.classifier.files["checkpoint"]
             with suppress(OSError):  # where there are no such links, both are drawn
                 (self.scratch / drawn.name).hardlink_to(drawn)
                 return {"checkpoint": self.scratch / drawn.name}
         say(f"{self.variant}: drawing weights")
-        files = write_synthetic_checkpoint(VARIANTS[self.variant], self.scratch, self.request.seed)
+        files = write_synthetic_checkpoint(self.official, self.scratch, self.request.seed)
         return_freed_memory()  # drawing takes the whole model, verifying a few blocks
         return files
+
+    @property
+    def official(self) -> Variant:
+        """The official variant; shortened where this run verifies a few of its blocks."""
+        return self.row or VARIANTS[self.variant]
+
+    @property
+    def is_shortened(self) -> bool:
+        return bool(describe_extent(self.row))
 
     @cached_property
     def scratch(self) -> Path:
@@ -108,7 +120,7 @@ class Subject:
     @cached_property
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Role to checkpoint, read."""
-        entry = self.request.entry if self.request.checkpoint else VARIANTS[self.variant].entry
+        entry = self.request.entry if self.request.checkpoint else self.official.entry
         size = sum(path.stat().st_size for path in self.files.values() if path.is_file())
         say(f"{self.variant}: reading {describe_size(size) if size else 'a folder'}")
         return {
@@ -124,8 +136,13 @@ class Subject:
 
     @property
     def overrides(self) -> Mapping[str, object]:
-        """What its user tells of a checkpoint; of official ones all is known."""
-        return self.request.overrides if self.request.checkpoint else {}
+        """What its user tells of a checkpoint; of official ones all is known, unless they are shortened."""
+        if self.request.checkpoint:
+            return self.request.overrides
+        if not self.is_shortened:
+            return {}
+        family = load_family(self.official.family)
+        return tell_settings(family, family.spec_of(self.official))
 
     @cached_property
     def converted(self) -> Conversion:
@@ -178,7 +195,7 @@ class Subject:
         with concerning(self.files["checkpoint"].name):
             return conversion.convert(
                 self.checkpoints["checkpoint"].state_dict,
-                self.request.variant if self.request.checkpoint else self.variant,
+                self.request.variant if self.request.checkpoint or self.is_shortened else self.variant,
                 linear_head=head.state_dict if head else None,
                 labels=self.request.labels,
                 **self.overrides,

@@ -1,13 +1,12 @@
 """How much work the proof of a variant is: what takes longest is begun first, and tells how long is left."""
 
 from conversion.families.base import load_family
-from conversion.families.variants import VARIANTS
+from conversion.families.variants import Variant
 from conversion.suite.inputs import list_inputs
 
 
-def estimate_work(name: str) -> int:
+def estimate_work(variant: Variant | None) -> int:
     """Multiplications of one model on all inputs of a variant, roughly. Any other model is small."""
-    variant = VARIANTS.get(name)
     if variant is None:
         return 0
     family = load_family(variant.family)

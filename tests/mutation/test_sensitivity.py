@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conversion.families.base import load_family
+from conversion.families.base import load_family, tell_settings
 from conversion.families.variants import VARIANTS
 from tests.mutation.assumptions import judge_assumptions
 from tests.mutation.fault_lists import list_injections
@@ -20,7 +20,7 @@ from tests.mutation.field_faults import judge_fields
 from tests.mutation.injection import Injection, Outcome, Patient
 from tests.mutation.mishaps import MISHAPS, intact
 from tests.mutation.scene import Mishap, Scene
-from tests.support.golden import ARCHITECTURES, read_golden, tell_settings
+from tests.support.golden import ARCHITECTURES, read_golden
 
 NOTICED_BY = {"intake": "intake", "preprocessing": "activations", "artifact": "artifact"}
 SMALL = 98

@@ -137,13 +137,6 @@ SPECS: dict[str, Callable[[GoldenModel], Spec]] = {
 }
 
 
-def tell_settings(family: Family[Any], spec: Spec, *names: str) -> dict[str, Any]:
-    """What tensors cannot tell of a model of this spec: all of it, or the settings named."""
-    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
-    told = {name: getattr(spec, field) for name, field in fields.items() if name in (names or fields)}
-    return {name: value for name, value in told.items() if value not in (None, ())}
-
-
 def list_options(name: str) -> tuple[str, ...]:
     """The options that tell what the tensors of a recorded model cannot."""
     overrides = read_golden(name).overrides

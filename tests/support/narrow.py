@@ -11,14 +11,14 @@ from torch import Tensor
 
 import conversion
 from conversion.artifact.load import load_converted
-from conversion.families.base import Family, Spec, load_family
+from conversion.families.base import Family, Spec, load_family, tell_settings
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.intake.synthetic import draw_state_dict, seed_generator
 from conversion.parity.compare import Local
 from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together
 from conversion.suite.inputs import InputCase, list_inputs, run_original
-from tests.support.golden import NORMALISATION, choose_inexact_attention, tell_settings
+from tests.support.golden import NORMALISATION, choose_inexact_attention
 
 WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 LARGEST = 112

@@ -16,7 +16,7 @@ from conversion import VARIANTS, Conversion
 from conversion.artifact.load import load_converted
 from conversion.artifact.weights import read_tensors
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.base import load_family
+from conversion.families.base import load_family, tell_settings
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.data2vec_vision.original import index_offsets
 from conversion.families.labels import choose_labels
@@ -28,7 +28,7 @@ from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.state_dicts.folder import MODEL_CARD, PARITY_CARD
 from conversion.suite.inputs import list_inputs, run_original
-from tests.support.golden import NORMALISATION, GoldenModel, read_golden, tell_settings
+from tests.support.golden import NORMALISATION, GoldenModel, read_golden
 from tests.support.strategies import data2vec_vision_specs
 
 FAMILY = load_family("data2vec_vision")

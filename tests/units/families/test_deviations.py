@@ -9,7 +9,7 @@ import torch
 
 import conversion
 from conversion.artifact.load import load_converted
-from conversion.families.base import families, load_family
+from conversion.families.base import families, load_family, tell_settings
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.dinov2.deviations import POSITION_EMBEDDINGS, RESAMPLING, SOFTMAX
 from conversion.families.target import transformers_major
@@ -18,7 +18,7 @@ from conversion.parity.deviations import combine
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.suite.inputs import InputCase, run_original
-from tests.support.golden import read_golden, tell_settings
+from tests.support.golden import read_golden
 
 FAMILY = load_family("dinov2")
 

@@ -13,7 +13,7 @@ import conversion
 from conversion.artifact.load import load_converted, load_image_processor
 from conversion.artifact.stage import save_artifact
 from conversion.errors import CheckpointError, VariantError
-from conversion.families.base import families, list_settings, load_family
+from conversion.families.base import families, list_settings, load_family, tell_settings
 from conversion.families.told import AUTHORS, CALLER, TIMM, Told, ToldStateDict, option_of, write_value
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import draw_state_dict
@@ -21,7 +21,7 @@ from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.suite.inputs import InputCase, open_photo, run_original
-from tests.support.golden import read_golden, tell_settings
+from tests.support.golden import read_golden
 
 ROOT = Path(__file__).parents[3]
 DINOV2, DATA2VEC = load_family("dinov2"), load_family("data2vec_vision")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conversion.suite.progress import FOLDER, ROOM, StatusLine, describe_size, estimate_share, say
+from conversion.suite.settings import Request
 from tests.commands.test_options import run, start
 from tests.support.golden import list_options, read_golden
 
@@ -66,8 +67,12 @@ def test_a_giant_is_more_work_than_all_else() -> None:
         "tests/parity/test_parity.py::test_parity[dinov2_vits14-cpu-float32-sdpa]",
         "tests/properties/test_metrics.py::test_any[1]",
     ]
-    giant = estimate_share("tests/parity/test_parity.py::test_parity[dinov2_vitg14_reg-cpu-float32-sdpa]")
-    assert giant > 10 * sum(map(estimate_share, tests))
+    request, giant = (
+        Request(is_all=True),
+        "tests/parity/test_parity.py::test_parity[dinov2_vitg14_reg-cpu-float32-sdpa]",
+    )
+    assert estimate_share(giant, request) > 10 * sum(estimate_share(test, request) for test in tests)
+    assert estimate_share(giant, request) > 5 * estimate_share(giant, Request())  # which are a few of its blocks
 
 
 def run_in_a_terminal(here: Path, *options: str, typed: bytes = b"") -> str:

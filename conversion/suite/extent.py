@@ -1,0 +1,66 @@
+"""How much of each variant a run verifies: all of it, or, of the large ones, a few blocks of full width."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from conversion.families.variants import VARIANTS, Variant
+from conversion.suite.settings import Request
+
+FEW = 4
+"""Blocks of a shortened variant: a first, a last, and two between them. All blocks of a model are alike."""
+
+DEEP = 12
+"""Blocks of the small and base models, which are verified whole."""
+
+
+def choose_row(name: str, request: Request) -> Variant | None:
+    """The variant as this run verifies it; None of a model that is no official one.
+
+    Where nothing is said of it, a large variant is shortened. It is verified whole if it is named by ``-k``, or with
+    ``--all``, and where its own weights are read or the artifact is kept.
+    """
+    row = VARIANTS.get(name)
+    return row if row is None or is_whole(row, request) else shorten(row)
+
+
+def is_whole(row: Variant, request: Request) -> bool:
+    """Whether a run verifies all blocks of a variant."""
+    is_asked_for = request.is_all or is_named(row.name, request.keyword)
+    is_needed = request.checkpoint is not None or request.weights != "synthetic" or request.artifacts is not None
+    return is_asked_for or is_needed or not is_large(row.spec)
+
+
+def is_large(spec: Mapping[str, object]) -> bool:
+    """Whether the whole model takes minutes: more blocks than a base model has, or segmentation's large maps."""
+    depth = spec["depth"]
+    assert isinstance(depth, int)
+    return depth > DEEP or spec.get("task") == "semantic-segmentation"
+
+
+def is_named(name: str, keyword: str) -> bool:
+    """Whether an expression of ``-k`` has a part of this variant's name in it, without a ``not`` before it."""
+    words = re.findall(r"(\bnot\s+)?([^\s()]+)", keyword)
+    return any(not negation and word.lower() in f"{name}-" for negation, word in words if word not in ("and", "or"))
+
+
+def is_as_deep(row: Variant | None, other: Variant | None) -> bool:
+    """Whether two variants have as many blocks, as this run verifies them."""
+    return row is not None and other is not None and row.spec["depth"] == other.spec["depth"]
+
+
+def describe_extent(row: Variant | None) -> str:
+    """Which blocks of a shortened variant are verified, in words; empty of a whole one."""
+    if row is None or row == VARIANTS[row.name]:
+        return ""
+    whole = VARIANTS[row.name].spec["depth"]
+    return f"{FEW} blocks of full width; all {whole} of them with --all or -k {row.name}"
+
+
+def shorten(row: Variant) -> Variant:
+    """A variant of the same width and features with a few blocks."""
+    spec = {**row.spec, "depth": FEW}
+    if "out_indices" in spec:  # of segmentation: a map of each of four blocks
+        spec["out_indices"] = tuple(range(FEW))
+    return replace(row, spec=MappingProxyType(spec), slow=False)

@@ -1,0 +1,75 @@
+"""What is not named is verified with a few blocks where it is large; all that is named, read or kept, whole."""
+
+from pathlib import Path
+
+import pytest
+
+from conversion.families.variants import VARIANTS
+from conversion.suite.extent import FEW, choose_row, describe_extent, is_as_deep, is_named
+from conversion.suite.settings import Request
+from tests.commands.test_options import run
+
+WHOLE_BY_SIZE = {name for name in VARIANTS if "vits14" in name or "vitb14" in name} | {
+    "data2vec_vision_base",
+    "data2vec_vision_base_ft1k",
+}
+
+
+def test_large_variants_are_shortened_where_nothing_is_said() -> None:
+    rows = {name: choose_row(name, Request()) for name in VARIANTS}
+    assert {name for name, row in rows.items() if row == VARIANTS[name]} == WHOLE_BY_SIZE
+    for name in VARIANTS.keys() - WHOLE_BY_SIZE:
+        row = rows[name]
+        assert row is not None
+        changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec[key]}
+        assert changed == {"depth": FEW} | ({"out_indices": (0, 1, 2, 3)} if "ade20k" in name else {})
+        assert describe_extent(row) == (
+            f"4 blocks of full width; all {VARIANTS[name].spec['depth']} of them with --all or -k {name}"
+        )
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(is_all=True),
+        Request(keyword="dinov2_vitg14"),
+        Request(weights="pretrained"),
+        Request(artifacts=Path("artifacts")),
+        Request(checkpoint=Path("teacher.pth")),
+    ],
+)
+def test_it_is_whole_where_something_is_said(request_: Request) -> None:
+    row = choose_row("dinov2_vitg14_reg", request_)
+    assert row == VARIANTS["dinov2_vitg14_reg"]
+    assert describe_extent(row) == ""
+
+
+@pytest.mark.parametrize(
+    ("keyword", "expected"),
+    [
+        ("dinov2_vitl14", True),
+        ("dinov2_vitl14-", True),
+        ("dinov2_vitl14_reg", False),
+        ("vits14 or (VITL14 and eager)", True),
+        ("test_parity", False),
+        ("test_parity and dinov2_vits14", False),
+        ("not dinov2_vitl14", False),
+        ("not vitg14 and not vitl14", False),
+        ("", False),
+    ],
+)
+def test_an_expression_names_a_variant(keyword: str, expected: bool) -> None:
+    assert is_named("dinov2_vitl14", keyword) is expected
+
+
+def test_a_model_that_is_no_official_one_has_no_row() -> None:
+    assert choose_row("dinov2_custom", Request()) is None
+    assert describe_extent(None) == ""
+    assert not is_as_deep(None, None)
+
+
+def test_the_table_says_that_it_was_a_few_blocks(tmp_path: Path) -> None:
+    code, output = run(tmp_path, "-k", "large-cpu-float32-eager")
+    assert code == 0, output
+    remark = "4 blocks of full width; all 24 of them with --all or -k data2vec_vision_large"
+    assert f"data2vec_vision_large: {remark}" in output

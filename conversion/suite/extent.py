@@ -11,6 +11,9 @@ from conversion.suite.settings import Request
 FEW = 4
 """Blocks of a shortened variant: a first, a last, and two between them. All blocks of a model are alike."""
 
+SMALL = 128
+"""Side in pixels of the images of a shortened segmentation model, which are 512 pixels else."""
+
 DEEP = 12
 """Blocks of the small and base models, which are verified whole."""
 
@@ -54,13 +57,14 @@ def describe_extent(row: Variant | None) -> str:
     """Which blocks of a shortened variant are verified, in words; empty of a whole one."""
     if row is None or row == VARIANTS[row.name]:
         return ""
-    whole = VARIANTS[row.name].spec["depth"]
-    return f"{FEW} blocks of full width; all {whole} of them with --all or -k {row.name}"
+    spec = VARIANTS[row.name].spec
+    size = f", {SMALL} x {SMALL} pixels" if spec["image_size"] != row.spec["image_size"] else ""
+    return f"{FEW} of {spec['depth']} blocks, of full width{size}; whole with --all or -k {row.name}"
 
 
 def shorten(row: Variant) -> Variant:
-    """A variant of the same width and features with a few blocks."""
+    """A variant of the same width and features with a few blocks; of segmentation, for smaller images, too."""
     spec = {**row.spec, "depth": FEW}
-    if "out_indices" in spec:  # of segmentation: a map of each of four blocks
-        spec["out_indices"] = tuple(range(FEW))
+    if "out_indices" in spec:  # a map of each of four blocks; most of the work lies in the head, by the size of maps
+        spec |= {"out_indices": tuple(range(FEW)), "image_size": SMALL}
     return replace(row, spec=MappingProxyType(spec), slow=False)

@@ -22,10 +22,11 @@ def test_large_variants_are_shortened_where_nothing_is_said() -> None:
         row = rows[name]
         assert row is not None
         changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec[key]}
-        assert changed == {"depth": FEW} | ({"out_indices": (0, 1, 2, 3)} if "ade20k" in name else {})
-        assert describe_extent(row) == (
-            f"4 blocks of full width; all {VARIANTS[name].spec['depth']} of them with --all or -k {name}"
-        )
+        of_segmentation = {"out_indices": (0, 1, 2, 3), "image_size": 128} if "ade20k" in name else {}
+        assert changed == {"depth": FEW} | of_segmentation
+        size = ", 128 x 128 pixels" if "ade20k" in name else ""
+        whole = f"whole with --all or -k {name}"
+        assert describe_extent(row) == f"4 of {VARIANTS[name].spec['depth']} blocks, of full width{size}; {whole}"
 
 
 @pytest.mark.parametrize(
@@ -71,5 +72,5 @@ def test_a_model_that_is_no_official_one_has_no_row() -> None:
 def test_the_table_says_that_it_was_a_few_blocks(tmp_path: Path) -> None:
     code, output = run(tmp_path, "-k", "large-cpu-float32-eager")
     assert code == 0, output
-    remark = "4 blocks of full width; all 24 of them with --all or -k data2vec_vision_large"
+    remark = "4 of 24 blocks, of full width; whole with --all or -k data2vec_vision_large"
     assert f"data2vec_vision_large: {remark}" in output

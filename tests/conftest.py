@@ -1,4 +1,7 @@
-"""Fixtures that several files share: a user's directory; a server on loopback, and a fetch that never waits for it."""
+"""Fixtures that several files share: a user's directory; a server on loopback, and a fetch that never waits for it.
+
+The header says what of many cases is tried.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ import torch
 from conversion.intake import fetching
 from tests.support.golden import read_golden
 from tests.support.http_server import Server, serve
+from tests.support.sampling import SEED, Sampler, choose_seed
 
 if TYPE_CHECKING:
     from conversion.report.records import Record
@@ -22,6 +26,18 @@ def here(tmp_path: Path) -> Path:
     torch.save(golden.backbone, tmp_path / "tiny.pth")
     torch.save(golden.linear_head, tmp_path / "head.pth")
     return tmp_path
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if config.option.is_all:
+        return "tests: every fault and every file"
+    return f"tests: of faults and files a sample, drawn by {SEED}={choose_seed()}; all of them with --all"
+
+
+@pytest.fixture(scope="session")
+def sampler(pytestconfig: pytest.Config) -> Sampler:
+    """What of many cases this run tries."""
+    return Sampler(pytestconfig.option.is_all, choose_seed())
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Ten thousand mutated files: refused or read, never a crash, a hang, or much memory."""
+"""Mutated files, ten thousand with ``--all``: refused or read, never a crash, a hang, or much memory."""
 
 import json
 import subprocess
@@ -6,22 +6,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+from tests.support.sampling import Sampler
 
-COUNT = 10_000
 MEMORY_MB = 1024
 
 
 def test_no_mutated_file_does_more_than_be_refused(
-    tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    tmp_path: Path, sampler: Sampler, record_property: Callable[[str, object], None]
 ) -> None:
-    command = [sys.executable, "-m", "tests.support.fuzz", str(tmp_path), str(COUNT), str(request.config.option.seed)]
+    count = sampler.count(1_000, 10_000)
+    command = [sys.executable, "-m", "tests.support.fuzz", str(tmp_path), str(count), str(sampler.seed)]
     root = Path(__file__).parents[3]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{result.stderr}\nthe file: {tmp_path / 'mutated.pth'}"
     figures = json.loads(result.stdout)
     record_property("fuzz", figures)
-    assert figures["files"] == COUNT
-    assert figures["refused"] > COUNT / 2  # else what is mutated is not what is read
+    assert figures["files"] == count
+    assert figures["refused"] > count / 2  # else what is mutated is not what is read
     assert figures["accepted"] > 0
     assert figures["memory_mb"] < MEMORY_MB

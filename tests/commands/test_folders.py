@@ -16,7 +16,7 @@ from conversion.errors import ConversionError
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
 from conversion.suite.folder import FolderSubject
 from conversion.suite.settings import Request
-from tests.commands.test_options import run
+from tests.support.commands import run
 from tests.support.golden import read_golden
 
 Change = Callable[[Path], object]

@@ -7,7 +7,7 @@ import pytest
 from conversion.__main__ import main
 from conversion.report import render
 from conversion.report.records import Record
-from tests.commands.test_options import TINY, WRONG_EPS, run
+from tests.support.commands import TINY, WRONG_EPS, run
 
 REPORT = ("--parity-report", "out/report.html", "--attention=sdpa")
 

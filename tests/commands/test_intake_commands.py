@@ -22,8 +22,8 @@ from conversion.artifact.weights import WEIGHTS, read_tensors
 from conversion.errors import CheckpointError
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
-from tests.commands.test_options import ROOT, assert_refused, left_over, read_max_ulps, run
 from tests.support.clones import write_clone
+from tests.support.commands import ROOT, assert_refused, left_over, read_max_ulps, run
 from tests.support.golden import list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 from tests.units.intake.test_checkpoint import same, shard, tiny

@@ -1,70 +1,17 @@
 """The command line, used as its users do: on a tiny checkpoint, in a process of its own."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.state_dicts.folder import PARITY_CARD
-from tests.support.golden import list_options
-
-ROOT = Path(__file__).parents[2]
-TINY = ("--checkpoint", "tiny.pth", *list_options("dinov2_tiny"))
-
-
-def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subprocess.Popen[str]":
-    """Start pytest on the project from a user's directory, with the source of a plugin to disturb it.
-
-    Args:
-        streams: of the process, in place of a pipe.
-    """
-    (here / "disturb.py").write_text(plugin)
-    environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb",
-         "-p", "no:cacheprovider", "-p", "no:benchmark", "-q",
-         str(ROOT / "tests" / "parity" / "test_parity.py"), *options],
-        cwd=here, env=environment | {"PYTHONPATH": f"{here}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}, text=True,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams,
-    )  # fmt: skip
-
-
-def run(here: Path, *options: str, plugin: str = "") -> tuple[int, str]:
-    with start(here, *options, plugin=plugin) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-    return process.returncode, output
-
-
-ROW = re.compile(
-    r"^\w+ +(?:cpu|cuda\S*) +\w+ +(?P<attention>\w+) +\w+ .* (?P<ulp>\d+) +[\d.]+ x +[\d.]+$", re.MULTILINE
-)
-
-
-def read_max_ulps(output: str) -> dict[str, int]:
-    """From the closing table: attention to the largest distance, 0 where all that decides is exact."""
-    return {row["attention"]: int(row["ulp"]) for row in ROW.finditer(output)}
-
-
-def assert_refused(here: Path, options: tuple[str, ...], message: str) -> None:
-    """The command line itself is refused, in one clear error."""
-    code, output = run(here, *options)
-    assert code == pytest.ExitCode.USAGE_ERROR
-    assert message in output
-    assert "Traceback" not in output
-
-
-def left_over(here: Path) -> list[str]:
-    return sorted(path.name for path in (here / "artifacts").iterdir()) if (here / "artifacts").exists() else []
+from tests.support.commands import TINY, WRONG_EPS, assert_refused, left_over, read_max_ulps, run, start
 
 
 def test_a_checkpoint_is_verified_and_nothing_is_kept_unasked(here: Path) -> None:
@@ -100,20 +47,6 @@ def test_a_baked_artifact_is_exact_at_its_size(here: Path) -> None:
     assert read_max_ulps(output) == {"sdpa": 0}
     assert "deviation" not in output
     assert load_model(here / "artifacts" / "dinov2_custom").config.image_size == 42
-
-
-# in the model that is loaded back, since a wrong value in its config is refused before anything is compared
-WRONG_EPS = """
-import conversion.artifact.load as load
-read_back = load._load
-def read_back_wrong(*args, **kwargs):
-    model = read_back(*args, **kwargs)
-    for module in model.modules():
-        if hasattr(module, "eps"):
-            module.eps = 1e-5
-    return model
-load._load = read_back_wrong
-"""
 
 
 def test_a_failed_comparison_leaves_nothing(here: Path) -> None:
@@ -258,7 +191,7 @@ def test_ids_name_variant_device_dtype_and_attention(here: Path) -> None:
 
 
 def test_slow_variants_can_be_left_out(here: Path) -> None:
-    ids = collect(here, "-m", "not slow")
+    ids = collect(here, "--all", "-m", "not slow")
     assert len(ids) == 16 * 2
     assert not [name for name in ids if "vitg14" in name or "ade20k" in name]
 

@@ -9,7 +9,7 @@ import pytest
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from conversion.state_dicts.folder import PARITY_CARD
-from tests.commands.test_options import left_over, read_max_ulps, run
+from tests.support.commands import left_over, read_max_ulps, run
 from tests.support.http_server import Server, answer, send
 
 VARIANT = VARIANTS["dinov2_vits14"]

@@ -12,7 +12,7 @@ from conversion.parity.verdict import Verdict
 from conversion.report.records import Record, Result, gather
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.reporting import describe_command
-from tests.commands.test_options import ROOT, TINY, WRONG_EPS, run
+from tests.support.commands import ROOT, TINY, WRONG_EPS, run
 
 REPORT = ("--parity-report", "out/report.html")
 

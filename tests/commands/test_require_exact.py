@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.commands.test_options import TINY, run
+from tests.support.commands import TINY, run
 
 EXACT_EAGER = """
 import conversion.families.dinov2

@@ -12,7 +12,7 @@ from conversion.families.base import load_family
 from conversion.families.image_sizes import MAX_TOKENS, find_size_problem
 from conversion.families.variants import VARIANTS
 from conversion.suite.axes import check_image_size, check_selected, measure_memory
-from tests.commands.test_options import TINY, left_over, run
+from tests.support.commands import TINY, left_over, run
 from tests.support.golden import read_golden
 
 NOTHING_IS_BUILT = """

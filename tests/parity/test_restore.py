@@ -10,7 +10,7 @@ from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import HEAD_PREFIX
 from conversion.parity.metrics import is_bit_equal
 from conversion.suite.subject import Subject
-from tests.commands.test_options import run
+from tests.support.commands import run
 from tests.support.golden import NAMES, list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 

@@ -14,7 +14,7 @@ import torch
 
 from conversion import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
-from tests.commands.test_options import read_max_ulps
+from tests.support.commands import read_max_ulps
 from tests.support.official_keys import RECORDED, describe_keys, render
 
 ROOT = Path(__file__).parents[2]

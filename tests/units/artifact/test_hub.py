@@ -17,7 +17,7 @@ from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG
 from conversion.suite.publishing import publish
 from conversion.suite.settings import Request
-from tests.commands.test_options import WRONG_EPS, assert_refused, run
+from tests.support.commands import WRONG_EPS, assert_refused, run
 from tests.support.fake_hub import READ_ONLY, TOKEN, CutError, Hub, Repository, start_hub
 from tests.support.golden import list_options, read_golden
 from tests.support.verified import edit

@@ -14,8 +14,8 @@ from conversion.artifact.weights import INDEX, UNVERIFIED_INDEX, WEIGHTS, list_k
 from conversion.errors import ArtifactError
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.folder import PARITY_CARD, read_config
-from tests.commands.test_options import ROOT, read_max_ulps, run
 from tests.mutation.mishaps import flip_a_byte
+from tests.support.commands import ROOT, read_max_ulps, run
 from tests.support.golden import list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 

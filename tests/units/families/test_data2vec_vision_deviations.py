@@ -23,7 +23,7 @@ from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.suite.inputs import InputCase, draw_inputs, run_original
-from tests.commands.test_options import left_over, run
+from tests.support.commands import left_over, run
 from tests.support.golden import GoldenModel, read_golden
 from tests.units.families.test_data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, tell
 

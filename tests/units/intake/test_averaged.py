@@ -22,7 +22,7 @@ from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.derived import is_truncated
 from conversion.state_dicts.folder import PARITY_CARD
 from tests.commands.test_intake_commands import check_artifact
-from tests.commands.test_options import ROOT, left_over
+from tests.support.commands import ROOT, left_over
 from tests.support.golden import NORMALISATION, list_options, read_golden
 
 FAMILY = load_family("data2vec_vision")

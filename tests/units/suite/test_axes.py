@@ -9,7 +9,7 @@ import torch
 from conversion.families.variants import VARIANTS
 from conversion.suite.axes import prepare_torch
 from conversion.suite.work import estimate_work
-from tests.commands.test_options import run
+from tests.support.commands import run
 
 COUNTING = """
 import os, conversion.suite.subject as subject

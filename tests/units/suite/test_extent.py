@@ -7,7 +7,7 @@ import pytest
 from conversion.families.variants import VARIANTS
 from conversion.suite.extent import FEW, choose_row, describe_extent, is_as_deep, is_named
 from conversion.suite.settings import Request
-from tests.commands.test_options import run
+from tests.support.commands import run
 
 WHOLE_BY_SIZE = {name for name in VARIANTS if "vits14" in name or "vitb14" in name} | {
     "data2vec_vision_base",

@@ -9,7 +9,7 @@ import pytest
 
 import conversion
 from conversion.suite.hosts import find_place
-from tests.commands.test_options import ROW, TINY, assert_refused, run
+from tests.support.commands import ROW, TINY, assert_refused, run
 from tests.support.two_hosts import Hosts, find_missing, start_hosts
 
 pytestmark = pytest.mark.xdist_group("hosts")  # one pair of hosts is enough

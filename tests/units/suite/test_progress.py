@@ -12,7 +12,7 @@ import torch
 
 from conversion.suite.progress import FOLDER, ROOM, StatusLine, describe_size, estimate_share, say
 from conversion.suite.settings import Request
-from tests.commands.test_options import run, start
+from tests.support.commands import run, start
 from tests.support.golden import list_options, read_golden
 
 SLOW_ENOUGH = """

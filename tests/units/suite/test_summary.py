@@ -12,7 +12,7 @@ from conversion.parity.metrics import NO_DIFFERENCE, Difference, Distance
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.parity.verify import InputVerdict
 from conversion.suite.summary import COLUMNS, PIPE_WIDTH, describe_cell, summarise
-from tests.commands.test_options import ROW
+from tests.support.commands import ROW
 
 OFFSET = "position-embeddings-offset"
 

@@ -1,0 +1,100 @@
+"""The project's pytest, run as its users do: in a process of its own, from a directory of theirs.
+
+An import of torch, torchvision and transformers takes seven seconds, most of what is tried here less than one. So the
+process is forked off one that has imported these libraries, where the system can do that.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.forked import run_forked, serves
+from tests.support.golden import list_options
+
+ROOT = Path(__file__).parents[2]
+TINY = ("--checkpoint", "tiny.pth", *list_options("dinov2_tiny"))
+
+ROW = re.compile(
+    r"^\w+ +(?:cpu|cuda\S*) +\w+ +(?P<attention>\w+) +\w+ .* (?P<ulp>\d+) +[\d.]+ x +[\d.]+$", re.MULTILINE
+)
+
+# in the model that is loaded back, since a wrong value in its config is refused before anything is compared
+WRONG_EPS = """
+import conversion.artifact.load as load
+read_back = load._load
+def read_back_wrong(*args, **kwargs):
+    model = read_back(*args, **kwargs)
+    for module in model.modules():
+        if hasattr(module, "eps"):
+            module.eps = 1e-5
+    return model
+load._load = read_back_wrong
+"""
+
+
+def run(here: Path, *options: str, plugin: str = "") -> tuple[int, str]:
+    """Run pytest on the project from a user's directory, with the source of a plugin to disturb it.
+
+    Returns:
+        its exit status, and all that it wrote.
+    """
+    environment = _build_environment(here)
+    if serves(environment):
+        (here / "disturb.py").write_text(plugin)
+        return run_forked(list_arguments(options), here, environment)
+    with start(here, *options, plugin=plugin) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+    return process.returncode, output
+
+
+def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subprocess.Popen[str]":
+    """Start pytest as :func:`run` does, in a process that imports all that it needs.
+
+    Args:
+        streams: of the process, in place of a pipe.
+    """
+    (here / "disturb.py").write_text(plugin)
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", *list_arguments(options)],
+        cwd=here,
+        env=_build_environment(here),
+        text=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams,
+    )
+
+
+def list_arguments(options: tuple[str, ...]) -> list[str]:
+    """Of pytest: the main job of this project, whatever directory it is started from."""
+    return [
+        "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "disturb", "-p", "no:cacheprovider",
+        "-p", "no:benchmark", "-q", str(ROOT / "tests" / "parity" / "test_parity.py"), *options,
+    ]  # fmt: skip
+
+
+def _build_environment(here: Path) -> dict[str, str]:
+    """Of the process: that of this one, without what pytest and CI put there."""
+    environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
+    return environment | {"PYTHONPATH": f"{here}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def read_max_ulps(output: str) -> dict[str, int]:
+    """From the closing table: attention to the largest distance, 0 where all that decides is exact."""
+    return {row["attention"]: int(row["ulp"]) for row in ROW.finditer(output)}
+
+
+def assert_refused(here: Path, options: tuple[str, ...], message: str) -> None:
+    """The command line itself is refused, in one clear error."""
+    code, output = run(here, *options)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert message in output
+    assert "Traceback" not in output
+
+
+def left_over(here: Path) -> list[str]:
+    return sorted(path.name for path in (here / "artifacts").iterdir()) if (here / "artifacts").exists() else []

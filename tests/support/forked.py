@@ -1,0 +1,68 @@
+"""pytest in a process that was forked off one that has imported the libraries, and nothing of this project."""
+
+import multiprocessing
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIBRARIES = (
+    "torch", "torchvision", "transformers", "timm", "transformers.models.dinov2.modeling_dinov2",
+    "transformers.models.dinov2_with_registers.modeling_dinov2_with_registers",
+    "transformers.models.data2vec.modeling_data2vec_vision", "transformers.models.auto.modeling_auto",
+)  # fmt: skip
+
+QUIET = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
+"""Of libraries that are plugins of pytest, too, and need no assertions rewritten."""
+
+READ_ON_IMPORT = re.compile(r"(HF|HUGGINGFACE|TRANSFORMERS|TORCH|PYTORCH|ATEN|OMP|MKL|ONEDNN|CUDA)_")
+"""How variables of the environment begin that a library may read when it is imported, and not again."""
+
+CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
+
+
+def serves(environment: Mapping[str, str]) -> bool:
+    """Whether a forked process would have what libraries read from this environment."""
+    return CAN_FORK and select(environment) == _prepare()[1]
+
+
+def run_forked(arguments: Sequence[str], here: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run pytest with these arguments from a directory; its exit status, and all that it wrote."""
+    written = here / "output.txt"
+    process = _prepare()[0].Process(target=_run, args=(list(arguments), here, dict(environment), written))
+    process.start()
+    process.join()
+    output = written.read_text(encoding="utf-8", errors="replace")
+    written.unlink()
+    return process.exitcode, output
+
+
+def select(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that libraries read when they are imported."""
+    return {key: value for key, value in environment.items() if READ_ON_IMPORT.match(key)}
+
+
+@cache
+def _prepare() -> tuple[Any, dict[str, str]]:
+    """What forks, and the variables that its libraries have read."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(LIBRARIES))
+    return context, select(os.environ)
+
+
+def _run(arguments: list[str], here: Path, environment: dict[str, str], written: Path) -> None:
+    """In the forked process: what ``python -m pytest`` does."""
+    os.chdir(here)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = ["", *environment["PYTHONPATH"].split(os.pathsep)]
+    sys.dont_write_bytecode, sys.argv = True, ["pytest", *arguments]
+    with written.open("wb") as file, Path(os.devnull).open("rb") as nothing:
+        for stream, source in enumerate((nothing, file, file)):
+            os.dup2(source.fileno(), stream)
+    sys.exit(int(pytest.main([*arguments, *QUIET])))

@@ -122,21 +122,29 @@ def test_no_mishap_on_the_way_survives(
 
 
 @pytest.mark.slow
-def test_no_recorded_fault_of_a_full_size_model_survives(record_property: Callable[[str, object], None]) -> None:
-    outcomes = judge_recorded(asks_others=False)
-    assert Counter(outcome.kind for outcome in outcomes) == RECORDED
-    assert len(outcomes) == 1232
+def test_no_recorded_fault_of_a_full_size_model_survives(
+    sampler: Sampler, record_property: Callable[[str, object], None]
+) -> None:
+    patient = build_full_size()
+    injections = list_recorded(patient)
+    assert Counter(injection.kind for injection in injections) == RECORDED
+    assert len(injections) == 1232
+    outcomes = [patient.judge(injection, asks_others=False) for injection in sampler.draw(injections, sort_of)]
     demand_all_noticed(outcomes, record_property)
 
 
-def judge_recorded(*, asks_others: bool = True) -> list[Outcome]:
-    """The recorded faults, in a ViT-S of full size."""
+def build_full_size() -> Patient:
+    """A ViT-S of full size."""
     row = VARIANTS["dinov2_vits14"]
     family = load_family(row.family)
     spec = replace(family.spec_of(row), image_size=SMALL)
-    patient = Patient(row.name, family, spec, tell_settings(family, spec))
+    return Patient(row.name, family, spec, tell_settings(family, spec))
+
+
+def list_recorded(patient: Patient) -> list[Injection]:
+    """The recorded faults, under their recorded kinds."""
     named = [(name_as_recorded(injection), injection) for injection in list_injections(patient)]
-    return [replace(patient.judge(injection, asks_others=asks_others), kind=kind) for kind, injection in named if kind]
+    return [replace(injection, kind=kind) for kind, injection in named if kind]
 
 
 def name_as_recorded(injection: Injection) -> str:

@@ -14,7 +14,8 @@ import torch
 
 from conversion import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
-from tests.support.commands import read_max_ulps
+from tests.support.commands import build_environment, read_max_ulps
+from tests.support.forked import run_forked, serves
 from tests.support.official_keys import RECORDED, describe_keys, render
 
 ROOT = Path(__file__).parents[2]
@@ -50,11 +51,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(checkout: Path, *command: str) -> tuple[int, str]:
-    environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name and name != "CI"}
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=checkout,
-        env=environment | {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=build_environment(checkout),
         capture_output=True,
         text=True,
     )
@@ -62,7 +62,11 @@ def call(checkout: Path, *command: str) -> tuple[int, str]:
 
 
 def run_tests(checkout: Path, *options: str) -> tuple[int, str]:
-    return call(checkout, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *options)
+    arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *options]
+    environment = build_environment(checkout)
+    if serves(environment):
+        return run_forked(arguments, checkout, environment)
+    return call(checkout, "pytest", *arguments)
 
 
 def test_the_page_has_every_room() -> None:

@@ -43,7 +43,7 @@ def run(here: Path, *options: str, plugin: str = "") -> tuple[int, str]:
     Returns:
         its exit status, and all that it wrote.
     """
-    environment = _build_environment(here)
+    environment = build_environment(here, ROOT)
     if serves(environment):
         (here / "disturb.py").write_text(plugin)
         return run_forked(list_arguments(options), here, environment)
@@ -63,7 +63,7 @@ def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subpr
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", *list_arguments(options)],
         cwd=here,
-        env=_build_environment(here),
+        env=build_environment(here, ROOT),
         text=True,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams,
     )
@@ -77,10 +77,10 @@ def list_arguments(options: tuple[str, ...]) -> list[str]:
     ]  # fmt: skip
 
 
-def _build_environment(here: Path) -> dict[str, str]:
-    """Of the process: that of this one, without what pytest and CI put there."""
+def build_environment(*path: Path) -> dict[str, str]:
+    """Of the process: that of this one, without what pytest and CI put there, with places to import from."""
     environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
-    return environment | {"PYTHONPATH": f"{here}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    return environment | {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def read_max_ulps(output: str) -> dict[str, int]:

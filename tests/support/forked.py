@@ -62,6 +62,8 @@ def _run(arguments: list[str], here: Path, environment: dict[str, str], written:
     os.environ.update(environment)
     sys.path[:0] = ["", *environment["PYTHONPATH"].split(os.pathsep)]
     sys.dont_write_bytecode, sys.argv = True, ["pytest", *arguments]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]  # this file's own packages: the checkout that is tested may be another
     with written.open("wb") as file, Path(os.devnull).open("rb") as nothing:
         for stream, source in enumerate((nothing, file, file)):
             os.dup2(source.fileno(), stream)

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,15 @@ def serves(environment: Mapping[str, str]) -> bool:
 
 def run_forked(arguments: Sequence[str], here: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     """Run pytest with these arguments from a directory; its exit status, and all that it wrote."""
-    written = here / "output.txt"
-    process = _prepare()[0].Process(target=_run, args=(list(arguments), here, dict(environment), written))
+    context, _ = _prepare()
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(list(arguments), here, dict(environment), writer))
     process.start()
+    writer.close()
+    with os.fdopen(os.dup(reader.fileno()), encoding="utf-8", errors="replace") as written:
+        output = written.read()
     process.join()
-    output = written.read_text(encoding="utf-8", errors="replace")
-    written.unlink()
+    reader.close()
     return process.exitcode, output
 
 
@@ -55,7 +59,7 @@ def _prepare() -> tuple[Any, dict[str, str]]:
     return context, select(os.environ)
 
 
-def _run(arguments: list[str], here: Path, environment: dict[str, str], written: Path) -> None:
+def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: Connection) -> None:
     """In the forked process: what ``python -m pytest`` does."""
     os.chdir(here)
     os.environ.clear()
@@ -64,7 +68,8 @@ def _run(arguments: list[str], here: Path, environment: dict[str, str], written:
     sys.dont_write_bytecode, sys.argv = True, ["pytest", *arguments]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]  # this file's own packages: the checkout that is tested may be another
-    with written.open("wb") as file, Path(os.devnull).open("rb") as nothing:
-        for stream, source in enumerate((nothing, file, file)):
+    with Path(os.devnull).open("rb") as nothing:
+        for stream, source in enumerate((nothing, writer, writer)):
             os.dup2(source.fileno(), stream)
+    writer.close()
     sys.exit(int(pytest.main([*arguments, *QUIET])))

@@ -87,7 +87,7 @@ def save_artifact(
     provenance: Provenance | None = None,
     *,
     max_shard_size: str | None = None,
-) -> None:
+) -> Path:
     """Write a converted model so that ``from_pretrained`` reads it: complete, or not at all.
 
     The tensors are proven, bit for bit; activations are not compared here, which is what the test suite does, and
@@ -96,12 +96,16 @@ def save_artifact(
     Args:
         max_shard_size: write shards of at most this size, as ``"5GB"``, with an index; one file unless given.
 
+    Returns:
+        where it wrote: ``target``.
+
     Raises:
         ArtifactError: the target is something else than an artifact, the disk is full, another process is writing
             there, or what was written does not load back equal. Nothing is left behind.
     """
     with stage_artifact(conversion, target, max_shard_size) as staged:
         staged.publish(provenance or Provenance())
+    return Path(target)
 
 
 @contextmanager
@@ -154,12 +158,13 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
 
 
-def check_card(directory: Path) -> None:
+def check_card(directory: str | Path) -> None:
     """Demand that an artifact's files are those that its verification card speaks of.
 
     Raises:
         ArtifactError: one is another, or is gone; or there is no such card.
     """
+    directory = Path(directory)
     card = _read_parity_card(directory)
     if card is None:
         raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")

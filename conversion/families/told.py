@@ -76,11 +76,11 @@ def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def describe_told(told: Mapping[str, Told]) -> list[str]:
-    """Who told what, a line for each who told something."""
+def describe_told(told: Mapping[str, Told], caller: str = "whoever converted it") -> list[str]:
+    """Who told what, a line for each who told something; the caller under a name that the reader knows him by."""
     by: dict[str, list[str]] = {}
     for name, each in told.items():
-        by.setdefault(each.by, []).append(f"{name} {write_value(each.value)}")
+        by.setdefault(caller if each.by == CALLER else each.by, []).append(f"{name} {write_value(each.value)}")
     return [f"{', '.join(settings)}: told by {who}" for who, settings in by.items()]
 
 

@@ -84,7 +84,7 @@ class Subject:
         """What is said of it below the table of verdicts: of a user's checkpoint, on whose word settings are taken."""
         if not self.request.checkpoint:
             return list(filter(None, [describe_extent(self.row)]))
-        return [*describe_told(self.converted.told), *self.converted.notes]
+        return [*describe_told(self.converted.told, "you"), *self.converted.notes]
 
     @cached_property
     def files(self) -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from conversion.errors import CheckpointError
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
 from tests.support.clones import write_clone
-from tests.support.commands import ROOT, assert_refused, left_over, read_max_ulps, run
+from tests.support.commands import ROOT, assert_refused, build_environment, left_over, read_max_ulps, run
 from tests.support.golden import list_options, read_golden
 from tests.units.artifact.test_artifact import convert
 from tests.units.intake.test_checkpoint import same, shard, tiny
@@ -245,11 +244,22 @@ def test_what_does_not_go_together_is_one_clear_error(options: tuple[str, ...], 
 def test_a_file_may_lie_anywhere(separator: str, code: int, message: str, tmp_path: Path) -> None:
     torch.save(tiny(), tmp_path / "tiny.pth")
     options = [*f"--checkpoint{separator}{tmp_path / 'tiny.pth'} --attention=sdpa".split(), *HEADS]
-    environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "test_parity", *options]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=ROOT, env=build_environment(ROOT), capture_output=True, text=True, check=False)
     assert result.returncode == code, result.stdout
     assert message in result.stdout + result.stderr
+
+
+def test_other_projects_keep_their_options(tmp_path: Path) -> None:
+    """The plugin is installed with the package, and loaded wherever pytest is started."""
+    option = 'def pytest_addoption(parser):\n    parser.addoption("--labels")\n'
+    (tmp_path / "conftest.py").write_text(option)
+    (tmp_path / "test_theirs.py").write_text('def test(pytestconfig):\n    assert pytestconfig.option.labels == "a"\n')
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--labels", "a"]
+    environment = build_environment(ROOT)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "vision-parity" in result.stdout
 
 
 def test_a_folder_goes_back_to_a_file_that_is_converted_to_the_same(tmp_path: Path) -> None:

@@ -83,11 +83,11 @@ def test_unpublished_shards_do_not_load(tmp_path: Path) -> None:
 
 def test_one_file_replaces_shards_and_the_other_way_round(tmp_path: Path) -> None:
     save_shards(tmp_path / "tiny")
-    save_artifact(convert(), tmp_path / "tiny")
+    assert save_artifact(convert(), str(tmp_path / "tiny")) == tmp_path / "tiny"
     assert not list((tmp_path / "tiny").glob("model-*"))
     save_shards(tmp_path / "tiny")
     assert not (tmp_path / "tiny" / WEIGHTS).exists()
-    check_card(tmp_path / "tiny")
+    check_card(str(tmp_path / "tiny"))
 
 
 def test_the_card_speaks_of_every_shard(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from conversion.suite.axes import (
 )
 from conversion.suite.extent import choose_row
 from conversion.suite.pool import Pool
-from conversion.suite.progress import say, show_progress
+from conversion.suite.progress import say, show_progress, silence_loading
 from conversion.suite.publishing import ask_in_terminal, publish, refuse_pushes
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
@@ -172,9 +172,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
 @pytest.fixture(scope="session")
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     """The variants under test."""
-    import transformers  # here, since it takes longer to import than the tests to collect
-
-    transformers.utils.logging.disable_progress_bar()
+    silence_loading()
     tests: dict[str, list[pytest.Item]] = {}
     for item in request.session.items:
         if name := _subject_of(item):

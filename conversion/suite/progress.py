@@ -39,6 +39,13 @@ def say(step: str) -> None:
         Path(folder, str(os.getpid())).write_text(step, encoding="utf-8")
 
 
+def silence_loading() -> None:
+    """Have transformers draw no bars of its own."""
+    import transformers  # here, since it takes longer to import than a help text may
+
+    transformers.utils.logging.disable_progress_bar()
+
+
 def describe_size(size: int) -> str:
     """Bytes, for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

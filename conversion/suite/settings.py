@@ -15,6 +15,7 @@ class Request:
         keyword: the expression of ``-k``.
         is_all: ``--all`` was given.
         variant: official one that ``checkpoint`` is said to be.
+        output: the folder to write, in place of one under ``artifacts`` by the variant's name.
     """
 
     keyword: str = ""
@@ -33,6 +34,7 @@ class Request:
     max_shard_size: str | None = None
     original: str = "auto"
     artifacts: Path | None = None
+    output: Path | None = None
     require_exact: bool = False
     report: Path | None = None
     target: str | None = None

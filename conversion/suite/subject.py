@@ -152,7 +152,7 @@ class Subject:
     @cached_property
     def staged(self) -> StagedArtifact:
         """The artifact, written, loaded back and found equal; beside its target if it is to be kept."""
-        target = (self.request.artifacts or self.scratch) / self.variant
+        target = self.request.output or (self.request.artifacts or self.scratch) / self.variant
         is_kept = bool(self.request.artifacts or self.request.report)
         if is_kept:
             _ = self.sources  # hashed while the artifact is written

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conversion.__main__ import main
+from conversion.cli.app import main
 from conversion.report import render
 from conversion.report.records import Record
 from tests.support.commands import TINY, WRONG_EPS, run

@@ -25,6 +25,7 @@ FLOORS = [
     "artifact",
     "report",
     "suite",
+    "cli",
     "__main__",
 ]
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py", "preprocessing.py"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conversion.__main__ import main
+from conversion.cli.app import main
 from conversion.parity.verdict import Verdict
 from conversion.report.charts import HEIGHT, WIDTH
 from conversion.report.matrix import build_matrix

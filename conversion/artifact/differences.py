@@ -1,0 +1,77 @@
+"""How the tensors of a folder differ from those that a conversion gives, by name, in both directions."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from conversion.artifact.weights import read_tensors
+from conversion.families.base import load_family
+from conversion.mapping import key_map
+from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.convert import Conversion
+from conversion.state_dicts.restore import find_majors
+
+
+def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str]:
+    """Every tensor of a folder that is not what the conversion gives, a line each, with the original's key.
+
+    Args:
+        directory: in the layout of transformers, of either major version.
+    """
+    family, found = load_family(conversion.family), dict(read_tensors(directory))
+    majors = find_majors(family, conversion.spec, found)
+    table = family.expand_key_map(conversion.spec, majors[-1] if majors else None)
+    expected = key_map.convert(conversion.source, table)
+    origins = {name: key for key, names in table.items() for name in names}
+    missing = [f"missing: {name}, from {origins[name]}" for name in expected if name not in found]
+    foreign = [f"foreign: {name}, which the original has nothing for" for name in found if name not in expected]
+    casts = {name for name in expected.keys() & found.keys() if is_cast(expected[name], found[name])}
+    return [*missing, *foreign, *_describe_casts(expected, found, casts), *_describe(expected, found, origins, casts)]
+
+
+def is_cast(expected: Tensor, found: Tensor) -> bool:
+    """Whether one tensor is the other in another dtype, rounded to it."""
+    return expected.dtype != found.dtype and is_bit_equal(expected.to(found.dtype), found)
+
+
+def _describe_casts(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], casts: set[str]) -> Iterator[str]:
+    """One line for all tensors that were cast alike, which are mostly all."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name in casts:
+        kind = str(found[name].dtype), str(expected[name].dtype)
+        kinds.setdefault((kind[0].removeprefix("torch."), kind[1].removeprefix("torch.")), []).append(name)
+    for (own, wanted), names in sorted(kinds.items()):
+        off = max(float((expected[name].double() - found[name].double()).abs().max()) for name in names)
+        yield f"{len(names)} of {len(expected)} tensors are {own}, the original's {wanted}: rounded by up to {off:.2g}"
+
+
+def _describe(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], origins: Mapping[str, str], casts: set[str]
+) -> Iterator[str]:
+    for name in expected:
+        if name not in found or name in casts or is_bit_equal(expected[name], found[name]):
+            continue
+        own, wanted = found[name], expected[name]
+        where = f"{name}, from {origins[name]}"
+        if own.shape != wanted.shape:
+            yield f"{where}: {tuple(own.shape)}, the original gives {tuple(wanted.shape)}"
+            continue
+        off = float((own.double() - wanted.double()).abs().max())
+        cause = explain(own, wanted, expected)
+        yield f"{where}: off by up to {off:.2g}{f'; {cause}' if cause else ''}"
+
+
+def explain(own: Tensor, wanted: Tensor, expected: Mapping[str, Tensor]) -> str:
+    """What a tensor is in place of what it should be, if that is known; empty if it is not."""
+    own = own.to(wanted.dtype)
+    if not own.any():
+        return "it is all zeros"
+    alike = (name for name, other in expected.items() if other.shape == own.shape and other.dtype == own.dtype)
+    if name := next((name for name in alike if is_bit_equal(expected[name], own)), None):
+        return f"it is that of {name}"
+    if own.ndim == 2 and own.shape[0] == own.shape[1] and is_bit_equal(own, wanted.T.contiguous()):
+        return "it is transposed"
+    if own.ndim and bool((own.flatten().sort().values == wanted.flatten().sort().values).all()):
+        return "it has the same values in another order"
+    return ""

@@ -1,0 +1,1 @@
+"""The command line, ``vision-parity``: what is typed, and what is answered."""

@@ -1,0 +1,268 @@
+"""The commands and their options; what each does lies in the modules beside this one.
+
+Heavy libraries are imported by the commands themselves, so that help and a wrong option do not wait for them.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import conversion
+from conversion.errors import ConversionError
+from conversion.families.base import list_settings
+from conversion.families.told import option_of
+from conversion.parity.verdict import OURS, Tolerances
+
+SAME, NOT_THE_SAME, NOT_DONE = 0, 1, 2
+"""Exit statuses: the same model; not the same; nothing was compared, since what was asked for cannot be done."""
+
+app = typer.Typer(
+    name="vision-parity",
+    help="Convert vision checkpoints to Hugging Face transformers, and prove that the result is the same model.",
+    epilog="Exit status: 0 the same model, 1 not the same, 2 it could not be done.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Tolerance = typer.Option(help="To judge the card's figures by, in place of the usual one.", hidden=True)
+Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Say what could not be done, once, without a traceback."""
+    try:
+        yield
+    except ConversionError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(NOT_DONE) from None
+    except OSError as error:
+        typer.echo(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), err=True)
+        raise typer.Exit(NOT_DONE) from None
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting that a checkpoint cannot tell; they come as ``settings``."""
+    parameters = list(inspect.signature(command).parameters.values())
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(option_of(name), help=setting.help, hidden=True)],
+        )
+        for name, setting in list_settings().items()
+        if setting.is_option
+    ]
+    names = [parameter.name for parameter in added]
+
+    def call(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in names}
+        settings = {name: _parse(name, text) for name, text in given.items() if text is not None}
+        command(**arguments, settings=settings)
+
+    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    shown = [parameter for parameter in shown if parameter.name != "settings"]
+    call.__signature__ = inspect.Signature([*shown, *added])  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in (*shown, *added)}
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    return call
+
+
+def _parse(name: str, text: str) -> object:
+    try:
+        return list_settings()[name].parse(text)
+    except (ValueError, TypeError, ConversionError) as error:
+        raise typer.BadParameter(str(error), param_hint=option_of(name)) from None
+
+
+def _show_version(is_asked_for: bool) -> None:
+    if is_asked_for:
+        typer.echo(f"vision-parity {conversion.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def describe(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version, and leave.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
+@app.command()
+@with_settings
+def convert(
+    source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, a folder, or an official variant.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Bake position embeddings for N x N pixels.")] = None,
+    linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.")] = None,
+    weights: Annotated[str, typer.Option(help="Of an official variant: pretrained or synthetic.")] = "pretrained",
+    original: Annotated[str, typer.Option(help="The reference: bundled, hub, timm, or a clone.", hidden=True)] = "auto",
+    device: Annotated[str, typer.Option(help="Where both models run.", hidden=True)] = "cpu",
+    dtype: Annotated[str, typer.Option(help="The precision they run in.", hidden=True)] = "float32",
+    save_dtype: Annotated[str | None, typer.Option(help="Cast the weights.", hidden=True)] = None,
+    max_shard_size: Annotated[str | None, typer.Option(help="Write shards, as 5GB.", hidden=True)] = None,
+    mirror: Annotated[str | None, typer.Option(help="Where to download from.", hidden=True)] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of synthetic weights and inputs.", hidden=True)] = 0,
+    machine: Machine = False,
+    settings: dict[str, object] | None = None,
+) -> None:
+    """Convert a checkpoint, verify the result, and save it if it is the same model.
+
+    vision-parity convert teacher.pth -o my-model
+    vision-parity convert dinov2_vits14 --image-size 224
+
+    What no tensor tells has an option of its own: vision-parity inspect CHECKPOINT names it.
+    """
+    from conversion.cli.convert import build_request, convert_and_verify
+    from conversion.cli.screens import show_answer
+
+    with plain_errors():
+        request = build_request(
+            source,
+            output=output,
+            image_size=image_size,
+            linear_head=linear_head,
+            entry=entry,
+            labels=labels,
+            weights=weights,
+            original=original,
+            save_dtype=save_dtype,
+            max_shard_size=max_shard_size,
+            mirror=mirror,
+            seed=seed,
+            overrides=settings or {},
+        )
+        answer = convert_and_verify(request, device, dtype)
+    show_answer(answer, as_json=machine)
+    raise typer.Exit(SAME if answer.is_same else NOT_THE_SAME)
+
+
+@app.command()
+@with_settings
+def compare(
+    source: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="The original checkpoint.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or a repository on the Hub.")],
+    linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    machine: Machine = False,
+    settings: dict[str, object] | None = None,
+) -> None:
+    """Is this folder, or this repository on the Hub, that checkpoint?
+
+    vision-parity compare dinov2_vits14_pretrain.pth facebook/dinov2-small
+    """
+    from conversion.cli.comparing import compare as compare_with
+    from conversion.cli.screens import show_comparison
+    from conversion.suite.settings import Request
+
+    with plain_errors():
+        request = Request(checkpoint=source, linear_head=linear_head, entry=entry, overrides=settings or {})
+        comparison = compare_with(request, target)
+    show_comparison(comparison, as_json=machine)
+    raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
+
+
+@app.command("inspect")
+@with_settings
+def inspect_(
+    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or a folder.")],
+    entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    machine: Machine = False,
+    settings: dict[str, object] | None = None,
+) -> None:
+    """Say what is in a checkpoint, what would be done with it, and what has to be told.
+
+    vision-parity inspect teacher.pth
+    """
+    from conversion.cli.inspecting import inspect_checkpoint
+    from conversion.cli.screens import show_findings
+
+    with plain_errors():
+        findings = inspect_checkpoint(source, entry, linear_head, settings or {})
+    show_findings(findings, as_json=machine)
+    raise typer.Exit(NOT_DONE if findings.obstacle else SAME)
+
+
+@app.command()
+def verify(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="As convert left them.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Run both models again, too.")] = False,
+    error_ratio: Annotated[float, Tolerance] = OURS.error_ratio,
+    chance: Annotated[float, Tolerance] = OURS.chance,
+    floor_max_ulp: Annotated[float, Tolerance] = OURS.floor_max_ulp,
+    floor_rms_ulp: Annotated[float, Tolerance] = OURS.floor_rms_ulp,
+) -> None:
+    """Hold the files of converted models against their cards.
+
+    vision-parity verify my-model
+    """
+    from conversion.cli.verifying import verify_directories
+
+    tolerances = Tolerances(error_ratio, chance, floor_max_ulp, floor_rms_ulp)
+    raise typer.Exit(verify_directories(directories, tolerances, deep=deep))
+
+
+@app.command()
+def restore(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="That from_pretrained reads.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="To write; it must not be there yet.")],
+) -> None:
+    """Write a converted model back in the original's own layout.
+
+    vision-parity restore my-model back.pth
+    """
+    from conversion.artifact.restore_checkpoint import restore_checkpoint
+
+    with plain_errors():
+        for path in restore_checkpoint(directory, file):
+            typer.echo(str(path))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Converted models, or reports' records.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+) -> None:
+    """Make one HTML page of all that was verified.
+
+    vision-parity report artifacts -o report.html
+    """
+    from conversion.report.records import gather
+    from conversion.report.render import demand_place, describe_counts, write_report
+
+    with plain_errors():
+        demand_place(output, "--output")
+        record = gather(folders)
+        write_report(record, output)
+    typer.echo(f"{output}: {describe_counts(record)}")
+
+
+@app.command()
+def variants(machine: Machine = False) -> None:
+    """List the official variants.
+
+    vision-parity variants
+    """
+    from conversion.cli.screens import show_variants
+
+    show_variants(as_json=machine)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    try:
+        app(args=arguments, prog_name="vision-parity")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

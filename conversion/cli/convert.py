@@ -1,0 +1,72 @@
+"""``vision-parity convert``: a checkpoint, converted, verified and saved."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from conversion.cli.answer import Answer, build_answer
+from conversion.errors import CheckpointError
+from conversion.families.labels import read_labels
+from conversion.families.variants import VARIANTS, find_variant
+from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
+from conversion.suite.cells import verify_cell
+from conversion.suite.progress import silence_loading
+from conversion.suite.settings import Request
+from conversion.suite.subject import Subject
+
+ARTIFACTS = Path("artifacts")
+"""Where a model is written whose place is not said, under its own name."""
+
+
+def build_request(source: str, *, labels: Path | None, weights: str, save_dtype: str | None, **options: Any) -> Request:
+    """What is asked for, as the suite takes it.
+
+    Args:
+        source: a path, or the name of an official variant where there is no such file.
+        options: as :class:`Request` has them.
+
+    Raises:
+        CheckpointError: there is no such file, or two options do not go together.
+        VariantError: there is no such variant either; the nearest are named.
+    """
+    if weights not in ("pretrained", "synthetic"):
+        raise CheckpointError(f"--weights {weights}: neither pretrained nor synthetic.")
+    if save_dtype is not None and save_dtype not in DTYPES:
+        raise CheckpointError(f"--save-dtype {save_dtype}: not one of {', '.join(DTYPES)}.")
+    known = {
+        "labels": read_labels(labels) if labels else None,
+        "save_dtype": getattr(torch, save_dtype) if save_dtype else None,
+        "artifacts": ARTIFACTS,
+        **options,
+    }
+    path = Path(source).expanduser()
+    if path.exists() or source not in VARIANTS:
+        if not path.exists() and not any(sign in source for sign in "./*["):
+            find_variant(source)  # which names the nearest
+        return Request(checkpoint=path, **known)
+    return Request(keyword=source, weights=weights, **known)
+
+
+def convert_and_verify(request: Request, device: str, dtype: str) -> Answer:
+    """Convert, verify with every attention implementation, and save what is the same model.
+
+    Raises:
+        ConversionError: it cannot be converted, or not be saved. Nothing is left half written.
+    """
+    prepare_torch(0, 1)
+    silence_loading()
+    specs = choose_variants(request)
+    name = request.keyword or next(iter(specs))
+    check_image_size(request.image_size, {name: specs[name]})
+    devices, dtypes, attentions = check_axes([device], [dtype], None)
+    cells = [(devices[0], dtypes[0], attention) for attention in attentions]
+    subject = Subject(name, request, cells=cells)
+    try:
+        verdicts = tuple(verify_cell(subject, cell) for cell in cells)
+        answer = build_answer(subject, verdicts)
+        if answer.is_same:
+            subject.staged.publish(subject.provenance, verdicts)
+        return answer
+    finally:
+        subject.close()

@@ -1,0 +1,77 @@
+"""``vision-parity inspect``: what a checkpoint holds, what would be done with it, and what has to be told."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import conversion
+from conversion.errors import ConversionError
+from conversion.families.told import describe_told
+from conversion.intake.checkpoint import read_checkpoint
+from conversion.state_dicts.convert import Conversion
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a checkpoint holds.
+
+    Attributes:
+        steps: what is done to get at the state dict in it.
+        model: what it is, as far as its tensors tell.
+        told: the settings that they do not tell, and on whose word each is taken.
+        dropped: what has no part in the converted model, by reason.
+        notes: what its user must know.
+        obstacle: why it cannot be converted, with the way out; empty if it can.
+    """
+
+    path: str
+    steps: tuple[str, ...]
+    model: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    obstacle: str = ""
+
+
+def inspect_checkpoint(
+    path: Path, entry: str | None, linear_head: Path | None, settings: Mapping[str, Any]
+) -> Findings:
+    """Read a checkpoint and recognise it; nothing is run, nothing is written.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    with warnings.catch_warnings(action="ignore"):  # what they say is among the steps
+        checkpoint = read_checkpoint(path, entry=entry)
+        head = conversion.load_checkpoint(linear_head) if linear_head else None
+        steps = tuple(f"{step.name}: {step.did}" for step in checkpoint.steps)
+        tensors = checkpoint.state_dict.values()
+        count = sum(tensor.numel() for tensor in tensors)
+        steps += (f"{len(tensors)} tensors, {count / 1e6:,.1f} million numbers",)
+        try:
+            out = conversion.convert(checkpoint.state_dict, linear_head=head, **settings)
+        except ConversionError as error:
+            return Findings(str(path), steps, obstacle=str(error))
+    return Findings(
+        str(path),
+        steps,
+        tuple(describe_model(out)),
+        tuple(describe_told(out.told, "you")),
+        tuple(f"{reason}: {count} tensors" for reason, count in Counter(out.dropped.values()).items()),
+        out.notes,
+    )
+
+
+def describe_model(out: Conversion) -> Iterator[str]:
+    """What a model is, a line each."""
+    yield f"{out.variant}, of the family {out.family}"
+    yield f"it becomes {out.architecture} of transformers"
+    spec = out.spec
+    yield f"{spec.depth} blocks of width {spec.embed_dim}, {spec.num_heads} heads; patches of {spec.patch_size} pixels"
+    native, made = spec.image_size, out.input_size
+    yield f"native size {native} x {native} pixels; its image processor makes {made} x {made}"
+    if spec.num_classes:
+        yield f"{spec.num_classes} classes"

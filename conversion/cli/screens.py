@@ -1,0 +1,195 @@
+"""What the commands write: for people, at the terminal's width; or as JSON."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from conversion.cli.answer import Answer, Judged, Otherwise, as_plain
+from conversion.cli.comparing import Comparison
+from conversion.cli.inspecting import Findings
+from conversion.families.variants import VARIANTS
+from conversion.parity.verdict import Verdict
+
+MANY = 12
+"""Differences that are listed of a kind."""
+
+WIDTH = 80
+"""Columns of text that is folded here; a table never shortens a name or a verdict."""
+
+
+def show_answer(answer: Answer, *, as_json: bool) -> None:
+    """Write both answers, where the model lies, and how to load it."""
+    if as_json:
+        typer.echo(json.dumps({"same": answer.is_same, **as_plain(answer)}, indent=1))
+        return
+    for line in write_answer(answer):
+        typer.echo(line)
+
+
+def write_answer(answer: Answer) -> Iterator[str]:
+    """The lines of an answer."""
+    if answer.is_synthetic:
+        yield from _fold("RANDOM WEIGHTS: this proves the conversion; the model has learned nothing.")
+        yield ""
+    yield f"{answer.variant}"
+    yield ""
+    yield "Conversion"
+    for judged in answer.conversion:
+        yield from _fold(describe_judged(judged), indent=2)
+    if answer.failure:
+        yield ""
+        yield answer.failure
+    else:
+        yield ""
+        yield "What transformers does otherwise"
+        yield from _write_otherwise(answer)
+    if answer.notes:
+        yield ""
+        yield "Taken for granted"
+        for note in answer.notes:
+            yield from _fold(note, indent=2)
+    yield ""
+    if not answer.is_same:
+        yield "Not the same model. Nothing was saved."
+        return
+    yield f"The same model: {answer.output}"
+    yield ""
+    yield from (f"  {line}" if line else "" for line in answer.usage)
+
+
+def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
+    """Write what differs, or that nothing does."""
+    if as_json:
+        typer.echo(json.dumps({"same": comparison.is_same, **as_plain(comparison)}, indent=1))
+        return
+    for line in write_comparison(comparison):
+        typer.echo(line)
+
+
+def write_comparison(comparison: Comparison) -> Iterator[str]:
+    """The lines of a comparison."""
+    yield from _fold(f"{comparison.target} beside {comparison.original} ({comparison.variant})")
+    for title, differences in (("Tensors", comparison.tensors), ("Settings", comparison.settings)):
+        yield ""
+        yield title
+        for line in differences[:MANY] or ("nothing differs",):
+            yield from _fold(line, indent=2)
+        if len(differences) > MANY:
+            yield f"  and {len(differences) - MANY} more (all of them with --json)"
+    yield ""
+    yield "Activations"
+    for judged in comparison.conversion:
+        yield from _fold(describe_judged(judged), indent=2)
+    if comparison.failure:
+        yield ""
+        yield comparison.failure
+    if comparison.otherwise:
+        yield ""
+        yield "What transformers does otherwise, with any weights"
+        yield from _list_otherwise(comparison.otherwise)
+    yield ""
+    yield "The same model." if comparison.is_same else "Not the same."
+
+
+def describe_judged(judged: Judged) -> str:
+    """What the comparison came to with one attention implementation, in words."""
+    compared = f"{judged.points} points on {judged.inputs} inputs"
+    said = {
+        Verdict.EXACT: f"every bit agrees at {compared}",
+        Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {compared}",
+        Verdict.FAILED: "it computes something else",
+    }[Verdict(judged.verdict)]
+    return f"{judged.verdict} with {judged.attention}: {said}"
+
+
+def _list_otherwise(otherwise: Sequence[Otherwise]) -> Iterator[str]:
+    for each in otherwise:
+        yield from _fold(f"{each.name}: {each.cause}.", indent=2)
+        yield from _fold(f"{describe_sizes(each)}.", indent=4)
+        yield from _fold(f"What to do: {each.remedy}.", indent=4)
+
+
+def _write_otherwise(answer: Answer) -> Iterator[str]:
+    if not answer.otherwise:
+        yield "  nothing"
+    yield from _list_otherwise(answer.otherwise)
+    if answer.otherwise and answer.identical_sizes and answer.processor_size not in answer.identical_sizes:
+        sizes = " and ".join(f"{size} x {size}" for size in answer.identical_sizes)
+        size = answer.processor_size
+        yield from _fold(
+            f"Only {sizes} pixels are identical; the image processor makes {size} x {size}. To be identical there: "
+            f"--image-size {size}. The lines below are for {answer.identical_sizes[0]}.",
+            indent=2,
+        )
+
+
+def describe_sizes(each: Otherwise) -> str:
+    """How far off this model is, by the inputs that show it."""
+    sizes = ", ".join(f"{size:.2g} on {name}" for name, size in each.sizes.items() if size)
+    return f"What this model returns is off by at most {sizes}"
+
+
+def show_findings(findings: Findings, *, as_json: bool) -> None:
+    """Write what a checkpoint holds."""
+    if as_json:
+        typer.echo(json.dumps(as_plain(findings), indent=1))
+        return
+    for line in write_findings(findings):
+        typer.echo(line)
+
+
+def write_findings(findings: Findings) -> Iterator[str]:
+    """The lines of what was found."""
+    yield f"{findings.path}"
+    sections: tuple[tuple[str, tuple[str, ...]], ...] = (
+        ("What is in it", findings.steps),
+        ("What it is", findings.model),
+        ("What no tensor tells", findings.told),
+        ("What is left out", findings.dropped),
+        ("What to know", findings.notes),
+    )
+    for title, lines in sections:
+        if lines:
+            yield ""
+            yield title
+            for line in lines:
+                yield from _fold(line, indent=2)
+    if findings.obstacle:
+        yield ""
+        yield "It cannot be converted as it is"
+        for line in findings.obstacle.splitlines():
+            yield from _fold(line, indent=2)
+
+
+def show_variants(*, as_json: bool) -> None:
+    """Write the official variants."""
+    rows: list[dict[str, Any]] = [
+        {
+            "variant": row.name,
+            "family": row.family,
+            "published": row.is_published,
+            "hub": f"facebook/{row.hub_name}" if row.hub_name else None,
+        }
+        for row in VARIANTS.values()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("variant", no_wrap=True)
+    table.add_column("official model on the Hub", overflow="fold")
+    for row in rows:
+        table.add_row(row["variant"], row["hub"] or ("" if row["published"] else "a recipe: no weights are published"))
+    Console().print(table)
+
+
+def _fold(text: str, indent: int = 0) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""``vision-parity verify``: files held against their cards; ``--deep`` runs both models again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from conversion.artifact.derived import describe_unproven
+from conversion.artifact.verify import verify_artifact
+from conversion.cli.answer import judge_conversion
+from conversion.errors import ConversionError
+from conversion.families.external import BUNDLED
+from conversion.parity.diagnosis import describe_failure
+from conversion.parity.verdict import Tolerances, Verdict
+from conversion.suite.axes import choose_variants, prepare_torch
+from conversion.suite.cells import verify_cell
+from conversion.suite.folder import FolderSubject
+from conversion.suite.progress import silence_loading
+from conversion.suite.settings import Request
+
+CHECKSUMS = Path(__file__).parents[2] / "fixtures" / "checksums.json"
+"""Of official files, as downloads record them; an installed package has none."""
+
+
+def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, deep: bool) -> int:
+    """Verify every artifact; the status is 1 if one is not what it should be."""
+    status, sound = 0, []
+    for directory in directories:
+        try:
+            card = verify_artifact(directory, tolerances, CHECKSUMS)
+        except ConversionError as error:
+            typer.echo(str(error), err=True)
+            status = 1
+            continue
+        typer.echo(f"{directory}: {card['verdict']}: {describe(card)}")
+        sound.append((directory, card))
+    if sound:
+        typer.echo(describe_unproven())
+    for directory, card in sound if deep else ():
+        status = compare_again(directory, card) or status
+    return status
+
+
+def describe(card: Mapping[str, Any]) -> str:
+    """What was compared, in a line."""
+    points = sum(len(result["points"]) for cell in card["activations"] for result in cell["inputs"])
+    inputs = sum(len(cell["inputs"]) for cell in card["activations"])
+    tensors = card["tensors"]["compared"]
+    return f"{tensors} tensors; {points} capture points, on {inputs} inputs; {len(card['result'])} files as they were"
+
+
+def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
+    """Run the comparison once more, in the cells of the matrix that the card has; the status is 1 if one fails."""
+    prepare_torch(0, 1)
+    silence_loading()
+    cells = card["activations"]
+    for original in sorted({cell["original"] for cell in cells} - {BUNDLED}):
+        typer.echo(f"{directory}: was compared with {original}; the bundled original takes its place")
+    status = 0
+    for seed in sorted({cell["input_seed"] for cell in cells}):
+        places = [(cell["device"], cell["dtype"], cell["attention"]) for cell in cells if cell["input_seed"] == seed]
+        request = Request(checkpoint=directory, seed=seed)
+        try:
+            subject = FolderSubject(next(iter(choose_variants(request))), request, cells=places)
+            try:
+                verdicts = [verify_cell(subject, place) for place in places]
+            finally:
+                subject.close()
+        except ConversionError as error:
+            typer.echo(str(error), err=True)
+            return 1
+        for place, cell in zip(places, verdicts, strict=True):
+            verdict = judge_conversion(cell)
+            typer.echo(f"{directory}: {', '.join(place)}: {verdict} again" if verdict is not Verdict.FAILED else "")
+            if verdict is Verdict.FAILED:
+                typer.echo(describe_failure(str(directory), ", ".join(place), cell.inputs), err=True)
+                status = 1
+    return status

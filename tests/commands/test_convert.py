@@ -1,0 +1,173 @@
+"""``vision-parity convert`` and ``inspect``, as their users type them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import conversion
+from conversion.artifact.load import load_model
+from conversion.cli.app import app, main
+from conversion.cli.screens import WIDTH
+from conversion.parity.metrics import is_bit_equal
+from conversion.suite.inputs import open_photo
+from tests.support.golden import list_options, read_golden
+
+SETTINGS = list_options("dinov2_tiny")
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """The exit status, and what was written to either stream."""
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture(autouse=True)
+def stay(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+
+
+def test_a_checkpoint_becomes_a_model_that_is_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, output, errors = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    assert status == 0, output + errors
+    assert re.search(r"exact with sdpa: every bit agrees at \d+ points\s+on 7 inputs", output)
+    assert re.search(r"close with eager: rounding alone: [\d.]+ x", output)
+    assert "The same model: " in output
+    assert "deviation" not in output
+    assert max(map(len, output.splitlines())) <= WIDTH + len(str(here))
+    assert json.loads((here / "mine" / "parity.json").read_text())["activations"]
+    assert conversion.verify_artifact(here / "mine")["variant"] == "dinov2_custom"
+
+
+def test_what_transformers_does_otherwise_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    said = " ".join(output.split())
+    assert "position-embeddings-offset: the original resamples position embeddings" in said
+    assert re.search(r"What this model returns is off by at most [\d.]+ on batch_2", said)
+    assert "Only 70 x 70 pixels are identical; the image processor makes 224 x 224." in said
+    assert "--image-size 224" in said
+
+
+def test_the_lines_that_load_it_give_what_is_identical(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    lines = output[output.index("from transformers") :].replace("\n  ", "\n")
+    held: dict[str, Any] = {}
+    exec(lines, held)
+    assert type(held["model"]).__name__ == "Dinov2Model"
+    pixel_values = held["processor"](open_photo(), return_tensors="pt")["pixel_values"]
+    assert pixel_values.shape == (1, 3, 70, 70)
+    golden = read_golden("dinov2_tiny")
+    original = golden.family.load_original(golden.spec, golden.backbone)
+    with torch.inference_mode():
+        expected = original(pixel_values)["x_norm_patchtokens"]
+        assert is_bit_equal(held["model"](pixel_values).last_hidden_state[:, 1:], expected)
+
+
+def test_a_baked_one_is_identical_at_its_size(capsys: pytest.CaptureFixture[str]) -> None:
+    status, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", "--image-size", "42", *SETTINGS)
+    assert status == 0
+    assert "What transformers does otherwise\n  nothing\n" in output
+    assert "pixels are identical" not in output
+
+
+def test_programs_are_answered_in_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", "--json", *SETTINGS)
+    answer = json.loads(output)
+    assert (status, answer["same"], answer["output"]) == (0, True, str(here / "mine"))
+    assert {each["attention"]: each["verdict"] for each in answer["conversion"]} == {"eager": "close", "sdpa": "exact"}
+    assert answer["identical_sizes"] == [70]
+
+
+def test_another_model_is_not_saved(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from conversion.suite import subject as subjects
+
+    def load_wrong(*arguments: object, **options: object) -> torch.nn.Module:
+        model = load_model(*arguments, **options)  # type: ignore[arg-type]
+        for module in model.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.eps = 1e-5
+        return model
+
+    monkeypatch.setattr(subjects, "load_model", load_wrong)
+    status, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    assert status == 1
+    assert "Not the same model. Nothing was saved." in output
+    assert "first at block.0.norm1" in output
+    assert not (here / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("absent.pth",), "absent.pth: there is no such file"),
+        (("dinov2_vitl41",), "Did you mean dinov2_vitl14"),
+        (("tiny.pth",), "--num-attention-heads"),
+        (("tiny.pth", "--num-attention-heads", "none"), "--num-attention-heads"),
+        (("tiny.pth", "--image-size", "43", *SETTINGS), "43"),
+        (("dinov2_vits14", "--weights", "none"), "neither pretrained nor synthetic"),
+        (("tiny.pth", "--save-dtype", "float8", *SETTINGS), "float8"),
+        ((), "Missing argument"),
+    ],
+)
+def test_what_cannot_be_done_is_said_once(
+    arguments: tuple[str, ...], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, output, errors = call(capsys, "convert", *arguments, *(("-o", "mine") if arguments else ()))
+    assert status == 2
+    assert errors.count(message) == 1
+    assert "Traceback" not in errors
+    assert not output
+    assert not (here / "mine").exists()
+
+
+def test_inspecting_says_what_is_there_and_what_has_to_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    status, output, _ = call(capsys, "inspect", "tiny.pth")
+    assert status == 2
+    assert "It cannot be converted as it is" in output
+    assert "--num-attention-heads" in output
+    status, output, _ = call(capsys, "inspect", "tiny.pth", *SETTINGS)
+    assert status == 0
+    assert "3 blocks of width 32, 2 heads; patches of 14 pixels" in output
+    assert "native size 70 x 70 pixels; its image processor makes 224 x 224" in output
+    assert "told by you" in output
+
+
+def test_it_goes_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    status, output, _ = call(capsys, "restore", "mine", "back.pth")
+    assert (status, output) == (0, "back.pth\n")
+    back, own = torch.load(here / "back.pth"), read_golden("dinov2_tiny_1layer").backbone
+    assert back.keys() == own.keys()
+    assert all(is_bit_equal(back[key], own[key]) for key in own)
+    status, _, errors = call(capsys, "restore", "mine", "back.pth")
+    assert status == 2
+    assert "exists already" in errors
+
+
+def test_variants_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["variants"]) == 0
+    output = capsys.readouterr().out
+    assert [name for name in conversion.VARIANTS if not re.search(rf"^{name} ", output, re.MULTILINE)] == []
+    assert main(["variants", "--json"]) == 0
+    assert [row["variant"] for row in json.loads(capsys.readouterr().out)] == list(conversion.VARIANTS)
+
+
+@pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])
+def test_help_is_short(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([command, "--help"]) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert len(shown) < 25
+    assert any(f"vision-parity {command} " in line or f"vision-parity {command}" in line for line in shown)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vision-parity {conversion.__version__}\n"

@@ -249,6 +249,33 @@ def report(
 
 
 @app.command()
+def publish(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A converted model, as convert left it.")],
+    target: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The repository on the Hub.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="To everybody; else to the namespace alone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Publish a verified model on the Hub.
+
+    vision-parity publish my-model my-org/my-model --dry-run
+    """
+    from conversion.artifact.hub import plan_push, push
+    from conversion.suite.publishing import describe as describe_push
+
+    with plain_errors():
+        plan = plan_push(directory, target, public=public)
+        typer.echo(describe_push(plan))
+        if dry_run:
+            typer.echo("Nothing was sent.")
+            return
+        if not yes and not typer.confirm("Publish?"):
+            typer.echo("Nothing was sent.")
+            raise typer.Exit(NOT_DONE)
+        typer.echo(f"{plan.repo_id}: published, {push(plan)}")
+
+
+@app.command()
 def variants(machine: Machine = False) -> None:
     """List the official variants.
 

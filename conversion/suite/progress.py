@@ -40,10 +40,11 @@ def say(step: str) -> None:
 
 
 def silence_loading() -> None:
-    """Have transformers draw no bars of its own."""
+    """Have transformers draw no bars and warn of nothing: what it misses on loading is checked, and said, here."""
     import transformers  # here, since it takes longer to import than a help text may
 
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def describe_size(size: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def test_the_lines_that_load_it_give_what_is_identical(here: Path, capsys: pytes
     assert type(held["model"]).__name__ == "Dinov2Model"
     pixel_values = held["processor"](open_photo(), return_tensors="pt")["pixel_values"]
     assert pixel_values.shape == (1, 3, 70, 70)
-    golden = read_golden("dinov2_tiny")
-    original = golden.family.load_original(golden.spec, golden.backbone)
+    golden = read_golden("dinov2_tiny_1layer")
+    original = golden.family.load_original(replace(golden.spec, num_classes=0), golden.backbone)
     with torch.inference_mode():
         expected = original(pixel_values)["x_norm_patchtokens"]
         assert is_bit_equal(held["model"](pixel_values).last_hidden_state[:, 1:], expected)
@@ -148,6 +149,19 @@ def test_it_goes_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, errors = call(capsys, "restore", "mine", "back.pth")
     assert status == 2
     assert "exists already" in errors
+
+
+def test_what_would_be_published_is_shown_without_a_login(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    status, output, _ = call(capsys, "publish", "mine", "my-org/mine", "--dry-run")
+    assert status == 0
+    assert "mine to my-org/mine, private: README.md, config.json, model.safetensors" in output
+    assert output.endswith("Nothing was sent.\n")
+    status, _, errors = call(capsys, "publish", "mine", "my-org", "--dry-run")
+    assert (status, errors.count("its weights have no name")) == (2, 1)
 
 
 def test_variants_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,15 @@ from conversion.artifact.verify import verify_artifact
 from conversion.cli.answer import judge_conversion
 from conversion.errors import ConversionError
 from conversion.families.external import BUNDLED
+from conversion.intake.download import find_checksums
+from conversion.parity.deviations import split_names
 from conversion.parity.diagnosis import describe_failure
-from conversion.parity.verdict import Tolerances, Verdict
+from conversion.parity.verdict import Tolerances, Verdict, worst
 from conversion.suite.axes import choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
 from conversion.suite.progress import silence_loading
 from conversion.suite.settings import Request
-
-CHECKSUMS = Path(__file__).parents[2] / "fixtures" / "checksums.json"
-"""Of official files, as downloads record them; an installed package has none."""
 
 
 def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, deep: bool) -> int:
@@ -28,18 +27,35 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
     status, sound = 0, []
     for directory in directories:
         try:
-            card = verify_artifact(directory, tolerances, CHECKSUMS)
+            card = verify_artifact(directory, tolerances, find_checksums())
         except ConversionError as error:
             typer.echo(str(error), err=True)
             status = 1
             continue
-        typer.echo(f"{directory}: {card['verdict']}: {describe(card)}")
+        typer.echo(f"{directory}: {describe_verdicts(card)}")
+        typer.echo(f"  {describe(card)}")
         sound.append((directory, card))
     if sound:
         typer.echo(describe_unproven())
     for directory, card in sound if deep else ():
         status = compare_again(directory, card) or status
     return status
+
+
+def describe_verdicts(card: Mapping[str, Any]) -> str:
+    """Both answers of a card, in a line: how exact the conversion is, and what transformers does otherwise."""
+    cells = [f"{judge_card_cell(cell)} with {cell['attention']} in {cell['dtype']}" for cell in card["activations"]]
+    names = dict.fromkeys(
+        name for cell in card["activations"] for result in cell["inputs"] for name in split_names(result["deviation"])
+    )
+    otherwise = f"; transformers does otherwise: {', '.join(names)}" if names else ""
+    return (", ".join(cells) or card["verdict"]) + otherwise
+
+
+def judge_card_cell(cell: Mapping[str, Any]) -> Verdict:
+    """Exact, close or failed, at the points that decide: those under the counterfactual where a deviation applies."""
+    decisive = [result.get("counterfactual") or result["points"] for result in cell["inputs"]]
+    return worst([Verdict(point["verdict"]) for points in decisive for point in points])
 
 
 def describe(card: Mapping[str, Any]) -> str:

@@ -27,6 +27,15 @@ def cache_path(variant: Variant, role: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
+CHECKSUMS = Path(__file__).parents[2] / "fixtures" / "checksums.json"
+"""What official downloads were when somebody first saw one arrive whole: in a checkout of this project."""
+
+
+def find_checksums() -> Path:
+    """The file of checksums: a checkout's; of an installed package, beside the downloads."""
+    return CHECKSUMS if CHECKSUMS.parent.is_dir() else Path(torch.hub.get_dir()) / "checkpoints" / CHECKSUMS.name
+
+
 def download_checkpoint(variant: Variant, checksums: Path, mirror: str | None = None) -> dict[str, Path]:
     """A variant's official files, role to path; downloaded unless they are in the cache of torch.hub already.
 

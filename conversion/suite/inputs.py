@@ -14,7 +14,7 @@ from conversion.intake.synthetic import seed_generator
 from conversion.parity.compare import OriginalRun
 from conversion.parity.points import Inputs
 
-PHOTO = Path(__file__).parents[2] / "fixtures" / "images" / "chelsea.png"
+PHOTO = Path(__file__).with_name("chelsea.png")
 MASKED_SHARE = 0.4
 
 SIDE_BY_SIDE = 2**19
@@ -29,7 +29,7 @@ class InputCase:
     Attributes:
         height, width: in pixels.
         baked: image size that position embeddings are baked for, in a twin of the artifact; None: the artifact itself.
-        photo: the picture in ``fixtures/images``, through image processor and original transform, in place of noise.
+        photo: the picture beside this file, through image processor and original transform, in place of noise.
     """
 
     name: str

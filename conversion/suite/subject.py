@@ -24,7 +24,7 @@ from conversion.families.timm_code import TIMM_CODE, describe_timm
 from conversion.families.told import describe_told
 from conversion.families.variants import VARIANTS, Variant
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
-from conversion.intake.download import download_checkpoint
+from conversion.intake.download import download_checkpoint, find_checksums
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from conversion.state_dicts.convert import Conversion, merge_linear_head
 from conversion.state_dicts.folder import read_config, read_left_out
@@ -33,10 +33,6 @@ from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
 from conversion.suite.progress import describe_size, say
 from conversion.suite.settings import Request
-
-CHECKSUMS = Path(__file__).parents[2] / "fixtures" / "checksums.json"
-"""What official downloads were when somebody first saw one arrive whole."""
-
 
 Cell = tuple[str, str, str]
 """Of the matrix: device, dtype, attention implementation."""
@@ -93,7 +89,7 @@ class Subject:
             files = {"checkpoint": self.request.checkpoint}
             return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
         if self.request.weights == "pretrained":
-            return download_checkpoint(self.official, CHECKSUMS, self.request.mirror)
+            return download_checkpoint(self.official, find_checksums(), self.request.mirror)
         if self.classifier:  # drawn, it has this one's file; each has a link to it, and deletes its own
             drawn = self.classifier.files["checkpoint"]
             with suppress(OSError):  # where there are no such links, both are drawn

@@ -18,7 +18,7 @@ PATH = "/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
 # a line for the project's own file of checksums would say that synthetic weights are the official ones
 ELSEWHERE = """
 import pathlib, conversion.suite.subject
-conversion.suite.subject.CHECKSUMS = pathlib.Path("checksums.json").absolute()
+conversion.intake.download.CHECKSUMS = pathlib.Path("checksums.json").absolute()
 """
 
 

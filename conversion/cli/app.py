@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 Tolerance = typer.Option(help="To judge the card's figures by, in place of the usual one.", hidden=True)
+Named = Annotated[str | None, typer.Option("--variant", help="The official model that the file is of.")]
 Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
@@ -105,6 +106,7 @@ def convert(
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.")] = None,
+    variant: Named = None,
     weights: Annotated[str, typer.Option(help="Of an official variant: pretrained or synthetic.")] = "pretrained",
     original: Annotated[str, typer.Option(help="The reference: bundled, hub, timm, or a clone.", hidden=True)] = "auto",
     device: Annotated[str, typer.Option(help="Where both models run.", hidden=True)] = "cpu",
@@ -129,6 +131,7 @@ def convert(
     with plain_errors():
         request = build_request(
             source,
+            variant=variant,
             output=output,
             image_size=image_size,
             linear_head=linear_head,
@@ -154,6 +157,7 @@ def compare(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or a repository on the Hub.")],
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    variant: Named = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
 ) -> None:
@@ -162,11 +166,13 @@ def compare(
     vision-parity compare dinov2_vits14_pretrain.pth facebook/dinov2-small
     """
     from conversion.cli.comparing import compare as compare_with
+    from conversion.cli.convert import build_request
     from conversion.cli.screens import show_comparison
-    from conversion.suite.settings import Request
 
     with plain_errors():
-        request = Request(checkpoint=source, linear_head=linear_head, entry=entry, overrides=settings or {})
+        request = build_request(
+            str(source), variant=variant, linear_head=linear_head, entry=entry, overrides=settings or {}
+        )
         comparison = compare_with(request, target)
     show_comparison(comparison, as_json=machine)
     raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
@@ -178,6 +184,7 @@ def inspect_(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or a folder.")],
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    variant: Named = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
 ) -> None:
@@ -189,7 +196,7 @@ def inspect_(
     from conversion.cli.screens import show_findings
 
     with plain_errors():
-        findings = inspect_checkpoint(source, entry, linear_head, settings or {})
+        findings = inspect_checkpoint(source, entry, linear_head, variant, settings or {})
     show_findings(findings, as_json=machine)
     raise typer.Exit(NOT_DONE if findings.obstacle else SAME)
 

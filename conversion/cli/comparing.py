@@ -91,7 +91,8 @@ def compare(request: Request, target: str) -> Comparison:
             tensors=tuple(tensors),
             settings=tuple(settings),
             conversion=tuple(map(describe_cell, verdicts)),
-            otherwise=tuple(list_otherwise(subject, verdicts)),
+            # beside a fault it cannot be told how much of a difference is whose
+            otherwise=() if failure else tuple(list_otherwise(subject, verdicts)),
             notes=(*describe_told(out.told, "you"), *out.notes),
             failure=failure,
         )

@@ -1,5 +1,6 @@
 """``vision-parity convert``: a checkpoint, converted, verified and saved."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from conversion.cli.answer import Answer, build_answer
 from conversion.errors import CheckpointError
 from conversion.families.labels import read_labels
 from conversion.families.variants import VARIANTS, find_variant
+from conversion.intake.checkpoint import is_transformers_folder
 from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.progress import silence_loading
@@ -19,11 +21,20 @@ ARTIFACTS = Path("artifacts")
 """Where a model is written whose place is not said, under its own name."""
 
 
-def build_request(source: str, *, labels: Path | None, weights: str, save_dtype: str | None, **options: Any) -> Request:
+def build_request(
+    source: str,
+    *,
+    variant: str | None = None,
+    labels: Path | None = None,
+    weights: str = "pretrained",
+    save_dtype: str | None = None,
+    **options: Any,
+) -> Request:
     """What is asked for, as the suite takes it.
 
     Args:
         source: a path, or the name of an official variant where there is no such file.
+        variant: the official one that the file is said to be of.
         options: as :class:`Request` has them.
 
     Raises:
@@ -37,13 +48,16 @@ def build_request(source: str, *, labels: Path | None, weights: str, save_dtype:
     known = {
         "labels": read_labels(labels) if labels else None,
         "save_dtype": getattr(torch, save_dtype) if save_dtype else None,
-        "artifacts": ARTIFACTS,
+        "variant": find_variant(variant).name if variant else None,
         **options,
     }
     path = Path(source).expanduser()
     if path.exists() or source not in VARIANTS:
         if not path.exists() and not any(sign in source for sign in "./*["):
             find_variant(source)  # which names the nearest
+        if is_transformers_folder(path):
+            hint = f"To check it: vision-parity verify {path}. To convert it anew: vision-parity restore {path} FILE."
+            raise CheckpointError(f"{path}: is converted already; the original checkpoint is needed.", hint=hint)
         return Request(checkpoint=path, **known)
     return Request(keyword=source, weights=weights, **known)
 
@@ -58,6 +72,7 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Answer:
     silence_loading()
     specs = choose_variants(request)
     name = request.keyword or next(iter(specs))
+    request = replace(request, artifacts=ARTIFACTS)
     check_image_size(request.image_size, {name: specs[name]})
     devices, dtypes, attentions = check_axes([device], [dtype], None)
     cells = [(devices[0], dtypes[0], attention) for attention in attentions]

@@ -37,7 +37,7 @@ class Findings:
 
 
 def inspect_checkpoint(
-    path: Path, entry: str | None, linear_head: Path | None, settings: Mapping[str, Any]
+    path: Path, entry: str | None, linear_head: Path | None, variant: str | None, settings: Mapping[str, Any]
 ) -> Findings:
     """Read a checkpoint and recognise it; nothing is run, nothing is written.
 
@@ -52,7 +52,7 @@ def inspect_checkpoint(
         count = sum(tensor.numel() for tensor in tensors)
         steps += (f"{len(tensors)} tensors, {count / 1e6:,.1f} million numbers",)
         try:
-            out = conversion.convert(checkpoint.state_dict, linear_head=head, **settings)
+            out = conversion.convert(checkpoint.state_dict, variant, linear_head=head, **settings)
         except ConversionError as error:
             return Findings(str(path), steps, obstacle=str(error))
     return Findings(

@@ -131,7 +131,7 @@ def _describe_ways(family: Family[Any]) -> str:
     names = ", ".join(row.name for row in rows_of(family) if row.is_published)
     return (
         "Give these options, or put the config.json or config.yaml that came with the weights beside them. If it is an "
-        f"official model, name it (-k NAME, or variant=NAME): {names}."
+        f"official model, name it (--variant NAME; for pytest, -k NAME): {names}."
     )
 
 

@@ -111,6 +111,8 @@ def test_another_model_is_not_saved(
         (("tiny.pth",), "--num-attention-heads"),
         (("tiny.pth", "--num-attention-heads", "none"), "--num-attention-heads"),
         (("tiny.pth", "--image-size", "43", *SETTINGS), "43"),
+        (("tiny.pth", "--variant", "dinov2_vits41"), "Did you mean dinov2_vits14"),
+        (("tiny.pth", "--variant", "dinov2_vits14"), "dinov2_vits14 was asked for"),
         (("dinov2_vits14", "--weights", "none"), "neither pretrained nor synthetic"),
         (("tiny.pth", "--save-dtype", "float8", *SETTINGS), "float8"),
         ((), "Missing argument"),
@@ -127,11 +129,21 @@ def test_what_cannot_be_done_is_said_once(
     assert not (here / "mine").exists()
 
 
+def test_a_folder_that_is_converted_already_is_not_converted_again(capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    for arguments in (("convert", "mine", "-o", "again"), ("compare", "mine", "mine")):
+        status, output, errors = call(capsys, *arguments)
+        assert (status, output) == (2, "")
+        assert errors.startswith("mine: is converted already; the original checkpoint is needed.")
+        assert "vision-parity verify mine" in errors
+
+
 def test_inspecting_says_what_is_there_and_what_has_to_be_told(capsys: pytest.CaptureFixture[str]) -> None:
     status, output, _ = call(capsys, "inspect", "tiny.pth")
     assert status == 2
     assert "It cannot be converted as it is" in output
     assert "--num-attention-heads" in output
+    assert "--variant NAME" in output
     status, output, _ = call(capsys, "inspect", "tiny.pth", *SETTINGS)
     assert status == 0
     assert "3 blocks of width 32, 2 heads; patches of 14 pixels" in output

@@ -7,6 +7,7 @@ from typing import Any
 
 from conversion.artifact.card import MatrixVerdict
 from conversion.artifact.model_card import TASKS
+from conversion.families.target import transformers_major
 from conversion.families.told import describe_told
 from conversion.parity.deviations import split_names
 from conversion.parity.diagnosis import describe_failure
@@ -171,7 +172,8 @@ def write_usage(subject: Subject, output: str, sizes: Sequence[int]) -> Iterator
     if sizes and out.input_size not in sizes:
         there = subject.family.build_image_processor(replace(out.spec, input_size=None), sizes[0])
         changed = "".join(f", {name}={there[name]}" for name in ("size", "crop_size") if name in there)
-    yield f'processor = AutoImageProcessor.from_pretrained("{shown}", backend="pil"{changed})'
+    pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
+    yield f'processor = AutoImageProcessor.from_pretrained("{shown}", {pillow}{changed})'
 
 
 def as_plain(value: Any) -> Any:

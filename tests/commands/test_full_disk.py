@@ -66,7 +66,7 @@ def test_the_command_says_the_same(
 
     monkeypatch.setattr("conversion.report.records.gather", lambda _: gathered)
     monkeypatch.setattr(render, "write_whole", fill)
-    assert main(["report", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 1
+    assert main(["report", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 2
     said = capsys.readouterr().err.strip()
     assert said.startswith(f"{tmp_path / 'page.html'}: cannot be written: No space left on device. Free some space")
     assert len(said.splitlines()) == 1
@@ -81,5 +81,5 @@ def test_a_place_that_cannot_be_looked_at_is_refused_before_anything_is_run(
 
     (tmp_path / "page.html").write_text(render.HEAD)
     monkeypatch.setattr(Path, "read_bytes", forbid)
-    assert main(["report", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 1
+    assert main(["report", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 2
     assert "nothing can be written there: [Errno 13]" in capsys.readouterr().err

@@ -265,7 +265,7 @@ def test_the_command_writes_a_report_of_folders(
 
 
 def test_the_command_refuses_what_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(tmp_path), f"--output={tmp_path / 'report.html'}"]) == 1
+    assert main(["report", str(tmp_path), f"--output={tmp_path / 'report.html'}"]) == 2
     assert "nothing was recorded there" in capsys.readouterr().err
 
 
@@ -277,7 +277,7 @@ def test_the_command_writes_over_nothing_else(
     (tmp_path / "file").write_text("mine")
     os.mkfifo(tmp_path / "fifo.html")
     before = sorted(tmp_path.rglob("*"))
-    assert main(["report", str(made["dinov2_tiny"]), f"--output={tmp_path / name}"]) == 1
+    assert main(["report", str(made["dinov2_tiny"]), f"--output={tmp_path / name}"]) == 2
     assert f"--output {tmp_path / name}: " in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "taken.html").read_text() == "<p>mine</p>"

@@ -112,6 +112,8 @@ def change_value(field: str, value: Any) -> object:
     """Another value of a field."""
     if field in OTHERS and OTHERS[field] != value:
         return OTHERS[field]
+    if value is None:  # transformers 4 has fields of language models in every config
+        return 1
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):

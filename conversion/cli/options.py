@@ -1,0 +1,67 @@
+"""What the options of several commands have in common, and what becomes of errors."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from conversion.errors import ConversionError
+from conversion.families.base import list_settings
+from conversion.families.told import option_of
+
+SAME, NOT_THE_SAME, NOT_DONE = 0, 1, 2
+"""Exit statuses: the same model; not the same; nothing was compared, since what was asked for cannot be done."""
+
+Tolerance = typer.Option(help="To judge the card's figures by, in place of the usual one.", hidden=True)
+Named = Annotated[str | None, typer.Option("--variant", help="The official model that the file is of.")]
+Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Say what could not be done, once, without a traceback."""
+    try:
+        yield
+    except ConversionError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(NOT_DONE) from None
+    except OSError as error:
+        typer.echo(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), err=True)
+        raise typer.Exit(NOT_DONE) from None
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting that a checkpoint cannot tell; they come as ``settings``."""
+    parameters = list(inspect.signature(command).parameters.values())
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(option_of(name), help=setting.help, hidden=True)],
+        )
+        for name, setting in list_settings().items()
+        if setting.is_option
+    ]
+    names = [parameter.name for parameter in added]
+
+    def call(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in names}
+        settings = {name: _parse(name, text) for name, text in given.items() if text is not None}
+        command(**arguments, settings=settings)
+
+    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    shown = [parameter for parameter in shown if parameter.name != "settings"]
+    call.__signature__ = inspect.Signature([*shown, *added])  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in (*shown, *added)}
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    return call
+
+
+def _parse(name: str, text: str) -> object:
+    try:
+        return list_settings()[name].parse(text)
+    except (ValueError, TypeError, ConversionError) as error:
+        raise typer.BadParameter(str(error), param_hint=option_of(name)) from None

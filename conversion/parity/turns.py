@@ -10,6 +10,12 @@ import torch
 
 THREAD_NAME = "parity pass"
 
+LOOK_UP = 0.5
+"""Seconds after which a caller that waits looks whether it was interrupted.
+
+A signal that comes between its last look and its sleep does not wake it: Ctrl+C would do nothing until the next turn.
+"""
+
 # switches of torch that hold for the whole process, not for a thread: how each is read, and how it is set
 SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -59,7 +65,7 @@ class PausableCall:
             self._thread = threading.Thread(target=copy_context().run, args=arguments, name=THREAD_NAME, daemon=True)
             self._thread.start()
         try:
-            self._take_turns(self._turn_of_caller.acquire)
+            self._take_turns(self._wait)
         except BaseException:
             self.close()
             raise
@@ -89,6 +95,10 @@ class PausableCall:
         if self._thread is not None and self._thread.is_alive():
             self._take_turns(self._thread.join)
         self._error = None
+
+    def _wait(self) -> None:
+        while not self._turn_of_caller.acquire(timeout=LOOK_UP):
+            pass
 
     def _take_turns(self, wait: Callable[[], object]) -> None:
         outside = [read() for read, _ in SWITCHES]

@@ -28,7 +28,26 @@ COMPARED_WITH_ITSELF = (
 )
 
 
-class FolderSubject(Subject):
+class FoundSubject(Subject):
+    """A model that lies in a folder already, verified as it is: no twin is converted beside it, nothing is written."""
+
+    @cached_property
+    def inputs(self) -> list[InputCase]:
+        """Those of an artifact, but for twins, which are conversions; the photo where there is an image processor."""
+        if not (self.directory / PREPROCESSOR).exists():
+            cases = list_inputs(self.converted.spec, self.converted.input_size, None)
+            return self._select_inputs([case for case in cases if case.baked is None and not case.photo])
+        spec, side = self.converted.spec, self.processed_photo.shape[-1]
+        cases = [case for case in list_inputs(spec, side, None) if case.baked is None]
+        # of another size than native nothing can be said where nobody told how positions are resampled
+        return self._select_inputs([case for case in cases if spec.any_size or case.height == spec.image_size])
+
+    def load(self, _image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
+        model: nn.Module = load_model(self.directory, attention=attention, dtype=dtype)
+        return model.to(device)
+
+
+class FolderSubject(FoundSubject):
     """The folder itself is compared with the original that its tensors restore to; nothing is written."""
 
     claim = CONSISTENT
@@ -54,20 +73,5 @@ class FolderSubject(Subject):
             check_settings(out, self.directory, labels=self.request.labels or (), sizes=sizes)
         return replace(out, notes=(*out.notes, COMPARED_WITH_ITSELF))
 
-    @cached_property
-    def inputs(self) -> list[InputCase]:
-        """Those of an artifact, but for twins, which are conversions; the photo where there is an image processor."""
-        if not (self.directory / PREPROCESSOR).exists():
-            cases = list_inputs(self.converted.spec, self.converted.input_size, None)
-            return self._select_inputs([case for case in cases if case.baked is None and not case.photo])
-        spec, side = self.converted.spec, self.processed_photo.shape[-1]
-        cases = [case for case in list_inputs(spec, side, None) if case.baked is None]
-        # of another size than native nothing can be said where nobody told how positions are resampled
-        return self._select_inputs([case for case in cases if spec.any_size or case.height == spec.image_size])
-
     def restore(self) -> dict[str, Tensor]:
         return self.checkpoints["checkpoint"].state_dict
-
-    def load(self, _image_size: int | None, device: str, dtype: str, attention: str) -> nn.Module:
-        model: nn.Module = load_model(self.directory, attention=attention, dtype=dtype)
-        return model.to(device)

@@ -39,8 +39,8 @@ def _describe_casts(expected: Mapping[str, Tensor], found: Mapping[str, Tensor],
     """One line for all tensors that were cast alike, which are mostly all."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for name in casts:
-        kind = str(found[name].dtype), str(expected[name].dtype)
-        kinds.setdefault((kind[0].removeprefix("torch."), kind[1].removeprefix("torch.")), []).append(name)
+        own, wanted = (str(tensors[name].dtype).removeprefix("torch.") for tensors in (found, expected))
+        kinds.setdefault((own, wanted), []).append(name)
     for (own, wanted), names in sorted(kinds.items()):
         off = max(float((expected[name].double() - found[name].double()).abs().max()) for name in names)
         yield f"{len(names)} of {len(expected)} tensors are {own}, the original's {wanted}: rounded by up to {off:.2g}"

@@ -1,6 +1,6 @@
 """The commands and their options; what each does lies in the modules beside this one.
 
-Heavy libraries are imported by the commands themselves, so that help and a wrong option do not wait for them.
+What one command alone needs is imported by it, so that help and a wrong option do not wait for transformers.
 """
 
 from collections.abc import Sequence

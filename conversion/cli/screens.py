@@ -19,16 +19,12 @@ MANY = 12
 """Differences that are listed of a kind."""
 
 WIDTH = 80
-"""Columns of text that is folded here; a table never shortens a name or a verdict."""
+"""Columns that text is folded to."""
 
 
 def show_answer(answer: Answer, *, as_json: bool) -> None:
     """Write both answers, where the model lies, and how to load it."""
-    if as_json:
-        typer.echo(json.dumps({"same": answer.is_same, **as_plain(answer)}, indent=1))
-        return
-    for line in write_answer(answer):
-        typer.echo(line)
+    _show({"same": answer.is_same, **as_plain(answer)} if as_json else write_answer(answer))
 
 
 def write_answer(answer: Answer) -> Iterator[str]:
@@ -64,11 +60,7 @@ def write_answer(answer: Answer) -> Iterator[str]:
 
 def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """Write what differs, or that nothing does."""
-    if as_json:
-        typer.echo(json.dumps({"same": comparison.is_same, **as_plain(comparison)}, indent=1))
-        return
-    for line in write_comparison(comparison):
-        typer.echo(line)
+    _show({"same": comparison.is_same, **as_plain(comparison)} if as_json else write_comparison(comparison))
 
 
 def write_comparison(comparison: Comparison) -> Iterator[str]:
@@ -136,11 +128,7 @@ def describe_sizes(each: Otherwise) -> str:
 
 def show_findings(findings: Findings, *, as_json: bool) -> None:
     """Write what a checkpoint holds."""
-    if as_json:
-        typer.echo(json.dumps(as_plain(findings), indent=1))
-        return
-    for line in write_findings(findings):
-        typer.echo(line)
+    _show(as_plain(findings) if as_json else write_findings(findings))
 
 
 def write_findings(findings: Findings) -> Iterator[str]:
@@ -178,7 +166,7 @@ def show_variants(*, as_json: bool) -> None:
         for row in VARIANTS.values()
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        _show(rows)
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("variant", no_wrap=True)
@@ -186,6 +174,11 @@ def show_variants(*, as_json: bool) -> None:
     for row in rows:
         table.add_row(row["variant"], row["hub"] or ("" if row["published"] else "a recipe: no weights are published"))
     Console().print(table)
+
+
+def _show(content: Iterator[str] | dict[str, Any] | list[Any]) -> None:
+    """Write lines for people as they are, and anything else as JSON."""
+    typer.echo("\n".join(content) if isinstance(content, Iterator) else json.dumps(content, indent=1))
 
 
 def _fold(text: str, indent: int = 0) -> list[str]:

@@ -88,8 +88,9 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
             return 1
         for place, cell in zip(places, verdicts, strict=True):
             verdict = judge_conversion(cell)
-            typer.echo(f"{directory}: {', '.join(place)}: {verdict} again" if verdict is not Verdict.FAILED else "")
             if verdict is Verdict.FAILED:
                 typer.echo(describe_failure(str(directory), ", ".join(place), cell.inputs), err=True)
                 status = 1
+            else:
+                typer.echo(f"{directory}: {', '.join(place)}: {verdict} again")
     return status

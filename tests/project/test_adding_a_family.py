@@ -15,7 +15,7 @@ import torch
 from conversion import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from tests.support.commands import build_environment, read_max_ulps
-from tests.support.forked import run_forked, serves
+from tests.support.forked import run_pytest
 from tests.support.official_keys import RECORDED, describe_keys, render
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +63,7 @@ def call(checkout: Path, *command: str) -> tuple[int, str]:
 
 def run_tests(checkout: Path, *options: str) -> tuple[int, str]:
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *options]
-    environment = build_environment(checkout)
-    if serves(environment):
-        return run_forked(arguments, checkout, environment)
-    return call(checkout, "pytest", *arguments)
+    return run_pytest(arguments, checkout, build_environment(checkout))
 
 
 def test_the_page_has_every_room() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.forked import run_forked, serves
+from tests.support.forked import run_pytest
 from tests.support.golden import list_options
 
 ROOT = Path(__file__).parents[2]
@@ -43,14 +43,8 @@ def run(here: Path, *options: str, plugin: str = "") -> tuple[int, str]:
     Returns:
         its exit status, and all that it wrote.
     """
-    environment = build_environment(here, ROOT)
-    if serves(environment):
-        (here / "disturb.py").write_text(plugin)
-        return run_forked(list_arguments(options), here, environment)
-    with start(here, *options, plugin=plugin) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-    return process.returncode, output
+    (here / "disturb.py").write_text(plugin)
+    return run_pytest(list_arguments(options), here, build_environment(here, ROOT))
 
 
 def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subprocess.Popen[str]":

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -32,8 +33,17 @@ def serves(environment: Mapping[str, str]) -> bool:
     return CAN_FORK and select(environment) == _prepare()[1]
 
 
-def run_forked(arguments: Sequence[str], here: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run pytest with these arguments from a directory; its exit status, and all that it wrote."""
+def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run pytest with these arguments from a directory, forked where that serves.
+
+    Returns:
+        its exit status, and all that it wrote.
+    """
+    if not serves(environment):
+        command = [sys.executable, "-m", "pytest", *arguments]
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = subprocess.run(command, cwd=here, env=dict(environment), text=True, check=False, **streams)
+        return done.returncode, done.stdout
     context, _ = _prepare()
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(list(arguments), here, dict(environment), writer))

@@ -170,3 +170,16 @@ def test_what_cannot_be_compared_is_said(
     monkeypatch.chdir(here)
     assert main(["compare", "tiny.pth", target, *list_options("dinov2_tiny")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_nothing_is_said_of_sizes_whose_resampling_nobody_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder's image processor makes 224 pixels; the native size alone is compared, and is the same."""
+    make(tmp_path, "dinov2_tiny")
+    heads = [option for option in list_options("dinov2_tiny") if "heads" in option]
+    status = main(["compare", str(tmp_path / "original.pth"), str(tmp_path / "target"), *heads])
+    output = capsys.readouterr().out
+    assert status == 0, output
+    assert "exact with sdpa" in output
+    assert "position-embeddings-offset" not in output

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -12,18 +12,22 @@ from typing import Any
 
 import torch
 
+from conversion.artifact.card_points import COLUMNS, record_distances, record_points, round_point
 from conversion.families.base import load_family
 from conversion.intake.checkpoint import Checkpoint, Step
 from conversion.parity.verdict import PointVerdict, Verdict, worst
-from conversion.parity.verify import InputVerdict
+from conversion.parity.verify import InputVerdict, find_error_ratio
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.restore import find_majors
 
-SCHEMA = "parity-card/2"
+SCHEMA = "parity-card/3"
 """What is written; described by ``parity_card.schema.json``."""
 
 NOT_COMPARED = "not compared"
 """The verdict of an artifact whose activations nobody has compared."""
+
+LINE = 100
+"""Characters of a line of JSON that is not broken."""
 
 VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
 
@@ -130,21 +134,24 @@ def build_parity_card(
             "how": "restored from the written file and compared with the source, bit for bit",
         },
         "loading_info": "empty",
-        "activations": [
-            {
-                "device": cell.device,
-                "dtype": cell.dtype,
-                "attention": cell.attention,
-                "input_seed": cell.seed,
-                "original": cell.original,
-                "verdict": str(cell.verdict),
-                "inputs": [_record_input(result) for result in cell.inputs],
-            }
-            for cell in verdicts
-        ],
+        "columns": list(COLUMNS),
+        "activations": [record_cell(cell) for cell in verdicts],
         "verdict": str(worst([cell.verdict for cell in verdicts])) if verdicts else NOT_COMPARED,
     }
     return card | {"digest": digest_of(card)}
+
+
+def format_json(value: Any, indent: str = "") -> str:
+    """JSON that a person can read and a diff can compare: a short value, or a row of figures, has a line of its own."""
+    line = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    is_row = isinstance(value, list) and not any(isinstance(each, list | dict) for each in value)
+    if is_row or not isinstance(value, list | dict) or len(indent) + len(line) <= LINE:
+        return line
+    inner = indent + " "
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(inner + format_json(each, inner) for each in value) + f"\n{indent}]"
+    entries = (f"{inner}{json.dumps(name)}: {format_json(value[name], inner)}" for name in sorted(value))
+    return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
 
 
 def digest_of(card: Mapping[str, Any]) -> str:
@@ -169,16 +176,30 @@ def describe_versions() -> str:
     return ", ".join(f"{name} {version}" for name, version in read_versions().items())
 
 
-def summarise_input(result: InputVerdict) -> dict[str, float | None]:
-    """The figures at the worst capture point that decides."""
+def summarise_points(points: Iterable[PointVerdict]) -> dict[str, float | None]:
+    """The figures at the worst capture point."""
+    points = tuple(points)
     return {
-        "max_ulp": result.max_ulp,
-        "max_abs": max((point.difference.max_abs for point in result.decisive if point.difference), default=None),
-        "error_ratio": result.error_ratio,
+        "max_abs": max((point.difference.max_abs for point in points if point.difference), default=None),
+        "error_ratio": find_error_ratio(points),
     }
 
 
-def _record_input(result: InputVerdict) -> dict[str, Any]:
+def record_cell(cell: MatrixVerdict) -> dict[str, Any]:
+    """A cell of the matrix, as a card has it."""
+    return {
+        "device": cell.device,
+        "dtype": cell.dtype,
+        "attention": cell.attention,
+        "input_seed": cell.seed,
+        "original": cell.original,
+        "verdict": str(cell.verdict),
+        "inputs": [_record_input(result, cell.dtype) for result in cell.inputs],
+    }
+
+
+def _record_input(result: InputVerdict, dtype: str) -> dict[str, Any]:
+    points = [round_point(point, dtype) for point in result.points]
     recorded: dict[str, Any] = {
         "input": result.name,
         "shape": list(result.shape),
@@ -186,15 +207,11 @@ def _record_input(result: InputVerdict) -> dict[str, Any]:
         "baked_twin": result.baked,
         "verdict": str(result.verdict),
         "deviation": result.deviation or None,
-        **summarise_input(result),
-        "points": [_record_point(point) for point in result.points],
+        **summarise_points(points),
+        "points": record_points(points),
     }
     if result.aligned:
         recorded["aligned"] = True
-    if result.counterfactual:
-        recorded["counterfactual"] = [_record_point(point) for point in result.counterfactual]
+    if result.otherwise:
+        recorded["otherwise"] = record_distances(result.otherwise)
     return recorded
-
-
-def _record_point(point: PointVerdict) -> dict[str, Any]:
-    return {name: value for name, value in asdict(point).items() if value not in (None, "")}

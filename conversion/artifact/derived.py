@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from conversion.artifact.card import summarise_input
+from conversion.artifact.card import summarise_points
 from conversion.artifact.settings import find_settings_problems
 from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
@@ -16,7 +16,7 @@ from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
 from conversion.mapping.key_map import find_reason
 from conversion.parity.deviations import split_names
-from conversion.parity.verify import InputVerdict
+from conversion.parity.verdict import PointVerdict
 from conversion.state_dicts.folder import LEFT_OUT, read_left_out
 from conversion.state_dicts.recognise import identify_variant, rows_of
 from conversion.state_dicts.restore import find_majors
@@ -59,16 +59,16 @@ def find_repetitions(card: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{name}, {repeated}: given twice" for repeated in _list_repeated(inputs))
 
 
-def find_false_figures(record: Mapping[str, Any], result: InputVerdict) -> Iterator[str]:
+def find_false_figures(record: Mapping[str, Any], points: Sequence[PointVerdict]) -> Iterator[str]:
     """List the figures of an input that are not those of its capture points.
 
     Args:
         record: of the input, in the card.
-        result: the same, with the verdicts of the capture points in the card.
+        points: those in it.
     """
     yield from (
         f"{name}: {record[name]}, by its capture points {value}"
-        for name, value in summarise_input(result).items()
+        for name, value in summarise_points(points).items()
         if json.dumps(record[name]) != json.dumps(value)  # in which a NaN is a NaN
     )
 

@@ -1,21 +1,13 @@
 """The model card beside a converted model, ``README.md``: what its user has to know, with the Hub's front matter."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from conversion.families.base import Family, load_family
-from conversion.families.told import describe_told
+from conversion.artifact.answer import TASKS, build_answer, describe_judged, describe_off, describe_sizes, write_usage
 from conversion.families.variants import VARIANTS
-from conversion.parity.deviations import split_names
 from conversion.state_dicts.convert import Conversion
 
-# task: pipeline on the Hub, class that loads a model of it
-TASKS = {
-    "backbone":              ("image-feature-extraction", "AutoModel"),
-    "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
-    "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
-}  # fmt: skip
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 ORGANISATION = "facebook"
 """Whose official conversions are on the Hub."""
@@ -29,8 +21,8 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    pipeline, auto_class = TASKS[conversion.spec.task]
-    family = load_family(conversion.family)
+    pipeline, _ = TASKS[conversion.spec.task]
+    answer = build_answer(card)
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag=pipeline,
@@ -43,13 +35,13 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
         template_path=str(TEMPLATE),
         conversion=conversion,
         card=card,
-        is_synthetic=card["source"]["weights"] == "synthetic",
-        auto_class=auto_class,
+        answer=answer,
+        describe_judged=describe_judged,
+        describe_off=describe_off,
+        sizes=describe_sizes(answer.sizes),
+        usage=write_usage(card, f"path/to/{conversion.variant}"),
         twins=sorted({result["input"] for result in results if result["baked_twin"]}),
         is_aligned=any(result.get("aligned") for result in results),
-        attention=family.choose_attention(),
-        deviations=list(_list_deviations(family, results)),
-        told=describe_told(conversion.told),
     )
     return str(rendered.content)
 
@@ -72,18 +64,3 @@ def _list_tags(conversion: Conversion, card: Mapping[str, Any]) -> Iterator[str]
         yield "parity-verified"
     if card["source"]["weights"] == "synthetic":
         yield "synthetic-weights"
-
-
-def _list_deviations(family: Family[Any], results: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Entries of the ledger that concern a user of this artifact, each with what it was measured to come to here."""
-    shown: dict[str, dict[str, float]] = {}
-    for result in results:
-        largest = max(
-            (point["difference"]["max_abs"] for point in result["points"] if "difference" in point), default=0.0
-        )
-        for name in split_names(result["deviation"]):
-            inputs = shown.setdefault(name, {})
-            inputs[result["input"]] = max(largest, inputs.get(result["input"], 0.0))
-    for entry in family.ledger:
-        if entry.name in shown or (not entry.original_attributes and not entry.avoided):
-            yield {"entry": entry, "sizes": shown.get(entry.name, {})}

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from conversion.artifact.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, hash_file
+from conversion.artifact.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, format_json, hash_file
 from conversion.artifact.checks import check_files
 from conversion.artifact.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
 from conversion.artifact.load import load_model
@@ -57,7 +57,7 @@ class StagedArtifact:
             self._demand_untouched(self.directory)
             card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
-            _write_json(self.directory / PARITY_CARD, card)
+            (self.directory / PARITY_CARD).write_text(format_json(card) + "\n", encoding="utf-8")
             previous = _hidden(self.target, "previous")
             if self.target.exists():
                 self.target.rename(previous)

@@ -67,7 +67,7 @@ def convert(
     What no tensor tells has an option of its own: vision-parity inspect CHECKPOINT names it.
     """
     from conversion.cli.convert import build_request, convert_and_verify
-    from conversion.cli.screens import show_answer
+    from conversion.cli.screens import show_outcome
 
     with plain_errors():
         request = build_request(
@@ -87,7 +87,7 @@ def convert(
             overrides=settings or {},
         )
         answer = convert_and_verify(request, device, dtype)
-    show_answer(answer, as_json=machine)
+    show_outcome(answer, as_json=machine)
     raise typer.Exit(SAME if answer.is_same else NOT_THE_SAME)
 
 

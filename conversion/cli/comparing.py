@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from conversion.artifact.answer import Judged, Otherwise, describe_cell, list_otherwise
+from conversion.artifact.card import record_cell
 from conversion.artifact.checks import check_settings
 from conversion.artifact.differences import list_tensor_differences
 from conversion.artifact.settings import list_sizes
-from conversion.cli.answer import Judged, Otherwise, describe_cell, judge_conversion, list_otherwise
+from conversion.cli.answer import describe_failures
 from conversion.errors import CheckpointError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.told import describe_told
 from conversion.intake.checkpoint import is_transformers_folder
-from conversion.parity.diagnosis import describe_failure
-from conversion.parity.verdict import Verdict
 from conversion.state_dicts.convert import Conversion
 from conversion.suite.axes import check_axes, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
@@ -80,19 +80,17 @@ def compare(request: Request, target: str) -> Comparison:
                 verdicts = [verify_cell(subject, cell) for cell in cells]
         except ConversionError as error:
             failure = f"Activations were not compared: {error}"
-        for cell in verdicts:
-            if judge_conversion(cell) is Verdict.FAILED:
-                failure = describe_failure(subject.variant, f"{cell.dtype}, {cell.attention}", cell.inputs)
-                break
+        failure = failure or describe_failures(subject.variant, verdicts)
+        records = [record_cell(cell) for cell in verdicts]
         return Comparison(
             original=str(request.checkpoint),
             target=target,
             variant=subject.variant,
             tensors=tuple(tensors),
             settings=tuple(settings),
-            conversion=tuple(map(describe_cell, verdicts)),
+            conversion=tuple(map(describe_cell, records)),
             # beside a fault it cannot be told how much of a difference is whose
-            otherwise=() if failure else tuple(list_otherwise(subject, verdicts)),
+            otherwise=() if failure else tuple(list_otherwise(subject.family, out.spec, out.input_size, records)),
             notes=(*describe_told(out.told, "you"), *out.notes),
             failure=failure,
         )

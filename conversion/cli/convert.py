@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from conversion.cli.answer import Answer, build_answer
+from conversion.cli.answer import Outcome, build_outcome
 from conversion.errors import CheckpointError
 from conversion.families.labels import read_labels
 from conversion.families.variants import VARIANTS, find_variant
@@ -62,7 +62,7 @@ def build_request(
     return Request(keyword=source, weights=weights, **known)
 
 
-def convert_and_verify(request: Request, device: str, dtype: str) -> Answer:
+def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
     """Convert, verify with every attention implementation, and save what is the same model.
 
     Raises:
@@ -79,9 +79,9 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Answer:
     subject = Subject(name, request, cells=cells)
     try:
         verdicts = tuple(verify_cell(subject, cell) for cell in cells)
-        answer = build_answer(subject, verdicts)
-        if answer.is_same:
+        outcome = build_outcome(subject, verdicts)
+        if outcome.is_same:
             subject.staged.publish(subject.provenance, verdicts)
-        return answer
+        return outcome
     finally:
         subject.close()

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from conversion.cli.answer import Answer, Judged, Otherwise, as_plain
+from conversion.artifact.answer import Answer, Otherwise, describe_judged, describe_off, describe_sizes
+from conversion.cli.answer import Outcome, as_plain
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings
 from conversion.families.variants import VARIANTS
-from conversion.parity.verdict import Verdict
 
 MANY = 12
 """Differences that are listed of a kind."""
@@ -22,13 +22,15 @@ WIDTH = 80
 """Columns that text is folded to."""
 
 
-def show_answer(answer: Answer, *, as_json: bool) -> None:
+def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """Write both answers, where the model lies, and how to load it."""
-    _show({"same": answer.is_same, **as_plain(answer)} if as_json else write_answer(answer))
+    plain = as_plain(outcome)
+    _show({"same": outcome.is_same, **plain.pop("answer"), **plain} if as_json else write_outcome(outcome))
 
 
-def write_answer(answer: Answer) -> Iterator[str]:
-    """The lines of an answer."""
+def write_outcome(outcome: Outcome) -> Iterator[str]:
+    """The lines of an outcome."""
+    answer = outcome.answer
     if answer.is_synthetic:
         yield from _fold("RANDOM WEIGHTS: this proves the conversion; the model has learned nothing.")
         yield ""
@@ -37,11 +39,10 @@ def write_answer(answer: Answer) -> Iterator[str]:
     yield "Conversion"
     for judged in answer.conversion:
         yield from _fold(describe_judged(judged), indent=2)
-    if answer.failure:
-        yield ""
-        yield answer.failure
+    yield ""
+    if outcome.failure:
+        yield outcome.failure
     else:
-        yield ""
         yield "What transformers does otherwise"
         yield from _write_otherwise(answer)
     if answer.notes:
@@ -50,12 +51,12 @@ def write_answer(answer: Answer) -> Iterator[str]:
         for note in answer.notes:
             yield from _fold(note, indent=2)
     yield ""
-    if not answer.is_same:
+    if not outcome.is_same:
         yield "Not the same model. Nothing was saved."
         return
-    yield f"The same model: {answer.output}"
+    yield f"The same model: {outcome.output}"
     yield ""
-    yield from (f"  {line}" if line else "" for line in answer.usage)
+    yield from (f"  {line}" if line else "" for line in outcome.usage)
 
 
 def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
@@ -88,42 +89,19 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
     yield "The same model." if comparison.is_same else "Not the same."
 
 
-def describe_judged(judged: Judged) -> str:
-    """What the comparison came to with one attention implementation, in words."""
-    compared = f"{judged.points} points on {judged.inputs} inputs"
-    said = {
-        Verdict.EXACT: f"every bit agrees at {compared}",
-        Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {compared}",
-        Verdict.FAILED: "it computes something else",
-    }[Verdict(judged.verdict)]
-    return f"{judged.verdict} with {judged.attention}: {said}"
-
-
 def _list_otherwise(otherwise: Sequence[Otherwise]) -> Iterator[str]:
     for each in otherwise:
         yield from _fold(f"{each.name}: {each.cause}.", indent=2)
-        yield from _fold(f"{describe_sizes(each)}.", indent=4)
-        yield from _fold(f"What to do: {each.remedy}.", indent=4)
+        for line in filter(None, (describe_off(each), f"What to do: {each.remedy}.")):
+            yield from _fold(line, indent=4)
 
 
 def _write_otherwise(answer: Answer) -> Iterator[str]:
     if not answer.otherwise:
         yield "  nothing"
     yield from _list_otherwise(answer.otherwise)
-    if answer.otherwise and answer.identical_sizes and answer.processor_size not in answer.identical_sizes:
-        sizes = " and ".join(f"{size} x {size}" for size in answer.identical_sizes)
-        size = answer.processor_size
-        yield from _fold(
-            f"Only {sizes} pixels are identical; the image processor makes {size} x {size}. To be identical there: "
-            f"--image-size {size}. The lines below are for {answer.identical_sizes[0]}.",
-            indent=2,
-        )
-
-
-def describe_sizes(each: Otherwise) -> str:
-    """How far off this model is, by the inputs that show it."""
-    sizes = ", ".join(f"{size:.2g} on {name}" for name, size in each.sizes.items() if size)
-    return f"What this model returns is off by at most {sizes}"
+    if sizes := describe_sizes(answer.sizes):
+        yield from _fold(f"{sizes} The lines below are for {answer.sizes.identical[0]}.", indent=2)
 
 
 def show_findings(findings: Findings, *, as_json: bool) -> None:

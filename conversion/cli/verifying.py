@@ -6,15 +6,14 @@ from typing import Any
 
 import typer
 
+from conversion.artifact.answer import build_answer
 from conversion.artifact.derived import describe_unproven
 from conversion.artifact.verify import verify_artifact
-from conversion.cli.answer import judge_conversion
 from conversion.errors import ConversionError
 from conversion.families.external import BUNDLED
 from conversion.intake.download import find_checksums
-from conversion.parity.deviations import split_names
 from conversion.parity.diagnosis import describe_failure
-from conversion.parity.verdict import Tolerances, Verdict, worst
+from conversion.parity.verdict import Tolerances, Verdict
 from conversion.suite.axes import choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
@@ -44,18 +43,12 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
 
 def describe_verdicts(card: Mapping[str, Any]) -> str:
     """Both answers of a card, in a line: how exact the conversion is, and what transformers does otherwise."""
-    cells = [f"{judge_card_cell(cell)} with {cell['attention']} in {cell['dtype']}" for cell in card["activations"]]
-    names = dict.fromkeys(
-        name for cell in card["activations"] for result in cell["inputs"] for name in split_names(result["deviation"])
+    answer = build_answer(card)
+    cells = [f"{judged.verdict} with {judged.attention} in {judged.dtype}" for judged in answer.conversion]
+    names = [each.name for each in answer.otherwise]
+    return (", ".join(cells) or card["verdict"]) + (
+        f"; transformers does otherwise: {', '.join(names)}" if names else ""
     )
-    otherwise = f"; transformers does otherwise: {', '.join(names)}" if names else ""
-    return (", ".join(cells) or card["verdict"]) + otherwise
-
-
-def judge_card_cell(cell: Mapping[str, Any]) -> Verdict:
-    """Exact, close or failed, at the points that decide: those under the counterfactual where a deviation applies."""
-    decisive = [result.get("counterfactual") or result["points"] for result in cell["inputs"]]
-    return worst([Verdict(point["verdict"]) for points in decisive for point in points])
 
 
 def describe(card: Mapping[str, Any]) -> str:
@@ -87,10 +80,9 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
             typer.echo(str(error), err=True)
             return 1
         for place, cell in zip(places, verdicts, strict=True):
-            verdict = judge_conversion(cell)
-            if verdict is Verdict.FAILED:
+            if cell.verdict is Verdict.FAILED:
                 typer.echo(describe_failure(str(directory), ", ".join(place), cell.inputs), err=True)
                 status = 1
             else:
-                typer.echo(f"{directory}: {', '.join(place)}: {verdict} again")
+                typer.echo(f"{directory}: {', '.join(place)}: {cell.verdict} again")
     return status

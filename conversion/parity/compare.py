@@ -15,7 +15,7 @@ from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
 from conversion.parity.precision import Casts, convolve_by_places
 from conversion.parity.readers import Kept, Reader, Shared
 from conversion.parity.roundings import run_otherwise
-from conversion.parity.verdict import OTHER_RUNS, PointVerdict, Verdict, Yardstick, judge, note_difference, worst
+from conversion.parity.verdict import OTHER_RUNS, PointVerdict, Verdict, Yardstick, find_vacuity, judge, worst
 from conversion.parity.zeros import find_zero_source
 
 
@@ -162,14 +162,20 @@ class Local(Enum):
     NOWHERE = auto()
 
 
+UNREACHED = "this capture point was never reached"
+
+
 @dataclass
 class Comparison:
     """A converted model held against one run of the original, stage by stage.
 
     Attributes:
-        is_judging: else differences are noted only, where a known deviation applies.
+        is_judging: else differences are noted only, where a known deviation applies; what is left of them under its
+            counterfactual is judged apart.
         measures_local: in which stages the error is measured of the stage by itself, too, on the original's input.
-        points: the verdicts, in the order of the capture points.
+        points: the verdicts, in the order of the capture points; where differences are noted only, those that failed:
+            what cannot be compared at all.
+        noted: capture point to how far it is off, where not every bit agrees.
         evidence: from the first stage that failed.
     """
 
@@ -177,6 +183,7 @@ class Comparison:
     is_judging: bool = True
     measures_local: Local = Local.EVERYWHERE
     points: list[PointVerdict] = field(default_factory=list)
+    noted: dict[str, Distance] = field(default_factory=dict)
     evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
@@ -186,6 +193,9 @@ class Comparison:
     def add(self, stage: Stage, actual: StageRun, converted: nn.Module) -> None:
         """Judge what the converted model computed in the next stage."""
         expected = self._expected.read(stage)
+        if not self.is_judging:
+            self._note(stage, expected.values, actual.values)
+            return
         precise = cache(partial(self._read_precise, stage))
         verdicts = [self._judge(stage, point, expected.values, actual.values, precise) for point in stage.points]
         is_failed = any(verdict.verdict is Verdict.FAILED for verdict in verdicts)
@@ -196,7 +206,7 @@ class Comparison:
             local = actual.values  # whatever is computed here is computed from what the original has
         for point, verdict in zip(stage.points, verdicts, strict=True):
             if local is actual.values and verdict.difference:
-                verdict = replace(verdict, local=Distance(verdict.difference.max_abs, verdict.difference.rms))
+                verdict = replace(verdict, local=verdict.difference)
             elif verdict.difference and local is not None and point.name in local:
                 verdict = replace(verdict, local=error_of(local[point.name], expected.values[point.name]))
             self.points.append(verdict)
@@ -215,6 +225,18 @@ class Comparison:
             if reader is not None:
                 reader.close()
 
+    def _note(self, stage: Stage, expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> None:
+        """Note how far the converted model is off in a stage, and what of it cannot be compared."""
+        for point in stage.points:
+            name, reason = point.name, UNREACHED
+            if name in expected and name in actual:
+                find = partial(find_zero_source, self.run.model, point)
+                reason = find_vacuity(expected[name], actual[name], find)
+                if not reason and not is_bit_equal(expected[name], actual[name]):
+                    self.noted[name] = error_of(actual[name], expected[name])
+            if reason:
+                self.points.append(PointVerdict(name, Verdict.FAILED, reason=reason))
+
     def _read_precise(self, stage: Stage) -> Mapping[str, Tensor]:
         self._precise = self._precise or self.run.read_precise()
         return self._precise.read(stage).values
@@ -229,9 +251,7 @@ class Comparison:
     ) -> PointVerdict:
         name, find = point.name, partial(find_zero_source, self.run.model, point)
         if name not in expected or name not in actual:
-            return PointVerdict(name, Verdict.FAILED, reason="this capture point was never reached")
-        if not self.is_judging:
-            return note_difference(name, expected[name], actual[name], find)
+            return PointVerdict(name, Verdict.FAILED, reason=UNREACHED)
 
         def others() -> Iterator[Distance]:
             for seed in range(OTHER_RUNS if self.evidence is None else 0):  # after a failure nothing depends on them

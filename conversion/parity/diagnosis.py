@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from conversion.parity.capture import ForwardPass, run_stage, twin
 from conversion.parity.compare import Evidence
 from conversion.parity.hypotheses import list_hypotheses
-from conversion.parity.metrics import Distance, error_of, measure, ulp_distance
+from conversion.parity.metrics import Distance, error_of
 from conversion.parity.verdict import PointVerdict, Verdict, judge
 from conversion.parity.verify import InputVerdict
 
@@ -27,12 +27,12 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) 
     lines = [f"{variant} ({where}): {'not the same model' if is_failed else 'the same model, rounded otherwise'}."]
     is_first = True
     for result in results:
-        failed = [point for point in result.decisive if point.verdict is Verdict.FAILED]
+        failed = [point for point in result.points if point.verdict is Verdict.FAILED]
         if result.verdict is not Verdict.FAILED or not failed:
             lines.append(f"  {result.name}: {result.verdict}{'' if is_failed else _locate_close(result)}")
             continue
         explained = f", not explained by the known deviation {result.deviation!r}" if result.deviation else ""
-        count = f"{len(failed)} of {len(result.decisive)} capture points"
+        count = f"{len(failed)} of {len(result.points)} capture points"
         lines.append(f"  {result.name}: failed at {count}, first at {failed[0].point}{explained}")
         if is_first and result.evidence:
             lines += [f"    {line}" for line in _describe_point(failed[0], result.evidence)]
@@ -42,44 +42,31 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) 
 
 def _locate_close(result: InputVerdict) -> str:
     """Where an input that has not failed is not exact."""
-    close = [point.point for point in result.decisive if point.verdict is Verdict.CLOSE]
-    return f", not exact at {len(close)} of {len(result.decisive)} capture points, first at {close[0]}" if close else ""
+    close = [point.point for point in result.points if point.verdict is Verdict.CLOSE]
+    return f", not exact at {len(close)} of {len(result.points)} capture points, first at {close[0]}" if close else ""
 
 
 def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:
     lines = [point.reason, f"fed by     {', '.join(evidence.point.sources) or 'nothing of its own'}"]
     if point.difference is None:
         return lines
-    rows: list[tuple[str, Distance, object, str]] = [
-        ("difference", point.difference, point.difference.max_ulp, "converted against original")
-    ]
-    if point.local and evidence.local is not None:
-        local = measure(evidence.expected.values[point.point], evidence.local[point.point])
-        rows.append(("local", local, local.max_ulp, "the same, both fed what the original has before"))
+    rows: list[tuple[str, Distance, str]] = [("difference", point.difference, "converted against original")]
+    if point.local:
+        rows.append(("local", point.local, "the same, both fed what the original has before"))
     if point.original_error and point.converted_error and point.allowed:
-        own, converted = (
-            _ulp_to_precise(evidence, values[point.point]) for values in (evidence.expected.values, evidence.actual)
-        )
-        rows.append(("error", point.converted_error, converted, "of the converted, held against float64"))
-        rows.append(("original", point.original_error, own, "the original's own, held against float64"))
+        rows.append(("error", point.converted_error, "of the converted, held against float64"))
+        rows.append(("original", point.original_error, "the original's own, held against float64"))
         if point.scatter:
-            rows.append(("scatter", point.scatter, "", "the largest of the original's own with other roundings, too"))
-        rows.append(("allowed", point.allowed, "", "the most that is close"))
-    lines.append(f"{'':10} {'max abs':>10} {'RMS':>10} {'max ULP':>12}")
-    lines += [f"{name:10} {size.max_abs:10.3g} {size.rms:10.3g} {ulp:>12}  {of}" for name, size, ulp, of in rows]
+            rows.append(("scatter", point.scatter, "the largest of the original's own with other roundings, too"))
+        rows.append(("allowed", point.allowed, "the most that is close"))
+    lines.append(f"{'':10} {'max abs':>10} {'RMS':>10}")
+    lines += [f"{name:10} {size.max_abs:10.3g} {size.rms:10.3g}  {of}" for name, size, of in rows]
     if evidence.local is None or evidence.point.name not in evidence.local:
         return [*lines, "arose      here or before: this stage cannot be run by itself"]
     if not arose_here(evidence):
         return [*lines, "arose      before: by itself, fed what the original has there, this stage agrees"]
     found = find_explanation(evidence)
     return [*lines, "arose      here", f"explained  by {found or 'none of the known faults'}"]
-
-
-def _ulp_to_precise(evidence: Evidence, tensor: Tensor) -> object:
-    """Distance to the float64 yardstick, rounded; of a float64 comparison, which has none more precise, nothing."""
-    if evidence.precise is None or tensor.dtype == torch.float64:
-        return ""
-    return int(ulp_distance(evidence.precise[evidence.point.name].to(tensor.dtype).cpu(), tensor.cpu()).max())
 
 
 def arose_here(evidence: Evidence) -> bool:

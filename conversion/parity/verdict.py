@@ -1,4 +1,4 @@
-"""What a comparison comes to: exact, close, deviation or failed. Every tolerance of a verdict is in this file."""
+"""What a comparison comes to: exact, close or failed. Every tolerance of a verdict is in this file."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,16 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from conversion.parity.metrics import (
-    NO_DIFFERENCE,
-    Difference,
-    Distance,
-    error_of,
-    is_bit_equal,
-    measure,
-    range_of,
-    size_of,
-)
+from conversion.parity.metrics import NO_DIFFERENCE, Distance, error_of, is_bit_equal, range_of, size_of
 
 ERROR_RATIO = 2.0
 """How much larger than the original's own rounding error the converted model's may be.
@@ -84,7 +75,6 @@ class Verdict(StrEnum):
 
     EXACT = "exact"
     CLOSE = "close"
-    DEVIATION = "deviation"
     FAILED = "failed"
 
 
@@ -120,7 +110,7 @@ class PointVerdict:
 
     point: str
     verdict: Verdict
-    difference: Difference | None = None
+    difference: Distance | None = None
     local: Distance | None = None
     original_error: Distance | None = None
     converted_error: Distance | None = None
@@ -167,7 +157,7 @@ def judge(
         return PointVerdict(point, Verdict.FAILED, reason=reason)
     if is_bit_equal(expected, actual):
         return PointVerdict(point, Verdict.EXACT, NO_DIFFERENCE)
-    difference = measure(expected, actual)
+    difference = error_of(actual, expected)
     if not expected.is_floating_point():
         return PointVerdict(point, Verdict.FAILED, difference, reason="counters that are not the same")
     held_against = yardstick()
@@ -238,7 +228,7 @@ def judge_again(point: PointVerdict, eps: float, tolerances: Tolerances = OURS) 
         return Verdict.FAILED if find_excess(point.converted_error, allowed) else Verdict.CLOSE
     if point.difference is None or point.reason:
         return Verdict.FAILED
-    return Verdict.EXACT if point.difference == NO_DIFFERENCE else Verdict.DEVIATION
+    return Verdict.EXACT if point.difference == NO_DIFFERENCE else Verdict.FAILED
 
 
 def allow_for_chance(num_elements: int, tolerances: Tolerances = OURS) -> tuple[float, float]:
@@ -247,18 +237,6 @@ def allow_for_chance(num_elements: int, tolerances: Tolerances = OURS) -> tuple[
     max_scatter = math.sqrt(2) * math.pi / math.sqrt(6) / (2 * math.log(max(num_elements, 2)))
     rms_ratio = max(tolerances.error_ratio, math.exp(tolerances.chance * rms_scatter))
     return rms_ratio, max(rms_ratio, math.exp(tolerances.chance * max_scatter))
-
-
-def note_difference(
-    point: str, expected: Tensor, actual: Tensor, find_zero_source: Callable[[], str | None] = lambda: None
-) -> PointVerdict:
-    """Note how far a capture point is off where a known deviation applies; what is left without it is judged apart."""
-    reason = find_vacuity(expected, actual, find_zero_source)
-    if reason:
-        return PointVerdict(point, Verdict.FAILED, reason=reason)
-    if is_bit_equal(expected, actual):
-        return PointVerdict(point, Verdict.EXACT, NO_DIFFERENCE)
-    return PointVerdict(point, Verdict.DEVIATION, measure(expected, actual))
 
 
 def find_vacuity(expected: Tensor, actual: Tensor, find_zero_source: Callable[[], str | None] = lambda: None) -> str:

@@ -1,6 +1,6 @@
 """The parity body: one input through both models, judged at every capture point. The same for every family."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -10,6 +10,7 @@ from torch import nn
 from conversion.parity.alignment import copy_aligned, find_misaligned
 from conversion.parity.compare import Comparison, Contender, Evidence, Local, OriginalRun, compare
 from conversion.parity.deviations import Deviation
+from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.points import Inputs, Stage
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 
@@ -20,11 +21,12 @@ class InputVerdict:
 
     Attributes:
         name: of the input, as ``native`` or ``masked``.
+        verdict: the worst of its points'.
         shape: of its pixel values, ``(B, 3, height, width)``.
         masked: whether patches of it are masked.
-        points: the comparison as it came out.
-        deviation: name of the ledger's entry that applies, if one does.
-        counterfactual: the same comparison with that entry's counterfactual in force.
+        points: what decides: the comparison; where a known deviation applies, the one under its counterfactual.
+        deviation: names of the ledger's entries that apply and show, if any do.
+        otherwise: capture point to how far it is off with that deviation in force, where not every bit agrees.
         baked: the image size of a twin of the artifact that was compared in its place, with position embeddings
             baked for that size; None where it was the artifact itself.
         evidence: from where it first failed, if it did.
@@ -36,36 +38,26 @@ class InputVerdict:
     shape: tuple[int, ...]
     points: tuple[PointVerdict, ...]
     deviation: str = ""
-    counterfactual: tuple[PointVerdict, ...] = ()
+    otherwise: Mapping[str, Distance] = field(default_factory=dict)
     baked: int | None = None
     masked: bool = False
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     aligned: bool = False
 
     @property
-    def decisive(self) -> tuple[PointVerdict, ...]:
-        """The points that decide: those under the counterfactual where a known deviation applies."""
-        return self.counterfactual or self.points
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether every bit agrees at the points that decide."""
-        return worst([point.verdict for point in self.decisive]) is Verdict.EXACT
-
-    @property
-    def max_ulp(self) -> int:
-        """The largest ULP distance at a deciding capture point."""
-        return max((point.difference.max_ulp for point in self.decisive if point.difference), default=0)
-
-    @property
     def error_ratio(self) -> float:
-        """The largest RMS error at a deciding capture point, as a multiple of the original's own; 1 where exact."""
-        ratios = [
-            point.converted_error.rms / point.original_error.rms
-            for point in self.decisive
-            if point.converted_error and point.original_error and point.original_error.rms
-        ]
-        return max(ratios, default=1.0)
+        """See :func:`find_error_ratio`."""
+        return find_error_ratio(self.points)
+
+
+def find_error_ratio(points: Iterable[PointVerdict]) -> float:
+    """The largest RMS error at a capture point, as a multiple of the original's own; 1 where all is exact."""
+    ratios = [
+        point.converted_error.rms / point.original_error.rms
+        for point in points
+        if point.converted_error and point.original_error and point.original_error.rms
+    ]
+    return max(ratios, default=1.0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ def verify_together(
     if again:
         repeated = _verify_once(again, measures_local, at and (lambda stage: at(f"{stage}, weights aligned")))
         for (row, column), result in zip(places, chain.from_iterable(repeated), strict=True):
-            if result.is_exact:
+            if result.verdict is Verdict.EXACT:
                 results[row][column] = replace(result, aligned=True)
     return results
 
@@ -141,11 +133,12 @@ def _align(
     copy, again, places = cache(copy_aligned), [], []
     for row, (trial, verdicts) in enumerate(zip(trials, results, strict=True)):
         run, dtype = trial.run, trial.run.dtype
-        is_original_off = not all(verdict.is_exact for verdict in verdicts) and find_misaligned(run.original, dtype)
+        is_inexact = any(verdict.verdict is not Verdict.EXACT for verdict in verdicts)
+        is_original_off = is_inexact and find_misaligned(run.original, dtype)
         columns = [
             column
             for column, (candidate, verdict) in enumerate(zip(trial.candidates, verdicts, strict=True))
-            if not verdict.is_exact and (is_original_off or find_misaligned(candidate.converted, dtype))
+            if verdict.verdict is not Verdict.EXACT and (is_original_off or find_misaligned(candidate.converted, dtype))
         ]
         if columns:
             chosen = [trial.candidates[column] for column in columns]
@@ -204,30 +197,21 @@ def _list_comparisons(trial: Trial, measures_local: Local) -> list[list[Comparis
     return comparisons
 
 
-def conclude(points: Sequence[Verdict], counterfactual: Sequence[Verdict]) -> Verdict:
-    """The verdict on an input, from those at its capture points, and under the counterfactual where there is one."""
-    if counterfactual and worst(counterfactual) is Verdict.FAILED:
-        return Verdict.FAILED
-    return worst(points)
-
-
 def _conclude(trial: Trial, deviation: Deviation | None, comparisons: Sequence[Comparison]) -> InputVerdict:
-    noted, *held = comparisons
-    result = InputVerdict(
+    """The verdict on an input; see :func:`_list_comparisons`."""
+    *noting, judging = comparisons
+    incomparable = {point.point: point for noted in noting for point in noted.points}
+    otherwise = {name: size for noted in noting for name, size in noted.noted.items()}
+    points = tuple(incomparable.get(point.point, point) for point in judging.points)
+    if noting and not incomparable and not otherwise:  # it does not show, and every bit agrees without it
+        points, deviation = tuple(PointVerdict(each.point, Verdict.EXACT, NO_DIFFERENCE) for each in points), None
+    return InputVerdict(
         trial.name,
-        noted.verdict,
+        worst([point.verdict for point in points]),
         tuple(trial.run.inputs.pixel_values.shape),
-        tuple(noted.points),
+        points,
+        deviation.name if deviation else "",
+        otherwise,
         masked=trial.run.inputs.bool_masked_pos is not None,
-        evidence=noted.evidence,
-    )
-    if deviation is None or noted.verdict is Verdict.EXACT:
-        return result
-    (agreed,) = held
-    return replace(
-        result,
-        verdict=conclude([noted.verdict], [agreed.verdict]),
-        deviation=deviation.name,
-        counterfactual=tuple(agreed.points),
-        evidence=agreed.evidence or noted.evidence,
+        evidence=judging.evidence,
     )

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
-from conversion.parity.verdict import Verdict
+from conversion.parity.metrics import Distance
+from conversion.parity.verdict import PointVerdict, Verdict
 
 WIDTH, HEIGHT = 420, 200
 LEFT, TOP, BOTTOM = 48, 20, 38
@@ -16,8 +16,6 @@ LANE = 16
 """Height of the lane below the scale, where exact points lie: their logarithm is nowhere else."""
 MOST_LABELS = 12
 """Along the depth."""
-
-Points = Sequence[Mapping[str, Any]]
 
 # line, later ones above earlier ones, to the figure of a point whose RMS it shows
 LINES = {"local": "local", "converted": "converted_error", "original": "original_error"}
@@ -44,16 +42,15 @@ class Chart:
     columns: tuple[tuple[float, str], ...]
 
 
-def draw_errors(points: Points, as_it_is: Points = ()) -> Chart | None:
+def draw_errors(points: Sequence[PointVerdict], otherwise: Mapping[str, float]) -> Chart | None:
     """Draw the RMS errors of the capture points of one input; None where there is no error to be drawn.
 
     Args:
-        points: those that decide.
-        as_it_is: the same with a known deviation in force, where one applies.
+        otherwise: capture point to the RMS of its difference with a known deviation in force, where one applies.
     """
-    series = {"as_it_is": [_rms(point, "difference") for point in as_it_is]}
-    series |= {name: [_rms(point, figure) for point in points] for name, figure in LINES.items()}
-    allowed = [_rms(point, "allowed") for point in points]
+    series = {"otherwise": [_drawable(otherwise.get(point.point, 0.0)) for point in points]}
+    series |= {name: [_rms(getattr(point, figure)) for point in points] for name, figure in LINES.items()}
+    allowed = [_rms(point.allowed) for point in points]
     sizes = [size for line in [*series.values(), allowed] for size in line if size]
     if not sizes:
         return None
@@ -68,20 +65,23 @@ def draw_errors(points: Points, as_it_is: Points = ()) -> Chart | None:
         return round(floor - (floor - TOP) * (math.log10(size) - low) / (high - low), 1)
 
     tops = _join_up(allowed, along, up)
-    labels = _label_depth([point["point"] for point in points])
+    labels = _label_depth([point.point for point in points])
     return Chart(
         band=tuple(f"{part.split(',')[0]},{floor} {part} {part.split()[-1].split(',')[0]},{floor}" for part in tops),
         lines={name: parts for name, line in series.items() if (parts := _join_up(line, along, up))},
-        exact=tuple(along(index) for index, point in enumerate(points) if point["verdict"] == Verdict.EXACT),
-        failed=tuple(along(index) for index, point in enumerate(points) if point["verdict"] == Verdict.FAILED),
+        exact=tuple(along(index) for index, point in enumerate(points) if point.verdict is Verdict.EXACT),
+        failed=tuple(along(index) for index, point in enumerate(points) if point.verdict is Verdict.FAILED),
         rows=tuple((up(10.0**power), f"1e{power}") for power in range(low, high + 1, 1 + (high - low) // 8)),
         columns=tuple((along(index), label) for index, label in labels),
     )
 
 
-def _rms(point: Mapping[str, Any], figure: str) -> float:
+def _rms(size: Distance | None) -> float:
     """Zero where it was not measured, or is nothing that can be drawn."""
-    size = float(point.get(figure, {}).get("rms", 0.0))
+    return _drawable(size.rms) if size else 0.0
+
+
+def _drawable(size: float) -> float:
     return size if math.isfinite(size) else 0.0
 
 

@@ -122,8 +122,7 @@ def was_exact(variant: str, family: str, cell: str, processor: str) -> bool:
     recorded = read_record().get(processor, {"verdicts": {}})["verdicts"]
     names = [variant] if variant in VARIANTS else [name for name, row in VARIANTS.items() if row.family == family]
     found = [set(recorded[name].get(cell, {}).values()) for name in names if name in recorded]
-    allowed = {str(Verdict.EXACT), str(Verdict.DEVIATION)}
-    return bool(found) and all(str(Verdict.EXACT) in verdicts and verdicts <= allowed for verdicts in found)
+    return bool(found) and all(verdicts == {str(Verdict.EXACT)} for verdicts in found)
 
 
 def read_record() -> Records:

@@ -6,15 +6,16 @@ took, and without pictures.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from conversion.artifact.card import NOT_COMPARED
 from conversion.artifact.card import SCHEMA as CARD_SCHEMA
 from conversion.artifact.files import write_whole
+from conversion.artifact.reading import READABLE, demand_card, rebuild_spec
 from conversion.artifact.schemas import demand_schema
-from conversion.artifact.verify import find_contradictions, rebuild_spec
+from conversion.artifact.verify import find_contradictions
 from conversion.artifact.weights import ENTRANCES
 from conversion.errors import ArtifactError, ConversionError
 from conversion.families.base import load_family
@@ -161,7 +162,7 @@ def read_record(path: Path) -> Record:
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     try:
-        if schema == CARD_SCHEMA:
+        if schema in READABLE:
             return Record(results=tuple(_split_card(path, content)))
         if schema == SCHEMA:
             demand_schema(content, "parity_run", path, "record of a run")
@@ -179,7 +180,8 @@ def _read_checked(path: Path, content: Mapping[str, Any]) -> Result:
     result = read_result(content)
     if result.card is None:
         return result
-    _check_card(path, result.card)
+    result = replace(result, card=_check_card(path, result.card))
+    assert result.card is not None
     cells = [(cell["device"], cell["dtype"], cell["attention"]) for cell in result.card["activations"]]
     if cells != [(result.device, result.dtype, result.attention)] or result.card["variant"] != result.variant:
         raise ArtifactError(f"{path}: the card of {result.card['variant']}, {cells}, where another's should be.")
@@ -198,19 +200,21 @@ def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
         raise ArtifactError(f"{path}: was not published: a run was killed here.")
     if card.get("verdict") == NOT_COMPARED:
         raise ArtifactError(f"{path}: its activations were never compared; verify it with --checkpoint {path.parent}.")
-    _check_card(path, card)
+    card = _check_card(path, card)
     for cell in card["activations"]:
         of_cell = {**card, "activations": [cell], "verdict": cell["verdict"]}
         place = cell["device"], cell["dtype"], cell["attention"]
         yield Result(card["variant"], *place, describe_origin(card), card=of_cell)
 
 
-def _check_card(path: Path, card: Mapping[str, Any]) -> None:
-    demand_schema(card, "parity_card", path, "verification card")
+def _check_card(path: Path, card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The card, of whatever version, as this one writes it."""
+    card = demand_card(card, path)
     if not 0 < card["spec"].get("depth", 0) <= DEEPEST:
         raise ArtifactError(f"{path}: speaks of no model that is known: its depth is {card['spec'].get('depth')}.")
     if problems := list(find_contradictions(card, load_family(card["family"]), rebuild_spec(card))):
         raise ArtifactError(f"{path}: contradicts itself.", problems)
+    return card
 
 
 def describe_origin(card: Mapping[str, Any]) -> str:

@@ -19,9 +19,7 @@ from conversion.report.records import Record
 from conversion.report.tables import (
     POINT_COLUMNS,
     format_size,
-    is_exact,
     list_charts,
-    list_deviations,
     list_files,
     list_keys,
     list_points,
@@ -35,14 +33,13 @@ KILL_MATRIX = FOLDER / "kill_matrix.json"
 HEAD = "<!doctype html>\n<!-- parity report -->\n"
 """What a page begins with, by which it is known."""
 
-SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.DEVIATION: "≠", Verdict.FAILED: "✗"}
+SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.FAILED: "✗"}
 """A verdict is never told by colour alone."""
 
 MEANINGS = {
     Verdict.EXACT: "every bit is the same, at every capture point",
     Verdict.CLOSE: "not the same bits; as near to the yardstick, the original in float64, as the original itself, "
     "up to twice its own rounding error",
-    Verdict.DEVIATION: "transformers differs from the original in a known way; without that, exact or close",
     Verdict.FAILED: "not shown to be the same model",
 }
 
@@ -126,12 +123,10 @@ def render_report(record: Record, now: datetime) -> str:
         now=now,
         charts=charts,
         list_charts=list_charts,
-        list_deviations=list_deviations,
         list_keys=list_keys,
         list_points=list_points,
         point_columns=POINT_COLUMNS,
         summarise=summarise,
-        is_exact=is_exact,
         list_files=list_files,
         kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
     )

@@ -13,6 +13,7 @@ import torch
 
 from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.errors import ArtifactError
+from conversion.parity.verdict import Verdict
 from conversion.report.history import was_exact
 from conversion.report.records import (
     LOST_EXACTNESS,
@@ -59,7 +60,7 @@ def keep_for_report(test: pytest.Item, subject: Subject, cell: MatrixVerdict) ->
 
 def find_lost_exactness(subject: Subject, cell: MatrixVerdict) -> str | None:
     """That a cell is close and is on record as exact on this kind of processor, in words; close is the same model."""
-    if all(result.is_exact for result in cell.inputs):
+    if cell.verdict is Verdict.EXACT:
         return None
     device, processor = torch.device(cell.device).type, torch.backends.cpu.get_cpu_capability()
     place = device, cell.dtype, cell.attention

@@ -13,7 +13,8 @@ import pytest
 from torch import Tensor, nn
 
 import conversion
-from conversion.artifact.card import MatrixVerdict, Provenance, Source, describe_source
+from conversion.artifact.answer import describe_sizes, find_sizes
+from conversion.artifact.card import MatrixVerdict, Provenance, Source, describe_source, record_cell
 from conversion.artifact.load import load_converted, load_image_processor, load_model
 from conversion.artifact.stage import StagedArtifact, stage_artifact
 from conversion.artifact.weights import read_tensors
@@ -81,6 +82,11 @@ class Subject:
         if not self.request.checkpoint:
             return list(filter(None, [describe_extent(self.row)]))
         return [*describe_told(self.converted.told, "you"), *self.converted.notes]
+
+    def describe_sizes(self, cell: MatrixVerdict) -> str:
+        """At which image sizes it is identical, in words; empty where at all that concern its user."""
+        out = self.converted
+        return describe_sizes(find_sizes(self.family, out.spec, out.input_size, [record_cell(cell)]))
 
     @cached_property
     def files(self) -> dict[str, Path]:

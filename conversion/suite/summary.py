@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -14,10 +14,14 @@ from conversion.families.base import families
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import Verdict, rank
 
-COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "worst capture point", "max ULP", "error", "seconds")
-NUMBERS = COLUMNS[-3:]
+COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "error", "seconds", "worst capture point")
+NUMBERS = ("error", "seconds")
+WHOLE = ("variant", "verdict")
+"""Columns that no narrow terminal shortens."""
+WIDE = 120
+"""Columns of a terminal from which the last one fits beside the others."""
 
-STYLES = {Verdict.EXACT: "green", Verdict.CLOSE: "cyan", Verdict.DEVIATION: "yellow", Verdict.FAILED: "bold red"}
+STYLES = {Verdict.EXACT: "green", Verdict.CLOSE: "green", Verdict.FAILED: "bold red"}
 
 PIPE_WIDTH = 200
 """Columns where there is no terminal: nothing is folded, every row is a line."""
@@ -30,14 +34,17 @@ ALIGNED = (
 Row = Mapping[str, Any]
 
 
-def describe_cell(variant: str, cell: MatrixVerdict, remarks: Sequence[str] = (), claim: str = "") -> dict[str, Any]:
+def describe_cell(
+    variant: str, cell: MatrixVerdict, remarks: Sequence[str] = (), claim: str = "", sizes: str = ""
+) -> dict[str, Any]:
     """A cell of the matrix as a row, of plain values, which pytest-xdist can send.
 
     Args:
         remarks: what is said of the variant below the table.
         claim: all that is claimed where the comparison has not failed; the verdict itself unless given.
+        sizes: at which image sizes it is identical, in words; empty where at all that concern its user.
     """
-    points = [(result.name, point) for result in cell.inputs for point in result.decisive]
+    points = [(result.name, point) for result in cell.inputs for point in result.points]
     place, point = max(points, key=lambda each: rank(each[1]))
     deviations: dict[str, list[str]] = {}
     for result in cell.inputs:
@@ -50,11 +57,11 @@ def describe_cell(variant: str, cell: MatrixVerdict, remarks: Sequence[str] = ()
         "attention": cell.attention,
         "verdict": str(cell.verdict),
         "worst capture point": "" if point.verdict is Verdict.EXACT else f"{place} {point.point}",
-        "max ULP": max(result.max_ulp for result in cell.inputs),
         "error": max(result.error_ratio for result in cell.inputs),
         "deviations": deviations,
         "remarks": list(remarks),
         "claim": claim,
+        "sizes": sizes,
         "aligned": [result.name for result in cell.inputs if result.aligned],
     }
 
@@ -84,8 +91,9 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report:
     width = shutil.get_terminal_size().columns if is_terminal else PIPE_WIDTH
     console = Console(width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
     with console.capture() as captured:
-        console.print(_build_table(rows))
+        console.print(_build_table(rows, COLUMNS if width >= WIDE else COLUMNS[:-1]))
     lines = [*captured.get().splitlines(), *_list_deviations(rows), *_list_aligned(rows)]
+    lines += dict.fromkeys(f"{row['variant']}: {row['sizes']}" for row in rows if row["sizes"])
     lines += dict.fromkeys(f"{row['variant']}: {remark}" for row in rows for remark in row["remarks"])
     if artifacts is not None:
         lines.append(f"artifacts: {', '.join(list_kept(reporter)) or 'none'}, in {artifacts.absolute()}")
@@ -101,16 +109,17 @@ def list_kept(reporter: pytest.TerminalReporter) -> list[str]:
     return list(dict.fromkeys(str(value) for each in reports for name, value in each.user_properties if name == "kept"))
 
 
-def _build_table(rows: Iterable[Row]) -> Table:
+def _build_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column in NUMBERS else "left")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in NUMBERS else "left"
+        table.add_column(column, justify=justify, no_wrap=column in WHOLE, overflow="fold")
     for row in rows:
         verdict = row["verdict"]
         said = verdict if verdict == Verdict.FAILED else row["claim"] or verdict
         shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{said}[/]", "error": f"{row['error']:.2f} x"}
         shown |= {"seconds": f"{row['seconds']:.1f}"}
-        table.add_row(*(str(shown[column]) for column in COLUMNS))
+        table.add_row(*(str(shown[column]) for column in columns))
     return table
 
 
@@ -121,7 +130,9 @@ def _list_deviations(rows: Sequence[Row]) -> list[str]:
         for name, found in row["deviations"].items():
             inputs.setdefault(name, {}).update(dict.fromkeys(found))
     causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
-    return [f"deviation {name} ({', '.join(found)}): {causes[name]}" for name, found in inputs.items()]
+    return [
+        f"transformers does otherwise: {name} ({', '.join(found)}): {causes[name]}" for name, found in inputs.items()
+    ]
 
 
 def _list_aligned(rows: Sequence[Row]) -> list[str]:

@@ -1,0 +1,253 @@
+"""The two answers of a verification card: is it the same model, and what does transformers do otherwise?
+
+Whoever reads them reads the same: at a terminal, in a model card, in a report, as JSON.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from conversion.artifact.reading import rebuild_spec
+from conversion.families.base import Family, load_family
+from conversion.families.target import transformers_major
+from conversion.families.told import Told, describe_told
+from conversion.parity.deviations import Deviation, split_names
+from conversion.parity.verdict import Verdict, worst
+
+# task: pipeline on the Hub, class that loads a model of it
+TASKS = {
+    "backbone":              ("image-feature-extraction", "AutoModel"),
+    "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
+    "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
+}  # fmt: skip
+
+RETURNED = "returned."
+"""How the names of what a model returns begin, among the capture points."""
+
+Record = Mapping[str, Any]
+"""Part of a card."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The conversion, by one cell of the matrix.
+
+    Attributes:
+        verdict: exact, close or failed.
+        inputs, points: how many were compared.
+        error_ratio: the largest error, as a multiple of the original's own; 1 where exact.
+    """
+
+    attention: str
+    device: str
+    dtype: str
+    verdict: Verdict
+    inputs: int
+    points: int
+    error_ratio: float
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """Something that transformers computes otherwise than the original, with any weights.
+
+    Attributes:
+        sizes: ``height x width`` of an image to how far what this model returns is off there, at most; empty where
+            that was not measured.
+    """
+
+    name: str
+    where: str
+    cause: str
+    remedy: str
+    sizes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """At which image sizes the model is identical to the original.
+
+    Attributes:
+        identical: sides of square images, in pixels: of the native size and the processor's, those that are.
+        processor: side of the images that its processor makes.
+        off_by: how far off what it returns is there, if that is not identical; None where it was not measured.
+    """
+
+    identical: tuple[int, ...]
+    processor: int
+    off_by: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a conversion came to.
+
+    Attributes:
+        variant: official name, or the family's and ``_custom``.
+        is_synthetic: the weights were drawn: the model has learned nothing.
+        conversion: in each cell of the matrix; none where activations were not compared.
+        otherwise: what transformers does otherwise.
+        notes: what is said of it besides: on whose word settings are taken.
+    """
+
+    variant: str
+    is_synthetic: bool
+    conversion: tuple[Judged, ...]
+    otherwise: tuple[Otherwise, ...]
+    sizes: Sizes
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The worst of the cells'; None where nothing was compared."""
+        return worst([judged.verdict for judged in self.conversion]) if self.conversion else None
+
+
+def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
+    """What a card says, in short.
+
+    Args:
+        caller: how the reader knows the one who converted it.
+    """
+    family, spec = load_family(card["family"]), rebuild_spec(card)
+    size = card["baked_image_size"] or family.choose_input_size(spec)
+    told = {name: Told(each["value"], each["by"]) for name, each in card.get("told", {}).items()}
+    return Answer(
+        variant=card["variant"],
+        is_synthetic=card["source"]["weights"] == "synthetic",
+        conversion=tuple(map(describe_cell, card["activations"])),
+        otherwise=tuple(list_otherwise(family, spec, size, card["activations"])),
+        sizes=find_sizes(family, spec, size, card["activations"]),
+        notes=(*describe_told(told, caller), *card["notes"]),
+    )
+
+
+def describe_cell(cell: Record) -> Judged:
+    """What a cell came to."""
+    return Judged(
+        attention=cell["attention"],
+        device=cell["device"],
+        dtype=cell["dtype"],
+        verdict=Verdict(cell["verdict"]),
+        inputs=len(cell["inputs"]),
+        points=sum(len(result["points"]) for result in cell["inputs"]),
+        error_ratio=max(result["error_ratio"] for result in cell["inputs"]),
+    )
+
+
+def list_otherwise(family: Family[Any], spec: Any, size: int, cells: Sequence[Record]) -> Iterator[Otherwise]:
+    """List the entries of the ledger that showed, with how far off what this model returns is; and those of images.
+
+    What an image processor does otherwise depends on the image: it is listed whether it showed or not.
+
+    Args:
+        size: side of the images that its processor makes.
+    """
+    results = [result for cell in cells for result in cell["inputs"]]
+    sizes: dict[str, dict[str, float]] = {}
+    for result in results:
+        for name in split_names(result["deviation"]):
+            of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
+            of_entry[place] = max(measure_returned(result), of_entry.get(place, 0.0))
+    applying = {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}
+    applying |= set() if results else _names_at(family, spec, size)
+    for entry in family.ledger:
+        shown = {place: off for place, off in sizes.get(entry.name, {}).items() if off}
+        if shown or entry.name in applying:
+            yield Otherwise(entry.name, entry.where, entry.cause, entry.remedy, shown)
+
+
+def measure_returned(result: Record) -> float:
+    """How far off what the model returns is, at most, as it comes."""
+    sizes: Mapping[str, Sequence[float]] = result.get("otherwise", {})
+    return max((largest for name, (largest, _) in sizes.items() if name.startswith(RETURNED)), default=0.0)
+
+
+def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record]) -> Sizes:
+    """At which sizes a model is identical.
+
+    Args:
+        size: side of the images that its processor makes.
+    """
+    identical = list_identical_sizes(family, spec, size)
+    return Sizes(identical, size, None if size in identical else _find_off(family, size, cells))
+
+
+def _find_off(family: Family[Any], size: int, cells: Iterable[Record]) -> float | None:
+    """How far off what the model returns is on a square image of a size, by the model alone; None if none was tried."""
+    of_models = {entry.name for entry in family.ledger if entry.original_attributes}
+    found = [
+        measure_returned(result)
+        for cell in cells
+        for result in cell["inputs"]
+        if result["shape"][-2:] == [size, size] and not result["baked_twin"] and not result["masked"]
+        if set(split_names(result["deviation"])) <= of_models
+    ]
+    return max(found, default=None)
+
+
+def list_identical_sizes(family: Family[Any], spec: Any, size: int) -> tuple[int, ...]:
+    """Of the sizes that concern its user (native, and what the processor makes), those without a deviation."""
+    sizes = dict.fromkeys((spec.image_size, size))
+    return tuple(size for size in sizes if _find_at(family, spec, size) is None)
+
+
+def _names_at(family: Family[Any], spec: Any, size: int) -> set[str]:
+    found = _find_at(family, spec, size)
+    return set(split_names(found.name)) if found else set()
+
+
+def _find_at(family: Family[Any], spec: Any, size: int) -> Deviation | None:
+    return family.find_deviation(spec, (1, 3, size, size), "float32", family.choose_attention())
+
+
+def write_usage(card: Record, place: str) -> list[str]:
+    """Lines that load model and processor; at a size that is identical, where the processor's own is not.
+
+    Args:
+        place: what ``from_pretrained`` takes: a folder, or a repository on the Hub.
+    """
+    family, spec = load_family(card["family"]), rebuild_spec(card)
+    auto_class, attention = TASKS[spec.task][1], family.choose_attention()
+    size, changed = card["baked_image_size"] or family.choose_input_size(spec), ""
+    sizes = list_identical_sizes(family, spec, size)
+    if sizes and size not in sizes:
+        there = family.build_image_processor(replace(spec, input_size=None), sizes[0])
+        changed = "".join(f", {name}={there[name]}" for name in ("size", "crop_size") if name in there)
+    pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
+    return [
+        f"from transformers import AutoImageProcessor, {auto_class}",
+        "",
+        f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")',
+        f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow}{changed})',
+    ]
+
+
+def describe_judged(judged: Judged) -> str:
+    """What the comparison came to in a cell, in words."""
+    compared = f"{judged.points} points on {judged.inputs} inputs"
+    said = {
+        Verdict.EXACT: f"every bit agrees at {compared}",
+        Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {compared}",
+        Verdict.FAILED: "it computes something else",
+    }[judged.verdict]
+    return f"{judged.verdict} with {judged.attention}: {said}"
+
+
+def describe_sizes(sizes: Sizes) -> str:
+    """At which sizes it is identical, and the way to be so at the processor's; empty where there is nothing to say."""
+    size = sizes.processor
+    if not sizes.identical or size in sizes.identical:
+        return ""
+    identical = " and ".join(f"{each} x {each}" for each in sizes.identical)
+    off = f", where what the model returns is off by up to {sizes.off_by:.2g}" if sizes.off_by else ""
+    return (
+        f"Only {identical} pixels are identical. The image processor makes {size} x {size}{off}. "
+        f"To be identical there, convert with --image-size {size}."
+    )
+
+
+def describe_off(each: Otherwise) -> str:
+    """How far off this model is, by the sizes of images; empty where that was not measured."""
+    sizes = ", ".join(f"{off:.2g} at {place}" for place, off in each.sizes.items())
+    return f"What this model returns is off by up to {sizes}." if sizes else ""

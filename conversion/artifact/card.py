@@ -144,11 +144,12 @@ def build_parity_card(
 def format_json(value: Any, indent: str = "") -> str:
     """JSON that a person can read and a diff can compare: a short value, or a row of figures, has a line of its own."""
     line = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    is_row = isinstance(value, list) and not any(isinstance(each, list | dict) for each in value)
-    if is_row or not isinstance(value, list | dict) or len(indent) + len(line) <= LINE:
+    is_list = isinstance(value, list | tuple)
+    is_row = is_list and not any(isinstance(each, list | tuple | dict) for each in value)
+    if is_row or not (is_list or isinstance(value, dict)) or len(indent) + len(line) <= LINE:
         return line
     inner = indent + " "
-    if isinstance(value, list):
+    if is_list:
         return "[\n" + ",\n".join(inner + format_json(each, inner) for each in value) + f"\n{indent}]"
     entries = (f"{inner}{json.dumps(name)}: {format_json(value[name], inner)}" for name in sorted(value))
     return "{\n" + ",\n".join(entries) + f"\n{indent}}}"

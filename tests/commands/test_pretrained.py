@@ -9,7 +9,7 @@ import pytest
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from conversion.state_dicts.folder import PARITY_CARD
-from tests.support.commands import left_over, read_max_ulps, run
+from tests.support.commands import left_over, read_verdicts, run
 from tests.support.http_server import Server, answer, send
 
 VARIANT = VARIANTS["dinov2_vits14"]
@@ -47,9 +47,11 @@ def test_a_broken_download_ends_in_a_verified_artifact(
     code, output = verify(tmp_path, server, monkeypatch)
     assert code == 0, output
     assert left_over(tmp_path) == ["dinov2_vits14"]
-    card = json.loads((tmp_path / "artifacts" / "dinov2_vits14" / PARITY_CARD).read_text())
-    assert (card["source"]["weights"], card["verdict"]) == ("pretrained", "deviation")  # at sizes other than native
-    assert 0 in read_max_ulps(output).values()
+    written = (tmp_path / "artifacts" / "dinov2_vits14" / PARITY_CARD).read_text()
+    assert len(written) < 200_000
+    card = json.loads(written)
+    assert (card["source"]["weights"], card["verdict"]) == ("pretrained", "close")  # with eager attention
+    assert "exact" in read_verdicts(output).values()
     (file,) = card["source"]["checkpoints"]["checkpoint"]["files"]
     digest = sha256(published).hexdigest()
     assert file == {"name": "dinov2_vits14_pretrain.pth", "bytes": len(published), "sha256": digest}

@@ -26,7 +26,9 @@ def test_parity(
     """
     with subject.passing(request.node):
         cell = verify_cell(subject, (device, dtype, attention))
-        record_property("cell", describe_cell(subject.variant, cell, subject.remarks, subject.claim, subject.describe_sizes(cell)))
+        record_property(
+            "cell", describe_cell(subject.variant, cell, subject.remarks, subject.claim, subject.describe_sizes(cell))
+        )
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
         keep_for_report(request.node, subject, cell)
         if cell.verdict is Verdict.FAILED:

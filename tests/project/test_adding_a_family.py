@@ -14,7 +14,7 @@ import torch
 
 from conversion import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
-from tests.support.commands import build_environment, read_max_ulps
+from tests.support.commands import build_environment, read_verdicts
 from tests.support.forked import run_pytest
 from tests.support.official_keys import RECORDED, describe_keys, render
 
@@ -84,8 +84,8 @@ def test_its_command_verifies_the_new_family(checkout: Path) -> None:
         checkout, "tests/parity/test_parity.py", "-k", command[1], "--require-exact", "--save-artifacts"
     )
     assert code == 0, output
-    assert read_max_ulps(output)["eager"] == 0  # as the page says
-    assert read_max_ulps(output)["sdpa"] > 0
+    assert read_verdicts(output)["eager"] == "exact"  # as the page says
+    assert read_verdicts(output)["sdpa"] == "close"
     code, output = call(checkout, "conversion", "verify", f"artifacts/{command[1]}")
     assert code == 0, output
     others = ("--dtype=float64", "--dtype=bfloat16", "--parity-report=report.html")

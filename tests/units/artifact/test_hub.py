@@ -10,7 +10,7 @@ import torch
 
 from conversion.artifact import hub as publishing
 from conversion.artifact.hub import name_on_the_hub, plan_push, push
-from conversion.artifact.verify import read_card
+from conversion.artifact.reading import read_card
 from conversion.artifact.weights import WEIGHTS
 from conversion.errors import ArtifactError, PublishError
 from conversion.families.variants import VARIANTS

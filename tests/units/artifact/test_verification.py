@@ -2,15 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import conversion
+from conversion.artifact.card_points import COLUMNS
+from conversion.artifact.reading import read_card
 from conversion.artifact.schemas import FOLDER, load_validator
-from conversion.artifact.verify import read_card, verify_artifact
+from conversion.artifact.verify import verify_artifact
 from conversion.artifact.weights import INDEX, UNVERIFIED_WEIGHTS, WEIGHTS
 from conversion.errors import ArtifactError
 from conversion.parity.verdict import Tolerances
@@ -24,11 +26,32 @@ def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
 
 
-def find_point(card: dict[str, Any], verdict: str) -> dict[str, Any]:
-    """The first capture point of this verdict."""
-    results = (result for cell in card["activations"] for result in cell["inputs"])
-    points = (point for result in results for name in ("points", "counterfactual") for point in result.get(name, ()))
-    return next(point for point in points if point["verdict"] == verdict)
+def list_all_points(card: dict[str, Any]) -> Iterator[tuple[list[Any], int]]:
+    """Every list of capture points, and each place in it."""
+    for cell in card["activations"]:
+        for result in cell["inputs"]:
+            yield from ((result["points"], index) for index in range(len(result["points"])))
+
+
+def set_figure(column: str, value: object) -> Change:
+    """Of the first capture point that is close."""
+
+    def change(card: dict[str, Any]) -> None:
+        row = next(points[index] for points, index in list_all_points(card) if points[index][1] == "close")
+        row[COLUMNS.index(column)] = value
+
+    return change
+
+
+def fail_an_exact_point(card: dict[str, Any]) -> None:
+    points, index = next(each for each in list_all_points(card) if isinstance(each[0][each[1]], str))
+    points[index] = [points[index], "failed"]
+
+
+def call_a_close_point_exact(card: dict[str, Any]) -> None:
+    """Each that is close, so that the input's verdict no longer follows."""
+    for points, index in list_all_points(card):
+        points[index] = points[index] if isinstance(points[index], str) else points[index][0]
 
 
 def damage(text: str) -> Callable[[Path], None]:
@@ -124,7 +147,8 @@ FILES = {
     "empty card": (write("{}"), "its schema is None"),
     "a list": (write("[]"), "its schema is None"),
     "another version's": (write('{"schema": "parity-card/1"}'), "its schema is 'parity-card/1'"),
-    "name of a schema": (write('{"schema": "parity-card/2"}'), "'digest' is a required property"),
+    "an earlier version's, empty": (write('{"schema": "parity-card/2"}'), "is no verification card"),
+    "name of a schema": (write('{"schema": "parity-card/3"}'), "'digest' is a required property"),
     "a processor more": (add("processor_config.json"), "processor_config.json: not of an artifact"),
     "not published": (unpublish, "was not published"),
     "config of no model": (break_config, f"{CONFIG}: describes no model that is known"),
@@ -154,23 +178,14 @@ def keep_masked(card: dict[str, Any]) -> None:
     cell["inputs"] = [result for result in cell["inputs"] if result["masked"]]
 
 
-def deviate(card: dict[str, Any]) -> None:
-    """As somebody would make a failed counterfactual pass."""
-    result = next(each for each in card["activations"][0]["inputs"] if "counterfactual" in each)
-    off = {"max_abs": 5.0, "rms": 5.0, "max_ulp": 9}
-    point = result["counterfactual"][-1]["point"]
-    result["counterfactual"][-1] = {"point": point, "verdict": "deviation", "difference": off}
-
-
-def forget_the_counterfactuals(card: dict[str, Any]) -> None:
-    for cell in card["activations"]:
-        for result in cell["inputs"]:
-            result.pop("counterfactual", None)
+def find_otherwise(card: dict[str, Any]) -> dict[str, Any]:
+    """The first input that transformers computes otherwise."""
+    return next(each for each in card["activations"][0]["inputs"] if "otherwise" in each)
 
 
 # what was done to the card: what is said of it
 CARDS: dict[str, tuple[Change, str]] = {
-    "verdict": (lambda card: card.update(verdict="exact"), "the card: the verdict is exact, by its parts deviation"),
+    "verdict": (lambda card: card.update(verdict="exact"), "the card: the verdict is exact, by its parts close"),
     "verdict of a cell": (
         lambda card: card["activations"][0].update(verdict="exact"),
         "float32, eager: the verdict is exact, by its parts",
@@ -179,27 +194,34 @@ CARDS: dict[str, tuple[Change, str]] = {
         lambda card: card["activations"][0]["inputs"][0].update(verdict="exact"),
         "native: all points: the verdict is exact, by its parts close",
     ),
-    "verdict of a point": (lambda card: find_point(card, "close").update(verdict="exact"), "are worse than said"),
-    "error": (lambda card: find_point(card, "close")["converted_error"].update(rms=1.0), "are worse than said"),
-    "difference": (lambda card: find_point(card, "exact")["difference"].update(max_ulp=1), "are worse than said"),
+    "verdicts of points": (call_a_close_point_exact, "native: all points: the verdict is close, by its parts exact"),
+    "error": (set_figure("converted_error.rms", 1.0), "are worse than said"),
+    "difference": (set_figure("difference.max_abs", 9.0), "max_abs: .*, by its capture points 9.0"),
     "aligned and not exact": (
         lambda card: card["activations"][0]["inputs"][0].update(aligned=True),
         "native: aligned weights are said to make it exact, and it is not",
     ),
-    "figures gone": (lambda card: find_point(card, "close").pop("scale"), "are worse than said"),
-    "failed": (lambda card: find_point(card, "exact").update(verdict="failed"), "the verdict is"),
+    "figures gone": (set_figure("scale.max_abs", None), "are worse than said"),
+    "failed": (fail_an_exact_point, "the verdict is"),
     "nothing compared": (empty_all, "activations were not compared"),
     "no inputs": (lambda card: card["activations"][0].update(inputs=[]), "should be non-empty"),
     "no points": (lambda card: card["activations"][0]["inputs"][0].update(points=[]), "should be non-empty"),
     "a point less": (lambda card: card["activations"][0]["inputs"][0]["points"].pop(), "are not those of this model"),
     "twins alone": (keep_twins, "no input went through all of the artifact itself"),
     "masks alone": (keep_masked, "no input went through all of the artifact itself"),
-    "counterfactual that deviates": (deviate, "a deviation from its own counterfactual"),
     "deviation that no artifact has": (
         lambda card: card["activations"][0]["inputs"][1].update(deviation="layer-norm-eps-default"),
         "not in the ledger of known deviations: layer-norm-eps-default",
     ),
-    "no counterfactual": (forget_the_counterfactuals, "a deviation without its counterfactual"),
+    "no deviation by name": (
+        lambda card: find_otherwise(card).update(deviation=None),
+        "transformers is said to compute it otherwise, by no known deviation",
+    ),
+    "otherwise at no point": (
+        lambda card: find_otherwise(card)["otherwise"].update(moon=[1.0, 1.0]),
+        "otherwise: no points of this model: moon",
+    ),
+    "other columns": (lambda card: card["columns"].reverse(), "was expected"),
     "unheard-of deviation": (
         lambda card: card["activations"][0]["inputs"][1].update(deviation="moonlight"),
         "not in the ledger of known deviations: moonlight",

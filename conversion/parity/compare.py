@@ -4,133 +4,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from functools import cache, cached_property, partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
 from conversion.parity.metrics import Distance, error_of, is_bit_equal
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
-from conversion.parity.precision import Casts, convolve_by_places
-from conversion.parity.readers import Kept, Reader, Shared
-from conversion.parity.roundings import run_otherwise
+from conversion.parity.readers import Reader
 from conversion.parity.verdict import OTHER_RUNS, PointVerdict, Verdict, Yardstick, find_vacuity, judge, worst
 from conversion.parity.zeros import find_zero_source
-
-
-@dataclass
-class OriginalRun:
-    """What the original computes from one input.
-
-    Attributes:
-        dtype: that the comparison is made in, whatever dtype the weights are kept in.
-        attributes: of the original model, to the values that they are to have (the counterfactual of a deviation).
-        keep: remember what was computed for the next comparison; else it is computed again.
-        share: several comparisons read it side by side, at the same stage; it is computed once for all of them.
-        casts: of the weights, for runs side by side.
-    """
-
-    original: nn.Module
-    stages: Sequence[Stage]
-    inputs: Inputs
-    dtype: torch.dtype
-    attributes: Mapping[str, object] = field(default_factory=dict)
-    keep: bool = False
-    share: bool = False
-    casts: Casts = field(default_factory=Casts, repr=False)
-    _others: dict[tuple[str, int], Mapping[str, Distance]] = field(default_factory=dict, init=False, repr=False)
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The original with those attributes."""
-        if not self.attributes:
-            return self.original
-        model = twin(self.original)
-        for name, value in self.attributes.items():
-            if not hasattr(model, name):
-                raise AttributeError(f"the original has no attribute {name!r}")
-            setattr(model, name, value)
-        return model
-
-    def read_expected(self) -> Reader:
-        """The original in the dtype of the comparison."""
-        if self.keep:
-            return self._kept_expected
-        return self._shared_expected if self.share else self._run_expected()
-
-    def read_precise(self) -> Reader:
-        """The original in float64, from the inputs as the comparison's dtype has them.
-
-        For a comparison in float64, which has nothing more precise to be held against, it is the original in float32.
-        """
-        if self.keep:
-            return self._kept_precise
-        return self._shared_precise if self.share else self._run_precise()
-
-    def weigh(self, expected: Tensor, precise: Tensor) -> Yardstick:
-        """What decides at a capture point whether a difference is rounding.
-
-        In float64 the original's own error is taken to be that of float32, times the ratio of their unit roundoffs,
-        to which rounding errors are proportional.
-        """
-        if self.dtype != torch.float64:
-            return Yardstick(precise, error_of(expected, precise))
-        scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-        error = error_of(precise, expected)
-        return Yardstick(expected, Distance(error.max_abs * scale, error.rms * scale))
-
-    def weigh_other(
-        self, seed: int, stage: Stage, expected: Mapping[str, Tensor], precise: Mapping[str, Tensor]
-    ) -> Mapping[str, Distance]:
-        """The original's errors in a stage when it is run once more, with other roundings: capture point to error.
-
-        The pass is run from the start and ended behind the stage, since few ask; its figures are kept.
-
-        Args:
-            seed: which roundings.
-            expected, precise: what the original has there in the dtype of the comparison, and in the other.
-        """
-        if (stage.name, seed) not in self._others:
-            is_double = self.dtype == torch.float64
-            inputs, dtype = self.inputs.to("cpu", self.dtype), torch.float32 if is_double else self.dtype
-            values = run_otherwise(self.model, seed, self.stages, stage, inputs, dtype, self.casts)
-            self._others[stage.name, seed] = {
-                name: self.weigh(*((expected[name], value) if is_double else (value, precise[name]))).original_error
-                for name, value in values.items()
-                if value.is_floating_point()
-            }
-        return self._others[stage.name, seed]
-
-    @property
-    def other_dtype(self) -> torch.dtype:
-        """Of the yardstick."""
-        return torch.float32 if self.dtype == torch.float64 else torch.float64
-
-    def _run_expected(self) -> ForwardPass:
-        return ForwardPass(twin(self.model), self.stages, "original", self.inputs, self.dtype, self.casts)
-
-    def _run_precise(self) -> ForwardPass:
-        model, inputs = twin(self.model), self.inputs.to("cpu", self.dtype)
-        if self.other_dtype == torch.float64:
-            convolve_by_places(model)
-        return ForwardPass(model, self.stages, "original", inputs, self.other_dtype, self.casts)
-
-    @cached_property
-    def _shared_expected(self) -> Reader:
-        return Shared(self._run_expected())
-
-    @cached_property
-    def _shared_precise(self) -> Reader:
-        return Shared(self._run_precise())
-
-    @cached_property
-    def _kept_expected(self) -> Reader:
-        return Kept.of(self._run_expected(), self.stages)
-
-    @cached_property
-    def _kept_precise(self) -> Reader:
-        return Kept.of(self._run_precise(), self.stages)
 
 
 @dataclass(frozen=True)

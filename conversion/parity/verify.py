@@ -8,9 +8,10 @@ from itertools import chain
 from torch import nn
 
 from conversion.parity.alignment import copy_aligned, find_misaligned
-from conversion.parity.compare import Comparison, Contender, Evidence, Local, OriginalRun, compare
+from conversion.parity.compare import Comparison, Contender, Evidence, Local, compare
 from conversion.parity.deviations import Deviation
 from conversion.parity.metrics import NO_DIFFERENCE, Distance
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, Stage
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from conversion.artifact.card import MatrixVerdict
 from conversion.families.variants import VARIANTS
-from conversion.parity.compare import Local, OriginalRun
+from conversion.parity.compare import Local
 from conversion.parity.deviations import combine
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, merge_stages
 from conversion.parity.precision import Casts
 from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together

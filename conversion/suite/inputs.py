@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from conversion.families.base import Family, Spec
 from conversion.intake.synthetic import seed_generator
-from conversion.parity.compare import OriginalRun
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 
 PHOTO = Path(__file__).with_name("chelsea.png")

@@ -19,7 +19,7 @@ from conversion.artifact.load import load_converted, load_model
 from conversion.artifact.stage import stage_artifact
 from conversion.families.base import load_family
 from conversion.intake.checkpoint import read_checkpoint
-from conversion.parity.compare import OriginalRun
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.suite.inputs import InputCase, draw_inputs

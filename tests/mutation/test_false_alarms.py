@@ -33,7 +33,7 @@ def test_no_intact_conversion_fails(
     for seed in sampler.draw(range(SEEDS), lambda _: model):
         torch.save(draw_state_dict(read_golden(model).family, read_golden(model).spec, model, seed), tmp_path / "t.pth")
         for cell in verify_everywhere(model, seed, tmp_path / "t.pth"):
-            compared += sum(len(result.decisive) for result in cell.inputs)
+            compared += sum(len(result.points) for result in cell.inputs)
             if cell.verdict is Verdict.FAILED:
                 alarms.append(describe_failure(model, f"seed {seed}, {cell.dtype}, {cell.attention}", cell.inputs))
     record_property("intact_points", compared)

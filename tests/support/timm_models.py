@@ -16,8 +16,8 @@ from conversion.families.timm_code import Description
 from conversion.families.told import ToldStateDict
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.synthetic import DISTRIBUTIONS, draw_tensor
-from conversion.parity.compare import OriginalRun
 from conversion.parity.deviations import Deviation
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.suite.inputs import InputCase, draw_inputs
@@ -126,4 +126,4 @@ def verify(
 
 
 def list_verdicts(result: InputVerdict) -> set[Verdict]:
-    return {point.verdict for point in result.decisive}
+    return {point.verdict for point in result.points}

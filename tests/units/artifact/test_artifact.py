@@ -93,7 +93,7 @@ def test_the_card_for_machines_holds_hashes_versions_and_accounts(tmp_path: Path
     assert card["keys"] == {"renamed": 45, "split": 6, "dropped": {}}
     assert card["tensors"]["compared"] == 51
     assert card["verdict"] == "not compared"
-    assert "Activations**: not compared" in (tmp_path / "tiny" / MODEL_CARD).read_text()
+    assert "Activations were not compared." in (tmp_path / "tiny" / MODEL_CARD).read_text()
 
 
 def test_an_artifact_is_replaced(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ CARDS: dict[str, tuple[Change, str]] = {
         lambda card: find_otherwise(card)["otherwise"].update(moon=[1.0, 1.0]),
         "otherwise: no points of this model: moon",
     ),
-    "other columns": (lambda card: card["columns"].reverse(), "was expected"),
+    "other columns": (lambda card: card["columns"].reverse(), r"\$\.columns: "),
     "unheard-of deviation": (
         lambda card: card["activations"][0]["inputs"][1].update(deviation="moonlight"),
         "not in the ledger of known deviations: moonlight",

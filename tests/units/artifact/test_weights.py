@@ -143,4 +143,4 @@ def test_a_command_writes_them_and_another_verifies_them(tmp_path: Path) -> None
         tmp_path, "--checkpoint=artifacts/dinov2_custom", str(ROOT / "tests" / "parity" / "test_restore.py")
     )
     assert code == 0, output
-    assert "exact" in read_verdicts(output).values()
+    assert set(read_verdicts(output).values()) == {"consistent with itself"}

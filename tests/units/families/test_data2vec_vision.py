@@ -113,7 +113,7 @@ def test_a_model_with_any_feature_is_exact_with_eager(feature: str) -> None:
     for case in cases:
         run = run_original(FAMILY, spec, original, case)
         result = verify_input(case.name, run, converted, FAMILY.find_deviation(spec, case.shape))
-        assert {point.verdict for point in result.decisive} == {Verdict.EXACT}, result
+        assert {point.verdict for point in result.points} == {Verdict.EXACT}, result
 
 
 def test_inputs_have_the_native_size_only() -> None:

@@ -13,8 +13,8 @@ from conversion.artifact.weights import WEIGHTS
 from conversion.errors import ArtifactError
 from conversion.families.target import TRANSFORMERS_MAJORS, transformers_major
 from conversion.mapping import key_map
-from conversion.parity.compare import OriginalRun
 from conversion.parity.metrics import is_bit_equal
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.state_dicts.folder import CONFIG

@@ -17,8 +17,8 @@ from conversion.artifact.stage import save_artifact
 from conversion.families.base import load_family
 from conversion.parity import verify
 from conversion.parity.alignment import copy_aligned, find_misaligned, is_aligned
-from conversion.parity.compare import OriginalRun
 from conversion.parity.deviations import Deviation
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_input, verify_together

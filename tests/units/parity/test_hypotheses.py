@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import twin
-from conversion.parity.compare import OriginalRun
 from conversion.parity.diagnosis import describe_failure, find_explanation
 from conversion.parity.faults import TENSOR_FAULTS
 from conversion.parity.hypotheses import list_hypotheses
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.verify import verify_input
 

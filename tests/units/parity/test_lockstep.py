@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, capture, run_stage, twin
-from conversion.parity.compare import Comparison, Contender, OriginalRun, compare
+from conversion.parity.compare import Comparison, Contender, compare
 from conversion.parity.metrics import is_bit_equal
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.precision import Casts
 from conversion.parity.turns import THREAD_NAME

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from conversion.parity import precision
-from conversion.parity.compare import OriginalRun
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, build_place
 from conversion.parity.precision import Casts, convolve_by_places
 

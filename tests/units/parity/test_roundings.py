@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conversion.parity.compare import OriginalRun
 from conversion.parity.metrics import Distance, error_of
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.precision import Casts
 from conversion.parity.roundings import OtherRoundings, run_otherwise

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, capture
-from conversion.parity.compare import OriginalRun
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.turns import SWITCHES, THREAD_NAME, PausableCall
 from conversion.parity.verdict import Verdict

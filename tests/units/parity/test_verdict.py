@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import capture
-from conversion.parity.compare import OriginalRun
 from conversion.parity.deviations import Deviation
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.metrics import Distance
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.precision import cast_parameters
 from conversion.parity.verdict import (

@@ -217,7 +217,7 @@ def test_a_model_that_was_trained_otherwise_than_the_official_ones_is_exact_once
     result = verify_input("plain", run, load_converted(plain), deviation)
     agrees = size == 98 or (offset, antialias) == (0.0, bool(registers))
     assert (deviation is None) == agrees
-    assert {point.verdict for point in result.decisive} == {Verdict.EXACT}
+    assert {point.verdict for point in result.points} == {Verdict.EXACT}
     # the official models' way, assumed, is another function
     if not agrees:
         assert verify_input("assumed", run, load_converted(plain)).verdict is Verdict.FAILED

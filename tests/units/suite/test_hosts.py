@@ -29,7 +29,7 @@ def test_two_hosts_divide_the_variants_and_artifacts_are_gathered_on_one(hosts: 
     assert code == 0, output
     done = dict(re.findall(r"\[(gw\d)\].*PASSED.*\[(dinov2_\w+)-cpu", output))
     assert sorted(done.values()) == ["dinov2_vits14", "dinov2_vits14_reg"]
-    assert [row["ulp"] for row in ROW.finditer(output)] == ["0", "0"]  # the table is of both
+    assert [row["verdict"] for row in ROW.finditer(output)] == ["exact", "exact"]  # the table is of both
     assert [path.name for path in (hosts.here / "artifacts").glob("[!.]*")] == [done["gw0"]]
     assert [path.name for path in (hosts.there / "artifacts").glob("[!.]*")] == [done["gw1"]]
     assert not list(hosts.there.glob("*pytest/*")), "a pytest that is not its own"

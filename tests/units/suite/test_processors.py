@@ -9,7 +9,7 @@ import torch
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.families.base import load_family
-from conversion.parity.compare import OriginalRun
+from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verify import verify_input
 from conversion.suite.axes import prepare_torch

@@ -161,7 +161,9 @@ _ROWS = [
     *(_build_data2vec_vision_variant(*features) for features in product(DATA2VEC_VISION_SIZES, DATA2VEC_VISION_TASKS)),
 ]
 
-VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _ROWS})
+_BY_NAME = {variant.name: variant for variant in _ROWS}
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType(_BY_NAME)
 
 
 def find_variant(name: str) -> Variant:

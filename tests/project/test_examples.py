@@ -57,7 +57,6 @@ def prepare(here: Path) -> None:
     """What the examples of a page take from elsewhere: converted models, and one that is not the same."""
     assert main(["convert", "dinov2_vits14_pretrain.pth", "-o", "artifacts/dinov2_vits14"]) == 0
     assert main(["convert", "dinov2_vitb14_pretrain.pth", "-o", "facebook/dinov2-base"]) == 0
-    shutil.copy("dinov2_vits14_pretrain.pth", "back.pth")
     for name in ("my-model", "theirs", "before", "after"):
         shutil.copytree("artifacts/dinov2_vits14", here / name)
     config = json.loads((here / "theirs" / CONFIG).read_text())

@@ -208,19 +208,12 @@ def publish(
 
     vision-parity publish my-model my-org/my-model --dry-run
     """
-    from conversion.artifact.hub import plan_push, push
-    from conversion.suite.publishing import describe as describe_push
+    from conversion.cli.publishing import publish as publish_with
 
     with plain_errors():
-        plan = plan_push(directory, target, public=public)
-        typer.echo(describe_push(plan))
-        if dry_run:
-            typer.echo("Nothing was sent.")
-            return
-        if not yes and not typer.confirm("Publish?"):
-            typer.echo("Nothing was sent.")
-            raise typer.Exit(NOT_DONE)
-        typer.echo(f"{plan.repo_id}: published, {push(plan)}")
+        is_sent = publish_with(directory, target, dry_run=dry_run, public=public, is_agreed=yes)
+    if not is_sent and not dry_run:
+        raise typer.Exit(NOT_DONE)
 
 
 @app.command()

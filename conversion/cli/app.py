@@ -96,6 +96,7 @@ def convert(
 def compare(
     source: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="The original checkpoint.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or a repository on the Hub.")],
+    revision: Annotated[str | None, typer.Option(help="Of the repository: a branch, a tag, a commit.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
     variant: Named = None,
@@ -114,7 +115,7 @@ def compare(
         request = build_request(
             str(source), variant=variant, linear_head=linear_head, entry=entry, overrides=settings or {}
         )
-        comparison = compare_with(request, target)
+        comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
     raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
 

@@ -17,6 +17,7 @@ from tests.support.sampling import SEED, Sampler, choose_seed
 
 if TYPE_CHECKING:
     from conversion.report.records import Record
+    from tests.support.fake_hub_state import Hub
 
 
 @pytest.fixture
@@ -45,6 +46,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serve() as server:
         yield server
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Hub"]:
+    """A stand-in for the Hub; ``huggingface_hub`` speaks to it, with an empty cache, and nobody logged in."""
+    from tests.support.fake_hub import start_hub, use  # here, since few need it
+
+    with start_hub() as hub:
+        use(hub.url, tmp_path / "huggingface", monkeypatch)
+        yield hub
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from conversion.artifact.weights import read_tensors
+from conversion.artifact.weights import find_entrance, read_tensors
 from conversion.families.base import load_family
+from conversion.intake.checkpoint import read_weights
 from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
@@ -19,15 +20,28 @@ def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str
     Args:
         directory: in the layout of transformers, of either major version.
     """
-    family, found = load_family(conversion.family), dict(read_tensors(directory))
+    family, found = load_family(conversion.family), read_found(directory)
     majors = find_majors(family, conversion.spec, found)
     table = family.expand_key_map(conversion.spec, majors[-1] if majors else None)
     expected = key_map.convert(conversion.source, table)
     origins = {name: key for key, names in table.items() for name in names}
     missing = [f"missing: {name}, from {origins[name]}" for name in expected if name not in found]
-    foreign = [f"foreign: {name}, which the original has nothing for" for name in found if name not in expected]
+    derived = family.derive(conversion.spec)
+    others = [name for name in found if name not in expected and not is_derived(name, found[name], derived)]
+    foreign = [f"foreign: {name}, which the original has nothing for" for name in others]
     casts = {name for name in expected.keys() & found.keys() if is_cast(expected[name], found[name])}
     return [*missing, *foreign, *_describe_casts(expected, found, casts), *_describe(expected, found, origins, casts)]
+
+
+def read_found(directory: Path) -> dict[str, Tensor]:
+    """The tensors that ``from_pretrained`` takes: those in safetensors where there are such, else the pickled ones."""
+    return read_tensors(directory) if find_entrance(directory).exists() else read_weights(directory)
+
+
+def is_derived(name: str, tensor: Tensor, derived: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor is one that follows from the model's size, which older versions of transformers wrote, too."""
+    last = name.rpartition(".")[2]
+    return any(key.rpartition(".")[2] == last and is_bit_equal(value, tensor) for key, value in derived.items())
 
 
 def is_cast(expected: Tensor, found: Tensor) -> bool:

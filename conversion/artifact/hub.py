@@ -1,12 +1,12 @@
 """Publish artifacts on the Hub: what is verified, of real weights; in a commit each, which can be repeated."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conversion.artifact.files import is_ours, list_files
+from conversion.artifact.files import list_files
+from conversion.artifact.repository import check_repository, describe_error, find_repository
 from conversion.artifact.verify import verify_artifact
 from conversion.errors import PublishError
 from conversion.families.variants import VARIANTS
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 REAL = ("pretrained", "checkpoint")
 """Weights that somebody has trained."""
 
-OF_THE_HUB = {".gitattributes"}
-"""What the Hub itself puts into a new repository."""
-
 
 @dataclass(frozen=True)
 class Push:
     """What is to be published, and where.
 
     Attributes:
+        variant: that the artifact is of.
         files: of the artifact, name to size in bytes.
         public: to everybody; else to the namespace's members alone.
         message: of the commit.
@@ -34,6 +32,7 @@ class Push:
 
     directory: Path
     repo_id: str
+    variant: str
     files: Mapping[str, int]
     public: bool
     message: str
@@ -52,6 +51,25 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
     """
     directory = Path(directory)
     card = verify_artifact(directory)
+    repo_id = name_repository(directory, card, target)
+    names = sorted([*list_files(directory), MODEL_CARD, PARITY_CARD])
+    absent = [name for name in names if not (directory / name).is_file()]
+    if absent:
+        raise PublishError(f"{directory}: is not whole.", [f"{name}: not there" for name in absent])
+    files = {name: (directory / name).stat().st_size for name in names}
+    return Push(directory, repo_id, card["variant"], files, public, summarise(card))
+
+
+def name_repository(directory: Path, card: Mapping[str, Any], target: str) -> str:
+    """The repository that an artifact goes to.
+
+    Args:
+        card: of the artifact.
+        target: see :func:`plan_push`.
+
+    Raises:
+        PublishError: its weights are nobody's, or have no name.
+    """
     if card["source"]["weights"] not in REAL:
         raise PublishError(
             f"{directory}: has {card['source']['weights']} weights, which are not published.",
@@ -59,14 +77,13 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
         )
     if "/" not in target and card["source"]["weights"] != "pretrained":
         # other weights of the same shapes have the same variant, and must not take the official ones' place
-        raise PublishError(f"{directory}: its weights have no name.", hint=f"Give one: --push-to-hub {target}/NAME.")
-    names = sorted([*list_files(directory), MODEL_CARD, PARITY_CARD])
-    absent = [name for name in names if not (directory / name).is_file()]
-    if absent:
-        raise PublishError(f"{directory}: is not whole.", [f"{name}: not there" for name in absent])
-    files = {name: (directory / name).stat().st_size for name in names}
-    repo_id = target if "/" in target else f"{target}/{name_on_the_hub(card['variant'])}"
-    return Push(directory, repo_id, files, public, summarise(card))
+        raise PublishError(f"{directory}: its weights have no name.", hint=f"Give one: {target}/NAME.")
+    return name_in(target, card["variant"])
+
+
+def name_in(target: str, variant: str) -> str:
+    """The repository of a variant: in a namespace by its own name; or the one that is given, with a slash."""
+    return target if "/" in target else f"{target}/{name_on_the_hub(variant)}"
 
 
 def name_on_the_hub(variant: str) -> str:
@@ -101,38 +118,22 @@ def push(plan: Push, api: "HfApi | None" = None) -> str:
     api = api or HfApi()
     try:
         api.create_repo(plan.repo_id, private=not plan.public, exist_ok=True)
-        found = api.model_info(plan.repo_id)
-        there = {sibling.rfilename for sibling in found.siblings or ()} - OF_THE_HUB
-        _demand_ours(plan, there, is_public=not found.private)
+        found = find_repository(plan.repo_id, api)
+        if found is None:
+            raise PublishError(f"{plan.repo_id}: was made, and is not there.", hint="Run the same again.")
+        check_repository(found, public=plan.public, variant=plan.variant)
         operations: list[Any] = [CommitOperationAdd(name, plan.directory / name) for name in plan.files]
-        operations += [CommitOperationDelete(name) for name in sorted(there - plan.files.keys())]
+        operations += [CommitOperationDelete(name) for name in sorted(found.files - plan.files.keys())]
         # of another's commit in the meantime this one knows nothing: then it is refused
         commit = api.create_commit(plan.repo_id, operations, commit_message=plan.message, parent_commit=found.sha)
-        if plan.public and found.private:
+        if plan.public and not found.is_public:
             api.update_repo_settings(plan.repo_id, private=False)
     except PublishError:
         raise
     except Exception as error:  # the client raises what its HTTP library does, another one in every major version
         raise PublishError(
-            f"{plan.repo_id}: was not published: {_first_line(error)}",
+            f"{plan.repo_id}: was not published: {describe_error(error)}",
             hint="Log in with a token that may write there (hf auth login, or HF_TOKEN), and run the same again: "
             "what has arrived is not sent twice.",
         ) from error
     return str(commit.commit_url)
-
-
-def _demand_ours(plan: Push, there: set[str], *, is_public: bool) -> None:
-    foreign = sorted(name for name in there if not is_ours(name))
-    if foreign or (there and PARITY_CARD not in there):
-        problems = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} in it"]
-        hint = "Choose another name: --push-to-hub NAMESPACE/NAME."
-        raise PublishError(f"{plan.repo_id}: holds something else; it is not overwritten.", problems, hint)
-    if is_public and not plan.public:
-        raise PublishError(f"{plan.repo_id}: is public already.", hint="Say --public, if this is to be public, too.")
-
-
-def _first_line(error: BaseException) -> str:
-    """What an error says, without addresses, and without the identifiers of the lines below."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    first = re.sub(r"\w+://[^\s'\"]+", "(address)", first)  # it may let whoever has it upload
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -96,6 +96,7 @@ def convert(
 def compare(
     source: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="The original checkpoint.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or a repository on the Hub.")],
+    revision: Annotated[str | None, typer.Option(help="Of the repository: a branch, a tag, a commit.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
     variant: Named = None,
@@ -114,7 +115,7 @@ def compare(
         request = build_request(
             str(source), variant=variant, linear_head=linear_head, entry=entry, overrides=settings or {}
         )
-        comparison = compare_with(request, target)
+        comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
     raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
 
@@ -208,19 +209,12 @@ def publish(
 
     vision-parity publish my-model my-org/my-model --dry-run
     """
-    from conversion.artifact.hub import plan_push, push
-    from conversion.suite.publishing import describe as describe_push
+    from conversion.cli.publishing import publish as publish_with
 
     with plain_errors():
-        plan = plan_push(directory, target, public=public)
-        typer.echo(describe_push(plan))
-        if dry_run:
-            typer.echo("Nothing was sent.")
-            return
-        if not yes and not typer.confirm("Publish?"):
-            typer.echo("Nothing was sent.")
-            raise typer.Exit(NOT_DONE)
-        typer.echo(f"{plan.repo_id}: published, {push(plan)}")
+        is_sent = publish_with(directory, target, dry_run=dry_run, public=public, is_agreed=yes)
+    if not is_sent and not dry_run:
+        raise typer.Exit(NOT_DONE)
 
 
 @app.command()

@@ -1,21 +1,21 @@
 """``vision-parity compare``: is this folder, or this repository on the Hub, that checkpoint?"""
 
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.artifact.answer import Judged, Otherwise, describe_cell, list_otherwise
-from conversion.artifact.card import record_cell
+from conversion.artifact.card import MatrixVerdict, record_cell
 from conversion.artifact.checks import check_settings
 from conversion.artifact.differences import list_tensor_differences
+from conversion.artifact.repository import describe_error
 from conversion.artifact.settings import list_sizes
 from conversion.cli.answer import describe_failures
-from conversion.errors import CheckpointError, ConversionError
+from conversion.cli.target import find_target
+from conversion.errors import ConversionError
 from conversion.families.base import load_family
 from conversion.families.told import describe_told
-from conversion.intake.checkpoint import is_transformers_folder
 from conversion.state_dicts.convert import Conversion
 from conversion.suite.axes import check_axes, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
@@ -23,30 +23,30 @@ from conversion.suite.compared import ComparedSubject
 from conversion.suite.progress import silence_loading
 from conversion.suite.settings import Request
 
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-FILES = ["*.json", "*.safetensors"]
-"""What is looked at of a repository: weights that have to be unpickled are not fetched."""
-
 
 @dataclass(frozen=True)
 class Comparison:
     """What a folder is, beside a checkpoint.
 
     Attributes:
+        origin: of a repository: which commit was compared; else empty.
         tensors, settings: each difference, in a line.
         conversion: with each attention implementation; none where the folder does not load.
         otherwise: what transformers does otherwise, with any weights.
+        skipped: inputs on which activations were not compared, with the reason, each in a line.
         failure: where activations first differ, in full; or why they were not compared.
     """
 
     original: str
     target: str
+    origin: str
     variant: str
     tensors: tuple[str, ...]
     settings: tuple[str, ...]
     conversion: tuple[Judged, ...]
     otherwise: tuple[Otherwise, ...]
     notes: tuple[str, ...]
+    skipped: tuple[str, ...]
     failure: str
 
     @property
@@ -55,36 +55,45 @@ class Comparison:
         return not (self.tensors or self.settings or self.failure)
 
 
-def compare(request: Request, target: str) -> Comparison:
+def compare(request: Request, target: str, revision: str | None = None) -> Comparison:
     """Compare a folder with a checkpoint: tensors, settings, activations; all differences at once.
 
     Args:
         target: a folder that ``from_pretrained`` reads, or a repository on the Hub.
+        revision: of the repository.
 
     Raises:
-        ConversionError: the checkpoint cannot be converted, or there is no such folder: nothing can be compared.
+        ConversionError: the checkpoint cannot be converted, there is no such folder, or its tensors cannot be read:
+            nothing can be compared.
     """
     prepare_torch(0, 1)
     silence_loading()
-    folder = find_folder(target)
+    variant = next(iter(choose_variants(request)))  # the checkpoint first: the repository may take long to fetch
+    found = find_target(target, revision)
+    folder = found.folder
     _, _, attentions = check_axes(None, None, None)
     cells = [("cpu", "float32", attention) for attention in attentions]
-    subject = ComparedSubject(next(iter(choose_variants(request))), request, cells=cells, folder=folder)
+    subject = ComparedSubject(variant, request, cells=cells, folder=folder)
     try:
         out = subject.converted
-        tensors = _collect(lambda: list_tensor_differences(out, folder))
+        tensors = list_tensor_differences(out, folder)
         settings = _collect(lambda: _check_settings(out, folder))
-        verdicts, failure = [], ""
+        verdicts, skipped, failure = list[MatrixVerdict](), list[str](), ""
         try:
+            if not subject.has_mask_token:
+                skipped.append("masked: not compared, since the model in the folder is built without a mask token")
             with warnings.catch_warnings(action="ignore"):  # what is missing is among the tensors
                 verdicts = [verify_cell(subject, cell) for cell in cells]
         except ConversionError as error:
             failure = f"Activations were not compared: {error}"
+        except Exception as error:  # a model with other settings than it needs may fail anywhere
+            failure = f"Activations were not compared: {describe_error(error)}"
         failure = failure or describe_failures(subject.variant, verdicts)
         records = [record_cell(cell) for cell in verdicts]
         return Comparison(
             original=str(request.checkpoint),
             target=target,
+            origin=found.origin,
             variant=subject.variant,
             tensors=tuple(tensors),
             settings=tuple(settings),
@@ -92,34 +101,11 @@ def compare(request: Request, target: str) -> Comparison:
             # beside a fault it cannot be told how much of a difference is whose
             otherwise=() if failure else tuple(list_otherwise(subject.family, out.spec, out.input_size, records)),
             notes=(*describe_told(out.told, "you"), *out.notes),
+            skipped=tuple(skipped),
             failure=failure,
         )
     finally:
         subject.close()
-
-
-def find_folder(target: str) -> Path:
-    """The folder itself, or a copy of a repository's files from the Hub, in the cache of ``huggingface_hub``.
-
-    Raises:
-        CheckpointError: there is no such folder, it holds no model of a known family, or the Hub has no such one.
-    """
-    folder = Path(target).expanduser()
-    if not folder.exists() and REPOSITORY.fullmatch(target):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(target, allow_patterns=FILES))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            hint = "Check its name, and the network; or download it, and give the folder."
-            raise CheckpointError(f"{target}: cannot be had from the Hub.", said[:1], hint) from error
-    if not folder.is_dir():
-        raise CheckpointError(f"{target}: there is no such folder.", hint="Check its path.")
-    if not is_transformers_folder(folder):
-        raise CheckpointError(f"{target}: holds no model of a known family in transformers' layout.")
-    return folder
 
 
 def _check_settings(out: Conversion, folder: Path) -> list[str]:

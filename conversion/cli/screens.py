@@ -66,7 +66,8 @@ def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
 
 def write_comparison(comparison: Comparison) -> Iterator[str]:
     """The lines of a comparison."""
-    yield from _fold(f"{comparison.target} beside {comparison.original} ({comparison.variant})")
+    target = f"{comparison.target} ({comparison.origin})" if comparison.origin else comparison.target
+    yield from _fold(f"{target} beside {comparison.original} ({comparison.variant})")
     for title, differences in (("Tensors", comparison.tensors), ("Settings", comparison.settings)):
         yield ""
         yield title
@@ -78,6 +79,8 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
     yield "Activations"
     for judged in comparison.conversion:
         yield from _fold(describe_judged(judged), indent=2)
+    for line in comparison.skipped:
+        yield from _fold(line, indent=2)
     if comparison.failure:
         yield ""
         yield comparison.failure

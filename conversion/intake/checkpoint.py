@@ -140,6 +140,17 @@ def is_transformers_folder(path: Path) -> bool:
     return any(model_type == known for family in families() for known in family.model_types)
 
 
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model in transformers' layout, as they lie in its folder; pickled ones without running code.
+
+    Raises:
+        CheckpointError: there are none, or they cannot be read.
+    """
+    with concerning(folder):
+        source = find_source(folder)
+        return _take_model(source, _open_files(source), None)[0]
+
+
 def _open_files(source: Source) -> list[Opened]:
     """The content of each of a source's files, in their order."""
     return [open_file(file) for file in source.files]

@@ -34,7 +34,7 @@ from conversion.suite.axes import (
 from conversion.suite.extent import choose_row
 from conversion.suite.pool import Pool
 from conversion.suite.progress import say, show_progress, silence_loading
-from conversion.suite.publishing import ask_in_terminal, publish, refuse_pushes
+from conversion.suite.publishing import ask_in_terminal, check_places, check_publisher, publish, refuse_pushes
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
 from conversion.suite.summary import list_kept, summarise
@@ -42,6 +42,8 @@ from conversion.suite.work import estimate_work
 
 SUBJECT_KEY = pytest.StashKey[Mapping[str, Spec]]()
 REQUEST_KEY = pytest.StashKey[Request]()
+PLACES_KEY = pytest.StashKey[bool]()
+"""The Hub was asked what lies where artifacts are to go: every worker says what was selected."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -126,6 +128,8 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.device, config.option.dtype, config.option.attention
         )
         check_image_size(config.option.image_size, config.stash[SUBJECT_KEY])
+        if not hasattr(config, "workerinput"):
+            check_publisher(config.stash[REQUEST_KEY])
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(reporting)
@@ -257,6 +261,8 @@ def _check_selected(config: pytest.Config, names: Container[str | None]) -> None
     specs = {name: spec for name, spec in config.stash[SUBJECT_KEY].items() if name in names}
     try:
         check_selected(config.option.image_size, specs, config.option.attention, measure_memory())
+        if PLACES_KEY not in config.stash:
+            config.stash[PLACES_KEY] = check_places(config.stash[REQUEST_KEY], specs)
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
 

@@ -1,18 +1,20 @@
 """``--push-to-hub``: what has passed is shown, asked about, and published, at the end of a run."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import pytest
 
-from conversion.artifact.hub import Push, plan_push, push
+from conversion.artifact.hub import Push, name_in, plan_push, push
+from conversion.artifact.repository import check_login, check_repositories
 from conversion.errors import ConversionError, PublishError
 from conversion.suite.progress import describe_size
 from conversion.suite.settings import Request
 
 
 def refuse_pushes(request: Request, hosts: Sequence[str]) -> None:
-    """Refuse what could not be published in the end, before anything is made.
+    """Refuse what the options alone say could not be published in the end, before anything is made.
 
     Args:
         hosts: pytest-xdist's specifications of workers.
@@ -30,17 +32,57 @@ def refuse_pushes(request: Request, hosts: Sequence[str]) -> None:
         raise PublishError(
             "--push-to-hub: synthetic weights are not published.", hint="Give --weights pretrained, or --checkpoint."
         )
-    namespace, has_name, name = request.target.partition("/")
-    if not namespace or (has_name and not name):
+    namespace, has_name, _ = request.target.partition("/")
+    if not is_target(request.target):
         raise PublishError(f"--push-to-hub {request.target!r}: is neither a namespace nor NAMESPACE/NAME.")
     if request.checkpoint is not None and not has_name:
         raise PublishError("--push-to-hub: what --checkpoint holds has no name.", hint=f"Give one: {namespace}/NAME.")
     if any("popen" not in host for host in hosts):
         raise PublishError("--push-to-hub: artifacts of other hosts do not lie here.", hint="Publish on one host.")
-    from huggingface_hub import get_token  # here, since every run reads this file, and few publish
 
-    if get_token() is None:
-        raise PublishError("--push-to-hub: nobody is logged in.", hint="hf auth login, or HF_TOKEN.")
+
+def is_target(text: str) -> bool:
+    """Whether this can be a namespace on the Hub, or a repository in one."""
+    from huggingface_hub import utils  # here, since every run reads this file, and few publish
+
+    rules: Any = utils
+    try:
+        for part in (*text.split("/"), text):
+            rules.validate_repo_id(part)
+    except ValueError:
+        return False
+    return True
+
+
+def check_publisher(request: Request) -> None:
+    """Ask the Hub whether whoever is logged in may write to where artifacts are to go.
+
+    Raises:
+        PublishError: they may not, or it cannot be asked.
+    """
+    if request.target is not None:
+        check_login(request.target)
+
+
+def check_places(request: Request, names: Collection[str]) -> bool:
+    """Ask the Hub whether the artifacts of variants can go where they are to go. Always true.
+
+    Args:
+        names: of the variants that were selected.
+
+    Raises:
+        PublishError: one cannot, or the Hub cannot be asked.
+    """
+    if request.target is not None:
+        _demand_place_for_each(request.target, names)
+        check_repositories({name_in(request.target, name): name for name in names}, public=request.public)
+    return True
+
+
+def _demand_place_for_each(target: str, names: Collection[str]) -> None:
+    if "/" in target and len(names) > 1:
+        hint = "Give the namespace alone, or choose one variant with -k."
+        raise PublishError(f"--push-to-hub {target}: one repository for {len(names)} variants.", names, hint)
 
 
 def publish(request: Request, kept: Sequence[str], write: Callable[[str], None], ask: Callable[[str], str]) -> bool:
@@ -73,9 +115,7 @@ def publish(request: Request, kept: Sequence[str], write: Callable[[str], None],
 def _plan(request: Request, kept: Sequence[str]) -> list[Push]:
     assert request.target is not None
     assert request.artifacts is not None
-    if "/" in request.target and len(kept) > 1:
-        hint = "Give the namespace alone, or choose one variant with -k."
-        raise PublishError(f"--push-to-hub {request.target}: one repository for {len(kept)} variants.", kept, hint)
+    _demand_place_for_each(request.target, kept)
     return [plan_push(request.artifacts / variant, request.target, public=request.public) for variant in kept]
 
 

@@ -1,4 +1,4 @@
-"""``vision-parity compare``: a folder that is the checkpoint is called the same; twelve that are not are named."""
+"""``vision-parity compare``: a folder that is the checkpoint is called the same; what differs in others is named."""
 
 import json
 import re
@@ -122,6 +122,10 @@ PLANTED: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     ),
     "a tensor too many": (add("head"), ("foreign: head, which the original has nothing for",)),
     "twice the heads": (in_config(num_attention_heads=4), ("num_attention_heads: 4, expected 2",)),
+    "no such activation": (
+        in_config(hidden_act="moon"),
+        ("hidden_act: 'moon', expected 'gelu'", "Activations were not compared: .*is not what from_pretrained loads"),
+    ),
     "one number": (
         apply("layernorm.bias", shift),
         ("layernorm.bias, from norm.bias: off by up to 0.001", "first at norm"),

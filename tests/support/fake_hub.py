@@ -1,4 +1,4 @@
-"""A server on this host that speaks the Hub's HTTP API, as far as publishing a model needs it."""
+"""A server on this host that speaks the Hub's HTTP API, as far as publishing a model and fetching one need it."""
 
 import base64
 import json
@@ -7,59 +7,43 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-TOKEN, READ_ONLY = "hf_secret-of-a-writer", "hf_secret-of-a-reader"
+import pytest
+from huggingface_hub import constants
+
+from tests.support.fake_hub_state import Answer, CutError, Hub, RefusedError, Repository
 
 
-@dataclass
-class Repository:
-    private: bool
-    files: dict[str, bytes] = field(default_factory=lambda: {".gitattributes": b"*.safetensors filter=lfs\n"})
-    messages: list[str] = field(default_factory=list)
+def use(hub_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``huggingface_hub`` speak to a server, in this process and those that it starts.
 
-    @property
-    def sha(self) -> str:
-        """Of the latest commit."""
-        return sha1(json.dumps(self.messages).encode()).hexdigest()
-
-
-@dataclass
-class Hub:
-    """What is on the server, and what is to go wrong.
-
-    Attributes:
-        blobs: content of large files that have arrived, by their SHA-256.
-        cuts: how many uploads are to be cut in the middle, from now on.
-        uploads: of large files that arrived whole.
-        before_commit: called before a commit is looked at.
+    Args:
+        home: where it keeps its cache and its token; with an empty one, nobody is logged in.
     """
-
-    url: str = ""
-    repositories: dict[str, Repository] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    cuts: int = 0
-    uploads: list[str] = field(default_factory=list)
-    before_commit: Callable[[], object] = lambda: None
-
-    def files(self, name: str) -> dict[str, bytes]:
-        """What users have put into a repository."""
-        return {path: content for path, content in self.repositories[name].files.items() if path != ".gitattributes"}
-
-
-class RefusedError(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, status: int, message: str, code: str = "", **content: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.content = status, code, {"error": message, **content}
-
-
-class CutError(Exception):
-    """The connection is gone in the middle of a request."""
+    template = f"{hub_url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    places = {"HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
+    values: dict[str, object] = {
+        **places,
+        "ENDPOINT": hub_url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HUB_DISABLE_XET": True,  # what it speaks instead is another protocol
+    }
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value)
+    # huggingface_hub 0 has a copy of it
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    for name, text in {
+        **places,
+        "HF_ENDPOINT": hub_url,
+        "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1,localhost",
+    }.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 @contextmanager
@@ -84,6 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer()
 
+    def do_HEAD(self) -> None:
+        self.answer()
+
     def do_POST(self) -> None:
         self.answer()
 
@@ -95,9 +82,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         path = self.path.partition("?")[0]
+        self.hub.requests.append(f"{self.command} {path}")
         try:
+            if self.hub.is_broken:
+                raise RefusedError(503, "Back soon.")
             for method, pattern, function in ROUTES:
-                if self.command == method and (found := re.fullmatch(pattern, path)):
+                if self.command in method.split() and (found := re.fullmatch(pattern, path)):
                     self.send(200, function(self, *found.groups()))
                     return
             raise RefusedError(404, f"no such address: {self.command} {path}")
@@ -108,15 +98,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def send(self, status: int, content: object, error: RefusedError | None = None) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        if not isinstance(content, Answer):
+            content = Answer(json.dumps(content).encode(), {"Content-Type": "application/json"}, status)
+        self.send_response(content.status)
+        self.send_header("Content-Length", str(len(content.body)))
+        for name, text in content.headers.items():
+            self.send_header(name, text)
         if error is not None:
             self.send_header("X-Error-Message", str(error).partition("\n")[0])
             self.send_header("X-Error-Code", error.code)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(content.body)
 
     def read(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -128,17 +121,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def demand_writer(self) -> None:
+    def find_user(self) -> dict[str, Any]:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token not in (TOKEN, READ_ONLY):
-            raise RefusedError(401, f"Invalid username or password.\nYou came with {token}.")
-        if token == READ_ONLY:
+        if token and token not in self.hub.users:
+            raise RefusedError(401, "Invalid credentials in Authorization header")
+        return self.hub.users.get(token, {})
+
+    def may_see(self, name: str) -> bool:
+        user = self.find_user()
+        return name.partition("/")[0] in [user.get("name"), *(org["name"] for org in user.get("orgs", ()))]
+
+    def demand_writer(self, name: str) -> None:
+        user = self.find_user()
+        if not user:
+            raise RefusedError(401, "Invalid username or password.")
+        if user["auth"]["accessToken"]["role"] == "read":
+            token = self.headers["Authorization"]
             raise RefusedError(403, f"This token has not the right to write.\nIt is {token}.")
+        if not self.may_see(name):
+            raise RefusedError(403, f"You have not the right to write to {name}.")
 
     def find(self, name: str) -> Repository:
-        if name not in self.hub.repositories:
-            raise RefusedError(404, "Repository not found", "RepoNotFound")
-        return self.hub.repositories[name]
+        found, user = self.hub.repositories.get(name), self.find_user()
+        if found is None or (found.private and not self.may_see(name)):
+            # of what it does not show, the Hub does not say whether it is there
+            raise RefusedError(404 if user else 401, "Repository not found", "RepoNotFound")
+        return found
 
     # what follows answers one address each
 
@@ -148,32 +156,66 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create(self) -> dict[str, Any]:
         wanted = json.loads(self.read())
-        self.demand_writer()
         name = f"{wanted['organization']}/{wanted['name']}"
+        self.demand_writer(name)
         if name in self.hub.repositories:
             raise RefusedError(409, "You already created this model repo", url=f"{self.hub.url}/{name}")
         is_private = wanted.get("private", wanted.get("visibility") == "private")
         self.hub.repositories[name] = Repository(bool(is_private))
         return {"url": f"{self.hub.url}/{name}", "name": name, "id": "1"}
 
-    def describe(self, name: str) -> dict[str, Any]:
+    def whoami(self) -> dict[str, Any]:
+        if not (user := self.find_user()):
+            raise RefusedError(401, "Invalid username or password.")
+        return user
+
+    def describe(self, name: str, revision: str | None) -> dict[str, Any]:
         found = self.find(name)
-        siblings = [{"rfilename": path} for path in found.files]
-        return {"id": name, "sha": found.sha, "private": found.private, "siblings": siblings, "tags": []}
+        sha, files = found.find(revision or "main")
+        siblings = [{"rfilename": path} for path in files]
+        return {"id": name, "sha": sha, "private": found.private, "siblings": siblings, "tags": []}
+
+    def list_tree(self, name: str, revision: str) -> list[dict[str, Any]]:
+        return [
+            {"type": "file", "path": path, "size": len(content), "oid": _oid(content, is_large=False)}
+            | ({"lfs": {"oid": _oid(content, is_large=True), "size": len(content), "pointerSize": 134}}
+               if _is_large(path) else {})
+            for path, content in self.find(name).find(revision)[1].items()
+        ]  # fmt: skip
+
+    def resolve(self, name: str, revision: str, path: str) -> Answer:
+        found = self.find(name)
+        sha, files = found.find(revision)
+        if found.gated and not self.may_see(name):
+            raise RefusedError(403 if self.find_user() else 401, f"Access to model {name} is restricted.", "GatedRepo")
+        if path not in files:
+            raise RefusedError(404, "Entry not found", "EntryNotFound")
+        content, is_large = files[path], _is_large(path)
+        headers = {"X-Repo-Commit": sha}
+        if not is_large:
+            return Answer(content, {**headers, "ETag": f'"{_oid(content, is_large)}"'})
+        oid = _oid(content, is_large)
+        self.hub.blobs[oid] = content
+        elsewhere = self.hub.url.replace("127.0.0.1", "localhost")  # the client does not follow to another host
+        headers |= {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(content)), "ETag": '"of the redirection"'}
+        return Answer(b"", {**headers, "Location": f"{elsewhere}/blob/{oid}"}, 302)
+
+    def fetch(self, oid: str) -> Answer:
+        return Answer(self.hub.blobs[oid], {"ETag": f'"{oid}"'})
 
     def preupload(self, name: str) -> dict[str, Any]:
-        self.demand_writer()
+        self.demand_writer(name)
         found = self.find(name).files
         files = []
         for file in json.loads(self.read())["files"]:
-            path, is_large = file["path"], file["path"].endswith(".safetensors")
+            path, is_large = file["path"], _is_large(file["path"])
             oid = _oid(found[path], is_large) if path in found else None
             mode = "lfs" if is_large else "regular"
             files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
         return {"files": files}
 
-    def batch(self, _name: str) -> dict[str, Any]:
-        self.demand_writer()
+    def batch(self, name: str) -> dict[str, Any]:
+        self.demand_writer(name)
         objects = []
         for wanted in json.loads(self.read())["objects"]:
             actions = {"upload": {"href": f"{self.hub.url}/upload/{wanted['oid']}"}}
@@ -193,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {}
 
     def commit(self, name: str) -> dict[str, Any]:
-        self.demand_writer()
+        self.demand_writer(name)
         self.hub.before_commit()
         found, lines = self.find(name), [json.loads(line) for line in self.read().splitlines()]
         (header,) = (line["value"] for line in lines if line["key"] == "header")
@@ -213,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {"commitUrl": f"{self.hub.url}/{name}/commit/{found.sha}", "commitOid": found.sha}
 
     def settings(self, name: str) -> dict[str, Any]:
-        self.demand_writer()
+        self.demand_writer(name)
         wanted = json.loads(self.read())
         self.find(name).private = wanted.get("private", wanted.get("visibility") == "private")
         return {}
@@ -222,7 +264,11 @@ class _Handler(BaseHTTPRequestHandler):
 ROUTES: list[tuple[str, str, Callable[..., object]]] = [
     ("POST", "/api/validate-yaml", _Handler.validate),
     ("POST", "/api/repos/create", _Handler.create),
-    ("GET", "/api/models/([^/]+/[^/]+)(?:/revision/main)?", _Handler.describe),
+    ("GET", "/api/whoami-v2", _Handler.whoami),
+    ("GET", "/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", _Handler.describe),
+    ("GET", "/api/models/([^/]+/[^/]+)/tree/([^/]+)", _Handler.list_tree),
+    ("GET HEAD", "/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", _Handler.resolve),
+    ("GET HEAD", "/blob/([0-9a-f]+)", _Handler.fetch),
     ("POST", "/api/models/([^/]+/[^/]+)/preupload/main", _Handler.preupload),
     ("POST", "/([^/]+/[^/]+)[.]git/info/lfs/objects/batch", _Handler.batch),
     ("PUT", "/upload/([0-9a-f]+)", _Handler.upload),
@@ -234,3 +280,7 @@ ROUTES: list[tuple[str, str, Callable[..., object]]] = [
 def _oid(content: bytes, is_large: bool) -> str:
     """By which the client sees that a file has not changed."""
     return (sha256(content) if is_large else sha1(b"blob %d\0" % len(content) + content)).hexdigest()
+
+
+def _is_large(path: str) -> bool:
+    return path.endswith((".safetensors", ".bin"))

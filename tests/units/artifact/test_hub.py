@@ -1,14 +1,11 @@
 """Publishing on a server of our own that speaks the Hub's API."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub  # whose parts are imported when they are asked for
 import pytest
-import torch
 
-from conversion.artifact import hub as publishing
 from conversion.artifact.hub import name_on_the_hub, plan_push, push
 from conversion.artifact.reading import read_card
 from conversion.artifact.weights import WEIGHTS
@@ -17,23 +14,10 @@ from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG
 from conversion.suite.publishing import publish
 from conversion.suite.settings import Request
-from tests.support.commands import WRONG_EPS, assert_refused, run
-from tests.support.fake_hub import READ_ONLY, TOKEN, CutError, Hub, Repository, start_hub
-from tests.support.golden import list_options, read_golden
+from tests.support.fake_hub_state import READ_ONLY, TOKEN, CutError, Hub, Repository
 from tests.support.verified import edit
-from tests.units.suite.test_progress import run_in_a_terminal
 
 REPOSITORY = "us/dinov2-custom"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HF_HUB_DISABLE_XET", True
-    )  # what it speaks instead is another protocol
-    with start_hub() as hub:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)  # huggingface_hub 0 reads addresses by it
-        yield hub
 
 
 @pytest.fixture
@@ -159,92 +143,6 @@ def test_what_is_not_verified_is_refused(artifact: Path) -> None:
     (artifact / WEIGHTS).write_bytes(content[:-1] + b"\0")
     with pytest.raises(ArtifactError, match="is not verified"):
         plan_push(artifact, REPOSITORY)
-
-
-def test_a_hub_that_is_not_there_is_said() -> None:
-    assert publishing._first_line(OSError("\n  gone  \nhttps://somewhere?token=x")) == "OSError: gone"
-    signed = OSError("Server error '503' for url 'https://store?signature=x' is back soon")
-    assert publishing._first_line(signed) == "OSError: Server error '503' for url '(address)' is back soon"
-    assert publishing._first_line(TimeoutError()) == "TimeoutError"
-
-
-class TestOptions:
-    """From the command line: pytest itself, in a process of its own."""
-
-    @pytest.fixture
-    def checkpoint(self, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-        torch.save(read_golden("dinov2_tiny_reg").backbone, tmp_path / "tiny.pth")
-        for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}.items():
-            monkeypatch.setenv(name, value)
-        return "--checkpoint=tiny.pth", *list_options("dinov2_tiny"), "--attention=sdpa"
-
-    def test_what_passed_is_shown_and_published(self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path) -> None:
-        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
-        assert code == 0, output
-        assert "dinov2_custom to us/dinov2-custom, private: README.md, config.json, model.safetensors" in output
-        assert f"{REPOSITORY}: published, {hub.url}/{REPOSITORY}/commit/" in output
-        assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
-        assert TOKEN not in output
-
-    def test_whoever_sits_at_a_terminal_is_asked(
-        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("TERM", "xterm")
-        shown = run_in_a_terminal(
-            tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", typed=b"yes\n"
-        )
-        assert "Publish? [y/N] " in shown
-        assert hub.files(REPOSITORY) == read(tmp_path / "artifacts" / "dinov2_custom")
-
-    def test_where_nobody_can_be_asked_nothing_is_published(
-        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
-    ) -> None:
-        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}")
-        assert code == 1
-        assert "Nobody is there to be asked: --yes answers for them." in output
-        assert output.rstrip().endswith("Nothing was published.")
-        assert hub.repositories == {}
-
-    def test_what_failed_is_not_published_nor_what_an_earlier_run_left(
-        self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
-    ) -> None:
-        assert run(tmp_path, *checkpoint, "--save-artifacts")[0] == 0
-        options = (*checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
-        code, output = run(tmp_path, *options, plugin=WRONG_EPS)
-        assert code == 1
-        assert output.rstrip().endswith("Nothing was published.")
-        assert hub.repositories == {}
-
-    def test_a_refused_token_is_a_failed_run(
-        self, checkpoint: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("HF_TOKEN", READ_ONLY)
-        code, output = run(tmp_path, *checkpoint, "--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
-        assert code == 1
-        assert f"{REPOSITORY}: was not published: HfHubHTTPError" in output
-        assert READ_ONLY not in output
-
-
-# options: what is said at once
-CONTRADICTIONS = {
-    ("--push-to-hub=us", "--save-artifacts"): "synthetic weights are not published",
-    ("--push-to-hub=us", "--weights=pretrained"): "publishes what --save-artifacts keeps",
-    ("--public",): "belong to --push-to-hub",
-    ("--yes",): "belong to --push-to-hub",
-    ("--push-to-hub=", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
-    ("--push-to-hub=us/", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
-    ("--push-to-hub=us", "--checkpoint=any.pth", "--save-artifacts"): "Give one: us/NAME",
-    ("--push-to-hub=us", "--weights=pretrained", "--save-artifacts"): "nobody is logged in",
-}
-
-
-@pytest.mark.parametrize("options", CONTRADICTIONS, ids=" ".join)
-def test_what_cannot_be_published_is_refused_before_anything_is_made(
-    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert_refused(tmp_path, options, CONTRADICTIONS[options])
 
 
 def test_one_repository_is_for_one_variant(tmp_path: Path) -> None:

@@ -125,6 +125,6 @@ def find_differing(versions: Sequence[Mapping[str, str]]) -> set[str]:
 
 
 def describe_versions(card: Mapping[str, Any], names: Container[str] | None = None) -> str:
-    """What it was computed with, in a line, in one order whatever the card's; of these names alone, if any are given."""
+    """What it was computed with, in a line, sorted by name; of these names alone, if any are given."""
     versions = sorted(card["versions"].items())
     return ", ".join(f"{name} {version}" for name, version in versions if names is None or name in names)

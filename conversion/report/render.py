@@ -1,6 +1,7 @@
 """The page: records, brought into rows and drawings, in a template."""
 
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ MEANINGS = {
     "original's own rounding error. It is the same model.",
     Verdict.FAILED: "It is not shown to be the same model.",
 }
+
+WHOLE = re.compile(r"([\d.]+e-\d+|--[\w-]+)")
+"""Figures and options, as they stand in a text."""
 
 
 def demand_place(path: Path, name: str) -> None:
@@ -112,6 +116,7 @@ def render_report(record: Record, now: datetime) -> str:
         "symbol": SYMBOLS.__getitem__,
         "anchor": _anchor,
         "breakable": _make_breakable,
+        "whole": _keep_whole,
     }
     columns, models = build_matrix(record.results)
     headlines = {model.anchor: write_headlines(model) for model in models}
@@ -128,6 +133,7 @@ def render_report(record: Record, now: datetime) -> str:
         versions=sorted({describe_versions(result.card) for result in record.results if result.card}),
         now=now,
         charts=charts,
+        line_names=charts.LINE_NAMES,
         point_columns=POINT_COLUMNS,
         kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
         count_points=count_points,
@@ -175,3 +181,9 @@ def _anchor(model: Model, index: int) -> str:
 def _make_breakable(name: str) -> Markup:
     """A name that a narrow column may break at an underscore."""
     return Markup("_<wbr>").join(name.split("_"))
+
+
+def _keep_whole(text: str) -> Markup:
+    """A text in which no line ends within a figure, or within an option of the command line."""
+    span = Markup('<span class="whole">{}</span>')
+    return Markup("").join(span.format(part) if WHOLE.fullmatch(part) else part for part in WHOLE.split(text))

@@ -5,8 +5,8 @@ from pathlib import Path
 import typer
 
 from conversion.artifact.hub import name_repository, plan_push, push
+from conversion.artifact.reading import read_card
 from conversion.artifact.repository import check_login, check_repositories, describe_place
-from conversion.artifact.verify import read_card
 from conversion.errors import PublishError
 from conversion.suite.publishing import describe, is_target
 

@@ -1,5 +1,6 @@
 """What failed, where, by how much, what feeds it, whether it arose there, and which known fault explains it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -16,6 +17,8 @@ from conversion.parity.verify import InputVerdict
 
 REDUCTION = 0.01
 """A fault that leaves more than this share of a difference does not explain it, whatever else is rounding."""
+
+UNEXPLAINED = "none of the known faults"
 
 
 def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) -> str:
@@ -66,7 +69,13 @@ def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:
     if not arose_here(evidence):
         return [*lines, "arose      before: by itself, fed what the original has there, this stage agrees"]
     found = find_explanation(evidence)
-    return [*lines, "arose      here", f"explained  by {found or 'none of the known faults'}"]
+    return [*lines, "arose      here", f"explained  by {found or UNEXPLAINED}"]
+
+
+def read_explanation(message: str) -> str:
+    """The known fault that a failure's description names; empty where it names none."""
+    found = re.search(r"^ *explained  by (.+)$", message, re.MULTILINE)
+    return found[1] if found and found[1] != UNEXPLAINED else ""
 
 
 def arose_here(evidence: Evidence) -> bool:

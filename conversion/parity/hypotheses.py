@@ -74,13 +74,16 @@ def _exchange_tensors(
 
 def _change_settings(stage: str, model: nn.Module) -> Iterator[Hypothesis]:
     """What is no tensor: the eps of layer norms, the number of heads."""
+    own = {norm.eps for norm in _list_norms(stage, model)}
     for eps in EPSILONS:
-        yield Hypothesis(f"a layer norm eps of {eps:g}", partial(_set_eps, stage, eps))
+        if own - {eps}:
+            before = " and ".join(f"{each:g}" for each in sorted(own))
+            yield Hypothesis(f"layer norm eps {eps:g}, original {before}", partial(_set_eps, stage, eps))
     for path, module in model.get_submodule(stage).named_modules():
         heads = getattr(module, "num_heads", None)
         for other in (2 * heads, heads // 2, 4 * heads, heads // 4) if isinstance(heads, int) else ():
             inject = partial(_set_heads, f"{stage}.{path}".strip("."), other)
-            yield Hypothesis(f"{other} attention heads in place of {heads}", inject)
+            yield Hypothesis(f"{other} attention heads, original {heads}", inject)
 
 
 def _list_parts(evidence: Evidence) -> list[str]:
@@ -145,9 +148,12 @@ def _become(other: Tensor, _tensor: Tensor) -> Tensor:
 
 
 def _set_eps(path: str, eps: float, model: nn.Module) -> None:
-    for module in model.get_submodule(path).modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = eps
+    for norm in _list_norms(path, model):
+        norm.eps = eps
+
+
+def _list_norms(path: str, model: nn.Module) -> list[nn.LayerNorm]:
+    return [module for module in model.get_submodule(path).modules() if isinstance(module, nn.LayerNorm)]
 
 
 def _set_heads(path: str, num_heads: int, model: nn.Module) -> None:

@@ -12,13 +12,21 @@ from conversion.parity.verdict import PointVerdict, Verdict
 WIDTH, HEIGHT = 420, 200
 LEFT, TOP, BOTTOM = 48, 20, 38
 """Margins, for what stands at the axes."""
-LANE = 16
+LANE = 20
 """Height of the lane below the scale, where exact points lie: their logarithm is nowhere else."""
 MOST_LABELS = 12
 """Along the depth."""
 
 # line, later ones above earlier ones, to the figure of a point whose RMS it shows
 LINES = {"local": "local", "converted": "converted_error", "original": "original_error"}
+
+LINE_NAMES = {
+    "converted": "converted against float64",
+    "original": "original against float64",
+    "local": "converted against original, this stage alone",
+    "otherwise": "converted against original, with what transformers does otherwise",
+}
+"""What each line shows, in words."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The matrix of a report: a row a model, a column a cell that some model was verified in."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ class Column:
 
     Attributes:
         original: whose code was the reference.
-        versions: of libraries, and the processor; empty where all were verified with the same.
+        versions: of libraries and the processor, those that are not the same everywhere.
     """
 
     device: str
@@ -32,7 +32,8 @@ class Column:
     @property
     def lines(self) -> tuple[str, ...]:
         """What stands above it."""
-        return (self.device, self.dtype, self.attention, *([self.original] if self.original != BUNDLED else []))
+        original = self.original if self.original != BUNDLED else ""
+        return tuple(filter(None, (self.device, self.dtype, self.attention, original, self.versions)))
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Model:
         return worst([result.verdict for result in self.results.values()])
 
     @property
+    def deciding(self) -> Column:
+        """The first cell that came to that verdict, one with figures, if any has them."""
+        found = [column for column, result in self.results.items() if result.verdict is self.verdict]
+        return next((column for column in found if self.results[column].inputs), found[0])
+
+    @property
     def pictures(self) -> tuple[Picture, ...]:
         """Those of the first cell that has any."""
         return next((result.pictures for result in self.results.values() if result.pictures), ())
@@ -68,19 +75,19 @@ class Model:
 
 
 def build_matrix(results: Sequence[Result]) -> tuple[list[Column], list[Model]]:
-    """Columns and rows of the matrix, rows in the order of the table of variants."""
-    environments = {describe_versions(result.card) for result in results if result.card}
+    """Columns and rows of the matrix: those that failed first, then in the order of the table of variants."""
+    differing = find_differing([result.card["versions"] for result in results if result.card])
     rows: list[Model] = []
     for number, group in enumerate(_group(results)):
         cells: dict[Column, Result] = {}
         for result in group:
-            versions = describe_versions(result.card) if result.card and len(environments) > 1 else ""
+            versions = describe_versions(result.card, differing) if result.card else ""
             column = Column(result.device, result.dtype, result.attention, result.original, versions)
             cells[column] = _choose(cells[column], result) if column in cells else result
         variant, card = group[0].variant, group[0].card
         rows.append(Model(f"model-{number}", variant, group[0].origin, card, cells))
     order = {name: index for index, name in enumerate(VARIANTS)}
-    rows.sort(key=lambda row: order.get(row.variant, len(order)))
+    rows.sort(key=lambda row: (row.verdict is not Verdict.FAILED, order.get(row.variant, len(order))))
     return list(dict.fromkeys(column for row in rows for column in row.results)), rows
 
 
@@ -111,6 +118,13 @@ def _group(results: Sequence[Result]) -> list[list[Result]]:
     return list(groups.values())
 
 
-def describe_versions(card: Mapping[str, Any]) -> str:
-    """What it was computed with, in a line."""
-    return ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+def find_differing(versions: Sequence[Mapping[str, str]]) -> set[str]:
+    """Names of what is not of the same version everywhere."""
+    names = {name for each in versions for name in each}
+    return {name for name in names if len({each.get(name) for each in versions}) > 1}
+
+
+def describe_versions(card: Mapping[str, Any], names: Container[str] | None = None) -> str:
+    """What it was computed with, in a line, sorted by name; of these names alone, if any are given."""
+    versions = sorted(card["versions"].items())
+    return ", ".join(f"{name} {version}" for name, version in versions if names is None or name in names)

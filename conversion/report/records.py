@@ -28,6 +28,9 @@ SCHEMA = "parity-run/1"
 LOST_EXACTNESS = "exact was reached here before"
 """How the message of a test begins whose model is close, which is the same model, and was exact before."""
 
+RANDOM = "random weights"
+"""How the origin of weights begins that were drawn."""
+
 HINT = (
     "Give it folders with artifacts or records as this version writes them: parity.json, and what lies beside a report."
 )
@@ -227,7 +230,7 @@ def describe_origin(card: Mapping[str, Any]) -> str:
 
 def name_origin(weights: str, seed: int | None, files: Sequence[str]) -> str:
     """Where weights come from, by :class:`~conversion.artifact.card.Provenance`'s word for it."""
-    described = {"synthetic": f"synthetic weights, seed {seed}", "pretrained": "official weights"}
+    described = {"synthetic": f"{RANDOM}, seed {seed}", "pretrained": "official weights"}
     return described.get(weights) or (files[0] if files else "a state dict")
 
 

@@ -1,23 +1,27 @@
 """The page: records, brought into rows and drawings, in a template."""
 
 import json
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from markupsafe import Markup
 
+from conversion.artifact.answer import describe_off, describe_sizes
 from conversion.artifact.files import write_whole
 from conversion.errors import ArtifactError
 from conversion.parity.verdict import Verdict
 from conversion.report import charts
+from conversion.report.headlines import Headlines, write_headlines
 from conversion.report.matrix import Model, build_matrix, describe_versions
 from conversion.report.records import Record
 from conversion.report.tables import (
     POINT_COLUMNS,
+    count_points,
     format_size,
     list_charts,
     list_files,
@@ -37,11 +41,14 @@ SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.FAILED: "✗"}
 """A verdict is never told by colour alone."""
 
 MEANINGS = {
-    Verdict.EXACT: "every bit is the same, at every capture point",
-    Verdict.CLOSE: "not the same bits; as near to the yardstick, the original in float64, as the original itself, "
-    "up to twice its own rounding error",
-    Verdict.FAILED: "not shown to be the same model",
+    Verdict.EXACT: "Every bit is the same, at every capture point.",
+    Verdict.CLOSE: "Not every bit is the same. Held against the original in float64, the error is at most twice the "
+    "original's own rounding error. It is the same model.",
+    Verdict.FAILED: "It is not shown to be the same model.",
 }
+
+WHOLE = re.compile(r"([\d.]+e-\d+|--[\w-]+)")
+"""Figures and options, as they stand in a text."""
 
 
 def demand_place(path: Path, name: str) -> None:
@@ -109,11 +116,15 @@ def render_report(record: Record, now: datetime) -> str:
         "symbol": SYMBOLS.__getitem__,
         "anchor": _anchor,
         "breakable": _make_breakable,
+        "whole": _keep_whole,
     }
     columns, models = build_matrix(record.results)
+    headlines = {model.anchor: write_headlines(model) for model in models}
     return HEAD + environment.get_template("report.html.jinja").render(
         style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
         script=Markup((FOLDER / "report.js").read_text(encoding="utf-8")),
+        title=write_title(models, headlines),
+        headlines=headlines,
         commands=record.commands,
         columns=columns,
         models=models,
@@ -122,21 +133,38 @@ def render_report(record: Record, now: datetime) -> str:
         versions=sorted({describe_versions(result.card) for result in record.results if result.card}),
         now=now,
         charts=charts,
+        line_names=charts.LINE_NAMES,
+        point_columns=POINT_COLUMNS,
+        kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
+        count_points=count_points,
+        describe_off=describe_off,
+        describe_sizes=describe_sizes,
         list_charts=list_charts,
+        list_files=list_files,
         list_keys=list_keys,
         list_points=list_points,
-        point_columns=POINT_COLUMNS,
         summarise=summarise,
-        list_files=list_files,
-        kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
     )
+
+
+def write_title(models: Sequence[Model], headlines: Mapping[str, Headlines]) -> str:
+    """What the page says in a line: of a failure, its cause, if all that failed have the same."""
+    failed = [model for model in models if model.verdict is Verdict.FAILED]
+    causes = {headlines[model.anchor].cause for model in failed}
+    cause = f": {causes.pop()}" if len(causes) == 1 else ""
+    if len(models) == 1:
+        return f"{models[0].variant} failed{cause}" if failed else f"{models[0].variant} is the same model"
+    if failed:
+        return f"{len(failed)} of {len(models)} models failed{cause}"
+    return f"{len(models)} models, each the same as its original"
 
 
 def describe_counts(record: Record) -> str:
     """How many models came to which verdict, in a line."""
     _, models = build_matrix(record.results)
     counts = count_verdicts(models)
-    return ", ".join([f"{len(models)} models", *(f"{count} {verdict}" for verdict, count in counts.items())])
+    total = "1 model" if len(models) == 1 else f"{len(models)} models"
+    return ", ".join([total, *(f"{count} {verdict}" for verdict, count in counts.items())])
 
 
 def count_verdicts(models: Iterable[Model]) -> dict[Verdict, int]:
@@ -153,3 +181,9 @@ def _anchor(model: Model, index: int) -> str:
 def _make_breakable(name: str) -> Markup:
     """A name that a narrow column may break at an underscore."""
     return Markup("_<wbr>").join(name.split("_"))
+
+
+def _keep_whole(text: str) -> Markup:
+    """A text in which no line ends within a figure, or within an option of the command line."""
+    span = Markup('<span class="whole">{}</span>')
+    return Markup("").join(span.format(part) if WHOLE.fullmatch(part) else part for part in WHOLE.split(text))

@@ -1,5 +1,6 @@
 "use strict";
-// All of it can be read without this script; it sorts, filters, opens what a link leads to, and opens all for printing.
+// All of it can be read without this script; it sorts, filters, says what scrolls,
+// opens what a link leads to, and opens all for printing.
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -30,16 +31,33 @@ function compare(a, b) {
 }
 
 const filters = document.querySelector(".filters");
-filters.addEventListener("submit", (event) => event.preventDefault());
-filters.addEventListener("input", () => {
+filters?.addEventListener("submit", (event) => event.preventDefault());
+filters?.addEventListener("input", () => {
   const words = filters.elements["filter-name"].value.toLowerCase().split(/\s+/);
   const boxes = [...filters.querySelectorAll("[name=verdict]")];
   const verdicts = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
-  const isShown = ({ dataset }) => verdicts.has(dataset.verdict) && words.every((word) => dataset.name.includes(word));
+  const isChosen = (verdict) => !boxes.length || verdicts.has(verdict);
+  const isShown = ({ dataset }) => isChosen(dataset.verdict) && words.every((word) => dataset.name.includes(word));
   for (const part of document.querySelectorAll("[data-verdict]")) part.hidden = !isShown(part);
   const rows = [...document.querySelectorAll("#matrix-table tbody tr")];
   document.getElementById("shown").value = `${rows.filter((row) => !row.hidden).length} of ${rows.length} models`;
 });
+
+// what is wider or higher than its place says so
+const watcher = new ResizeObserver((entries) => entries.forEach((entry) => markScrolling(entry.target)));
+for (const part of document.querySelectorAll(".scroll")) {
+  part.insertAdjacentHTML("afterend", '<small class="scrolls-hint" hidden></small>');
+  watcher.observe(part);
+}
+
+function markScrolling(part) {
+  const isWide = part.scrollWidth > part.clientWidth + 1;
+  const isHigh = part.scrollHeight > part.clientHeight + 1;
+  part.classList.toggle("scrolls", isWide || isHigh);
+  part.nextElementSibling.hidden = !(isWide || isHigh);
+  const ways = [isWide && "sideways for more columns →", isHigh && "down for more rows ↓"].filter(Boolean);
+  part.nextElementSibling.textContent = `Scroll ${ways.join(", ")}`;
+}
 
 function openTarget() {
   const target = document.getElementById(location.hash.slice(1));

@@ -1,7 +1,8 @@
 """The tables of a report: what is said of a model, of its cells, and of what happened to its keys."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,12 @@ def list_points(result: Result) -> list[PointRow]:
     return list(worst_of.values())
 
 
+def count_points(rows: Iterable[PointRow]) -> str:
+    """How many capture points came to which verdict, in a line."""
+    counts = Counter(row.verdict.verdict for row in rows)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+
+
 def list_charts(result: Result) -> dict[str, Chart]:
     """Input to its errors along the depth, where there are any."""
     drawn = {}
@@ -134,6 +141,8 @@ def summarise(result: Result) -> Headline:
     failed = [point for point in rows if point.verdict is Verdict.FAILED]
     if failed:
         return Headline(f"first at {failed[0].point}", order)
+    if result.verdict is Verdict.FAILED:
+        return Headline("compared, and failed otherwise", order)
     ratio = max(each["error_ratio"] for each in result.inputs)
     text = "0 ULP" if result.verdict is Verdict.EXACT else f"{ratio:.2f} x the original's error"
     return Headline(text, order + min(ratio / 1e3, 0.999))

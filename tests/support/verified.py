@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 
 from conversion.artifact.card import digest_of
+from conversion.artifact.card_points import record_points
+from conversion.parity.verdict import PointVerdict
 from conversion.report.records import Record, Result
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.cells import verify_cell
@@ -47,3 +50,12 @@ def pick(record: Record, attention: str, family: str = "dinov2") -> Result:
     """Of the first model of a family: its result in a cell."""
     found = (result for result in record.results if result.attention == attention)
     return next(result for result in found if result.card and result.card["family"] == family)
+
+
+def fail(result: Result, point: PointVerdict, message: str = "not the same model") -> Result:
+    """The same with a failed capture point in the place of all others."""
+    card = json.loads(json.dumps(result.card))
+    for each in card["activations"][0]["inputs"]:
+        each |= {"verdict": "failed", "max_abs": None, "error_ratio": 1, "points": record_points([point])}
+    card["verdict"] = card["activations"][0]["verdict"] = "failed"
+    return replace(result, card=card, message=message)

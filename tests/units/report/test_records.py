@@ -3,15 +3,20 @@
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conversion.artifact.card import digest_of
+from conversion.artifact.card_points import COLUMNS, read_points
+from conversion.artifact.reading import EARLIER
 from conversion.errors import ArtifactError
-from conversion.report.records import Picture, Record, gather, write_record
+from conversion.report.matrix import build_matrix
+from conversion.report.records import SCHEMA, Picture, Record, gather, write_record
+from conversion.report.render import write_report
+from conversion.report.tables import list_points
 from conversion.state_dicts.folder import PARITY_CARD
 from tests.support.verified import edit, pick
 
@@ -51,6 +56,62 @@ def test_what_an_artifact_tells_again_counts_once(made: dict[str, Path], tmp_pat
         assert [each.seconds for each in results if each.attention == told.attention] == [3.0]
 
 
+def write_earlier(card: dict[str, Any]) -> None:
+    """Make a card one of the earlier version: figures by name, a verdict "deviation", what decides apart."""
+    card["schema"] = EARLIER
+    del card["columns"]
+    for cell in card["activations"]:
+        for each in cell["inputs"]:
+            decisive = [name_figures(asdict(point)) for point in read_points(each["points"], cell["dtype"])]
+            each |= {"points": decisive, "max_ulp": 7}
+            if sizes := each.pop("otherwise", None):
+                each |= {"counterfactual": decisive, "points": [note(point, sizes) for point in decisive]}
+                each["verdict"] = cell["verdict"] = card["verdict"] = "deviation"
+
+
+def name_figures(point: dict[str, Any]) -> dict[str, Any]:
+    figures = {name: value for name, value in point.items() if value not in (None, "")}
+    return {name: {**value, "max_ulp": 7} if isinstance(value, dict) else value for name, value in figures.items()}
+
+
+def note(point: dict[str, Any], sizes: dict[str, list[float]]) -> dict[str, Any]:
+    """The point as it is with the deviation in force."""
+    if point["point"] not in sizes:
+        return {"point": point["point"], "verdict": "exact", "difference": {"max_abs": 0.0, "rms": 0.0, "max_ulp": 0}}
+    largest, rms = sizes[point["point"]]
+    difference = {"max_abs": largest, "rms": rms, "max_ulp": 10**6}
+    return {"point": point["point"], "verdict": "deviation", "difference": difference}
+
+
+def test_a_card_of_the_earlier_version_is_reported_as_one_of_this(made: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(made["dinov2_tiny"], tmp_path / "artifact")
+    expected = gather([tmp_path]).results
+    edit(tmp_path / "artifact", write_earlier)
+    card = json.loads((tmp_path / "artifact" / PARITY_CARD).read_text())
+    assert (card["schema"], card["verdict"]) == ("parity-card/2", "deviation")
+    record = gather([tmp_path])
+    assert [result.verdict for result in record.results] == [result.verdict for result in expected]
+    assert any("otherwise" in each for result in record.results for each in result.inputs)
+    for found, wanted in zip(record.results, expected, strict=True):
+        assert list_points(found) == list_points(wanted)
+        assert [each.get("otherwise") for each in found.inputs] == [each.get("otherwise") for each in wanted.inputs]
+    columns, models = build_matrix([*record.results, *expected])  # brought together with the same of this version
+    assert (len(columns), len(models)) == (2, 1)
+    write_report(record, tmp_path / "report.html")
+    assert "dinov2_custom is the same model" in (tmp_path / "report.html").read_text()
+
+
+def test_a_record_of_a_run_that_holds_an_earlier_card_is_read_too(made: dict[str, Path], tmp_path: Path) -> None:
+    wanted = gather([made["dinov2_tiny"]]).results[0]
+    card = json.loads(json.dumps(wanted.card))
+    write_earlier(card)
+    content = {**asdict(replace(wanted, seconds=2.0)), "card": card | {"digest": digest_of(card)}}
+    (tmp_path / "report.json").write_text(json.dumps({"schema": SCHEMA, "commands": ["pytest"], "results": [content]}))
+    (found,) = gather([tmp_path]).results
+    assert found.verdict is wanted.verdict
+    assert list_points(found) == list_points(wanted)
+
+
 def spoil(text: str) -> str:
     return text[: len(text) // 2]
 
@@ -69,7 +130,7 @@ def test_what_is_damaged_or_contradicts_itself_is_refused_all_at_once(made: dict
         gather([tmp_path])
     for part in (
         "cut/parity.json: cannot be read",
-        "by its parts deviation",
+        "by its parts close",
         "'parity-card/1'",
         "no model that is known",
     ):
@@ -83,7 +144,7 @@ SPOILT: dict[str, Any] = {
     "depth": lambda card: card["spec"].update(depth="abc"),
     "depth that is none": lambda card: card["spec"].update(depth=None),
     "heads": lambda card: card["spec"].update(num_heads="x", unknown=1),
-    "figure": lambda card: card["activations"][0]["inputs"][0]["points"][-1].update(elements=0),
+    "figure": lambda card: card["activations"][0]["inputs"][0]["points"][-1].__setitem__(COLUMNS.index("elements"), 0),
 }
 
 

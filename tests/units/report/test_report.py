@@ -2,23 +2,25 @@
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from math import inf, nan
 from pathlib import Path
-from typing import Any
 
 import pytest
+from markupsafe import escape
 
+from conversion.artifact.answer import build_answer, describe_off
+from conversion.artifact.card_points import read_points
 from conversion.cli.app import main
-from conversion.parity.verdict import Verdict
+from conversion.parity.metrics import Distance
+from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.report.charts import HEIGHT, WIDTH
-from conversion.report.matrix import build_matrix
-from conversion.report.records import Picture, Record, Result
+from conversion.report.records import Picture, Record
 from conversion.report.render import render_report, write_report
-from conversion.report.tables import list_charts, list_deviations, list_keys, list_points, summarise
-from tests.support.verified import pick
+from conversion.report.tables import count_points, list_charts, list_keys, list_points, summarise
+from tests.support.verified import fail, pick
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 PICTURE = Picture("Pixels", {"original": "aGVsbG8="}, "All the same.", (("", "class"), ("1", "cat")))
@@ -64,34 +66,21 @@ def test_the_page_is_whole_and_loads_nothing(gathered: Record) -> None:
     assert len([address for address in page.loaded if address.startswith("data:image/png")]) == 1
 
 
-def fail(result: Result, **figures: Any) -> Result:
-    """The same with its first capture points failed, without figures or with."""
-    assert result.card
-    card = json.loads(json.dumps(result.card))
-    for each in card["activations"][0]["inputs"]:
-        for name in ("points", "counterfactual"):
-            if name in each:
-                each[name] = [{"point": point["point"], "verdict": "failed", **figures} for point in each[name]]
-        each |= {"verdict": "failed", "max_ulp": 0, "max_abs": None, "error_ratio": 1}
-    card["verdict"] = card["activations"][0]["verdict"] = "failed"
-    return replace(result, card=card, message="not the same model")
+UNDRAWABLE = [
+    PointVerdict("pixels", Verdict.FAILED, reason="the converted has NaN or Inf"),
+    PointVerdict("pixels", Verdict.FAILED, Distance(nan, inf), reason="off"),
+]
 
 
-@pytest.mark.parametrize(
-    "figures",
-    [
-        {"reason": "the converted has NaN or Inf"},
-        {"difference": {"max_abs": float("nan"), "rms": float("inf"), "max_ulp": 0}, "reason": "off"},
-    ],
-)
-def test_what_failed_without_figures_is_not_called_the_same(figures: dict[str, Any], gathered: Record) -> None:
-    result = fail(pick(gathered, "sdpa"), **figures)
+@pytest.mark.parametrize("point", UNDRAWABLE)
+def test_what_failed_without_figures_is_not_called_the_same(point: PointVerdict, gathered: Record) -> None:
+    result = fail(pick(gathered, "sdpa"), point)
     assert list_charts(result) == {}
     assert summarise(result).text == "first at pixels"
     page = render_report(Record((), (result,)), NOW)
-    assert "Every bit is the same" not in page
-    assert "cannot be held against each other" in page
-    assert figures["reason"] in page
+    assert "Every bit is the same at every" not in page
+    assert "cannot be subtracted" in page
+    assert point.reason in page
 
 
 def test_what_failed_is_marked_where_it_is_drawn(gathered: Record) -> None:
@@ -99,97 +88,33 @@ def test_what_failed_is_marked_where_it_is_drawn(gathered: Record) -> None:
     assert result.card
     card = json.loads(json.dumps(result.card))
     native = card["activations"][0]["inputs"][0]
-    native["points"][9]["verdict"] = native["points"][-1]["verdict"] = "failed"  # one has figures, by its largest error
+    for index in (9, -1):  # one has figures, by its largest error
+        row = native["points"][index]
+        native["points"][index] = [row, "failed"] if isinstance(row, str) else [row[0], "failed", *row[2:]]
     chart = list_charts(replace(result, card=card))["native"]
     assert len(chart.failed) == 2
     assert chart.failed == (chart.failed[0], max(chart.failed))
 
 
-def test_a_row_is_a_model_and_a_column_a_cell(gathered: Record) -> None:
-    columns, models = build_matrix(gathered.results)
-    assert [column.attention for column in columns] == ["eager", "sdpa"]
-    assert len(models) == 3  # of the same name, from other files
-    assert len({model.anchor for model in models}) == 3
-    assert all(len(model.results) == 2 for model in models)
-    assert {model.origin for model in models} == {f"{name}.pth" for name in names_of(gathered)}
-
-
-def names_of(record: Record) -> Iterator[str]:
-    for result in record.results:
-        assert result.card
-        yield result.card["source"]["checkpoints"]["checkpoint"]["files"][0]["name"].removesuffix(".pth")
-
-
-def test_cells_of_several_jobs_come_together(gathered: Record) -> None:
-    one = pick(gathered, "sdpa")
-    assert one.card
-    half = {**one.card, "activations": [{**one.card["activations"][0], "dtype": "bfloat16"}]}
-    columns, models = build_matrix([one, replace(one, dtype="bfloat16", card=half)])
-    assert [column.dtype for column in columns] == ["float32", "bfloat16"]
-    assert len(models) == 1
-
-
-def test_other_versions_are_other_columns(gathered: Record) -> None:
-    one = pick(gathered, "sdpa")
-    assert one.card
-    other = {**one.card, "versions": {**one.card["versions"], "torch": "9.9"}}
-    columns, (model,) = build_matrix([one, replace(one, card=other)])
-    assert len(columns) == len(model.results) == 2
-    assert "torch 9.9" in columns[1].versions
-
-
-def test_of_two_verdicts_in_a_cell_the_worse_counts(gathered: Record) -> None:
-    one = pick(gathered, "sdpa")
-    failed = replace(one, message="it was off")
-    for results in ([one, failed], [failed, one]):
-        _, (model,) = build_matrix(results)
-        assert model.verdict is Verdict.FAILED
-
-
-def test_what_was_not_compared_is_failed_and_goes_with_its_model(gathered: Record) -> None:
-    one = replace(pick(gathered, "sdpa"), variant="dinov2_vits14")
-    crashed = Result("dinov2_vits14", "cpu", "float32", "eager", one.origin, message="worker 'gw0' crashed")
-    _, (model,) = build_matrix([crashed, one])
-    assert model.card == one.card
-    assert model.verdict is Verdict.FAILED
-    # of another file it is another model's
-    _, models = build_matrix([replace(crashed, origin="other.pth"), one])
-    assert [(model.origin, model.verdict) for model in models] == [
-        (one.origin, one.verdict),
-        ("other.pth", Verdict.FAILED),
-    ]
-
-
-def test_a_cell_that_crashed_once_keeps_the_figures_of_the_other_time(gathered: Record) -> None:
-    one = pick(gathered, "sdpa")
-    crashed = replace(one, card=None, message="it crashed")
-    for results in ([one, crashed], [crashed, one]):
-        _, (model,) = build_matrix(results)
-        (result,) = model.results.values()
-        assert result.verdict is Verdict.FAILED
-        assert result.card == one.card
-        assert result.message == "it crashed"
-
-
-def test_what_crashed_before_a_comparison_is_on_the_page() -> None:
-    crashed = Result("dinov2_vits14", "cpu", "float32", "eager", "official weights", message="worker 'gw0' crashed")
-    page = render_report(Record((), (crashed,)), NOW)
-    assert "1 of 1 models is not shown to be the same model" in page
-    assert "worker &#39;gw0&#39; crashed" in page
-
-
 def test_capture_points_are_told_where_they_are_worst(gathered: Record) -> None:
     result = pick(gathered, "eager")
-    rows = {row.name: row for row in list_points(result)}
+    rows = {row.verdict.point: row for row in list_points(result)}
     assert list(rows)[:2] == ["pixels", "embeddings"]
-    of_block = {
-        each["input"]: point["converted_error"]["rms"] / point["original_error"]["rms"]
-        for each in result.inputs
-        for point in each.get("counterfactual") or each["points"]
-        if point["point"] == "block.1" and "converted_error" in point
-    }
-    assert rows["block.1"].ratio == max(of_block.values())
-    assert of_block[rows["block.1"].input] == rows["block.1"].ratio
+    ratios = {}
+    for each in result.inputs:
+        for point in read_points(each["points"], result.dtype):
+            if point.point == "block.1" and point.converted_error and point.original_error:
+                ratios[each["input"]] = point.converted_error.rms / point.original_error.rms
+    assert len(set(ratios.values())) > 1
+    assert rows["block.1"].ratio == max(ratios.values())
+    assert ratios[rows["block.1"].input] == rows["block.1"].ratio
+
+
+def test_capture_points_are_counted_by_verdict(gathered: Record) -> None:
+    rows = list_points(pick(gathered, "eager"))
+    exact = sum(row.verdict.verdict is Verdict.EXACT for row in rows)
+    assert 0 < exact < len(rows)
+    assert count_points(rows) == f"{exact} exact, {len(rows) - exact} close"
 
 
 def height(place: str) -> float:
@@ -216,23 +141,27 @@ def test_errors_are_drawn_within_the_page_and_in_their_order(gathered: Record) -
         heights = [y for y, _ in chart.rows]
         assert heights == sorted(heights, reverse=True)  # the larger, the higher
         assert chart.exact
-    assert "as_it_is" in drawn["non_square"].lines  # the known deviation, beside its counterfactual
+    assert "otherwise" in drawn["non_square"].lines
+    assert "otherwise" not in drawn["native"].lines
 
 
 def test_nothing_is_drawn_where_every_bit_is_the_same(gathered: Record) -> None:
-    result = next(each for each in gathered.results if each.verdict is Verdict.EXACT)
+    exact = [each for each in gathered.results if each.verdict is Verdict.EXACT]
+    result = next(each for each in exact if not any("otherwise" in one for one in each.inputs))
     assert list_charts(result) == {}
     assert summarise(result).text == "0 ULP"
+    assert "at every capture point of every input: 0 ULP" in render_report(Record((), (result,)), NOW)
 
 
-def test_deviations_are_told_with_their_counterfactual(gathered: Record) -> None:
-    _, models = build_matrix(gathered.results)
-    rows = {row.entry.name: row for model in models for row in list_deviations(model)}
-    assert {"position-embeddings-offset", "feature-memory-layout"} <= rows.keys()
-    size, verdict = rows["position-embeddings-offset"].inputs["non_square"]
-    assert size > 1e-3
-    assert verdict is Verdict.CLOSE
-    assert "interpolate_offset=0" in render_report(gathered, NOW)
+def test_what_transformers_does_otherwise_is_told_with_its_size_and_what_to_do(gathered: Record) -> None:
+    result = pick(gathered, "eager")
+    assert result.card
+    (entry, *_) = build_answer(result.card).otherwise
+    assert max(entry.sizes.values()) > 1e-3
+    page = render_report(Record((), (result,)), NOW)
+    for text in (entry.name, entry.where, entry.cause, entry.remedy.partition("--")[0], describe_off(entry)):
+        assert str(escape(text)) in page
+    assert "ULP" not in page  # of what is not exact, it says nothing
 
 
 def test_keys_are_told_as_patterns(gathered: Record) -> None:
@@ -259,9 +188,16 @@ def test_the_command_writes_a_report_of_folders(
 ) -> None:
     target = tmp_path / "new" / "all.html"
     assert main(["report", *map(str, made.values()), f"--output={target}"]) == 0
-    assert capsys.readouterr().out == f"{target}: 3 models, 1 close, 2 deviation\n"
+    assert capsys.readouterr().out == f"{target}: 3 models, 3 close\n"
     assert target.read_text().count('<details class="model"') == 3
     assert [path.name for path in target.parent.iterdir()] == ["all.html"]
+
+
+def test_the_command_counts_one_model(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(made["dinov2_tiny"]), f"--output={tmp_path / 'one.html'}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'one.html'}: 1 model, 1 close\n"
 
 
 def test_the_command_refuses_what_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

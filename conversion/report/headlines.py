@@ -1,0 +1,155 @@
+"""What a report says first of a model: the two answers, in a sentence each, and the fix; of a failure, its cause."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from conversion.artifact.answer import Answer, Judged, Otherwise, build_answer, describe_judged, describe_sizes
+from conversion.artifact.answer import write_usage as write_lines
+from conversion.artifact.card_points import read_points
+from conversion.parity.diagnosis import read_explanation
+from conversion.parity.verdict import PointVerdict, Verdict
+from conversion.report.matrix import Model
+from conversion.report.records import LOST_EXACTNESS, RANDOM, Result
+from conversion.report.tables import format_size
+
+MOST_PLACES = 3
+"""Cells that are named in a sentence; of more, their number is told."""
+
+WHAT = {Verdict.EXACT: "every bit agrees", Verdict.FAILED: "it computes something else"}
+
+
+@dataclass(frozen=True)
+class Headlines:
+    """What is said of a model.
+
+    Attributes:
+        answer: of all its cells; None where nothing was compared.
+        conversion: the first answer, in a sentence.
+        otherwise: the second, in short.
+        fix: what to do.
+        usage: lines of Python that load it; none of a model that failed.
+        cause: why it failed, in a line; empty where it did not.
+        place: where it first differs, and by how much; empty where it did not fail, or nothing was compared.
+        remark: what else is to be known first.
+        is_random: whether its weights were drawn.
+    """
+
+    answer: Answer | None
+    conversion: str
+    otherwise: str
+    fix: str
+    usage: tuple[str, ...]
+    cause: str
+    place: str
+    remark: str
+    is_random: bool
+
+
+def write_headlines(model: Model) -> Headlines:
+    """What is said of a model, in short."""
+    card = join_cells(model)
+    answer = build_answer(card) if card else None
+    failed = [result for result in model.results.values() if result.verdict is Verdict.FAILED]
+    return Headlines(
+        answer=answer,
+        conversion=describe_conversion(answer.conversion) if answer else "Nothing was compared.",
+        otherwise=describe_otherwise(answer.otherwise) if answer else "",
+        fix=describe_fix(answer) if answer and not failed else "",
+        usage=tuple(write_lines(card, f"path/to/{model.variant}")) if card and not failed else (),
+        cause=find_cause(failed),
+        place=next(filter(None, map(locate_failure, failed)), ""),
+        remark=next(filter(None, map(find_remark, model.results.values())), ""),
+        is_random=model.origin.startswith(RANDOM) if card is None else card["source"]["weights"] == "synthetic",
+    )
+
+
+def join_cells(model: Model) -> Mapping[str, Any] | None:
+    """A model's card, of all its cells; None where nothing was compared."""
+    cells = [cell for result in model.results.values() if result.card for cell in result.card["activations"]]
+    return {**model.card, "activations": cells} if model.card else None
+
+
+def describe_conversion(cells: Sequence[Judged]) -> str:
+    """The first answer: what the comparison came to in all cells of a model."""
+    if len(cells) == 1:
+        return f"{describe_judged(cells[0])}."
+    compared = {f" ({cell.points} points on {cell.inputs} inputs)" for cell in cells}
+    parts = [
+        _describe_group(verdict, [cell for cell in cells if cell.verdict is verdict], cells)
+        for verdict in Verdict
+        if any(cell.verdict is verdict for cell in cells)
+    ]
+    return f"{'; '.join(parts)}{compared.pop() if len(compared) == 1 else ''}."
+
+
+def _describe_group(verdict: Verdict, group: Sequence[Judged], cells: Sequence[Judged]) -> str:
+    ratio = max(cell.error_ratio for cell in group)
+    what = WHAT.get(verdict) or f"rounding alone, at most {ratio:.2f} x the original's own error"
+    return f"{verdict} {_name_places(group, cells)}: {what}"
+
+
+def _name_places(group: Sequence[Judged], cells: Sequence[Judged]) -> str:
+    """Where some of the cells are: by attention alone, if nothing else tells them from the others."""
+    is_one_place = len({(cell.device, cell.dtype) for cell in cells}) == 1
+    names = dict.fromkeys(
+        cell.attention if is_one_place else f"{cell.device} {cell.dtype} {cell.attention}" for cell in group
+    )
+    if len(names) > MOST_PLACES:
+        return f"in {len(group)} of {len(cells)} cells"
+    return f"with {' and '.join(names)}"
+
+
+def describe_otherwise(otherwise: Iterable[Otherwise]) -> str:
+    """The second answer: what transformers does otherwise, by name, and how far off the model is at most."""
+    return "; ".join(map(_describe_entry, otherwise)) or "nothing"
+
+
+def _describe_entry(each: Otherwise) -> str:
+    if not each.sizes:
+        return each.name
+    place, off = max(each.sizes.items(), key=lambda item: item[1])
+    return f"{each.name}, off by up to {off:.2g} at {place}"
+
+
+def describe_fix(answer: Answer) -> str:
+    """What a user is to do about it: of the image size, if that is not identical; else what the entries say."""
+    remedies = dict.fromkeys(each.remedy for each in answer.otherwise)
+    return describe_sizes(answer.sizes) or "".join(f"{remedy[0].upper()}{remedy[1:]}. " for remedy in remedies).strip()
+
+
+def find_cause(failed: Sequence[Result]) -> str:
+    """Why a model failed: the known fault that explains it, or where it first differs, or what went wrong."""
+    ways = (lambda result: read_explanation(result.message), locate_failure, lambda result: read_error(result.message))
+    return next((cause for find in ways for result in failed if (cause := find(result))), "")
+
+
+def locate_failure(result: Result) -> str:
+    """Where a result first differs, and by how much; empty where no capture point failed."""
+    return next((_describe_place(*place) for place in _list_failed(result)), "")
+
+
+def _list_failed(result: Result) -> Iterator[tuple[str, PointVerdict]]:
+    for each in result.inputs:
+        for point in read_points(each["points"], result.dtype):
+            if point.verdict is Verdict.FAILED:
+                yield each["input"], point
+
+
+def _describe_place(name: str, point: PointVerdict) -> str:
+    size = point.difference.max_abs if point.difference else None
+    off = point.reason if size is None else f"off by up to {format_size(size)}"
+    return f"first differs at {point.point}, input {name}: {off}"
+
+
+def read_error(message: str) -> str:
+    """The line of a failed test that says what went wrong: pytest marks it with an E."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    marked = [line[1:].strip() for line in lines if re.match(r"E\s", line)]
+    return next(iter(marked or lines), "")
+
+
+def find_remark(result: Result) -> str:
+    """That a model was exact before and is close now, which is the same model."""
+    return read_error(result.message) if result.message.startswith(LOST_EXACTNESS) else ""

@@ -37,8 +37,10 @@ def build_outcome(subject: Subject, cells: Sequence[MatrixVerdict]) -> Outcome:
     """What the verdicts on a variant come to."""
     failure = describe_failures(subject.variant, cells)
     card = build_parity_card(subject.converted, subject.provenance, tuple(cells), subject.hashes)
-    output = None if failure else str(_shorten(subject.staged.target))
-    return Outcome(build_answer(card, "you"), failure, output, tuple(write_usage(card, output)) if output else ())
+    answer, target = build_answer(card, "you"), subject.staged.target
+    if failure:
+        return Outcome(answer, failure, None, ())
+    return Outcome(answer, "", str(target), tuple(write_usage(card, shorten(target))))
 
 
 def describe_failures(name: str, cells: Iterable[MatrixVerdict]) -> str:
@@ -50,8 +52,9 @@ def describe_failures(name: str, cells: Iterable[MatrixVerdict]) -> str:
     )
 
 
-def _shorten(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def shorten(path: Path) -> str:
+    """A path as its user would type it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def as_plain(value: Any) -> Any:

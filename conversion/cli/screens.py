@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conversion.artifact.answer import Answer, Otherwise, describe_judged, describe_off, describe_sizes
-from conversion.cli.answer import Outcome, as_plain
+from conversion.cli.answer import Outcome, as_plain, shorten
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings
 from conversion.families.variants import VARIANTS
@@ -54,7 +55,7 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     if not outcome.is_same:
         yield "Not the same model. Nothing was saved."
         return
-    yield f"The same model: {outcome.output}"
+    yield f"The same model: {shorten(Path(str(outcome.output)))}"
     yield ""
     yield from (f"  {line}" if line else "" for line in outcome.usage)
 
@@ -102,9 +103,9 @@ def _list_otherwise(otherwise: Sequence[Otherwise]) -> Iterator[str]:
 def _write_otherwise(answer: Answer) -> Iterator[str]:
     if not answer.otherwise:
         yield "  nothing"
-    yield from _list_otherwise(answer.otherwise)
     if sizes := describe_sizes(answer.sizes):
         yield from _fold(f"{sizes} The lines below are for {answer.sizes.identical[0]}.", indent=2)
+    yield from _list_otherwise(answer.otherwise)
 
 
 def show_findings(findings: Findings, *, as_json: bool) -> None:

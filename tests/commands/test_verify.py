@@ -21,7 +21,7 @@ def test_the_command_says_what_was_compared(made: dict[str, Path], capsys: pytes
         "dinov2_custom: close with eager in float32, exact with sdpa in float32; transformers does otherwise"
         in lines[0]
     )
-    assert lines[0].endswith(": position-embeddings-offset")
+    assert ": position-embeddings-offset, image-processor-backend, " in lines[0]
     assert "448 capture points, on 14 inputs; 3 files as they were" in lines[1]
 
 

@@ -28,6 +28,9 @@ SCHEMA = "parity-run/1"
 LOST_EXACTNESS = "exact was reached here before"
 """How the message of a test begins whose model is close, which is the same model, and was exact before."""
 
+NOT_RUN = "This was not run: the run ended before."
+"""The message of a test that was selected, and was not run."""
+
 HINT = (
     "Give it folders with artifacts or records as this version writes them: parity.json, and what lies beside a report."
 )

@@ -198,6 +198,30 @@ def report(
 
 
 @app.command()
+def diff(
+    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="A folder, a report's record, or a baseline.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="What to hold against it; one of these, too.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Answer in Markdown, for an issue.")] = False,
+    write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write NEW's verdicts there, a baseline.")] = None,
+    machine: Machine = False,
+) -> None:
+    """Say what changed between two runs, and the versions of each.
+
+    vision-parity diff artifacts-of-june artifacts
+    vision-parity diff fixtures/verdicts.json report.json
+
+    Exit status: 0 nothing changed, 1 something did, 2 nothing can be compared.
+    """
+    from conversion.cli.diffing import show_diff
+
+    if machine and markdown:
+        raise typer.BadParameter("is another form than --markdown; give one of them.", param_hint="--json")
+    with plain_errors():
+        status = show_diff(baseline, new, as_json=machine, as_markdown=markdown, write=write)
+    raise typer.Exit(status)
+
+
+@app.command()
 def publish(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A converted model, as convert left it.")],
     target: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The repository on the Hub.")],

@@ -31,6 +31,9 @@ LOST_EXACTNESS = "exact was reached here before"
 RANDOM = "random weights"
 """How the origin of weights begins that were drawn."""
 
+NOT_RUN = "This was not run: the run ended before."
+"""The message of a test that was selected, and was not run."""
+
 HINT = (
     "Give it folders with artifacts or records as this version writes them: parity.json, and what lies beside a report."
 )

@@ -14,9 +14,10 @@ import torch
 from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.errors import ArtifactError
 from conversion.parity.verdict import Verdict
-from conversion.report.history import was_exact
+from conversion.report.baseline import was_exact
 from conversion.report.records import (
     LOST_EXACTNESS,
+    NOT_RUN,
     SCHEMA,
     Picture,
     Record,
@@ -39,8 +40,6 @@ WRITTEN = pytest.StashKey[Path]()
 CELL = re.compile(r"test_parity\[(?P<variant>\w+)-(?P<device>[\w:]+)-(?P<dtype>\w+)-(?P<attention>.+?)\]$")
 WHOLE = re.compile(r"test_restore\[(?P<variant>\w+)\]$")
 ANY = "any"
-
-NOT_RUN = "This was not run: the run ended before."
 
 
 def keep_for_report(test: pytest.Item, subject: Subject, cell: MatrixVerdict) -> None:

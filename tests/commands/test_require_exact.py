@@ -1,24 +1,23 @@
 """``--require-exact``: of a kind of processor that has it on record, and what is close is still the same model."""
 
-import json
 from pathlib import Path
 
 import torch
 
+from conversion.report.baseline import write_baseline
+from tests.support.cells import build_cell
 from tests.support.commands import TINY, run
 
 EXACT_EAGER = """
 import conversion.families.dinov2
 object.__setattr__(conversion.families.dinov2.FAMILY, "exact", frozenset({("cpu", "float32", "eager")}))
-import conversion.report.history, pathlib
-conversion.report.history.RECORD = pathlib.Path("verdicts.json").absolute()
+import conversion.report.baseline, pathlib
+conversion.report.baseline.RECORD = pathlib.Path("verdicts.json").absolute()
 """
 
 
 def record_as_exact(here: Path, processor: str) -> None:
-    verdicts = {"dinov2_vits14": {"cpu/float32/eager": {"native": "exact", "photo": "deviation"}}}
-    record = {processor: {"versions": {}, "verdicts": verdicts}}
-    (here / "verdicts.json").write_text(json.dumps(record))
+    write_baseline(here / "verdicts.json", [build_cell(processor=processor)])
 
 
 def test_close_is_not_enough_where_exact_is_required(here: Path) -> None:

@@ -1,3 +1,7 @@
 """The parity suite is a pytest plugin; its options, fixtures and reports are in ``conversion/suite``."""
 
-pytest_plugins = ("conversion.suite.plugin", "conversion.suite.hosts")
+pytest_plugins = (
+    "conversion.suite.plugin",
+    "conversion.suite.selection",
+    "conversion.suite.hosts",
+)

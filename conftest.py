@@ -3,5 +3,6 @@
 pytest_plugins = (
     "conversion.suite.plugin",
     "conversion.suite.selection",
+    "conversion.suite.rows",
     "conversion.suite.hosts",
 )

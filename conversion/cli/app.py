@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 import conversion
-from conversion.cli.options import NOT_DONE, NOT_THE_SAME, SAME, Machine, Named, Tolerance, plain_errors, with_settings
+from conversion.cli.options import (
+    NOT_DONE,
+    NOT_THE_SAME,
+    SAME,
+    Machine,
+    Named,
+    Tolerance,
+    plain_errors,
+    tell_github,
+    with_settings,
+)
 from conversion.parity.verdict import OURS, Tolerances
 
 app = typer.Typer(
@@ -88,6 +98,8 @@ def convert(
         )
         answer = convert_and_verify(request, device, dtype)
     show_answer(answer, as_json=machine)
+    artifact, otherwise = answer.output or "", answer.otherwise
+    tell_github(answer.variant, answer.conversion, otherwise, answer.failure, artifact=artifact, file=source)
     raise typer.Exit(SAME if answer.is_same else NOT_THE_SAME)
 
 
@@ -116,6 +128,8 @@ def compare(
         )
         comparison = compare_with(request, target)
     show_comparison(comparison, as_json=machine)
+    message = "\n".join(filter(None, [comparison.failure, *comparison.tensors, *comparison.settings]))
+    tell_github(comparison.variant, comparison.conversion, comparison.otherwise, message, file=str(source))
     raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
 
 

@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 import conversion
-from conversion.cli.options import NOT_DONE, NOT_THE_SAME, SAME, Machine, Named, Tolerance, plain_errors, with_settings
+from conversion.cli.options import (
+    NOT_DONE,
+    NOT_THE_SAME,
+    SAME,
+    Machine,
+    Named,
+    Tolerance,
+    plain_errors,
+    tell_github,
+    with_settings,
+)
 from conversion.parity.verdict import OURS, Tolerances
 
 app = typer.Typer(
@@ -86,9 +96,11 @@ def convert(
             seed=seed,
             overrides=settings or {},
         )
-        answer = convert_and_verify(request, device, dtype)
-    show_outcome(answer, as_json=machine)
-    raise typer.Exit(SAME if answer.is_same else NOT_THE_SAME)
+        outcome = convert_and_verify(request, device, dtype)
+    show_outcome(outcome, as_json=machine)
+    answer, artifact = outcome.answer, outcome.output or ""
+    tell_github(answer.variant, answer.conversion, answer.otherwise, outcome.failure, artifact=artifact, file=source)
+    raise typer.Exit(SAME if outcome.is_same else NOT_THE_SAME)
 
 
 @app.command()
@@ -117,6 +129,8 @@ def compare(
         )
         comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
+    message = "\n".join(filter(None, [comparison.failure, *comparison.tensors, *comparison.settings]))
+    tell_github(comparison.variant, comparison.conversion, comparison.otherwise, message, file=str(source))
     raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
 
 

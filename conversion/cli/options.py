@@ -1,15 +1,17 @@
 """What the options of several commands have in common, and what becomes of errors."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from conversion.errors import ConversionError
 from conversion.families.base import list_settings
 from conversion.families.told import option_of
+from conversion.suite.github import annotate_error, is_listening, report
+from conversion.suite.job_summary import list_rows
 
 SAME, NOT_THE_SAME, NOT_DONE = 0, 1, 2
 """Exit statuses: the same model; not the same; nothing was compared, since what was asked for cannot be done."""
@@ -25,11 +27,25 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except ConversionError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(NOT_DONE) from None
+        _refuse(str(error))
     except OSError as error:
-        typer.echo(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), err=True)
-        raise typer.Exit(NOT_DONE) from None
+        _refuse(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+
+
+def _refuse(message: str) -> NoReturn:
+    for line in (message, *annotate_error(message)):
+        typer.echo(line, err=True)
+    raise typer.Exit(NOT_DONE) from None
+
+
+def tell_github(variant: str, cells: Iterable[Any], otherwise: Iterable[Any], message: str, **others: str) -> None:
+    """Have GitHub Actions show an answer, where that runs the command.
+
+    Annotations go to the error stream, since JSON goes to the other. The arguments are those of ``list_rows``.
+    """
+    if is_listening():
+        for line in report(list_rows(variant, cells, otherwise, message, **others)):
+            typer.echo(line, err=True)
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,28 +17,36 @@ from conversion.parity.verdict import Tolerances, Verdict
 from conversion.suite.axes import choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
+from conversion.suite.github import report
+from conversion.suite.job_summary import FAILED, Row
 from conversion.suite.progress import silence_loading
 from conversion.suite.settings import Request
 
 
 def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, deep: bool) -> int:
     """Verify every artifact; the status is 1 if one is not what it should be."""
-    status, sound = 0, []
+    rows: list[Row] = []
+    sound = []
     for directory in directories:
         try:
             card = verify_artifact(directory, tolerances, find_checksums())
         except ConversionError as error:
             typer.echo(str(error), err=True)
-            status = 1
+            rows.append(Row(str(directory), message=str(error), file=str(directory)))
             continue
         typer.echo(f"{directory}: {describe_verdicts(card)}")
         typer.echo(f"  {describe(card)}")
         sound.append((directory, card))
     if sound:
         typer.echo(describe_unproven())
-    for directory, card in sound if deep else ():
-        status = compare_again(directory, card) or status
-    return status
+    for directory, card in sound:
+        message = compare_again(directory, card) if deep else ""
+        verdict = FAILED if message else card["verdict"]
+        place = str(directory)
+        rows.append(Row(card["variant"], verdict=verdict, artifact=place, message=message, file=place))
+    for line in report(rows):
+        typer.echo(line, err=True)
+    return int(any(row.verdict == FAILED for row in rows))
 
 
 def describe_verdicts(card: Mapping[str, Any]) -> str:
@@ -59,14 +67,18 @@ def describe(card: Mapping[str, Any]) -> str:
     return f"{tensors} tensors; {points} capture points, on {inputs} inputs; {len(card['result'])} files as they were"
 
 
-def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
-    """Run the comparison once more, in the cells of the matrix that the card has; the status is 1 if one fails."""
+def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
+    """Run the comparison once more, in the cells of the matrix that the card has.
+
+    Returns:
+        why it failed; empty if it did not.
+    """
     prepare_torch(0, 1)
     silence_loading()
     cells = card["activations"]
     for original in sorted({cell["original"] for cell in cells} - {BUNDLED}):
         typer.echo(f"{directory}: was compared with {original}; the bundled original takes its place")
-    status = 0
+    failures = []
     for seed in sorted({cell["input_seed"] for cell in cells}):
         places = [(cell["device"], cell["dtype"], cell["attention"]) for cell in cells if cell["input_seed"] == seed]
         request = Request(checkpoint=directory, seed=seed)
@@ -78,11 +90,11 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> int:
                 subject.close()
         except ConversionError as error:
             typer.echo(str(error), err=True)
-            return 1
+            return str(error)
         for place, cell in zip(places, verdicts, strict=True):
             if cell.verdict is Verdict.FAILED:
-                typer.echo(describe_failure(str(directory), ", ".join(place), cell.inputs), err=True)
-                status = 1
+                failures.append(describe_failure(str(directory), ", ".join(place), cell.inputs))
+                typer.echo(failures[-1], err=True)
             else:
                 typer.echo(f"{directory}: {', '.join(place)}: {cell.verdict} again")
-    return status
+    return "\n".join(failures)

@@ -43,9 +43,14 @@ def is_large(spec: Mapping[str, object]) -> bool:
 
 
 def is_named(name: str, keyword: str) -> bool:
-    """Whether an expression of ``-k`` has a part of this variant's name in it, without a ``not`` before it."""
+    """Whether an expression of ``-k`` has a part of this variant's name in it, without a ``not`` before it.
+
+    A part begins where a word of the name does: ``vits14`` and ``reg`` are parts, ``layer`` and ``s14`` are not.
+    """
     words = re.findall(r"(\bnot\s+)?([^\s()]+)", keyword)
-    return any(not negation and word.lower() in f"{name}-" for negation, word in words if word not in ("and", "or"))
+    return any(
+        not negation and f"_{word.lower()}" in f"_{name}-" for negation, word in words if word not in ("and", "or")
+    )
 
 
 def is_as_deep(row: Variant | None, other: Variant | None) -> bool:

@@ -156,10 +156,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.checkpoint:  # one file is to be verified, not the project
-        others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
     if not hasattr(config, "workerinput"):
         _check_selected(config, {_subject_of(item) for item in items})
     # or one worker would begin with the longest when the others are done

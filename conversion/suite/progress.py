@@ -5,7 +5,6 @@ file each, whose folder they inherit by name; those of other hosts are not heard
 """
 
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -13,15 +12,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
-from conversion.suite.extent import choose_row
 from conversion.suite.settings import Request
-from conversion.suite.work import estimate_work
+from conversion.suite.time_left import Model, estimate_left, find_model, group_tests
 
 FOLDER = "PARITY_PROGRESS"
 """The environment variable that names the folder."""
@@ -56,22 +54,44 @@ class StatusLine:
     """The line, and what it is made of.
 
     Attributes:
-        work: test to the share of the run that it is estimated to be.
+        tests: that are to be run.
+        models: that they verify.
+        workers: of pytest-xdist, by name, that are up; none without it.
     """
 
     def __init__(self, terminal: IO[str], folder: Path) -> None:
-        self.work: dict[str, float] = {}
+        self.tests: set[str] = set()
         self.done: set[str] = set()
+        self.models: dict[str, Model] = {}
+        self.workers: set[str] = set()
+        self._has_others = False
         self._terminal, self._folder = terminal, folder
         self._console = Console(file=terminal, force_terminal=True)
-        self._started, self._lock, self._stop = time.monotonic(), threading.Lock(), threading.Event()
+        self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def start(self, work: dict[str, float]) -> None:
-        """Begin, with the tests that are to be run and the share of each."""
-        self.work = work
+    def start(self, tests: Sequence[str], request: Request) -> None:
+        """Begin, with the tests that are to be run; what was begun already goes on."""
+        if not self.tests:
+            self.tests, self.models = set(tests), group_tests(tests, request)
+            self._has_others = any(find_model(test) is None for test in tests)
         if not self._thread.is_alive():
             self._thread.start()
+
+    def begin_test(self, test: str) -> None:
+        """Note that a test begins."""
+        if model := self.models.get(find_model(test) or ""):
+            with self._lock:
+                model.running[test] = time.monotonic()
+
+    def end_test(self, test: str) -> None:
+        """Note that a test has ended, also one that its worker did not survive."""
+        self.done.add(test)
+        if model := self.models.get(find_model(test) or ""):
+            now = time.monotonic()
+            with self._lock:
+                model.waiting.discard(test)
+                model.spent += now - model.running.pop(test, now)
 
     def clear(self) -> None:
         """Take the line away, before pytest writes."""
@@ -87,19 +107,20 @@ class StatusLine:
 
     def render(self) -> Text:
         """Tests, time left, and what each process is at."""
-        left = self.estimate_left()
-        parts = [Text(f"{len(self.done)} of {len(self.work)} tests", style="bold")]
-        parts += (
-            [Text(f"{left / 60:.0f} min left" if left >= 60 else "under a minute left")] if left is not None else []
-        )
+        parts = [Text(f"{len(self.done)} of {len(self.tests)} tests", style="bold")]
+        if left := self.describe_left():
+            parts.append(Text(left))
         steps = [path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir())]
         return Text("  ").join([*parts, *(Text(step, style="cyan") for step in steps if step)])
 
-    def estimate_left(self) -> float | None:
-        """Seconds, if the rest takes as long as what was done did; None while nothing is done."""
-        done = sum(self.work.get(test, 0.0) for test in self.done)
-        total = sum(self.work.values())
-        return (time.monotonic() - self._started) * (total - done) / done if done else None
+    def describe_left(self) -> str:
+        """How long the models will still take; empty where that is not known. Of other tests nothing is foretold."""
+        with self._lock:
+            left = estimate_left(list(self.models.values()), max(1, len(self.workers)), time.monotonic())
+        if left is None:
+            return ""
+        said = f"{left / 60:.0f} min left" if left >= 60 else "under a minute left"
+        return f"{said} of the models" if self._has_others else said
 
     def _watch(self) -> None:
         while not self._stop.wait(INTERVAL):
@@ -113,12 +134,6 @@ class StatusLine:
     def _write(self, text: str) -> None:
         self._terminal.write(text)
         self._terminal.flush()
-
-
-def estimate_share(test: str, request: Request) -> float:
-    """What a test takes beside others, by the variant in its name; one without takes next to nothing."""
-    found = re.search(r"test_parity\[(\w+)-", test)
-    return 1 + (estimate_work(choose_row(found[1], request)) / 1e9 if found else 0)
 
 
 def show_progress(config: pytest.Config, request: Request) -> None:
@@ -144,23 +159,27 @@ class _Hooks:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.items:
-            self._start([item.nodeid for item in session.items])
+            self.line.start([item.nodeid for item in session.items], self.request)
 
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self._start(ids)
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        self.line.workers.add(node.gateway.id)
+        self.line.start(ids, self.request)
 
-    def _start(self, tests: Sequence[str]) -> None:
-        self.line.start({test: estimate_share(test, self.request) for test in tests})
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.line.workers.discard(node.gateway.id)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logstart(self) -> None:
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.line.clear()
+        self.line.begin_test(nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.line.clear()
-        if report.when == "teardown":
-            self.line.done.add(report.nodeid)
+        if report.when not in ("setup", "call"):  # nor is there a phase where a worker has crashed
+            self.line.end_test(report.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

@@ -43,10 +43,13 @@ ANY = "any"
 
 
 def keep_for_report(test: pytest.Item, subject: Subject, cell: MatrixVerdict) -> None:
-    """Keep what a test found, if a report was asked for; with pictures, once a variant."""
-    if subject.request.report is None:
+    """Keep what a test found, if a report was asked for; with pictures, once a variant. JUnit has the card's digest."""
+    if subject.request.report is None and not test.config.getoption("xmlpath", None):
         return
     card = build_parity_card(subject.converted, subject.provenance, (cell,), subject.hashes)
+    test.user_properties.append(("digest", card["digest"]))
+    if subject.request.report is None:
+        return
     test.stash[FOUND] = {"card": card, "pictures": []}
     if not subject.is_pictured:
         subject.is_pictured = True
@@ -161,22 +164,22 @@ def collect(reporter: pytest.TerminalReporter, config: pytest.Config) -> Record:
     """What all tests of variants came to; those that were selected and have not run are failed."""
     origin = describe_request(config.option)
     reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
-    of_test: dict[str, list[pytest.TestReport]] = {_strip_group(test): [] for test in config.stash.get(SELECTED, [])}
+    of_test: dict[str, list[pytest.TestReport]] = {strip_group(test): [] for test in config.stash.get(SELECTED, [])}
     for report in reports:
-        of_test.setdefault(_strip_group(report.nodeid), []).append(report)
+        of_test.setdefault(strip_group(report.nodeid), []).append(report)
     results = {
         test: _collect_cell(found.groupdict(), origin, phases)
         for test, phases in of_test.items()
         if (found := CELL.search(test))
     }
     for report in reports:
-        test = _strip_group(report.nodeid)
+        test = strip_group(report.nodeid)
         if report.failed and (found := WHOLE.search(test)):
             _fail_all(results, found["variant"], origin, f"{test}\n{report.longreprtext}")
     return Record((describe_command(config),), tuple(results.values()))
 
 
-def _strip_group(test: str) -> str:
+def strip_group(test: str) -> str:
     """A test's id as it is without pytest-xdist."""
     return re.sub(r"\]@.*$", "]", test)
 

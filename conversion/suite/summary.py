@@ -79,11 +79,8 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report:
         for report in found
         if isinstance(report, pytest.TestReport) and report.when == "call"
     ]
-    recorded: list[tuple[dict[str, Any], float]] = [
-        (dict(report.user_properties), report.duration) for report in reports
-    ]
-    _summarise_faults(reporter, [properties for properties, _ in recorded])
-    rows = [{**properties["cell"], "seconds": seconds} for properties, seconds in recorded if "cell" in properties]
+    _summarise_faults(reporter, [dict(report.user_properties) for report in reports])
+    rows = [{**report.parity_row, "seconds": report.duration} for report in reports if hasattr(report, "parity_row")]
     if not rows:
         return
     reporter.section("parity")

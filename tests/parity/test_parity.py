@@ -1,13 +1,12 @@
 """The main job: original and converted model are the same model. What passes here becomes the artifact."""
 
-from collections.abc import Callable
-
 import pytest
 
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from conversion.suite.cells import verify_cell
 from conversion.suite.reporting import find_lost_exactness, keep_for_report
+from conversion.suite.rows import keep_row
 from conversion.suite.subject import Subject
 from conversion.suite.summary import describe_cell
 
@@ -18,7 +17,6 @@ def test_parity(
     dtype: str,
     attention: str,
     request: pytest.FixtureRequest,
-    record_property: Callable[[str, object], None],
 ) -> None:
     """The model that loads from the written files computes what the original computes, at every capture point.
 
@@ -26,9 +24,8 @@ def test_parity(
     """
     with subject.passing(request.node):
         cell = verify_cell(subject, (device, dtype, attention))
-        record_property(
-            "cell", describe_cell(subject.variant, cell, subject.remarks, subject.claim, subject.describe_sizes(cell))
-        )
+        sizes = subject.describe_sizes(cell)
+        keep_row(request.node, describe_cell(subject.variant, cell, subject.remarks, subject.claim, sizes))
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
         keep_for_report(request.node, subject, cell)
         if cell.verdict is Verdict.FAILED:

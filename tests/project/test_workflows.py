@@ -1,4 +1,4 @@
-"""The workflows run what the README and CONTRIBUTING.md say, on every variant, and end in one job that needs all."""
+"""The workflows run what the pages say, on every variant, and end in one job that needs all others."""
 
 import configparser
 import re
@@ -14,7 +14,7 @@ from conversion.families.variants import VARIANTS
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = {path.stem: path for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "ci.md")
 OURS = re.compile(r"\b(pytest|tox|ruff|mypy|pip|actionlint|conversion)\b")
 DINOV2 = {name for name, variant in VARIANTS.items() if variant.family == "dinov2"}
 JOBS_BY_VARIANT = {  # workflow and job, to the variants that its groups have to cover
@@ -36,8 +36,9 @@ def read_matrix(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_documented(pages: list[str]) -> set[str]:
-    """Every command in a block of code, without the remark behind it."""
-    blocks = [block for page in pages for block in re.findall(r"^```\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)]
+    """Every command in a block of code, without the remark behind it; not in one of Python or YAML."""
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    blocks = [block for page in pages for language, block in fenced.findall(page) if not language]
     lines = [re.sub(r"\s+#.*", "", line) for block in blocks for line in block.splitlines()]
     return {command for line in lines for command in split_commands(line)}
 
@@ -85,7 +86,7 @@ def test_commands_stand_in_the_pages(workflow: str) -> None:
 def test_a_command_with_another_option_does_not_stand_in_the_pages() -> None:
     step = {"run": 'cd x && pytest -k "${{ matrix.group.variants }}" --seed 1\necho pytests'}
     assert list_commands({"steps": [step, {"uses": "x"}]}) == ['pytest -k "VARIANTS" --seed 1']
-    page = '```\npip install x && pytest -k "VARIANTS" # why\n```\n`mypy`\n'
+    page = '```yaml\n- run: pytest\n```\nor\n```\npip install x && pytest -k "VARIANTS" # why\n```\n`mypy`\n'
     assert list_documented([page]) == {"pip install x", 'pytest -k "VARIANTS"'}
 
 

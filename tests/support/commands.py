@@ -38,14 +38,17 @@ load._load = read_back_wrong
 """
 
 
-def run(here: Path, *options: str, plugin: str = "") -> tuple[int, str]:
+def run(here: Path, *options: str, plugin: str = "", **variables: str) -> tuple[int, str]:
     """Run pytest on the project from a user's directory, with the source of a plugin to disturb it.
+
+    Args:
+        variables: of the environment.
 
     Returns:
         its exit status, and all that it wrote.
     """
     (here / "disturb.py").write_text(plugin)
-    return run_pytest(list_arguments(options), here, build_environment(here, ROOT))
+    return run_pytest(list_arguments(options), here, build_environment(here, ROOT) | variables)
 
 
 def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subprocess.Popen[str]":
@@ -74,7 +77,9 @@ def list_arguments(options: tuple[str, ...]) -> list[str]:
 
 def build_environment(*path: Path) -> dict[str, str]:
     """Of the process: that of this one, without what pytest and CI put there, with places to import from."""
-    environment = {key: value for key, value in os.environ.items() if key != "CI" and "PYTEST" not in key}
+    environment = {
+        key: value for key, value in os.environ.items() if key != "CI" and not re.search("PYTEST|^GITHUB_", key)
+    }
     return environment | {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -4,14 +4,12 @@ import io
 import os
 import pty
 import select
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from conversion.suite.progress import FOLDER, ROOM, StatusLine, describe_size, estimate_share, say
-from conversion.suite.settings import Request
+from conversion.suite.progress import FOLDER, ROOM, StatusLine, describe_size, say
 from tests.support.commands import run, start
 from tests.support.golden import list_options, read_golden
 
@@ -38,7 +36,7 @@ def test_what_workers_say_is_shown(line: StatusLine, tmp_path: Path, monkeypatch
     monkeypatch.setenv(FOLDER, str(tmp_path))
     say("dinov2_vits14: writing 88 MB")
     (tmp_path / "another").write_text("dinov2_vitb14: native, block.3")
-    line.work = {"a": 1.0, "b": 1.0}
+    line.tests = {"a", "b"}
     shown = line.render().plain
     assert shown.startswith("0 of 2 tests  ")
     assert "dinov2_vits14: writing 88 MB" in shown
@@ -48,31 +46,6 @@ def test_what_workers_say_is_shown(line: StatusLine, tmp_path: Path, monkeypatch
 def test_nobody_need_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FOLDER, raising=False)
     say("anything")
-
-
-def test_the_time_left_goes_by_work_and_not_by_number(line: StatusLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    line.work = {"large": 90.0, "small": 10.0}
-    assert line.estimate_left() is None
-    started = line._started
-    monkeypatch.setattr(time, "monotonic", lambda: started + 180)
-    line.done.add("large")
-    assert line.estimate_left() == pytest.approx(20)
-    line.done = {"small"}
-    assert line.estimate_left() == pytest.approx(1620)
-    assert "27 min left" in line.render().plain
-
-
-def test_a_giant_is_more_work_than_all_else() -> None:
-    tests = [
-        "tests/parity/test_parity.py::test_parity[dinov2_vits14-cpu-float32-sdpa]",
-        "tests/properties/test_metrics.py::test_any[1]",
-    ]
-    request, giant = (
-        Request(is_all=True),
-        "tests/parity/test_parity.py::test_parity[dinov2_vitg14_reg-cpu-float32-sdpa]",
-    )
-    assert estimate_share(giant, request) > 10 * sum(estimate_share(test, request) for test in tests)
-    assert estimate_share(giant, request) > 5 * estimate_share(giant, Request())  # which are a few of its blocks
 
 
 def run_in_a_terminal(here: Path, *options: str, typed: bytes = b"") -> str:

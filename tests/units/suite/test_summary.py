@@ -56,13 +56,12 @@ class Reporter:
 
     def __init__(self, rows: list[dict[str, Any]], *, is_terminal: bool = False, **others: object) -> None:
         self.hasmarkup, self.lines = is_terminal, list[str]()
-        properties = [[("cell", row)] for row in rows] + [list(others.items())]
-        self.stats = {"passed": [self.report(found) for found in properties], "warnings": [SimpleNamespace()]}
+        passed = [self.report(parity_row=row) for row in rows] + [self.report(user_properties=list(others.items()))]
+        self.stats = {"passed": passed, "warnings": [SimpleNamespace()]}
 
     @staticmethod
-    def report(properties: list[tuple[str, object]]) -> pytest.TestReport:
-        where = ("file", 1, "test")
-        return pytest.TestReport("test", where, {}, "passed", None, "call", duration=1.25, user_properties=properties)
+    def report(**content: Any) -> pytest.TestReport:
+        return pytest.TestReport("test", ("file", 1, "test"), {}, "passed", None, "call", duration=1.25, **content)
 
     def section(self, title: str) -> None:
         self.lines.append(f"== {title}")

@@ -1,0 +1,65 @@
+"""Which tests a run collects: where it is about variants, those that verify one, and no others of that name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversion.families.variants import VARIANTS
+from conversion.suite.extent import is_named
+
+FOLDER = ("tests", "parity")
+"""Where the tests lie that verify a variant: those with the fixture ``subject``."""
+
+NARROWED = "narrowed"
+"""Of a worker's input: the controller's answer. A worker is given paths by pytest-xdist, whatever the user gave."""
+
+
+def names_variants(keyword: str) -> bool:
+    """Whether an expression of ``-k`` names an official variant."""
+    return any(is_named(name, keyword) for name in VARIANTS)
+
+
+def is_narrowed(config: pytest.Config) -> bool:
+    """Whether only the folder of the tests that verify a variant is collected.
+
+    It is where ``-k`` names a variant, or ``--checkpoint`` is given, and the command line has no path of a test.
+    """
+    if hasattr(config, "workerinput"):
+        narrowed: bool = config.workerinput[NARROWED]
+        return narrowed
+    is_of_variants = config.option.checkpoint is not None or names_variants(config.option.keyword)
+    return is_of_variants and config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput[NARROWED] = is_narrowed(node.config)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if not names_variants(config.option.keyword) or not is_narrowed(config):
+        return None
+    return "parity: -k names a variant: only what verifies variants is run; for other tests give their path, too"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave other folders unread, which saves the import of all their tests."""
+    folder = config.rootpath.joinpath(*FOLDER)
+    is_on_the_way = collection_path.is_relative_to(folder) or folder.is_relative_to(collection_path)
+    return True if is_narrowed(config) and not is_on_the_way else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.checkpoint is None and not is_narrowed(config):
+        return
+    others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    is_empty = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    if is_empty and names_variants(config.option.keyword) and is_narrowed(config):
+        said = "-k names a variant, so only the tests that verify variants were looked at. For others:"
+        terminalreporter.write_line(f'{said} pytest tests -k "{config.option.keyword}"', red=True)

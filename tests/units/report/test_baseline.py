@@ -57,7 +57,7 @@ def test_a_model_is_told_from_another_with_other_weights(gathered: Record) -> No
     card = pick(gathered, "eager").card or {}
     assert name_source(card).startswith("dinov2_tiny.pth (SHA-256 ")
     drawn = {**card, "source": {**card["source"], "weights": "synthetic", "seed": 3}}
-    assert name_source(drawn) == "synthetic weights, seed 3"
+    assert name_source(drawn) == "random weights, seed 3"
 
 
 def test_a_gpu_is_a_kind_of_processor_by_its_name() -> None:

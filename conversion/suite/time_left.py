@@ -9,6 +9,12 @@ from conversion.suite.extent import choose_row
 from conversion.suite.settings import Request
 from conversion.suite.work import estimate_work
 
+OVERHEAD = 50e9
+"""What a cell of the matrix takes beside its multiplications, as if it were some: reading, writing, small operations.
+
+With it, every model does between 14 and 23 thousand million multiplications a second (``docs/results.md``).
+"""
+
 OF_VARIANT = re.compile(r"test_(?P<test>parity|restore)\[(?P<variant>\w+)")
 """How the id of a test begins that verifies a variant."""
 
@@ -18,7 +24,7 @@ class Model:
     """A backbone with its classifier, which are verified side by side: by one worker, one test after the other.
 
     Attributes:
-        work: that verifying it is estimated to be, in any unit.
+        work: that verifying it is estimated to be, in multiplications.
         waiting: its tests that have not ended.
         spent: seconds that those took which have ended.
         running: its test that is running, to when it began.
@@ -54,7 +60,7 @@ def estimate_test(test: str, request: Request) -> float:
     found = OF_VARIANT.search(test)
     if found is None or found["test"] == "restore":
         return 0.0
-    return 1 + estimate_work(choose_row(found["variant"], request)) / 1e9  # a user's own model is small, and the only
+    return OVERHEAD + estimate_work(choose_row(found["variant"], request))
 
 
 def estimate_left(models: Sequence[Model], workers: int, now: float) -> float | None:

@@ -89,7 +89,7 @@ def read_properties(path: Path) -> dict[str, dict[str, str]]:
     }
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1", "-o", "junit_family=xunit2")], ids=["ours", "xunit2 by a worker"])
+@pytest.mark.parametrize("options", [("-n", "1"), ("-o", "junit_family=xunit2")], ids=["by a worker", "xunit2"])
 def test_properties_of_junit_are_short(options: tuple[str, ...], here: Path) -> None:
     files = ("--junit-xml=report.xml", "--parity-report=report.html")
     code, output = run(here, *TINY, *files, *options, "-Werror::pytest.PytestWarning")

@@ -3,6 +3,7 @@
 Whoever reads them reads the same: at a terminal, in a model card, in a report, as JSON.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -209,17 +210,19 @@ def write_usage(card: Record, place: str) -> list[str]:
     """
     family, spec = load_family(card["family"]), rebuild_spec(card)
     auto_class, attention = TASKS[spec.task][1], family.choose_attention()
-    size, changed = card["baked_image_size"] or family.choose_input_size(spec), ""
+    size = card["baked_image_size"] or family.choose_input_size(spec)
     sizes = list_identical_sizes(family, spec, size)
+    pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
+    made = [f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow})']
     if sizes and size not in sizes:
         there = family.build_image_processor(replace(spec, input_size=None), sizes[0])
-        changed = "".join(f", {name}={there[name]}" for name in ("size", "crop_size") if name in there)
-    pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
+        changed = [f"{name}={json.dumps(there[name])}" for name in ("size", "crop_size") if name in there]
+        made = [made[0].removesuffix(")") + ",", f"    {', '.join(changed)})"]
     return [
         f"from transformers import AutoImageProcessor, {auto_class}",
         "",
         f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")',
-        f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow}{changed})',
+        *made,
     ]
 
 

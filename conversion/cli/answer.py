@@ -43,12 +43,11 @@ def build_outcome(subject: Subject, cells: Sequence[MatrixVerdict]) -> Outcome:
     return Outcome(answer, "", str(target), tuple(write_usage(card, shorten(target))))
 
 
-def describe_failures(name: str, cells: Iterable[MatrixVerdict]) -> str:
-    """Where each cell that failed does; empty where none did."""
+def describe_failures(name: str, cells: Iterable[MatrixVerdict], most: int | None = None) -> str:
+    """Where each cell that failed does, of so many at most; empty where none did."""
+    failed = [cell for cell in cells if cell.verdict is Verdict.FAILED][:most]
     return "\n\n".join(
-        describe_failure(name, f"{cell.device}, {cell.dtype}, {cell.attention}", cell.inputs)
-        for cell in cells
-        if cell.verdict is Verdict.FAILED
+        describe_failure(name, f"{cell.device}, {cell.dtype}, {cell.attention}", cell.inputs) for cell in failed
     )
 
 

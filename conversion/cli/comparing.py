@@ -88,7 +88,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
             failure = f"Activations were not compared: {error}"
         except Exception as error:  # a model with other settings than it needs may fail anywhere
             failure = f"Activations were not compared: {describe_error(error)}"
-        failure = failure or describe_failures(subject.variant, verdicts)
+        failure = failure or describe_failures(subject.variant, verdicts, most=1)
         records = [record_cell(cell) for cell in verdicts]
         return Comparison(
             original=str(request.checkpoint),

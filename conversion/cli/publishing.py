@@ -7,6 +7,7 @@ import typer
 from conversion.artifact.hub import name_repository, plan_push, push
 from conversion.artifact.reading import read_card
 from conversion.artifact.repository import check_login, check_repositories, describe_place
+from conversion.cli.screens import fold
 from conversion.errors import PublishError
 from conversion.suite.publishing import describe, is_target
 
@@ -30,9 +31,8 @@ def publish(directory: Path, target: str, *, dry_run: bool, public: bool, is_agr
         check_login(repo_id)
         check_repositories({repo_id: variant}, public=public)
     plan = plan_push(directory, target, public=public)
-    typer.echo(describe(plan))
-    if dry_run:
-        typer.echo(describe_place(repo_id, public=public, variant=variant))
+    said = [describe(plan), *([describe_place(repo_id, public=public, variant=variant)] if dry_run else [])]
+    typer.echo("\n".join(line for text in said for line in fold(text)))
     if dry_run or not (is_agreed or typer.confirm("Publish?")):
         typer.echo("Nothing was sent.")
         return False

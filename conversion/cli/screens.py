@@ -33,13 +33,13 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     """The lines of an outcome."""
     answer = outcome.answer
     if answer.is_synthetic:
-        yield from _fold("RANDOM WEIGHTS: this proves the conversion; the model has learned nothing.")
+        yield from fold("RANDOM WEIGHTS: this proves the conversion; the model has learned nothing.")
         yield ""
     yield f"{answer.variant}"
     yield ""
     yield "Conversion"
     for judged in answer.conversion:
-        yield from _fold(describe_judged(judged), indent=2)
+        yield from fold(describe_judged(judged), indent=2)
     yield ""
     if outcome.failure:
         yield outcome.failure
@@ -50,7 +50,7 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
         yield ""
         yield "Taken for granted"
         for note in answer.notes:
-            yield from _fold(note, indent=2)
+            yield from fold(note, indent=2)
     yield ""
     if not outcome.is_same:
         yield "Not the same model. Nothing was saved."
@@ -68,20 +68,20 @@ def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
 def write_comparison(comparison: Comparison) -> Iterator[str]:
     """The lines of a comparison."""
     target = f"{comparison.target} ({comparison.origin})" if comparison.origin else comparison.target
-    yield from _fold(f"{target} beside {comparison.original} ({comparison.variant})")
+    yield from fold(f"{target} beside {comparison.original} ({comparison.variant})")
     for title, differences in (("Tensors", comparison.tensors), ("Settings", comparison.settings)):
         yield ""
         yield title
         for line in differences[:MANY] or ("nothing differs",):
-            yield from _fold(line, indent=2)
+            yield from fold(line, indent=2)
         if len(differences) > MANY:
             yield f"  and {len(differences) - MANY} more (all of them with --json)"
     yield ""
     yield "Activations"
     for judged in comparison.conversion:
-        yield from _fold(describe_judged(judged), indent=2)
+        yield from fold(describe_judged(judged), indent=2)
     for line in comparison.skipped:
-        yield from _fold(line, indent=2)
+        yield from fold(line, indent=2)
     if comparison.failure:
         yield ""
         yield comparison.failure
@@ -95,16 +95,16 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
 
 def _list_otherwise(otherwise: Sequence[Otherwise]) -> Iterator[str]:
     for each in otherwise:
-        yield from _fold(f"{each.name}: {each.cause}.", indent=2)
+        yield from fold(f"{each.name}: {each.cause}.", indent=2)
         for line in filter(None, (describe_off(each), f"What to do: {each.remedy}.")):
-            yield from _fold(line, indent=4)
+            yield from fold(line, indent=4)
 
 
 def _write_otherwise(answer: Answer) -> Iterator[str]:
     if not answer.otherwise:
         yield "  nothing"
     if sizes := describe_sizes(answer.sizes):
-        yield from _fold(f"{sizes} The lines below are for {answer.sizes.identical[0]}.", indent=2)
+        yield from fold(f"{sizes} The lines below are for {answer.sizes.identical[0]}.", indent=2)
     yield from _list_otherwise(answer.otherwise)
 
 
@@ -128,12 +128,12 @@ def write_findings(findings: Findings) -> Iterator[str]:
             yield ""
             yield title
             for line in lines:
-                yield from _fold(line, indent=2)
+                yield from fold(line, indent=2)
     if findings.obstacle:
         yield ""
         yield "It cannot be converted as it is"
         for line in findings.obstacle.splitlines():
-            yield from _fold(line, indent=2)
+            yield from fold(line, indent=2)
 
 
 def show_variants(*, as_json: bool) -> None:
@@ -163,7 +163,8 @@ def _show(content: Iterator[str] | dict[str, Any] | list[Any]) -> None:
     typer.echo("\n".join(content) if isinstance(content, Iterator) else json.dumps(content, indent=1))
 
 
-def _fold(text: str, indent: int = 0) -> list[str]:
+def fold(text: str, indent: int = 0) -> list[str]:
+    """The lines of a text, none wider than a terminal."""
     return textwrap.wrap(
         text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_long_words=False,
         break_on_hyphens=False,

@@ -9,6 +9,7 @@ import typer
 from conversion.artifact.answer import build_answer
 from conversion.artifact.derived import describe_unproven
 from conversion.artifact.verify import verify_artifact
+from conversion.cli.screens import fold
 from conversion.errors import ConversionError
 from conversion.families.external import BUNDLED
 from conversion.intake.download import find_checksums
@@ -34,11 +35,11 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
             typer.echo(str(error), err=True)
             rows.append(Row(str(directory), message=str(error), file=str(directory)))
             continue
-        typer.echo(f"{directory}: {describe_verdicts(card)}")
-        typer.echo(f"  {describe(card)}")
+        for line in (*fold(f"{directory}: {describe_verdicts(card)}"), *fold(describe(card), indent=2)):
+            typer.echo(line)
         sound.append((directory, card))
     if sound:
-        typer.echo(describe_unproven())
+        typer.echo("\n".join(fold(describe_unproven())))
     for directory, card in sound:
         message = compare_again(directory, card) if deep else ""
         verdict = FAILED if message else card["verdict"]

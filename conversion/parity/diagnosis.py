@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, run_stage, twin
 from conversion.parity.compare import Evidence
+from conversion.parity.deviations import split_names
 from conversion.parity.hypotheses import list_hypotheses
 from conversion.parity.metrics import Distance, error_of
 from conversion.parity.verdict import PointVerdict, Verdict, judge
@@ -34,12 +35,15 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) 
         if result.verdict is not Verdict.FAILED or not failed:
             lines.append(f"  {result.name}: {result.verdict}{'' if is_failed else _locate_close(result)}")
             continue
-        explained = f", not explained by the known deviation {result.deviation!r}" if result.deviation else ""
         count = f"{len(failed)} of {len(result.points)} capture points"
-        lines.append(f"  {result.name}: failed at {count}, first at {failed[0].point}{explained}")
-        if is_first and result.evidence:
-            lines += [f"    {line}" for line in _describe_point(failed[0], result.evidence)]
+        lines.append(f"  {result.name}: failed at {count}, first at {failed[0].point}")
+        if is_first:
+            found = _describe_point(failed[0], result.evidence) if result.evidence else [failed[0].reason]
+            lines += [f"    {line}" for line in found]
             is_first = False
+    names = {name: None for result in results if is_failed for name in split_names(result.deviation)}
+    if names:
+        lines.append(f"  Not explained by what transformers does otherwise: {', '.join(names)}.")
     return "\n".join(lines)
 
 
@@ -55,12 +59,12 @@ def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:
         return lines
     rows: list[tuple[str, Distance, str]] = [("difference", point.difference, "converted against original")]
     if point.local:
-        rows.append(("local", point.local, "the same, both fed what the original has before"))
+        rows.append(("local", point.local, "the same, fed what the original has before"))
     if point.original_error and point.converted_error and point.allowed:
         rows.append(("error", point.converted_error, "of the converted, held against float64"))
         rows.append(("original", point.original_error, "the original's own, held against float64"))
         if point.scatter:
-            rows.append(("scatter", point.scatter, "the largest of the original's own with other roundings, too"))
+            rows.append(("scatter", point.scatter, "its largest with other roundings"))
         rows.append(("allowed", point.allowed, "the most that is close"))
     lines.append(f"{'':10} {'max abs':>10} {'RMS':>10}")
     lines += [f"{name:10} {size.max_abs:10.3g} {size.rms:10.3g}  {of}" for name, size, of in rows]

@@ -58,9 +58,8 @@ class Model:
 
     @property
     def deciding(self) -> Column:
-        """The first cell that came to that verdict, one with figures, if any has them."""
-        found = [column for column, result in self.results.items() if result.verdict is self.verdict]
-        return next((column for column in found if self.results[column].inputs), found[0])
+        """The first cell that came to that verdict; those with figures come before others."""
+        return next(column for column, result in self.results.items() if result.verdict is self.verdict)
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

@@ -104,7 +104,8 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     path, status = session.config.option.parity_report, pytest.ExitCode.OK
-    if path and not hasattr(session.config, "workerinput"):
+    is_run = not hasattr(session.config, "workerinput") and not session.config.option.collectonly
+    if path and is_run:
         status = _write(path, session.config)
     yield
     session.exitstatus = session.exitstatus or status

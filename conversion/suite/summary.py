@@ -9,10 +9,13 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from conversion.artifact.answer import write_usage
 from conversion.artifact.card import MatrixVerdict
+from conversion.artifact.reading import read_card
 from conversion.families.base import families
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import Verdict, rank
+from conversion.state_dicts.folder import PARITY_CARD
 
 COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "error", "seconds", "worst capture point")
 NUMBERS = ("error", "seconds")
@@ -93,11 +96,20 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report:
     lines += dict.fromkeys(f"{row['variant']}: {row['sizes']}" for row in rows if row["sizes"])
     lines += dict.fromkeys(f"{row['variant']}: {remark}" for row in rows for remark in row["remarks"])
     if artifacts is not None:
-        lines.append(f"artifacts: {', '.join(list_kept(reporter)) or 'none'}, in {artifacts.absolute()}")
+        lines += _describe_kept(artifacts, list_kept(reporter))
     if report is not None:
         lines.append(f"report: {report.absolute()}")
     for line in lines:
         reporter.write_line(line.rstrip())
+
+
+def _describe_kept(artifacts: Path, kept: Sequence[str]) -> list[str]:
+    """Where the artifacts are; of a single one, how to load it."""
+    lines = [f"artifacts: {', '.join(kept) or 'none'}, in {artifacts.absolute()}"]
+    if len(kept) == 1 and (artifacts / kept[0] / PARITY_CARD).exists():  # not where another host has it
+        usage = write_usage(read_card(artifacts / kept[0]), str(artifacts / kept[0]))
+        lines += ["", *(f"  {line}" for line in usage)]
+    return lines
 
 
 def list_kept(reporter: pytest.TerminalReporter) -> list[str]:

@@ -1,31 +1,35 @@
-"""The page of the command shows every command, as its screens still are."""
+"""The page of the command and the README show every command, as its screens still are."""
 
-import re
 from pathlib import Path
 
 import pytest
 
 from conversion.cli.app import app
+from tests.support.examples import PAGES, ROOT, list_blocks, list_commands
 
-PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = ROOT / "docs" / "commands.md"
+README = ROOT / "README.md"
 COMMANDS = [str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_readme_has_an_example_of_every_command(command: str) -> None:
-    assert f"\nvision-parity {command}" in README.read_text(encoding="utf-8")
+    assert command in {example.arguments[0] for example in list_commands(README, "vision-parity")}
 
 
-def test_no_page_has_a_command_that_is_not_there() -> None:
-    text = PAGE.read_text(encoding="utf-8") + README.read_text(encoding="utf-8")
-    assert set(re.findall(r"^(?:\$ )?vision-parity (\w+)", text, re.MULTILINE)) <= set(COMMANDS)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_page_has_a_command_that_is_not_there(page: Path) -> None:
+    assert {example.arguments[0] for example in list_commands(page, "vision-parity")} <= set(COMMANDS)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 150
 
 
 def test_screens_are_80_columns_wide() -> None:
-    screens = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    of_convert = next(screen for screen in screens if "vision-parity convert" in screen)
-    lines = of_convert.partition("\n  from transformers")[0].splitlines()
-    assert max(map(len, lines)) <= 80
+    screens = [text for text in list_blocks(PAGE, "") if text.startswith("$ vision-parity")]
+    (of_convert,) = [screen for screen in screens if "vision-parity convert" in screen]
     for title in ("Conversion", "What transformers does otherwise", "Taken for granted", "The same model: my-model"):
-        assert title in lines
+        assert title in of_convert.splitlines()
+    lines = [line for screen in screens for line in screen.splitlines()]
+    assert [line for line in lines if len(line) > 80] == []

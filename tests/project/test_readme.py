@@ -15,6 +15,7 @@ from tests.mutation.injection import Patient
 from tests.mutation.kill_matrix import render_page
 from tests.mutation.mishaps import MISHAPS
 from tests.mutation.test_sensitivity import RECORDED
+from tests.support.examples import list_blocks
 from tests.support.golden import ARCHITECTURES
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,7 @@ def read_page(name: str) -> str:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    commands = re.findall(r"^```\n(.*?)```$", README, flags=re.DOTALL | re.MULTILINE)
-    assert "pytest -n 2\n" in commands
+    assert "pytest -n 2\n" in list_blocks(ROOT / "README.md", "")
     assert "\npytest -n 2\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 

@@ -24,8 +24,9 @@ PATIENCE = 120_000
 UNMARKED = """[...document.querySelectorAll("*")].filter((part) => {
   const style = getComputedStyle(part);
   const isCut = part.scrollWidth > part.clientWidth + 1 && style.overflowX !== "visible" && style.display !== "inline";
-  const isShown = part.clientWidth && part.nextElementSibling?.className === "scrolls-hint"
-    && part.nextElementSibling.innerText.includes("Scroll sideways for more columns");
+  const hint = part.nextElementSibling;
+  const isShown = part.clientWidth && hint?.className === "scrolls-hint" && hint.checkVisibility()
+    && hint.textContent.includes("Scroll sideways for more columns");
   return part.checkVisibility() && isCut && !isShown;
 }).map((part) => part.outerHTML.slice(0, 200))"""
 """What is wider than its place and does not say that it scrolls."""

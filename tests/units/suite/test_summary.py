@@ -117,6 +117,18 @@ def test_only_artifacts_that_this_run_has_left_are_named(tmp_path: Path) -> None
     assert write(reporter, tmp_path).splitlines()[-1] == f"artifacts: dinov2_vits14, in {tmp_path}"
 
 
+def test_of_a_single_artifact_the_last_lines_load_it(made: dict[str, Path]) -> None:
+    folder = made["dinov2_tiny"].parent
+    lines = write(Reporter(ROWS, kept="dinov2_custom"), folder).splitlines()
+    at = lines.index(f"artifacts: dinov2_custom, in {folder}")
+    assert lines[at + 1 : at + 5] == [
+        "",
+        "  from transformers import AutoImageProcessor, AutoModel",
+        "",
+        f'  model = AutoModel.from_pretrained("{folder / "dinov2_custom"}", attn_implementation="sdpa")',
+    ]
+
+
 def test_a_run_without_comparisons_has_no_table() -> None:
     assert write(Reporter([])) == ""
 

@@ -18,7 +18,7 @@ from conversion.errors import ArtifactError
 from conversion.families.variants import VARIANTS
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import PointVerdict, Verdict, worst
-from conversion.report.records import NOT_RUN, Record, Result, describe_origin
+from conversion.report.records import NOT_RUN, Record, Result
 
 SCHEMA = "parity-verdicts/2"
 RECORD = Path(__file__).parents[2] / "fixtures" / "verdicts.json"
@@ -26,7 +26,7 @@ DIGITS = 3
 """Significant ones that an error ratio is held against another with, and recorded with."""
 
 UNKNOWN = ""
-"""The kind of processor of a test that failed before it compared anything."""
+"""The kind of processor, and the weights, of a test that failed before it compared anything."""
 
 EITHER = " or "
 """Between versions, where the machines of a run had several."""
@@ -117,7 +117,7 @@ def build_cell(result: Result) -> Cell:
     if result.verdict is Verdict.FAILED and all(each["verdict"] != Verdict.FAILED for each in result.inputs):
         failure = _shorten(result.message)
     if card is None:
-        return Cell(UNKNOWN, Model(result.variant, 0, 0, result.origin), place, {}, {}, {}, failure)
+        return Cell(UNKNOWN, Model(result.variant, 0, 0, UNKNOWN), place, {}, {}, {}, failure)
     seed = str(card["activations"][0]["input_seed"])
     versions = {**card["versions"], "original": result.original, "input seed": seed}
     model = Model(result.variant, card["spec"]["depth"], card["spec"]["image_size"], name_source(card))
@@ -140,11 +140,16 @@ def name_processor(device: str, versions: Mapping[str, str]) -> str:
 
 
 def name_source(card: Mapping[str, Any]) -> str:
-    """Where the weights come from; with the beginning of the SHA-256 of each file, unless the weights were drawn."""
+    """Where the weights come from, in words that do not change, since files of verdicts are found again by them.
+
+    Drawn weights are named by their seed: they are written by torch, whose files differ by version.
+    """
     source = card["source"]
-    read = [file["sha256"][:12] for each in source["checkpoints"].values() for file in each["files"]]
-    is_drawn = source["weights"] == "synthetic"  # by the seed, and written by torch, whose files differ by version
-    return describe_origin(card) + (f" (SHA-256 {', '.join(read)})" if read and not is_drawn else "")
+    files = [file for each in source["checkpoints"].values() for file in each["files"]]
+    read = [f"{file['name']} (SHA-256 {file['sha256'][:12]})" for file in files]
+    baked = [f"baked for {card['baked_image_size']}"] if card["baked_image_size"] else []
+    is_drawn = source["weights"] == "synthetic"
+    return ", ".join([source["weights"], *([f"seed {source['seed']}"] if is_drawn else read), *baked])
 
 
 def _read_input(recorded: Mapping[str, Any], dtype: str) -> InputResult:

@@ -20,6 +20,7 @@ from conversion.artifact.weights import ENTRANCES
 from conversion.errors import ArtifactError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.external import BUNDLED
+from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import Verdict
 from conversion.state_dicts.folder import DEEPEST, PARITY_CARD
 
@@ -33,6 +34,9 @@ RANDOM = "random weights"
 
 NOT_RUN = "This was not run: the run ended before."
 """The message of a test that was selected, and was not run."""
+
+OF_EXTENT = {"depth", "image_size", "out_indices"}
+"""What a shortened variant has otherwise than the whole one, of its spec."""
 
 HINT = (
     "Give it folders with artifacts or records as this version writes them: parity.json, and what lies beside a report."
@@ -189,9 +193,23 @@ def _read_checked(path: Path, content: Mapping[str, Any]) -> Result:
     result = replace(result, card=_check_card(path, result.card))
     assert result.card is not None
     cells = [(cell["device"], cell["dtype"], cell["attention"]) for cell in result.card["activations"]]
-    if cells != [(result.device, result.dtype, result.attention)] or result.card["variant"] != result.variant:
+    is_own = result.card["variant"] == result.variant or is_shortened(result.card, result.variant)
+    if cells != [(result.device, result.dtype, result.attention)] or not is_own:
         raise ArtifactError(f"{path}: the card of {result.card['variant']}, {cells}, where another's should be.")
     return result
+
+
+def is_shortened(card: Mapping[str, Any], variant: str) -> bool:
+    """Whether a card is of an official variant with fewer blocks, for images of whatever size.
+
+    Such a card says of itself that it is of no official model.
+    """
+    row = VARIANTS.get(variant)
+    if row is None or row.family != card["family"]:
+        return False
+    whole, found = (asdict(spec) for spec in (load_family(row.family).spec_of(row), rebuild_spec(card)))
+    others = whole.keys() - OF_EXTENT
+    return bool(found["depth"] < whole["depth"]) and all(found[name] == whole[name] for name in others)
 
 
 def read_result(content: Mapping[str, Any]) -> Result:

@@ -15,7 +15,7 @@ def build_cell(variant: str = "dinov2_vits14", blocks: int = 12, torch: str = "2
     processor = changed.get("processor", "AVX512")
     fields: dict[str, Any] = {
         "processor": processor,
-        "model": Model(variant, blocks, 518, "random weights, seed 0"),
+        "model": Model(variant, blocks, 518, "synthetic, seed 0"),
         "place": PLACE,
         "versions": VERSIONS | {"cpu": processor, "torch": torch},
         "weights": {"model.safetensors": "a" * 64},

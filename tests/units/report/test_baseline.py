@@ -17,6 +17,7 @@ from conversion.report.baseline import (
     SCHEMA,
     InputResult,
     collect_cells,
+    combine_versions,
     name_processor,
     name_source,
     read_baseline,
@@ -41,7 +42,9 @@ def test_cells_are_what_the_cards_say(gathered: Record) -> None:
     cells = collect_cells(gathered)
     assert len(cells) == len(gathered.results)
     result = pick(gathered, "eager")
-    cell = next(each for each in cells if each.place == PLACE and each.model.source.startswith("dinov2_tiny.pth"))
+    cell = next(
+        each for each in cells if each.place == PLACE and each.model.source.startswith("checkpoint, dinov2_tiny.pth ")
+    )
     assert cell.processor == torch.backends.cpu.get_cpu_capability()
     assert (cell.model.variant, cell.model.blocks) == ("dinov2_custom", result.card and result.card["spec"]["depth"])
     assert cell.weights.keys() == {"model.safetensors"}
@@ -55,9 +58,10 @@ def test_cells_are_what_the_cards_say(gathered: Record) -> None:
 
 def test_a_model_is_told_from_another_with_other_weights(gathered: Record) -> None:
     card = pick(gathered, "eager").card or {}
-    assert name_source(card).startswith("dinov2_tiny.pth (SHA-256 ")
+    assert name_source(card).startswith("checkpoint, dinov2_tiny.pth (SHA-256 ")
     drawn = {**card, "source": {**card["source"], "weights": "synthetic", "seed": 3}}
-    assert name_source(drawn) == "random weights, seed 3"
+    assert name_source(drawn) == "synthetic, seed 3"
+    assert name_source({**drawn, "baked_image_size": 224}) == "synthetic, seed 3, baked for 224"
 
 
 def test_a_gpu_is_a_kind_of_processor_by_its_name() -> None:
@@ -123,7 +127,9 @@ def test_each_kind_of_processor_has_a_record_of_its_own(tmp_path: Path) -> None:
 def test_several_versions_of_one_kind_are_all_named(tmp_path: Path) -> None:
     cells = [build_cell(torch="2.16.0"), build_cell("dinov2_vitb14"), build_cell("dinov2_vitl14", torch="2.16.0")]
     write_baseline(tmp_path / "verdicts.json", cells)
-    assert {cell.versions["torch"] for cell in read_baseline(tmp_path / "verdicts.json")} == {"2.15.0 or 2.16.0"}
+    recorded = read_baseline(tmp_path / "verdicts.json")
+    assert {cell.versions["torch"] for cell in recorded} == {"2.15.0 or 2.16.0"}
+    assert combine_versions([*recorded, *cells])["torch"] == "2.15.0 or 2.16.0"
 
 
 def test_what_came_to_no_verdict_is_not_put_on_record(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from conversion.artifact.card import digest_of
 from conversion.artifact.card_points import COLUMNS, read_points
-from conversion.artifact.reading import EARLIER
+from conversion.artifact.reading import EARLIER, read_fields
 from conversion.errors import ArtifactError
+from conversion.families.variants import VARIANTS
+from conversion.report import records
 from conversion.report.matrix import build_matrix
 from conversion.report.records import SCHEMA, Picture, Record, gather, write_record
 from conversion.report.render import write_report
@@ -163,6 +165,30 @@ def test_a_record_around_the_card_of_another_cell_is_refused(gathered: Record, t
         write_record(Record((), (replace(one, card=card, **changed),)), tmp_path / "report.json")
         with pytest.raises(ArtifactError, match="where another's should be"):
             gather([tmp_path])
+
+
+def test_the_card_of_a_shortened_variant_is_its_own(
+    gathered: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It calls itself custom, since an official model has more blocks; nothing else may be otherwise."""
+    one = pick(gathered, "sdpa")
+    card = {**(one.card or {}), "digest": digest_of(one.card or {})}
+    depth, heads = card["spec"]["depth"], card["spec"]["num_heads"]
+    write_record(Record((), (replace(one, card=card, variant="dinov2_deep"),)), tmp_path / "report.json")
+    for changed, family, is_own in (
+        ({"depth": depth + 8}, "dinov2", True),
+        ({"depth": depth + 8, "image_size": 518}, "dinov2", True),
+        ({"depth": depth - 1}, "dinov2", False),
+        ({"depth": depth + 8, "num_heads": 2 * heads}, "dinov2", False),
+        ({"depth": depth + 8}, "data2vec_vision", False),
+    ):
+        row = replace(VARIANTS["dinov2_vits14"], family=family, spec={**read_fields(card), **changed})
+        monkeypatch.setattr(records, "VARIANTS", {"dinov2_deep": row})
+        if is_own:
+            assert [result.variant for result in gather([tmp_path]).results] == ["dinov2_deep"]
+        else:
+            with pytest.raises(ArtifactError, match="where another's should be"):
+                gather([tmp_path])
 
 
 def test_every_place_must_have_something_recorded(made: dict[str, Path], tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def test_a_run_with_workers_does_the_same(workers: tuple[str, ...], tmp_path: Pa
 
 def test_a_path_is_respected(tmp_path: Path) -> None:
     _, ids, output = run_here(tmp_path, "--collect-only", "-qk", "dinov2_vits14", "tests/units/report")
-    assert len(ids) == 3
-    assert all("tests/units/report/test_history.py::" in test for test in ids), output
+    assert len(ids) == 4
+    assert all("tests/units/report/test_baseline.py::" in test for test in ids), output
 
 
 def test_an_expression_without_a_variant_selects_from_all_tests(tmp_path: Path) -> None:

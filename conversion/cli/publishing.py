@@ -7,8 +7,8 @@ import typer
 from conversion.artifact.hub import name_repository, plan_push, push
 from conversion.artifact.reading import read_card
 from conversion.artifact.repository import check_login, check_repositories, describe_place
-from conversion.cli.screens import fold
 from conversion.errors import PublishError
+from conversion.report.text import fold
 from conversion.suite.publishing import describe, is_target
 
 

@@ -1,7 +1,6 @@
 """What the commands write: for people, at the terminal's width; or as JSON."""
 
 import json
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ from conversion.cli.answer import Outcome, as_plain, shorten
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings
 from conversion.families.variants import VARIANTS
+from conversion.report.text import fold
 
 MANY = 12
 """Differences that are listed of a kind."""
-
-WIDTH = 80
-"""Columns that text is folded to."""
 
 
 def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
@@ -161,11 +158,3 @@ def show_variants(*, as_json: bool) -> None:
 def _show(content: Iterator[str] | dict[str, Any] | list[Any]) -> None:
     """Write lines for people as they are, and anything else as JSON."""
     typer.echo("\n".join(content) if isinstance(content, Iterator) else json.dumps(content, indent=1))
-
-
-def fold(text: str, indent: int = 0) -> list[str]:
-    """The lines of a text, none wider than a terminal."""
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip

@@ -9,12 +9,12 @@ import typer
 from conversion.artifact.answer import build_answer
 from conversion.artifact.derived import describe_unproven
 from conversion.artifact.verify import verify_artifact
-from conversion.cli.screens import fold
 from conversion.errors import ConversionError
 from conversion.families.external import BUNDLED
 from conversion.intake.download import find_checksums
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Tolerances, Verdict
+from conversion.report.text import fold
 from conversion.suite.axes import choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject

@@ -1,13 +1,10 @@
 """What changed between two runs, in words: for a terminal, and as Markdown for an issue."""
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from conversion.report.diff import OTHERWISE, TEST, Change, Diff, VersionPair
-
-WIDTH = 80
-"""Columns that text is folded to."""
+from conversion.report.text import fold
 
 SHORT = 12
 """Characters of a SHA-256 that people are shown."""
@@ -17,13 +14,13 @@ COLUMNS = ("model", "device/dtype/attention", "processor", "input", "what", "bas
 
 def write_lines(diff: Diff) -> Iterator[str]:
     """The lines for a terminal."""
-    yield from _fold(count_changes(diff))
+    yield from fold(count_changes(diff))
     for heading, changes in groupby(diff.changes, _write_heading):
         yield ""
-        yield from _fold(heading)
+        yield from fold(heading)
         for name, of_input in groupby(changes, lambda change: change.input):
             said = "; ".join(map(_describe_change, of_input))
-            yield from _fold(f"{name}: {said}" if name else said, indent=2)
+            yield from fold(f"{name}: {said}" if name else said, indent=2)
     for processor, versions in groupby(diff.versions, lambda pair: pair.processor):
         yield ""
         yield f"Versions, {processor}"
@@ -32,7 +29,7 @@ def write_lines(diff: Diff) -> Iterator[str]:
     if counts:
         yield ""
         for line in counts:
-            yield from _fold(line)
+            yield from fold(line)
 
 
 def write_markdown(diff: Diff) -> str:
@@ -92,19 +89,12 @@ def _write_versions(versions: Sequence[VersionPair]) -> Iterator[str]:
     same = [f"{pair.name} {pair.now}" for pair in versions if pair.before == pair.now]
     for pair in versions:
         if pair.before != pair.now:
-            yield from _fold(f"{pair.name} {pair.now}, was {pair.before}", indent=2)
+            yield from fold(f"{pair.name} {pair.now}, was {pair.before}", indent=2)
     if same:
-        yield from _fold(f"the same: {', '.join(same)}", indent=2)
+        yield from fold(f"the same: {', '.join(same)}", indent=2)
 
 
 def _tabulate(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
     escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) if rows else ""
-
-
-def _fold(text: str, indent: int = 0) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip

@@ -12,8 +12,8 @@ import torch
 import conversion
 from conversion.artifact.load import load_model
 from conversion.cli.app import app, main
-from conversion.cli.screens import WIDTH
 from conversion.parity.metrics import is_bit_equal
+from conversion.report.text import WIDTH
 from conversion.suite.inputs import open_photo
 from tests.support.golden import list_options, read_golden
 

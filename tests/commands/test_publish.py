@@ -258,17 +258,17 @@ class TestCommand:
         monkeypatch.delenv("HF_TOKEN")
         status, output = publish("--dry-run")
         assert status == 0, output
-        assert f"tiny to {REPOSITORY}, private: README.md, config.json, model.safetensors" in output
-        assert "it would be made, private" in output
+        assert f"tiny to {REPOSITORY}, private: README.md, config.json, model.safetensors" in " ".join(output.split())
+        assert "it would be made, private" in " ".join(output.split())
         assert output.endswith("Nothing was sent.\n")
         assert "GET /api/whoami-v2" not in hub.requests
         hub.repositories[REPOSITORY] = Repository(private=False, files=OURS)
         status, output = publish("--dry-run")
         assert status == 2
-        assert f"{REPOSITORY}: is public already." in output
+        assert f"{REPOSITORY}: is public already." in " ".join(output.split())
         status, output = publish("--dry-run", "--public")
         assert status == 0
-        assert f"{REPOSITORY}: is public, holds dinov2_custom, which would be replaced." in output
+        assert f"{REPOSITORY}: is public, holds dinov2_custom, which would be replaced." in " ".join(output.split())
         assert list_changes(hub) == []
 
     @pytest.mark.parametrize("target", ["", "us/", "us/a/b", "a b"])

@@ -87,7 +87,9 @@ def test_the_commands_of_a_page_end_as_it_says(page: Path, here: Path, capsys: p
         capsys.readouterr()
         status = run_example(example, here)
         written = capsys.readouterr()
-        assert status == (2 if example.arguments == UNTOLD else example.status), f"{example}\n{written.out}\n{written.err}"
+        assert status == (2 if example.arguments == UNTOLD else example.status), (
+            f"{example}\n{written.out}\n{written.err}"
+        )
 
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.stem)

@@ -51,14 +51,16 @@ def describe(
 @app.command()
 @with_settings
 def convert(
-    source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, a folder, or an official variant.")],
+    source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, folder or official variant.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Bake position embeddings for N x N pixels.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.")] = None,
     variant: Named = None,
-    weights: Annotated[str, typer.Option(help="Of an official variant: pretrained or synthetic.")] = "pretrained",
+    weights: Annotated[
+        str, typer.Option(help="Pretrained, the default, or synthetic.", show_default=False)
+    ] = "pretrained",
     original: Annotated[str, typer.Option(help="The reference: bundled, hub, timm, or a clone.", hidden=True)] = "auto",
     device: Annotated[str, typer.Option(help="Where both models run.", hidden=True)] = "cpu",
     dtype: Annotated[str, typer.Option(help="The precision they run in.", hidden=True)] = "float32",
@@ -73,8 +75,7 @@ def convert(
 
     vision-parity convert teacher.pth -o my-model
     vision-parity convert dinov2_vits14 --image-size 224
-
-    What no tensor tells has an option of its own: vision-parity inspect CHECKPOINT names it.
+    vision-parity inspect teacher.pth    names the options that it needs
     """
     from conversion.cli.convert import build_request, convert_and_verify
     from conversion.cli.screens import show_outcome

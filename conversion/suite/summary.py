@@ -1,4 +1,4 @@
-"""What a run comes to, below pytest's own: a row a cell of the matrix, known deviations, and where things lie."""
+"""What a run comes to, below pytest's own: a row a cell of the matrix, what transformers does otherwise, the end."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +17,8 @@ from conversion.parity.deviations import split_names
 from conversion.parity.verdict import Verdict, rank
 from conversion.state_dicts.folder import PARITY_CARD
 
-COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "error", "seconds", "worst capture point")
-NUMBERS = ("error", "seconds")
+COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "error", "time", "worst capture point")
+NUMBERS = ("error", "time")
 WHOLE = ("variant", "verdict")
 """Columns that no narrow terminal shortens."""
 WIDE = 120
@@ -95,12 +95,24 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report:
     lines = [*captured.get().splitlines(), *_list_deviations(rows), *_list_aligned(rows)]
     lines += dict.fromkeys(f"{row['variant']}: {row['sizes']}" for row in rows if row["sizes"])
     lines += dict.fromkeys(f"{row['variant']}: {remark}" for row in rows for remark in row["remarks"])
+    lines += _list_outcomes(rows)
     if artifacts is not None:
         lines += _describe_kept(artifacts, list_kept(reporter))
     if report is not None:
         lines.append(f"report: {report.absolute()}")
     for line in lines:
         reporter.write_line(line.rstrip())
+
+
+def _list_outcomes(rows: Sequence[Row]) -> list[str]:
+    """Which variants are the same model, and which are not: the worst that is said of their cells."""
+    said: dict[str, dict[str, None]] = {}
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        cells = [row for row in rows if row["variant"] == variant]
+        is_failed = any(row["verdict"] == Verdict.FAILED for row in cells)
+        outcome = "not the same model" if is_failed else cells[0]["claim"] or "the same model"
+        said.setdefault(outcome, {})[variant] = None
+    return [f"{outcome}: {', '.join(variants)}" for outcome, variants in said.items()]
 
 
 def _describe_kept(artifacts: Path, kept: Sequence[str]) -> list[str]:
@@ -127,7 +139,7 @@ def _build_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:
         verdict = row["verdict"]
         said = verdict if verdict == Verdict.FAILED else row["claim"] or verdict
         shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{said}[/]", "error": f"{row['error']:.2f} x"}
-        shown |= {"seconds": f"{row['seconds']:.1f}"}
+        shown |= {"time": f"{row['seconds']:.0f} s"}
         table.add_row(*(str(shown[column]) for column in columns))
     return table
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ("--checkpoint", "tiny.pth", *list_options("dinov2_tiny"))
 
 ROW = re.compile(
-    r"^\w+ +(?:cpu|cuda\S*) +\w+ +(?P<attention>\w+) +(?P<verdict>[\w ]+?) +[\d.]+ x +[\d.]+(?: +\S+ \S+)?$",
+    r"^\w+ +(?:cpu|cuda\S*) +\w+ +(?P<attention>\w+) +(?P<verdict>[\w ]+?) +[\d.]+ x +\d+ s(?: +\S+ \S+)?$",
     re.MULTILINE,
 )
 

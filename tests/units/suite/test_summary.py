@@ -1,5 +1,6 @@
 """The table at the end of a run: a row a cell, the worst place of each, deviations with their cause."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,12 +87,14 @@ def test_a_pipe_gets_a_line_a_row_and_nothing_else(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COLUMNS", "40")
     written = write(Reporter(ROWS))
     assert "\x1b" not in written
-    title, header, *rows, last = written.splitlines()
+    title, header, *rows, last, same, other = written.splitlines()
     assert title == "== parity"
     assert header.split("  ")[0] == COLUMNS[0]
     assert all(len(row) < PIPE_WIDTH for row in rows)
     assert [ROW.match(row)["verdict"] for row in rows] == ["close", "exact", "failed"]  # type: ignore[index]
-    assert rows[2].split()[-4:] == ["x", "1.2", "masked", "c"]
+    assert same == "the same model: dinov2_vits14"
+    assert other == "not the same model: data2vec_vision_large_ade20k"
+    assert rows[2].split()[-4:] == ["1", "s", "masked", "c"]
     assert last.startswith(f"transformers does otherwise: {OFFSET} (224): the original resamples position embeddings")
 
 
@@ -108,6 +111,16 @@ def test_a_terminal_gets_colours_and_its_own_width(monkeypatch: pytest.MonkeyPat
     written = write(Reporter(ROWS, is_terminal=True))
     assert "\x1b[1;31mfailed" in written
     assert "\x1b[32mexact" in written
+
+
+def test_no_terminal_shortens_a_variant_or_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    written = re.sub(r"\x1b\[[\d;]*m", "", write(Reporter(ROWS, is_terminal=True)))
+    table = written.splitlines()[1 : 2 + len(ROWS)]
+    assert all(len(line) <= 80 for line in table)
+    assert [line.split()[0] for line in table[1:]] == [row["variant"] for row in ROWS]
+    assert [line.split()[4] for line in table[1:]] == ["close", "exact", "failed"]
+    assert "worst capture point" not in table[0]
 
 
 def test_only_artifacts_that_this_run_has_left_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Verify an artifact by its card, without running a model: that the card says enough, and that the files are its own.
 
 A card cannot prove that nobody has made it up from end to end; running the comparison again can
-(``python -m conversion verify --deep``).
+(``vision-parity verify --deep``).
 """
 
 import json

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def outside_github(monkeypatch: pytest.MonkeyPatch) -> None:
+def outside_github() -> Iterator[None]:
     """Let what is tried not write into the summary of the job that tries it."""
-    for name in (ACTIONS, SUMMARY):
-        monkeypatch.delenv(name, raising=False)
+    with pytest.MonkeyPatch.context() as patch:  # its own: the shared one would be undone after other fixtures
+        for name in (ACTIONS, SUMMARY):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture

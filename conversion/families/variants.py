@@ -161,9 +161,7 @@ _ROWS = [
     *(_build_data2vec_vision_variant(*features) for features in product(DATA2VEC_VISION_SIZES, DATA2VEC_VISION_TASKS)),
 ]
 
-_BY_NAME = {variant.name: variant for variant in _ROWS}
-
-VARIANTS: Mapping[str, Variant] = MappingProxyType(_BY_NAME)
+VARIANTS: Mapping[str, Variant] = MappingProxyType(_BY_NAME := {variant.name: variant for variant in _ROWS})
 
 
 def find_variant(name: str) -> Variant:

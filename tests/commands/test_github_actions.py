@@ -126,7 +126,7 @@ def test_json_of_a_command_stays_json(
     assert json.loads(written.out)["same"] is True
     assert written.err == ""
     summary = (here / "summary.md").read_text()
-    assert "| dinov2_custom | cpu | float32 | sdpa | exact | 1.00 | position-embeddings-offset | " in summary
+    assert "| dinov2_custom | cpu | float32 | sdpa | exact | 1.00 | position-embeddings-offset, " in summary
     # another model: the original's own weights are changed after it was converted
     import torch
 

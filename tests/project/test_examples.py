@@ -15,6 +15,7 @@ from tests.support.clones import write_clone
 from tests.support.commands import run
 from tests.support.examples import (
     PAGES,
+    ROOT,
     Example,
     list_blocks,
     list_commands,
@@ -49,6 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(subject, "find_checksums", lambda: tmp_path / "checksums.json")
     write_files(tmp_path)
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     cache = tmp_path / "torch" / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     for path in tmp_path.glob("dinov2_*_pretrain.pth"):

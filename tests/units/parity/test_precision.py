@@ -90,7 +90,7 @@ def test_only_a_yardstick_in_float64_is_convolved_otherwise(
 ) -> None:
     """Not what is compared bit for bit."""
     seen: list[nn.Module] = []
-    monkeypatch.setattr("conversion.parity.compare.convolve_by_places", seen.append)
+    monkeypatch.setattr("conversion.parity.original_run.convolve_by_places", seen.append)
     stage = build_place("out", ":out", ":out")
     run = OriginalRun(nn.Conv2d(3, 5, 3), [stage], Inputs(torch.randn(1, 3, 8, 8)), dtype)
     run.read_expected()

@@ -63,6 +63,14 @@ def autocast() -> Any:
     return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl+C is heard; a process that a shell has put into the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
     yield
@@ -219,6 +227,7 @@ def test_a_model_that_does_not_end_quietly_is_closed_all_the_same(swallows: bool
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no signal to a thread")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_it_runs_closes_it() -> None:
     ran: list[int] = []
 

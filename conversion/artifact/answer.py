@@ -88,7 +88,8 @@ class Answer:
         is_synthetic: the weights were drawn: the model has learned nothing.
         conversion: in each cell of the matrix; none where activations were not compared.
         otherwise: what transformers does otherwise.
-        notes: what is said of it besides: on whose word settings are taken.
+        told: settings that no tensor tells, and on whose word they are taken.
+        notes: what else its user must know.
     """
 
     variant: str
@@ -96,6 +97,7 @@ class Answer:
     conversion: tuple[Judged, ...]
     otherwise: tuple[Otherwise, ...]
     sizes: Sizes
+    told: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -119,7 +121,8 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         conversion=tuple(map(describe_cell, card["activations"])),
         otherwise=tuple(list_otherwise(family, spec, size, card["activations"])),
         sizes=find_sizes(family, spec, size, card["activations"]),
-        notes=(*describe_told(told, caller), *card["notes"]),
+        told=tuple(describe_told(told, caller)),
+        notes=tuple(card["notes"]),
     )
 
 
@@ -145,9 +148,13 @@ def list_otherwise(family: Family[Any], spec: Any, size: int, cells: Sequence[Re
         size: side of the images that its processor makes.
     """
     results = [result for cell in cells for result in cell["inputs"]]
+    named = [split_names(result["deviation"]) for result in results]
+    alone = {names[0] for names in named if len(names) == 1}
     sizes: dict[str, dict[str, float]] = {}
-    for result in results:
-        for name in split_names(result["deviation"]):
+    for result, names in zip(results, named, strict=True):
+        for name in names:
+            if len(names) > 1 and name in alone:
+                continue  # it shows there how much of it is whose
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
             of_entry[place] = max(measure_returned(result), of_entry.get(place, 0.0))
     applying = {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}

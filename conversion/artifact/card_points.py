@@ -88,5 +88,5 @@ def _read_point(row: Row, eps: float) -> PointVerdict:
 
 
 def _read_distance(said: Mapping[str, Any], name: str) -> Distance | None:
-    largest = said.get(f"{name}.max_abs")
-    return None if largest is None else Distance(largest, said[f"{name}.rms"])
+    largest, rms = said.get(f"{name}.max_abs"), said.get(f"{name}.rms")
+    return None if largest is None or rms is None else Distance(float(largest), float(rms))

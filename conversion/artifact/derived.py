@@ -76,7 +76,10 @@ def find_false_figures(record: Mapping[str, Any], points: Sequence[PointVerdict]
 def find_false_deviation(
     card: Mapping[str, Any], cell: Mapping[str, Any], record: Mapping[str, Any], family: Family[Any], spec: Any
 ) -> Iterator[str]:
-    """List the known deviations that a card says of an input, and that do not apply to one of its shape."""
+    """List the known deviations that a card says of an input and that do not apply to it, and those that it withholds.
+
+    Where one applies and does not show, every bit agrees without it.
+    """
     if int(card["versions"].get("transformers", "0").partition(".")[0] or 0) != transformers_major():
         return  # another major version has others
     compared = replace(spec, image_size=record["baked_twin"] or spec.image_size)
@@ -88,6 +91,9 @@ def find_false_deviation(
     untrue = [name for name in split_names(record["deviation"]) if name in known - set(names)]
     if untrue:
         yield f"deviation: {', '.join(untrue)}, which does not apply to an input {tuple(record['shape'])}"
+    is_exact = all(isinstance(point, str) for point in record["points"])
+    if applying and not record["deviation"] and not is_exact:
+        yield f"deviation: none is said to show; {applying.name} applies, and not every point is exact"
 
 
 def find_false_files(directory: Path, card: Mapping[str, Any], family: Family[Any], spec: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ EARLIER = "parity-card/2"
 """In which a deviation was a verdict, and every capture point had all its figures by name."""
 
 READABLE = (SCHEMA, EARLIER)
-UNJUDGED = "a deviation without its counterfactual"
+UNJUDGED = "it differs, and was not compared with the original computing as transformers does"
 
 
 def read_card(directory: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def demand_card(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if card["schema"] == EARLIER:
         try:
             card = upgrade(card)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # values of other types, sizes and lengths than a card has
             raise ArtifactError(f"{path}: is no verification card.", [f"as {EARLIER}: {error!r}"]) from error
     demand_schema(card, "parity_card", path, "verification card")
     return dict(card)
@@ -86,10 +86,12 @@ def _upgrade_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def _upgrade_input(result: Mapping[str, Any]) -> dict[str, Any]:
     noted = {record["point"]: _read_point(record) for record in result["points"]}
+    if "counterfactual" in result and list(noted) != [record["point"] for record in result["counterfactual"]]:
+        raise ValueError(f"{result['input']} has other points than under the counterfactual")
     failed = {record["point"] for record in result["points"] if record["verdict"] == Verdict.FAILED}
     decisive = [_read_point(record) for record in result.get("counterfactual") or result["points"]]
     points = [noted[point.point] if point.point in failed else point for point in decisive]
-    sizes = {name: each.difference for name, each in noted.items() if each.difference not in (None, NO_DIFFERENCE)}
+    sizes = {name: each.difference for name, each in noted.items() if each.reason == UNJUDGED and each.difference}
     kept = {name: value for name, value in result.items() if name not in ("max_ulp", "counterfactual")}
     verdict = _upgrade_verdict(result["verdict"], [point.verdict for point in points])
     upgraded = {**kept, "verdict": verdict, "points": record_points(points)}
@@ -110,4 +112,7 @@ def _read_point(record: Mapping[str, Any]) -> PointVerdict:
     }
     if record["verdict"] == "deviation":  # noted only; where this is to decide, nothing has shown that it is the same
         return PointVerdict(record["point"], Verdict.FAILED, figures.get("difference"), reason=UNJUDGED)
-    return PointVerdict(**{**figures, "verdict": Verdict(record["verdict"])})
+    point = PointVerdict(**{**figures, "verdict": Verdict(record["verdict"])})
+    if point.verdict is Verdict.EXACT and (point.difference != NO_DIFFERENCE or point.original_error or point.reason):
+        raise ValueError(f"{point.point} is exact, and its difference is not")
+    return point

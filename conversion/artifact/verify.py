@@ -5,6 +5,7 @@ A card cannot prove that nobody has made it up from end to end; running the comp
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -144,6 +145,10 @@ def _find_in_input(
     otherwise = set(result.get("otherwise", ()))
     if otherwise and not result["deviation"]:
         yield "transformers is said to compute it otherwise, by no known deviation"
+    if result["deviation"] and not otherwise and verdict is not Verdict.FAILED:
+        yield f"{result['deviation']} is said to apply, and no point is said to be off by it"
+    if not all(math.isfinite(size) for sizes in result.get("otherwise", {}).values() for size in sizes):
+        yield "otherwise: a size that is no number"
     if otherwise - set(expected):
         yield f"otherwise: no points of this model: {', '.join(sorted(otherwise - set(expected))[:5])}"
     yield from _compare_verdicts("all points", result["verdict"], [verdict])

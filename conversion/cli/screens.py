@@ -43,11 +43,11 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     else:
         yield "What transformers does otherwise"
         yield from _write_otherwise(answer)
-    if answer.notes:
-        yield ""
-        yield "Taken for granted"
-        for note in answer.notes:
-            yield from fold(note, indent=2)
+    for title, lines in (("Taken for granted", answer.told), ("What to know", answer.notes)):
+        if lines:
+            yield from ("", title)
+            for line in lines:
+                yield from fold(line, indent=2)
     yield ""
     if not outcome.is_same:
         yield "Not the same model. Nothing was saved."
@@ -101,7 +101,7 @@ def _write_otherwise(answer: Answer) -> Iterator[str]:
     if not answer.otherwise:
         yield "  nothing"
     if sizes := describe_sizes(answer.sizes):
-        yield from fold(f"{sizes} The lines below are for {answer.sizes.identical[0]}.", indent=2)
+        yield from fold(f"{sizes} The code at the end loads it at {answer.sizes.identical[0]}.", indent=2)
     yield from _list_otherwise(answer.otherwise)
 
 

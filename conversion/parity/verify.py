@@ -204,8 +204,10 @@ def _conclude(trial: Trial, deviation: Deviation | None, comparisons: Sequence[C
     incomparable = {point.point: point for noted in noting for point in noted.points}
     otherwise = {name: size for noted in noting for name, size in noted.noted.items()}
     points = tuple(incomparable.get(point.point, point) for point in judging.points)
+    evidence = judging.evidence
     if noting and not incomparable and not otherwise:  # it does not show, and every bit agrees without it
-        points, deviation = tuple(PointVerdict(each.point, Verdict.EXACT, NO_DIFFERENCE) for each in points), None
+        points = tuple(PointVerdict(each.point, Verdict.EXACT, NO_DIFFERENCE) for each in points)
+        deviation = evidence = None
     return InputVerdict(
         trial.name,
         worst([point.verdict for point in points]),
@@ -214,5 +216,5 @@ def _conclude(trial: Trial, deviation: Deviation | None, comparisons: Sequence[C
         deviation.name if deviation else "",
         otherwise,
         masked=trial.run.inputs.bool_masked_pos is not None,
-        evidence=judging.evidence,
+        evidence=evidence,
     )

@@ -167,7 +167,7 @@ def read_record(path: Path) -> Record:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if path.name != PARITY_CARD and CARD_SCHEMA not in text and SCHEMA not in text:
+        if path.name != PARITY_CARD and not any(name in text for name in (*READABLE, SCHEMA)):
             return Record()
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
     schema = content.get("schema") if isinstance(content, dict) else None

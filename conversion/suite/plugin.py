@@ -35,6 +35,7 @@ from conversion.suite.extent import choose_row
 from conversion.suite.pool import Pool
 from conversion.suite.progress import say, show_progress, silence_loading
 from conversion.suite.publishing import ask_in_terminal, check_places, check_publisher, publish, refuse_pushes
+from conversion.suite.rows import collect_rows, list_outcomes
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
 from conversion.suite.summary import list_kept, summarise
@@ -199,6 +200,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         terminalreporter,
         config.option.artifacts_dir if config.option.save_artifacts else None,
         config.stash.get(reporting.WRITTEN, None),
+        list_outcomes(collect_rows(terminalreporter, config)),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from conversion.parity.verdict import Verdict
 from conversion.suite import github, reporting
 from conversion.suite.job_summary import FAILED, NOT_RUN, Row
 from conversion.suite.summary import list_kept
@@ -66,6 +67,19 @@ def collect_rows(reporter: pytest.TerminalReporter, config: pytest.Config) -> li
         elif (whole := reporting.WHOLE.search(test)) and (message := describe_failures(phases)):
             rows.append(Row(whole["variant"], message=message, file=test.partition("::")[0]))
     return rows
+
+
+def list_outcomes(rows: Sequence[Row]) -> list[str]:
+    """Which variants are the same model, and which are not: a line for each outcome."""
+    outcomes: dict[str, dict[str, None]] = {}
+    for variant in dict.fromkeys(row.variant for row in rows):
+        verdicts = {row.verdict for row in rows if row.variant == variant}
+        claims = verdicts - {FAILED, NOT_RUN, *Verdict}
+        outcome = "the same model" if not claims else ", ".join(sorted(claims))
+        if FAILED in verdicts or NOT_RUN in verdicts:
+            outcome = "not shown to be the same model" if FAILED in verdicts else "not verified to the end"
+        outcomes.setdefault(outcome, {})[variant] = None
+    return [f"{outcome}: {', '.join(variants)}" for outcome, variants in outcomes.items()]
 
 
 def build_row(place: dict[str, Any], reports: Sequence[pytest.TestReport], *, file: str, artifact: str) -> Row:

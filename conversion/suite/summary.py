@@ -69,10 +69,13 @@ def describe_cell(
     }
 
 
-def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report: Path | None = None) -> None:
+def summarise(
+    reporter: pytest.TerminalReporter, artifacts: Path | None, report: Path | None = None, outcomes: Sequence[str] = ()
+) -> None:
     """Write what the tests have recorded.
 
     Args:
+        outcomes: which variants are the same model, and which are not, in lines.
         artifacts: where converted models were to be kept, if they were.
         report: that was written, if one was.
     """
@@ -95,24 +98,13 @@ def summarise(reporter: pytest.TerminalReporter, artifacts: Path | None, report:
     lines = [*captured.get().splitlines(), *_list_deviations(rows), *_list_aligned(rows)]
     lines += dict.fromkeys(f"{row['variant']}: {row['sizes']}" for row in rows if row["sizes"])
     lines += dict.fromkeys(f"{row['variant']}: {remark}" for row in rows for remark in row["remarks"])
-    lines += _list_outcomes(rows)
+    lines += outcomes
     if artifacts is not None:
         lines += _describe_kept(artifacts, list_kept(reporter))
     if report is not None:
         lines.append(f"report: {report.absolute()}")
     for line in lines:
         reporter.write_line(line.rstrip())
-
-
-def _list_outcomes(rows: Sequence[Row]) -> list[str]:
-    """Which variants are the same model, and which are not: the worst that is said of their cells."""
-    said: dict[str, dict[str, None]] = {}
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        cells = [row for row in rows if row["variant"] == variant]
-        is_failed = any(row["verdict"] == Verdict.FAILED for row in cells)
-        outcome = "not the same model" if is_failed else cells[0]["claim"] or "the same model"
-        said.setdefault(outcome, {})[variant] = None
-    return [f"{outcome}: {', '.join(variants)}" for outcome, variants in said.items()]
 
 
 def _describe_kept(artifacts: Path, kept: Sequence[str]) -> list[str]:

@@ -71,6 +71,12 @@ def forget_the_counterfactuals(card: dict[str, Any]) -> None:
             result.pop("counterfactual", None)
 
 
+def exact_of(card: dict[str, Any]) -> dict[str, Any]:
+    """The first capture point that is exact."""
+    points: list[dict[str, Any]] = card["activations"][0]["inputs"][0]["points"]
+    return next(point for point in points if point["verdict"] == "exact")
+
+
 def note_a_failure(card: dict[str, Any]) -> None:
     card["activations"][0]["inputs"][1]["points"][-1].update(verdict="failed", reason="the converted has NaN or Inf")
 
@@ -83,6 +89,18 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a failure noted": (note_a_failure, "by the card itself, it is not the same model"),
     "no points": (lambda card: card["activations"][0]["inputs"][0].update(points=[]), "is no verification card"),
     "points of another kind": (lambda card: card["activations"][0]["inputs"][0].update(points=[7]), "parity-card/2"),
+    "an exact point that is off": (
+        lambda card: exact_of(card)["difference"].update(max_abs=5.0),
+        "as parity-card/2: .*exact, and its difference is not",
+    ),
+    "fewer points than decide": (
+        lambda card: card["activations"][0]["inputs"][1]["points"].pop(),
+        "as parity-card/2: .*other points than under the counterfactual",
+    ),
+    "a figure beyond all numbers": (
+        lambda card: card["activations"][0]["inputs"][1]["points"][-1]["difference"].update(max_abs=10**400),
+        "is no verification card",
+    ),
     "cells of another kind": (lambda card: card.update(activations=None), "is no verification card"),
 }
 

@@ -183,6 +183,14 @@ def find_otherwise(card: dict[str, Any]) -> dict[str, Any]:
     return next(each for each in card["activations"][0]["inputs"] if "otherwise" in each)
 
 
+def withhold_the_deviation(card: dict[str, Any]) -> None:
+    """As somebody would who wants no second answer."""
+    for cell in card["activations"]:
+        for result in cell["inputs"]:
+            result["deviation"] = None
+            result.pop("otherwise", None)
+
+
 # what was done to the card: what is said of it
 CARDS: dict[str, tuple[Change, str]] = {
     "verdict": (lambda card: card.update(verdict="exact"), "the card: the verdict is exact, by its parts close"),
@@ -217,6 +225,16 @@ CARDS: dict[str, tuple[Change, str]] = {
         lambda card: find_otherwise(card).update(deviation=None),
         "transformers is said to compute it otherwise, by no known deviation",
     ),
+    "a deviation that shows nowhere": (
+        lambda card: find_otherwise(card).pop("otherwise"),
+        "position-embeddings-offset is said to apply, and no point is said to be off by it",
+    ),
+    "a deviation withheld": (withhold_the_deviation, "none is said to show; position-embeddings-offset applies"),
+    "a size that is no number": (
+        lambda card: find_otherwise(card)["otherwise"].update(embeddings=[float("nan"), 1.0]),
+        "otherwise: a size that is no number",
+    ),
+    "half a figure": (set_figure("original_error.rms", None), "are worse than said"),
     "otherwise at no point": (
         lambda card: find_otherwise(card)["otherwise"].update(moon=[1.0, 1.0]),
         "otherwise: no points of this model: moon",

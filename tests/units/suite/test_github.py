@@ -1,12 +1,14 @@
 """What GitHub Actions is given: workflow commands as its runner reads them, and a summary that it takes."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from conversion.suite.github import ACTIONS, SUMMARY, annotate_error, format_command, is_listening, report
-from conversion.suite.job_summary import LIMIT, NOT_RUN, Row, list_rows, shorten, write_summary
+from conversion.suite.job_summary import FAILED, LIMIT, NOT_RUN, Row, list_rows, shorten, write_summary
+from conversion.suite.rows import list_outcomes
 
 OFFSET = "position-embeddings-offset"
 PLACE = ("cpu", "float32", "eager")
@@ -83,6 +85,20 @@ def test_a_summary_is_appended_and_columns_without_content_are_left_out(summary:
         "before\n\n### Parity: 2 models, none failed, 1 not or not wholly run\n\n"
         "| variant | verdict |\n| --- | --- |\n| dinov2_vits14 | exact |\n| dinov2_vitb14 | not run |\n\n"
     )
+
+
+def test_a_run_ends_with_what_is_the_same_model_and_what_is_not() -> None:
+    """Also where a cell has not failed by its comparison, but crashed, or was not run."""
+    same, itself = Row("dinov2_vits14", verdict="exact"), Row("mine", verdict="consistent with itself")
+    assert list_outcomes([same, replace(same, verdict="close"), itself]) == [
+        "the same model: dinov2_vits14",
+        "consistent with itself: mine",
+    ]
+    assert list_outcomes([same, replace(same, verdict=NOT_RUN)]) == ["not verified to the end: dinov2_vits14"]
+    crashed = replace(same, verdict=FAILED, message="out of memory")
+    assert list_outcomes([same, crashed, replace(same, verdict=NOT_RUN)]) == [
+        "not shown to be the same model: dinov2_vits14"
+    ]
 
 
 def test_what_would_end_a_cell_is_escaped() -> None:

@@ -54,8 +54,8 @@ def check_login(target: str, api: "HfApi | None" = None) -> None:
     api = api or HfApi()
     if (api.token or get_token()) is None:
         raise PublishError(f"{target}: nobody is logged in.", hint=LOG_IN)
-    answer = _ask(target, lambda: _fetch(f"{api.endpoint}/api/whoami-v2", api))
-    if obstacle := find_obstacle(answer.json(), target):
+    user = _ask(target, lambda: dict(_fetch(f"{api.endpoint}/api/whoami-v2", api).json()))
+    if obstacle := find_obstacle(user, target):
         raise PublishError(f"{target}: cannot be published to.", [obstacle], LOG_IN)
 
 
@@ -69,11 +69,12 @@ def find_obstacle(user: Mapping[str, Any], target: str) -> str:
         return ""
     name, namespace = str(user.get("name")), target.partition("/")[0]
     roles = {str(each.get("name")): each.get("roleInOrg") for each in user.get("orgs") or ()}
+    role_in = {organisation.lower(): role for organisation, role in roles.items()}  # names differ in more than case
     token = (user.get("auth") or {}).get("accessToken") or {}
     said = f"the token {token.get('displayName')!r} of {name}"
-    if namespace.lower() not in [each.lower() for each in (name, *roles)]:
+    if namespace.lower() not in (name.lower(), *role_in):
         return f"{name} is logged in, and may write to {', '.join([name, *roles])}; {namespace} is none of these"
-    if roles.get(namespace) == "read":
+    if role_in.get(namespace.lower()) == "read":
         return f"{name} may only read what {namespace} has"
     if token.get("role") == "read":
         return f"{said} may only read"
@@ -84,11 +85,12 @@ def find_obstacle(user: Mapping[str, Any], target: str) -> str:
 
 def _is_granted(grants: Mapping[str, Any], target: str) -> bool:
     """Whether a fine-grained token may write to a namespace or a repository, or to one repository of the namespace."""
+    target = target.lower()
     namespace = target.partition("/")[0]
     if "scoped" not in grants:
         return True  # as far as is known
     for scope in grants["scoped"]:
-        name = str((scope.get("entity") or {}).get("name"))
+        name = str((scope.get("entity") or {}).get("name")).lower()
         is_there = name in (namespace, target) or ("/" not in target and name.startswith(f"{namespace}/"))
         if is_there and "repo.write" in (scope.get("permissions") or ()):
             return True

@@ -147,6 +147,7 @@ def test_the_grants_of_a_fine_grained_token_count() -> None:
     assert find_obstacle(grant(("us", "repo.write")), NAME) == ""
     assert find_obstacle(grant((NAME, "repo.write")), NAME) == ""
     assert find_obstacle(grant((NAME, "repo.write")), "us") == ""
+    assert find_obstacle(grant(("Us", "repo.write")), NAME.upper()) == "", "the Hub's names differ in more than case"
     assert find_obstacle(grant(("us/other", "repo.write")), NAME) == may_not
     assert find_obstacle(grant(("us", "repo.content.read")), NAME) == may_not
     assert find_obstacle(grant(("alice", "repo.write")), "us") == may_not

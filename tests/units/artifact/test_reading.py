@@ -26,9 +26,10 @@ OLD = DIRECTORY.parent / "cards" / "dinov2_tiny_schema_2.json"
 
 @pytest.fixture
 def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
-    """With the card of an earlier version."""
+    """With the card of an earlier version, of these files: a config says by which version of transformers it is."""
     folder = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
-    shutil.copy(OLD, folder / PARITY_CARD)
+    card = json.loads(OLD.read_text()) | {"result": read_card(folder)["result"]}
+    (folder / PARITY_CARD).write_text(json.dumps(card | {"digest": digest_of(card)}))
     return folder
 
 

@@ -154,7 +154,7 @@ def list_otherwise(family: Family[Any], spec: Any, size: int, cells: Sequence[Re
     for result, names in zip(results, named, strict=True):
         for name in names:
             if len(names) > 1 and name in alone:
-                continue  # it shows there how much of it is whose
+                continue  # of several together it is unknown how much each adds; its own size shows where it is alone
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
             of_entry[place] = max(measure_returned(result), of_entry.get(place, 0.0))
     applying = {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}

@@ -22,7 +22,7 @@ COLUMNS = (
     "elements",
     "reason",
 )
-"""What stands in a row, in this order; a row ends with the last that there is."""
+"""What stands in a row, in this order; empty columns at the end are left out."""
 
 Row = str | list[Any]
 

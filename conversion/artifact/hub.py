@@ -46,7 +46,7 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
             the repository.
 
     Raises:
-        PublishError: its weights are nobody's, or have no name.
+        PublishError: its weights are random or unknown, or the target gives them no name.
         ArtifactError: it is not verified.
     """
     directory = Path(directory)
@@ -68,7 +68,7 @@ def name_repository(directory: Path, card: Mapping[str, Any], target: str) -> st
         target: see :func:`plan_push`.
 
     Raises:
-        PublishError: its weights are nobody's, or have no name.
+        PublishError: its weights are random or unknown, or the target gives them no name.
     """
     if card["source"]["weights"] not in REAL:
         raise PublishError(

@@ -120,6 +120,12 @@ class PointVerdict:
     reason: str = ""
     scatter: Distance | None = None
 
+    @property
+    def error_ratio(self) -> float | None:
+        """The converted model's RMS error as a multiple of the original's own; None where that was not measured."""
+        own, converted = self.original_error, self.converted_error
+        return converted.rms / own.rms if own and converted and own.rms else None
+
 
 @dataclass(frozen=True)
 class Yardstick:

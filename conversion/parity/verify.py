@@ -53,12 +53,8 @@ class InputVerdict:
 
 def find_error_ratio(points: Iterable[PointVerdict]) -> float:
     """The largest RMS error at a capture point, as a multiple of the original's own; 1 where all is exact."""
-    ratios = [
-        point.converted_error.rms / point.original_error.rms
-        for point in points
-        if point.converted_error and point.original_error and point.original_error.rms
-    ]
-    return max(ratios, default=1.0)
+    ratios = (point.error_ratio for point in points)
+    return max((ratio for ratio in ratios if ratio is not None), default=1.0)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from conversion.artifact.schemas import demand_schema
 from conversion.errors import ArtifactError
 from conversion.families.variants import VARIANTS
 from conversion.parity.deviations import split_names
-from conversion.parity.verdict import PointVerdict, Verdict, worst
+from conversion.parity.verdict import Verdict, worst
 from conversion.report.records import NOT_RUN, Record, Result
 
 SCHEMA = "parity-verdicts/2"
@@ -154,14 +154,9 @@ def name_source(card: Mapping[str, Any]) -> str:
 
 def _read_input(recorded: Mapping[str, Any], dtype: str) -> InputResult:
     points = [point for point in read_points(recorded["points"], dtype) if point.converted_error]
-    elements = max(points, key=_ratio_of).elements if points else None
+    elements = max(points, key=lambda point: point.error_ratio or 0.0).elements if points else None
     otherwise = tuple(sorted(split_names(recorded["deviation"])))
     return InputResult(Verdict(recorded["verdict"]), round_ratio(recorded["error_ratio"]), otherwise, elements)
-
-
-def _ratio_of(point: PointVerdict) -> float:
-    own, converted = point.original_error, point.converted_error
-    return converted.rms / own.rms if own and converted and own.rms else 0.0
 
 
 def round_ratio(ratio: float) -> float:

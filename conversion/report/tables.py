@@ -38,12 +38,6 @@ class PointRow:
     verdict: PointVerdict
 
     @property
-    def ratio(self) -> float | None:
-        """Of the converted model's RMS error to the original's own; None where there is none."""
-        own, converted = self.verdict.original_error, self.verdict.converted_error
-        return converted.rms / own.rms if own and converted and own.rms else None
-
-    @property
     def texts(self) -> tuple[str, ...]:
         """Its figures, in the order of :data:`POINT_COLUMNS`; empty where there are none, or every bit is the same."""
         point = self.verdict
@@ -53,7 +47,7 @@ class PointRow:
         return (
             format_size(point.difference.max_abs if point.difference else None),
             *(format_size(size.rms if size else None) for size in errors),
-            f"{self.ratio:.2f}" if self.ratio else "",
+            f"{point.error_ratio:.2f}" if point.error_ratio else "",
         )
 
 

@@ -163,21 +163,26 @@ def find_record(report: Path) -> Path:
 
 def collect(reporter: pytest.TerminalReporter, config: pytest.Config) -> Record:
     """What all tests of variants came to; those that were selected and have not run are failed."""
-    origin = describe_request(config.option)
-    reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
-    of_test: dict[str, list[pytest.TestReport]] = {strip_group(test): [] for test in config.stash.get(SELECTED, [])}
-    for report in reports:
-        of_test.setdefault(strip_group(report.nodeid), []).append(report)
+    origin, of_test = describe_request(config.option), group_reports(reporter, config)
     results = {
         test: _collect_cell(found.groupdict(), origin, phases)
         for test, phases in of_test.items()
         if (found := CELL.search(test))
     }
-    for report in reports:
-        test = strip_group(report.nodeid)
-        if report.failed and (found := WHOLE.search(test)):
-            _fail_all(results, found["variant"], origin, f"{test}\n{report.longreprtext}")
+    for test, phases in of_test.items():
+        for report in phases:
+            if report.failed and (found := WHOLE.search(test)):
+                _fail_all(results, found["variant"], origin, f"{test}\n{report.longreprtext}")
     return Record((describe_command(config),), tuple(results.values()))
+
+
+def group_reports(reporter: pytest.TerminalReporter, config: pytest.Config) -> dict[str, list[pytest.TestReport]]:
+    """Each test that was selected, to what pytest reported of its phases: nothing, where it did not run."""
+    grouped: dict[str, list[pytest.TestReport]] = {strip_group(test): [] for test in config.stash.get(SELECTED, [])}
+    for report in (each for found in reporter.stats.values() for each in found):
+        if isinstance(report, pytest.TestReport):
+            grouped.setdefault(strip_group(report.nodeid), []).append(report)
+    return grouped
 
 
 def strip_group(test: str) -> str:

@@ -52,15 +52,9 @@ def find_row(report: pytest.TestReport) -> Mapping[str, Any] | None:
 
 def collect_rows(reporter: pytest.TerminalReporter, config: pytest.Config) -> list[Row]:
     """A row for each cell of the matrix that was selected, whatever became of it."""
-    found = [each for of_kind in reporter.stats.values() for each in of_kind if isinstance(each, pytest.TestReport)]
-    reports: dict[str, list[pytest.TestReport]] = {}
-    for test in config.stash.get(reporting.SELECTED, []):
-        reports[reporting.strip_group(test)] = []
-    for report in found:
-        reports.setdefault(reporting.strip_group(report.nodeid), []).append(report)
     kept = list_kept(reporter) if config.option.save_artifacts else []
     rows = []
-    for test, phases in reports.items():
+    for test, phases in reporting.group_reports(reporter, config).items():
         if cell := reporting.CELL.search(test):
             artifact = str(config.option.artifacts_dir / cell["variant"]) if cell["variant"] in kept else ""
             rows.append(build_row(cell.groupdict(), phases, file=test.partition("::")[0], artifact=artifact))

@@ -106,8 +106,8 @@ def test_capture_points_are_told_where_they_are_worst(gathered: Record) -> None:
             if point.point == "block.1" and point.converted_error and point.original_error:
                 ratios[each["input"]] = point.converted_error.rms / point.original_error.rms
     assert len(set(ratios.values())) > 1
-    assert rows["block.1"].ratio == max(ratios.values())
-    assert ratios[rows["block.1"].input] == rows["block.1"].ratio
+    assert rows["block.1"].verdict.error_ratio == max(ratios.values())
+    assert ratios[rows["block.1"].input] == rows["block.1"].verdict.error_ratio
 
 
 def test_capture_points_are_counted_by_verdict(gathered: Record) -> None:

@@ -1,6 +1,5 @@
 """A variant under test: its checkpoint, its conversion, its staged artifact, and what the original computes."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,6 +32,7 @@ from conversion.suite.extent import describe_extent
 from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
 from conversion.suite.progress import describe_size, say
+from conversion.suite.scratch import open_scratch
 from conversion.suite.settings import Request
 
 Cell = tuple[str, str, str]
@@ -117,7 +117,7 @@ class Subject:
 
     @cached_property
     def scratch(self) -> Path:
-        return Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        return Path(self.resources.enter_context(open_scratch()))
 
     @cached_property
     def checkpoints(self) -> dict[str, Checkpoint]:

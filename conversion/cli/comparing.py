@@ -33,6 +33,8 @@ class Comparison:
         tensors, settings: each difference, in a line.
         conversion: with each attention implementation; none where the folder does not load.
         otherwise: what transformers does otherwise, with any weights.
+        told: what no tensor tells, with who told it.
+        notes: what its user should know of the checkpoint.
         skipped: inputs on which activations were not compared, with the reason, each in a line.
         failure: where activations first differ, in full; or why they were not compared.
     """
@@ -45,6 +47,7 @@ class Comparison:
     settings: tuple[str, ...]
     conversion: tuple[Judged, ...]
     otherwise: tuple[Otherwise, ...]
+    told: tuple[str, ...]
     notes: tuple[str, ...]
     skipped: tuple[str, ...]
     failure: str
@@ -100,7 +103,8 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
             conversion=tuple(map(describe_cell, records)),
             # beside a fault it cannot be told how much of a difference is whose
             otherwise=() if failure else tuple(list_otherwise(subject.family, out.spec, out.input_size, records)),
-            notes=(*describe_told(out.told, "you"), *out.notes),
+            told=tuple(describe_told(out.told, "you")),
+            notes=out.notes,
             skipped=tuple(skipped),
             failure=failure,
         )

@@ -43,11 +43,7 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     else:
         yield "What transformers does otherwise"
         yield from _write_otherwise(answer)
-    for title, lines in (("Taken for granted", answer.told), ("What to know", answer.notes)):
-        if lines:
-            yield from ("", title)
-            for line in lines:
-                yield from fold(line, indent=2)
+    yield from _write_remarks(answer)
     yield ""
     if not outcome.is_same:
         yield "Not the same model. Nothing was saved."
@@ -86,8 +82,18 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
         yield ""
         yield "What transformers does otherwise, with any weights"
         yield from _list_otherwise(comparison.otherwise)
+    yield from _write_remarks(comparison)
     yield ""
     yield "The same model." if comparison.is_same else "Not the same."
+
+
+def _write_remarks(said: Answer | Comparison) -> Iterator[str]:
+    """On whose word settings are taken that no tensor tells, and what else a user should know."""
+    for title, lines in (("Taken for granted", said.told), ("What to know", said.notes)):
+        if lines:
+            yield from ("", title)
+            for line in lines:
+                yield from fold(line, indent=2)
 
 
 def _list_otherwise(otherwise: Sequence[Otherwise]) -> Iterator[str]:

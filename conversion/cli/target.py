@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conversion.artifact.library_fields import OVERRIDING
 from conversion.artifact.repository import LOG_IN, TIMEOUT, describe_error
-from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_entrance
+from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_entrance, is_published
 from conversion.errors import CheckpointError
 from conversion.intake.checkpoint import is_transformers_folder
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
@@ -59,8 +59,11 @@ def find_target(name: str, revision: str | None = None) -> Target:
         raise CheckpointError(f"{name}: there is no such folder.", hint="Check its path.")
     if not is_transformers_folder(target.folder):
         raise CheckpointError(f"{name}: holds no model of a known family in transformers' layout.")
-    entrances = [find_entrance(target.folder), *(target.folder / kind[0] for kind in KINDS_OF_WEIGHTS)]
-    if not any(path.exists() for path in entrances):
+    if not is_published(target.folder):
+        hint = "Convert the original checkpoint again."
+        problems = [f"{find_entrance(target.folder).name}: from_pretrained does not read it"]
+        raise CheckpointError(f"{name}: a conversion was killed here before it was verified.", problems, hint)
+    if not any((target.folder / kind[0]).exists() for kind in KINDS_OF_WEIGHTS):
         raise CheckpointError(f"{name}: holds a {CONFIG}, and no weights that transformers reads.")
     return target
 
@@ -68,7 +71,7 @@ def find_target(name: str, revision: str | None = None) -> Target:
 def fetch_repository(repo_id: str, revision: str) -> Target:
     """Copy what is compared of a repository into the cache of ``huggingface_hub``; what is there stays.
 
-    Where the Hub does not answer, the copy of before is taken.
+    Where the Hub does not answer, the copy in the cache is taken.
 
     Raises:
         CheckpointError: the Hub has no such repository, or does not give it; or it does not answer, and there is no
@@ -91,7 +94,7 @@ def fetch_repository(repo_id: str, revision: str) -> Target:
             problems = [describe_error(error)]
             headline = f"{repo_id}: there is no such folder here, and it cannot be fetched from the Hub."
             raise CheckpointError(headline, problems, hint) from error
-        return Target(copy, f"commit {copy.name[:NAME_LENGTH]}, a copy of before: the Hub does not answer")
+        return Target(copy, f"commit {copy.name[:NAME_LENGTH]}, the cache's copy: the Hub does not answer")
     return Target(folder, f"commit {folder.name[:NAME_LENGTH]}")
 
 

@@ -9,12 +9,14 @@ import typer
 from conversion.artifact.answer import build_answer
 from conversion.artifact.derived import describe_unproven
 from conversion.artifact.verify import verify_artifact
+from conversion.cli.options import NOT_DONE, NOT_THE_SAME, SAME
 from conversion.errors import ConversionError
 from conversion.families.external import BUNDLED
 from conversion.intake.download import find_checksums
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Tolerances, Verdict
 from conversion.report.text import fold
+from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.axes import choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
@@ -25,7 +27,12 @@ from conversion.suite.settings import Request
 
 
 def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, deep: bool) -> int:
-    """Verify every artifact; the status is 1 if one is not what it should be."""
+    """Verify every artifact.
+
+    Returns:
+        the exit status: ``NOT_THE_SAME`` if one is not what its card says; else ``NOT_DONE`` if one has no card.
+    """
+    without_card = {str(directory) for directory in directories if not (directory / PARITY_CARD).is_file()}
     rows: list[Row] = []
     sound = []
     for directory in directories:
@@ -47,7 +54,9 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
         rows.append(Row(card["variant"], verdict=verdict, artifact=place, message=message, file=place))
     for line in report(rows):
         typer.echo(line, err=True)
-    return int(any(row.verdict == FAILED for row in rows))
+    if any(row.verdict == FAILED for row in rows if row.file not in without_card):
+        return NOT_THE_SAME
+    return NOT_DONE if without_card else SAME
 
 
 def describe_verdicts(card: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from conversion.errors import ArtifactError
 from conversion.families.variants import VARIANTS
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import Verdict, worst
-from conversion.report.records import NOT_RUN, Record, Result
+from conversion.report.records import NOT_RUN, Record, Result, read_error
 
 SCHEMA = "parity-verdicts/2"
 RECORD = Path(__file__).parents[2] / "fixtures" / "verdicts.json"
@@ -115,7 +115,7 @@ def build_cell(result: Result) -> Cell:
     place = f"{device}/{result.dtype}/{result.attention}"
     card, failure = result.card, ""
     if result.verdict is Verdict.FAILED and all(each["verdict"] != Verdict.FAILED for each in result.inputs):
-        failure = _shorten(result.message)
+        failure = read_error(result.message) or "nothing was compared"
     if card is None:
         return Cell(UNKNOWN, Model(result.variant, 0, 0, UNKNOWN), place, {}, {}, {}, failure)
     seed = str(card["activations"][0]["input_seed"])
@@ -124,13 +124,6 @@ def build_cell(result: Result) -> Cell:
     weights = {name: sha256 for name, sha256 in card["result"].items() if Path(name).suffix in SUFFIXES_OF_WEIGHTS}
     inputs = {each["input"]: _read_input(each, result.dtype) for each in result.inputs}
     return Cell(name_processor(device, card["versions"]), model, place, versions, weights, inputs, failure)
-
-
-def _shorten(message: str) -> str:
-    """The line of pytest's message that says why."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    said = [line.removeprefix("E ").strip() for line in lines if line.startswith("E ")]
-    return (said or lines[-1:] or ["nothing was compared"])[0]
 
 
 def name_processor(device: str, versions: Mapping[str, str]) -> str:

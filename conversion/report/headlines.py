@@ -1,6 +1,5 @@
 """What a report says first of a model: the two answers, in a sentence each, and the fix; of a failure, its cause."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from conversion.artifact.card_points import read_points
 from conversion.parity.diagnosis import read_explanation
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.report.matrix import Model
-from conversion.report.records import LOST_EXACTNESS, RANDOM, Result
+from conversion.report.records import LOST_EXACTNESS, RANDOM, Result, read_error
 from conversion.report.tables import format_size
 
 MOST_PLACES = 3
@@ -141,13 +140,6 @@ def _describe_place(name: str, point: PointVerdict) -> str:
     size = point.difference.max_abs if point.difference else None
     off = point.reason if size is None else f"off by up to {format_size(size)}"
     return f"first differs at {point.point}, input {name}: {off}"
-
-
-def read_error(message: str) -> str:
-    """The line of a failed test that says what went wrong: pytest marks it with an E."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    marked = [line[1:].strip() for line in lines if re.match(r"E\s", line)]
-    return next(iter(marked or lines), "")
 
 
 def find_remark(result: Result) -> str:

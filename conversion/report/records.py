@@ -5,6 +5,7 @@ took, and without pictures.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -108,6 +109,13 @@ class Record:
 
     commands: tuple[str, ...] = ()
     results: tuple[Result, ...] = ()
+
+
+def read_error(message: str) -> str:
+    """The line of a failed test that says what went wrong: pytest marks it with an E; else the first line."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    marked = [line[1:].strip() for line in lines if re.match(r"E\s", line)]
+    return next(iter(marked or lines), "")
 
 
 def write_record(record: Record, path: Path) -> None:

@@ -25,7 +25,7 @@ def keep_row(test: pytest.Item, row: dict[str, Any]) -> None:
     test.user_properties += [
         ("verdict", row["verdict"]),
         ("worst_point", row["worst capture point"]),
-        ("error_ratio", float(f"{row['error']:.4g}")),
+        *([] if row["error"] is None else [("error_ratio", float(f"{row['error']:.4g}"))]),
     ]
 
 

@@ -49,6 +49,7 @@ def describe_cell(
     """
     points = [(result.name, point) for result in cell.inputs for point in result.points]
     place, point = max(points, key=lambda each: rank(each[1]))
+    is_unmeasured = point.verdict is Verdict.FAILED and point.error_ratio is None  # another shape, or no number
     deviations: dict[str, list[str]] = {}
     for result in cell.inputs:
         for name in split_names(result.deviation):
@@ -60,7 +61,7 @@ def describe_cell(
         "attention": cell.attention,
         "verdict": str(cell.verdict),
         "worst capture point": "" if point.verdict is Verdict.EXACT else f"{place} {point.point}",
-        "error": max(result.error_ratio for result in cell.inputs),
+        "error": None if is_unmeasured else max(result.error_ratio for result in cell.inputs),
         "deviations": deviations,
         "remarks": list(remarks),
         "claim": claim,
@@ -130,10 +131,14 @@ def _build_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:
     for row in rows:
         verdict = row["verdict"]
         said = verdict if verdict == Verdict.FAILED else row["claim"] or verdict
-        shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{said}[/]", "error": f"{row['error']:.2f} x"}
+        shown = {**row, "verdict": f"[{STYLES[Verdict(verdict)]}]{said}[/]", "error": _describe_ratio(row["error"])}
         shown |= {"time": f"{row['seconds']:.0f} s"}
         table.add_row(*(str(shown[column]) for column in columns))
     return table
+
+
+def _describe_ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f} x"
 
 
 def _list_deviations(rows: Sequence[Row]) -> list[str]:

@@ -167,6 +167,21 @@ def test_indices_of_the_original_are_named(tmp_path: Path, capsys: pytest.Captur
     assert output.endswith("Not the same.")
 
 
+def test_what_a_killed_conversion_left_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be compared in place of what from_pretrained loads."""
+    _, folder = make(tmp_path, "dinov2_tiny")
+    (folder / "model.unverified.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 2
+    assert "model.unverified.safetensors: from_pretrained does not read it" in output
+
+
+def test_whose_word_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, "dinov2_tiny")
+    _, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert re.search(r"Taken for granted [^:]*num_attention_heads \d[^:]*: told by you", output), output
+
+
 @pytest.mark.parametrize(("target", "message"), [("absent", "no such folder"), (".", "no model of a known family")])
 def test_what_cannot_be_compared_is_said(
     target: str, message: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

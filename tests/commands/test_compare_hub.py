@@ -227,7 +227,7 @@ def test_where_the_hub_cannot_be_reached_a_copy_is_compared(
     lose()
     status, output = compare()
     assert status == 0, output
-    assert output.startswith(f"us/tiny (commit {commit[:12]}, a copy of before: the Hub does not answer) beside ")
+    assert output.startswith(f"us/tiny (commit {commit[:12]}, the cache's copy: the Hub does not answer) beside ")
     copy = next((tmp_path / "huggingface").rglob(f"snapshots/{commit}"))
     (copy / WEIGHTS).unlink()
     status, output = compare()

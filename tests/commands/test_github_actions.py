@@ -151,7 +151,7 @@ def test_artifacts_that_are_refused_have_annotations(
     monkeypatch.setenv(SUMMARY, str(tmp_path / "summary.md"))
     sound, empty = made["dinov2_tiny"], tmp_path / "empty"
     empty.mkdir()
-    assert main(["verify", str(sound), str(empty)]) == 1
+    assert main(["verify", str(sound), str(empty)]) == 2
     lines = capsys.readouterr().err.splitlines()
     (command,) = [line for line in lines if line.startswith("::")]
     assert command.startswith(f"::error file={empty},title={empty} failed::")

@@ -27,10 +27,16 @@ def test_the_command_says_what_was_compared(made: dict[str, Path], capsys: pytes
 def test_one_that_is_refused_does_not_keep_the_others_from_it(
     made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["verify", str(tmp_path), str(made["dinov2_tiny"])]) == 1
+    assert main(["verify", str(tmp_path), str(made["dinov2_tiny"])]) == 2
     captured = capsys.readouterr()
     assert "cannot be read" in captured.err
     assert "exact with sdpa" in captured.out
+
+
+def test_another_model_weighs_more_than_no_card(made: dict[str, Path], tmp_path: Path) -> None:
+    artifact, empty = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny")), tmp_path / "empty"
+    edit(artifact, lambda card: card.update(variant="dinov2_vits14"))
+    assert main(["verify", str(empty), str(artifact)]) == 1
 
 
 def test_the_command_takes_tolerances(made: dict[str, Path]) -> None:

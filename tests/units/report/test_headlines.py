@@ -9,9 +9,9 @@ from conversion.artifact.answer import Judged
 from conversion.parity.diagnosis import UNEXPLAINED
 from conversion.parity.metrics import Distance
 from conversion.parity.verdict import PointVerdict, Verdict
-from conversion.report.headlines import Headlines, describe_conversion, read_error, write_headlines
+from conversion.report.headlines import Headlines, describe_conversion, write_headlines
 from conversion.report.matrix import build_matrix
-from conversion.report.records import LOST_EXACTNESS, Record, Result
+from conversion.report.records import LOST_EXACTNESS, Record, Result, read_error
 from conversion.report.render import render_report
 from tests.support.verified import fail, pick
 from tests.units.report.test_report import NOW

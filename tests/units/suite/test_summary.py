@@ -52,6 +52,13 @@ def test_what_failed_is_worse_and_what_is_exact_has_no_worst_place() -> None:
     assert describe_cell("tiny", make_cell(EXACT))["worst capture point"] == ""
 
 
+def test_where_nothing_was_measured_there_is_no_ratio() -> None:
+    shapes = PointVerdict("c", Verdict.FAILED, reason="shapes (1, 2) and (1, 3)")
+    other = InputVerdict("masked", Verdict.FAILED, (1, 3, 8, 8), (exact("pixels"), shapes))
+    row = describe_cell("tiny", make_cell(NATIVE, other))
+    assert (row["worst capture point"], row["error"]) == ("masked c", None)
+
+
 class Reporter:
     """As much of pytest's reporter as is used."""
 

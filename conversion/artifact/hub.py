@@ -73,7 +73,7 @@ def name_repository(directory: Path, card: Mapping[str, Any], target: str) -> st
     if card["source"]["weights"] not in REAL:
         raise PublishError(
             f"{directory}: has {card['source']['weights']} weights, which are not published.",
-            hint="Convert a trained checkpoint: --weights pretrained, or --checkpoint.",
+            hint="Convert a trained checkpoint in its place.",
         )
     if "/" not in target and card["source"]["weights"] != "pretrained":
         # other weights of the same shapes have the same variant, and must not take the official ones' place

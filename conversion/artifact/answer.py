@@ -37,6 +37,7 @@ class Judged:
         verdict: exact, close or failed.
         inputs, points: how many were compared.
         error_ratio: the largest error, as a multiple of the original's own; 1 where exact.
+        failing: names of the inputs on which it failed.
     """
 
     attention: str
@@ -46,6 +47,7 @@ class Judged:
     inputs: int
     points: int
     error_ratio: float
+    failing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,16 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         otherwise=tuple(list_otherwise(family, spec, size, card["activations"])),
         sizes=find_sizes(family, spec, size, card["activations"]),
         told=tuple(describe_told(told, caller)),
-        notes=tuple(card["notes"]),
+        notes=(*card["notes"], *_note_rounding(card)),
     )
+
+
+def _note_rounding(card: Record) -> Iterator[str]:
+    """That the weights are not those of the file, where they were rounded when it was read."""
+    for checkpoint in card["source"]["checkpoints"].values():
+        for step in checkpoint["intake"]:
+            if step["name"] == "cast":
+                yield f"the weights are not the file's: {step['did']}; both models were compared with the rounded ones"
 
 
 def describe_cell(cell: Record) -> Judged:
@@ -136,6 +146,7 @@ def describe_cell(cell: Record) -> Judged:
         inputs=len(cell["inputs"]),
         points=sum(len(result["points"]) for result in cell["inputs"]),
         error_ratio=max(result["error_ratio"] for result in cell["inputs"]),
+        failing=tuple(result["input"] for result in cell["inputs"] if result["verdict"] == Verdict.FAILED),
     )
 
 
@@ -239,7 +250,7 @@ def describe_judged(judged: Judged) -> str:
     said = {
         Verdict.EXACT: f"every bit agrees at {compared}",
         Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {compared}",
-        Verdict.FAILED: "it computes something else",
+        Verdict.FAILED: f"it computes something else on {', '.join(judged.failing)}",
     }[judged.verdict]
     return f"{judged.verdict} with {judged.attention}: {said}"
 

@@ -1,8 +1,9 @@
 """How the tensors of a folder differ from those that a conversion gives, by name, in both directions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from conversion.artifact.weights import find_entrance, read_tensors
@@ -29,7 +30,8 @@ def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str
     derived = family.derive(conversion.spec)
     others = [name for name in found if name not in expected and not is_derived(name, found[name], derived)]
     foreign = [f"foreign: {name}, which the original has nothing for" for name in others]
-    casts = {name for name in expected.keys() & found.keys() if is_cast(expected[name], found[name])}
+    roundings = {name: find_rounding(expected[name], found[name]) for name in expected if name in found}
+    casts = {name: dtype for name, dtype in roundings.items() if dtype is not None}
     return [*missing, *foreign, *_describe_casts(expected, found, casts), *_describe(expected, found, origins, casts)]
 
 
@@ -44,24 +46,32 @@ def is_derived(name: str, tensor: Tensor, derived: Mapping[str, Tensor]) -> bool
     return any(key.rpartition(".")[2] == last and is_bit_equal(value, tensor) for key, value in derived.items())
 
 
-def is_cast(expected: Tensor, found: Tensor) -> bool:
-    """Whether one tensor is the other in another dtype, rounded to it."""
-    return expected.dtype != found.dtype and is_bit_equal(expected.to(found.dtype), found)
+def find_rounding(expected: Tensor, found: Tensor) -> torch.dtype | None:
+    """The dtype that a tensor was rounded to, whatever it is stored in; None where it differs otherwise, or not."""
+    dtypes = [found.dtype] if found.dtype != expected.dtype else [torch.bfloat16, torch.float16]
+    if expected.shape != found.shape or is_bit_equal(expected, found):
+        return None
+    return next((dtype for dtype in dtypes if is_bit_equal(expected.to(dtype).to(found.dtype), found)), None)
 
 
-def _describe_casts(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], casts: set[str]) -> Iterator[str]:
-    """One line for all tensors that were cast alike, which are mostly all."""
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for name in casts:
-        own, wanted = (str(tensors[name].dtype).removeprefix("torch.") for tensors in (found, expected))
-        kinds.setdefault((own, wanted), []).append(name)
-    for (own, wanted), names in sorted(kinds.items()):
+def _describe_casts(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], casts: Mapping[str, torch.dtype]
+) -> Iterator[str]:
+    """One line for all tensors that were rounded alike, which are mostly all."""
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for name, dtype in casts.items():
+        own, wanted, rounded = (
+            str(each).removeprefix("torch.") for each in (found[name].dtype, expected[name].dtype, dtype)
+        )
+        kinds.setdefault((own, wanted, rounded), []).append(name)
+    for (own, wanted, rounded), names in sorted(kinds.items()):
         off = max(float((expected[name].double() - found[name].double()).abs().max()) for name in names)
-        yield f"{len(names)} of {len(expected)} tensors are {own}, the original's {wanted}: rounded by up to {off:.2g}"
+        are = f"{own}, the original's {wanted}" if own != wanted else f"{own} with values of {rounded}"
+        yield f"{len(names)} of {len(expected)} tensors are {are}: rounded by up to {off:.2g}"
 
 
 def _describe(
-    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], origins: Mapping[str, str], casts: set[str]
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], origins: Mapping[str, str], casts: Container[str]
 ) -> Iterator[str]:
     for name in expected:
         if name not in found or name in casts or is_bit_equal(expected[name], found[name]):

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import torch
 
+from conversion.artifact.reading import read_card
+from conversion.artifact.stage import check_card
 from conversion.errors import CheckpointError, concerning
 from conversion.intake.checkpoint import is_transformers_folder, read_checkpoint
 from conversion.state_dicts.convert import HEAD_PREFIX
-from conversion.state_dicts.folder import read_config
+from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
 from conversion.state_dicts.restore import find_family
+
+NOT_UNDONE = ("unwrap", "merge", "strip", "unchunk", "translate", "cast")
+"""Steps of intake after which a checkpoint has other entries, keys or values than its file."""
 
 
 def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
@@ -26,6 +31,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
 
     Raises:
         CheckpointError: the folder cannot be read, or a file is there already. Nothing is left half written.
+        ArtifactError: it has a verification card, and its files are others.
     """
     directory, path = Path(directory), Path(path)
     if path.suffix == ".safetensors":
@@ -33,6 +39,8 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     if not is_transformers_folder(directory):
         hint = "Give an artifact's folder, or that of a model of this project's families from the Hub."
         raise CheckpointError(f"{directory}: not a folder that from_pretrained reads a known model from.", hint=hint)
+    if (directory / PARITY_CARD).exists():
+        check_card(directory)
     checkpoint = read_checkpoint(directory)
     state_dict = dict(checkpoint.state_dict)
     with concerning(directory):
@@ -51,6 +59,22 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         raise CheckpointError(f"{path}: exists already; it is not overwritten.", present, "Choose another name.")
     _write_all(contents)
     return list(contents)
+
+
+def describe_restored(directory: Path) -> list[str]:
+    """What the checkpoint that was converted has otherwise than what is restored from an artifact, a line each.
+
+    A folder without a verification card does not tell.
+    """
+    if not (directory / PARITY_CARD).exists():
+        return []
+    card = read_card(directory)
+    size, kept = card["baked_image_size"], set(read_left_out(directory))
+    lines = [f"position embeddings: resampled for {size} x {size} pixels, as in the folder"] if size else []
+    steps = [step for each in card["source"]["checkpoints"].values() for step in each["intake"]]
+    lines += [f"{step['name']}: {step['did']}; this is not undone" for step in steps if step["name"] in NOT_UNDONE]
+    lines += [f"left out: {key}: {reason}" for key, reason in card["keys"]["dropped"].items() if key not in kept]
+    return lines
 
 
 def _write_all(contents: Mapping[Path, object]) -> None:

@@ -57,7 +57,7 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
         if field in (*ANY_TEXT, *DTYPES, "id2label", "label2id"):
             continue
         if field not in known:
-            yield f"{field}: {_show(raw[field])}; {type(config).__name__} has no such field"
+            yield f"{field}: {_show(raw[field])}; the original's {type(wanted_config).__name__} has no such field"
             continue
         # what the file says, and what the library makes of it: it may overlook one, or derive it from others
         values = [each[field] for each in (raw, found) if each.get(field) is not None] or [None]

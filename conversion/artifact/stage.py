@@ -222,6 +222,7 @@ def _lock(target: Path) -> Iterator[None]:
     """Keep other processes from writing to the same target; the system releases the lock of a killed one."""
     lock = FileLock(_hidden(target, "lock"), timeout=0)
     with _explain_io_errors(target):
+        Path(lock.lock_file).touch()  # a lock that cannot be made looks like one that another process has
         try:
             lock.acquire()
         except Timeout:

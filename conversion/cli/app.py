@@ -186,11 +186,16 @@ def restore(
 
     vision-parity restore my-model back.pth
     """
-    from conversion.artifact.restore_checkpoint import restore_checkpoint
+    from conversion.artifact.restore_checkpoint import describe_restored, restore_checkpoint
+    from conversion.report.text import fold
 
     with plain_errors():
         for path in restore_checkpoint(directory, file):
             typer.echo(str(path))
+        if others := describe_restored(directory):
+            typer.echo("What the checkpoint had otherwise")
+            for line in others:
+                typer.echo("\n".join(fold(line, indent=2)))
 
 
 @app.command()

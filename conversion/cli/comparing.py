@@ -17,10 +17,11 @@ from conversion.errors import ConversionError
 from conversion.families.base import load_family
 from conversion.families.told import describe_told
 from conversion.state_dicts.convert import Conversion
+from conversion.state_dicts.folder import PREPROCESSOR
 from conversion.suite.axes import check_axes, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.compared import ComparedSubject
-from conversion.suite.progress import silence_loading
+from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 
 
@@ -30,6 +31,8 @@ class Comparison:
 
     Attributes:
         origin: of a repository: which commit was compared; else empty.
+        baked: side in pixels of the images that the folder's position embeddings were resampled for; None where they
+            are the original's own.
         tensors, settings: each difference, in a line.
         conversion: with each attention implementation; none where the folder does not load.
         otherwise: what transformers does otherwise, with any weights.
@@ -43,6 +46,7 @@ class Comparison:
     target: str
     origin: str
     variant: str
+    baked: int | None
     tensors: tuple[str, ...]
     settings: tuple[str, ...]
     conversion: tuple[Judged, ...]
@@ -77,15 +81,17 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
     _, _, attentions = check_axes(None, None, None)
     cells = [("cpu", "float32", attention) for attention in attentions]
     subject = ComparedSubject(variant, request, cells=cells, folder=folder)
+    verdicts, skipped, failure = list[MatrixVerdict](), list[str](), ""
     try:
         out = subject.converted
+        if not (folder / PREPROCESSOR).exists():
+            skipped.append(f"photo: not compared, since there is no {PREPROCESSOR}; nothing says how images are made")
         tensors = list_tensor_differences(out, folder)
         settings = _collect(lambda: _check_settings(out, folder))
-        verdicts, skipped, failure = list[MatrixVerdict](), list[str](), ""
         try:
             if not subject.has_mask_token:
                 skipped.append("masked: not compared, since the model in the folder is built without a mask token")
-            with warnings.catch_warnings(action="ignore"):  # what is missing is among the tensors
+            with show_steps(), warnings.catch_warnings(action="ignore"):  # what is missing is among the tensors
                 verdicts = [verify_cell(subject, cell) for cell in cells]
         except ConversionError as error:
             failure = f"Activations were not compared: {error}"
@@ -98,6 +104,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
             target=target,
             origin=found.origin,
             variant=subject.variant,
+            baked=out.baked,
             tensors=tuple(tensors),
             settings=tuple(settings),
             conversion=tuple(map(describe_cell, records)),

@@ -13,7 +13,7 @@ from conversion.families.variants import VARIANTS, find_variant
 from conversion.intake.checkpoint import is_transformers_folder
 from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
-from conversion.suite.progress import silence_loading
+from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
 
@@ -78,8 +78,9 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
     cells = [(devices[0], dtypes[0], attention) for attention in attentions]
     subject = Subject(name, request, cells=cells)
     try:
-        verdicts = tuple(verify_cell(subject, cell) for cell in cells)
-        outcome = build_outcome(subject, verdicts)
+        with show_steps():
+            verdicts = tuple(verify_cell(subject, cell) for cell in cells)
+            outcome = build_outcome(subject, verdicts)
         if outcome.is_same:
             subject.staged.publish(subject.provenance, verdicts)
         return outcome

@@ -50,7 +50,7 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
         return
     yield f"The same model: {shorten(Path(str(outcome.output)))}"
     yield ""
-    yield from (f"  {line}" if line else "" for line in outcome.usage)
+    yield from outcome.usage  # not indented, so that it can be pasted
 
 
 def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
@@ -84,7 +84,13 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
         yield from _list_otherwise(comparison.otherwise)
     yield from _write_remarks(comparison)
     yield ""
-    yield "The same model." if comparison.is_same else "Not the same."
+    if comparison.is_same:
+        at = f" at {comparison.baked} x {comparison.baked} pixels, which it was baked for" if comparison.baked else ""
+        yield f"The same model{at}."
+    else:
+        yield from fold(f"To convert the original itself: vision-parity convert {comparison.original}")
+        yield ""
+        yield "Not the same."
 
 
 def _write_remarks(said: Answer | Comparison) -> Iterator[str]:

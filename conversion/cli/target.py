@@ -55,8 +55,12 @@ def find_target(name: str, revision: str | None = None) -> Target:
         target = fetch_repository(name, revision or "main")
     elif folder.is_dir():
         target = Target(folder)
+    elif folder.exists():
+        raise CheckpointError(f"{name}: is a file.", hint=f"Give the folder that it lies in: {folder.parent}")
     else:
         raise CheckpointError(f"{name}: there is no such folder.", hint="Check its path.")
+    if not (target.folder / CONFIG).exists():
+        raise CheckpointError(f"{name}: holds no {CONFIG}, so that from_pretrained finds no model in it.")
     if not is_transformers_folder(target.folder):
         raise CheckpointError(f"{name}: holds no model of a known family in transformers' layout.")
     if not is_published(target.folder):

@@ -22,7 +22,7 @@ from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
 from conversion.suite.github import report
 from conversion.suite.job_summary import FAILED, Row
-from conversion.suite.progress import silence_loading
+from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 
 
@@ -95,7 +95,8 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
         try:
             subject = FolderSubject(next(iter(choose_variants(request))), request, cells=places)
             try:
-                verdicts = [verify_cell(subject, place) for place in places]
+                with show_steps():
+                    verdicts = [verify_cell(subject, place) for place in places]
             finally:
                 subject.close()
         except ConversionError as error:

@@ -205,6 +205,8 @@ def explain_absence(path: Path, error: Exception) -> CheckpointError:
         nearest = sorted(other.name for other in path.parent.glob(f"*{path.suffix}") if other.is_file())[:5]
         hint = f"In its folder there are {', '.join(nearest)}." if nearest else "Check its path."
         return CheckpointError("there is no such file.", hint=hint)
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError("there is no such file or folder.", hint="Check its path.")
     return CheckpointError("cannot be looked at.", [str(error)], hint="Check its path.")
 
 

@@ -1,5 +1,6 @@
 """What failed, where, by how much, what feeds it, whether it arose there, and which known fault explains it."""
 
+import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,6 +19,8 @@ from conversion.parity.verify import InputVerdict
 
 REDUCTION = 0.01
 """A fault that leaves more than this share of a difference does not explain it, whatever else is rounding."""
+
+INPUT = "the input alone: of the photo, what the image processor makes of it"
 
 UNEXPLAINED = "none of the known faults"
 
@@ -43,7 +46,7 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) 
             is_first = False
     names = {name: None for result in results if is_failed for name in split_names(result.deviation)}
     if names:
-        lines.append(f"  Not explained by what transformers does otherwise: {', '.join(names)}.")
+        lines.append(f"  What transformers does otherwise was allowed for: {', '.join(names)}.")
     return "\n".join(lines)
 
 
@@ -54,7 +57,9 @@ def _locate_close(result: InputVerdict) -> str:
 
 
 def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:
-    lines = [point.reason, f"fed by     {', '.join(evidence.point.sources) or 'nothing of its own'}"]
+    keys = evidence.run.model.state_dict()
+    sources = [source for source in evidence.point.sources if fnmatch.filter(keys, source)]
+    lines = [point.reason, f"fed by     {', '.join(sources) or INPUT}"]
     if point.difference is None:
         return lines
     rows: list[tuple[str, Distance, str]] = [("difference", point.difference, "converted against original")]
@@ -72,8 +77,8 @@ def _describe_point(point: PointVerdict, evidence: Evidence) -> list[str]:
         return [*lines, "arose      here or before: this stage cannot be run by itself"]
     if not arose_here(evidence):
         return [*lines, "arose      before: by itself, fed what the original has there, this stage agrees"]
-    found = find_explanation(evidence)
-    return [*lines, "arose      here", f"explained  by {found or UNEXPLAINED}"]
+    found = find_explanation(evidence) or UNEXPLAINED if sources else "another input: no weight has a part in it"
+    return [*lines, "arose      here", f"explained  by {found}"]
 
 
 def read_explanation(message: str) -> str:

@@ -110,6 +110,7 @@ class Diff:
         compared: cells.
         not_run: cells of the baseline that the new run has no result of, on whatever kind of processor.
         added: cells of the new run that the baseline has no result of; they are compared with nothing.
+        others: models that were held against one with other weights, other blocks or another size, each in a line.
     """
 
     changes: tuple[Change, ...]
@@ -117,6 +118,7 @@ class Diff:
     compared: int
     not_run: int
     added: int
+    others: tuple[str, ...] = ()
 
 
 def read_side(path: Path) -> tuple[Cell, ...]:
@@ -146,7 +148,13 @@ def compare_runs(before: Sequence[Cell], now: Sequence[Cell]) -> Diff:
         raise ArtifactError("Nothing can be compared: no variant was run in the same cell in both.", problems)
     places = {(cell.model, cell.place) for cell in before} - {(pair.before.model, pair.before.place) for pair in pairs}
     changes = dict.fromkeys(change for pair in pairs for change in find_changes(pair))
-    return Diff(tuple(changes), tuple(pair_versions(pairs)), len(pairs), len(places), len(now) - len(pairs))
+    others = dict.fromkeys(
+        _describe_models(pair)
+        for pair in pairs
+        if not pair.is_same_model and UNKNOWN not in (pair.before.model.source, pair.now.model.source)
+    )
+    counts = len(pairs), len(places), len(now) - len(pairs)
+    return Diff(tuple(changes), tuple(pair_versions(pairs)), *counts, tuple(others))
 
 
 def find_counterpart(cell: Cell, baseline: Iterable[Cell]) -> Cell | None:
@@ -155,6 +163,11 @@ def find_counterpart(cell: Cell, baseline: Iterable[Cell]) -> Cell | None:
     return max(
         found, key=lambda each: (each.model == cell.model, each.processor == cell.processor, each.key), default=None
     )
+
+
+def _describe_models(pair: Pair) -> str:
+    before, now = (f"{name_model(model)}, {model.source}" for model in (pair.before.model, pair.now.model))
+    return f"Another model: {now}; before: {before}. The weights were not compared."
 
 
 def _list_places(cells: Iterable[Cell]) -> str:

@@ -56,6 +56,7 @@ def count_changes(diff: Diff) -> str:
 
 def count_others(diff: Diff) -> Iterator[str]:
     """What was not compared, a sentence each."""
+    yield from diff.others
     if diff.not_run:
         yield f"Not run: {_count_cells(diff.not_run)} of the baseline."
     if diff.added:

@@ -16,6 +16,7 @@ from conversion.artifact.card import SCHEMA as CARD_SCHEMA
 from conversion.artifact.files import write_whole
 from conversion.artifact.reading import READABLE, demand_card, rebuild_spec
 from conversion.artifact.schemas import demand_schema
+from conversion.artifact.stage import check_card
 from conversion.artifact.verify import find_contradictions
 from conversion.artifact.weights import ENTRANCES
 from conversion.errors import ArtifactError, ConversionError
@@ -23,7 +24,7 @@ from conversion.families.base import load_family
 from conversion.families.external import BUNDLED
 from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import Verdict
-from conversion.state_dicts.folder import DEEPEST, PARITY_CARD
+from conversion.state_dicts.folder import CONFIG, DEEPEST, PARITY_CARD
 
 SCHEMA = "parity-run/1"
 
@@ -131,8 +132,8 @@ def gather(paths: Iterable[Path]) -> Record:
         paths: folders to look through, or files.
 
     Raises:
-        ArtifactError: nothing was recorded at one of them, or a record is damaged, contradicts itself, or is of what
-            was not published; with every problem.
+        ArtifactError: nothing was recorded at one of them, or a record is damaged, contradicts itself, is of what was
+            not published, or of other files than lie beside it; with every problem.
     """
     records: dict[Path, Record] = {}
     problems = []
@@ -181,6 +182,8 @@ def read_record(path: Path) -> Record:
     schema = content.get("schema") if isinstance(content, dict) else None
     try:
         if schema in READABLE:
+            if path.name == PARITY_CARD and (path.parent / CONFIG).exists():  # an artifact, not a card on its own
+                check_card(path.parent)
             return Record(results=tuple(_split_card(path, content)))
         if schema == SCHEMA:
             demand_schema(content, "parity_run", path, "record of a run")

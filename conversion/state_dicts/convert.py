@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError
-from conversion.families.base import Spec, families, list_differences, load_family
+from conversion.families.base import Spec, families, list_differences, load_family, tell_settings
 from conversion.families.image_sizes import check_image_size
 from conversion.families.labels import choose_labels
 from conversion.families.told import Told, ToldStateDict, write_value
@@ -118,9 +118,7 @@ def convert(
         check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
     for note in list_damage(damaged):
         warnings.warn(f"{name}: {note}.", stacklevel=2)
-    notes = () if row else (*_note_lookalikes(found), *family.note_settings(spec, told))
-    # transformers 5 loads in the dtype that the config names: the checkpoint's widest, so that no tensor is rounded
-    floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
+    notes = () if row else (*_note_lookalikes(found), *_note_others(found, like), *family.note_settings(spec, told))
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
     told_labels = getattr(merged, "labels", None)
@@ -130,6 +128,8 @@ def convert(
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
     chosen = choose_labels(spec.task, spec.num_classes, labels)
     config = family.build_config(spec, chosen)
+    # transformers 5 loads in the dtype that the config names: the widest, so that no tensor is rounded
+    floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
     config.dtype = reduce(torch.promote_types, floating)
     input_size = image_size or family.choose_input_size(spec)
     return Conversion(
@@ -156,6 +156,18 @@ def _note_lookalikes(found: Recognised) -> Iterator[str]:
     if found.lookalikes:
         kinds = " and ".join((found.family.name, *found.lookalikes))
         yield f"the shapes of {kinds} models are the same: which one this is, nobody told; its name says all of them"
+
+
+def _note_others(found: Recognised, like: Variant | None) -> Iterator[str]:
+    """Where somebody told a setting that the official model of these very shapes has otherwise."""
+    if like is None:
+        return
+    own = tell_settings(found.family, found.family.spec_of(like))
+    names = own.keys() - found.family.beside_config  # what images are made like concerns the image processor alone
+    given = {name: each for name, each in found.told.items() if name in names and each.value != own[name]}
+    if given:
+        said = ", ".join(f"{name} {write_value(own[name])}, not {write_value(given[name].value)}" for name in given)
+        yield f"{like.name}, the official model of these shapes, has {said}"
 
 
 def _demand_tensors(*state_dicts: StateDict) -> None:

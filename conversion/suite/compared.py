@@ -6,7 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
+from conversion.artifact.differences import read_found
 from conversion.errors import ArtifactError, ConversionError
+from conversion.mapping.key_map import shapes_of
+from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import read_config
 from conversion.suite.folder import FoundSubject
 from conversion.suite.inputs import InputCase
@@ -25,6 +28,20 @@ class ComparedSubject(FoundSubject):
     @property
     def directory(self) -> Path:
         return self.folder
+
+    @cached_property
+    def converted(self) -> Conversion:
+        """What a conversion of the original gives, baked for the size that the folder was baked for."""
+        native = self.convert(None)
+        size = getattr(read_config(self.folder), "image_size", None)
+        if not native.spec.any_size or not isinstance(size, int) or size < 1 or size % native.spec.patch_size:
+            return native
+        if size == native.spec.image_size:
+            return native
+        baked, found = self.convert(size), shapes_of(read_found(self.folder))
+        wanted, own = shapes_of(baked.state_dict), shapes_of(native.state_dict)
+        changed = [key for key, shape in wanted.items() if shape != own[key]]
+        return baked if all(found.get(key) == wanted[key] for key in changed) else native
 
     @cached_property
     def has_mask_token(self) -> bool:

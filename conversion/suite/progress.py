@@ -10,7 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,10 +32,35 @@ INTERVAL = 0.5
 ROOM, SAVE, BELOW, BACK = "\x1bD\x1b[1A", "\x1b7", "\x1b[1B\r\x1b[2K", "\x1b8"
 
 
+LISTENERS: list[Callable[[str], None]] = []
+"""Of this process; called with what it is at."""
+
+
 def say(step: str) -> None:
     """Say what this process is at; where nobody listens, nothing happens."""
+    for listener in LISTENERS:
+        listener(step)
     if folder := os.environ.get(FOLDER):
         Path(folder, str(os.getpid())).write_text(step, encoding="utf-8")
+
+
+@contextmanager
+def show_steps() -> Iterator[None]:
+    """Show what this process is at in the last line of a terminal; nothing where the error stream is none."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status("") as status:
+
+        def show(step: str) -> None:
+            status.update(Text(step, overflow="ellipsis", no_wrap=True))
+
+        LISTENERS.append(show)
+        try:
+            yield
+        finally:
+            LISTENERS.remove(show)
 
 
 def silence_loading() -> None:

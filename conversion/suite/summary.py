@@ -113,7 +113,7 @@ def _describe_kept(artifacts: Path, kept: Sequence[str]) -> list[str]:
     lines = [f"artifacts: {', '.join(kept) or 'none'}, in {artifacts.absolute()}"]
     if len(kept) == 1 and (artifacts / kept[0] / PARITY_CARD).exists():  # not where another host has it
         usage = write_usage(read_card(artifacts / kept[0]), str(artifacts / kept[0]))
-        lines += ["", *(f"  {line}" for line in usage)]
+        lines += ["", *usage]  # not indented, so that it can be pasted
     return lines
 
 

@@ -18,6 +18,10 @@ from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
 from tests.support.golden import list_options, read_golden
 
 BLOCK = "encoder.layer.1.attention.attention."
+POSITIONS = "embeddings.position_embeddings"
+BAKED = 56
+"""Pixels; the tiny models' native size is another."""
+
 SEGMENTATION = "data2vec_vision_tiny_ade20k"
 
 
@@ -167,6 +171,64 @@ def test_indices_of_the_original_are_named(tmp_path: Path, capsys: pytest.Captur
     assert output.endswith("Not the same.")
 
 
+def test_a_folder_baked_for_another_size_is_compared_at_that_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = read_golden("dinov2_tiny")
+    torch.save(golden.recorded, tmp_path / "original.pth")
+    out = conversion.convert(golden.state_dict, **golden.overrides, image_size=BAKED)
+    folder = conversion.save_artifact(out, tmp_path / "target")
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 0, output
+    assert f"The same model at {BAKED} x {BAKED} pixels" in output
+    change_tensors(folder, lambda tensors: tensors.update({POSITIONS: tensors[POSITIONS] * 1.001}))
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 1
+    assert f"{POSITIONS}, from pos_embed: off by up to" in output
+
+
+def test_a_size_that_config_alone_claims_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = make(tmp_path, "dinov2_tiny")
+    native = json.loads((folder / CONFIG).read_text())["image_size"]
+    change_json(folder, CONFIG, image_size=BAKED)
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 1
+    assert f"image_size: {BAKED}, expected {native}" in output
+
+
+def test_values_of_a_narrower_dtype_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = make(tmp_path, "dinov2_tiny")
+    change_tensors(folder, lambda tensors: tensors.update({key: each.half().float() for key, each in tensors.items()}))
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 1
+    assert re.search(r"Tensors \d+ of \d+ tensors are float32 with values of float16: rounded by up to \S+ S", output)
+
+
+def test_without_an_image_processor_the_photo_is_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = make(tmp_path, "dinov2_tiny")
+    (folder / PREPROCESSOR).unlink()
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 0
+    assert f"photo: not compared, since there is no {PREPROCESSOR}" in output
+
+
+def test_another_normalisation_is_not_called_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = make(tmp_path, "dinov2_tiny")
+    change_json(folder, PREPROCESSOR, image_mean=[0.4, 0.4, 0.4])
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 1
+    assert re.search(r"failed with sdpa: it computes something else on photo [^,]", output), output
+    assert "fed by the input alone: of the photo, what the image processor makes of it" in output
+
+
+def test_a_file_is_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = make(tmp_path, "dinov2_tiny")
+    assert main(["compare", str(tmp_path / "original.pth"), str(folder / WEIGHTS), *list_options("dinov2_tiny")]) == 2
+    assert f"is a file. Give the folder that it lies in: {folder}" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_a_killed_conversion_left_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It would be compared in place of what from_pretrained loads."""
     _, folder = make(tmp_path, "dinov2_tiny")
@@ -182,7 +244,7 @@ def test_whose_word_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert re.search(r"Taken for granted [^:]*num_attention_heads \d[^:]*: told by you", output), output
 
 
-@pytest.mark.parametrize(("target", "message"), [("absent", "no such folder"), (".", "no model of a known family")])
+@pytest.mark.parametrize(("target", "message"), [("absent", "no such folder"), (".", "holds no config.json")])
 def test_what_cannot_be_compared_is_said(
     target: str, message: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_photo_that_is_processed_otherwise_is_told_from_weights() -> None:
     (results,) = verify_together([Trial("photo", run, [Candidate(converted, inputs=brighter)])])
     message = describe_failure("tiny", "cpu", results)
     assert "first at pixels" in message
-    assert "fed by     nothing of its own" in message
+    assert "fed by     the input alone" in message
 
 
 def test_the_message_fits_a_terminal_however_many_inputs_fail() -> None:

@@ -40,10 +40,15 @@ CONFIG_FIELDS: list[tuple[str, str, Any, str]] = [
     (PLAIN, "dtype", "float16", "dtype: 'float16', expected 'float32', the dtype of the weights"),
     (PLAIN, "torch_dtype", "bfloat16", "torch_dtype: 'bfloat16', expected 'float32', the dtype of the weights"),
     (PLAIN, "id2label", {"0": "cat", "1": "dog", "2": "cow"}, "id2label: 3 names; the model has no classes"),
-    (PLAIN, "crop_pct", 0.875, "crop_pct: 0.875; Dinov2Config has no such field"),
-    (PLAIN, "quantization_config", {"bits": 4}, "quantization_config: {'bits': 4}; Dinov2Config has no such field"),
-    (PLAIN, "auto_map", {"AutoModel": "code.Model"}, "auto_map: {'AutoModel': 'code.Model'}; Dinov2Config has no"),
-    (PLAIN, "attn_implementation", "eager", "attn_implementation: 'eager'; Dinov2Config has no such field"),
+    (PLAIN, "crop_pct", 0.875, "crop_pct: 0.875; the original's Dinov2Config has no such field"),
+    (PLAIN, "quantization_config", {"bits": 4}, "the original's Dinov2Config has no such field"),
+    (
+        PLAIN,
+        "auto_map",
+        {"AutoModel": "code.Model"},
+        "auto_map: {'AutoModel': 'code.Model'}; the original's Dinov2Config",
+    ),
+    (PLAIN, "attn_implementation", "eager", "attn_implementation: 'eager'; the original's Dinov2Config"),
 ]
 
 SIZED = "70 is the native size, 224 is the size of the official evaluation"

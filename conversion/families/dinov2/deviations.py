@@ -37,7 +37,8 @@ CENTER_CROP = Deviation(
     cause="torchvision rounds half the surplus to the nearest even number, transformers down, with either backend",
     size="the crop is shifted by one pixel",
     counterfactual="the original transform with half the surplus rounded down",
-    remedy="crop with torchvision's center_crop beforehand, and load the image processor with do_center_crop=False",
+    remedy="nothing where the longer side of the resized image is even; else resize and crop the image beforehand with "
+    "torchvision's Resize and CenterCrop, and load the image processor with do_resize=False and do_center_crop=False",
 )
 
 SOFTMAX = Deviation(

@@ -27,6 +27,14 @@ def test_the_same_results_are_no_change() -> None:
     assert (diff.compared, diff.not_run, diff.added) == (1, 0, 0)
 
 
+def test_that_the_weights_are_others_is_said() -> None:
+    before = build_cell()
+    now = replace(before, model=replace(before.model, source="mine.pth"))
+    said = " ".join(" ".join(write_lines(compare_runs([before], [now]))).split())
+    assert f"mine.pth; before: {before.model.variant}, {before.model.source}. The weights were not compared." in said
+    assert "Another model" not in " ".join(write_lines(compare_runs([before], [before])))
+
+
 def test_an_error_ratio_that_nears_what_is_close_no_more_is_noticed() -> None:
     before, now = build_cell(inputs=build_inputs(native=1.02)), build_cell(inputs=build_inputs(native=1.9), torch=NEWER)
     assert list_changes(before, now) == [("native", RATIO, 1.02, 1.9)]

@@ -19,7 +19,7 @@ from conversion.report.matrix import build_matrix
 from conversion.report.records import SCHEMA, Picture, Record, gather, write_record
 from conversion.report.render import write_report
 from conversion.report.tables import list_points
-from conversion.state_dicts.folder import PARITY_CARD
+from conversion.state_dicts.folder import CONFIG, PARITY_CARD
 from tests.support.verified import edit, pick
 
 PICTURE = Picture("Pixels", {"original": "aGVsbG8="}, "All the same.", (("", "class"), ("1", "cat")))
@@ -189,6 +189,16 @@ def test_the_card_of_a_shortened_variant_is_its_own(
         else:
             with pytest.raises(ArtifactError, match="where another's should be"):
                 gather([tmp_path])
+
+
+def test_an_artifact_with_other_files_than_its_card_says_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
+    config = artifact / CONFIG
+    config.write_text(config.read_text().replace("1e-06", "1e-05"))
+    with pytest.raises(ArtifactError, match=rf"is not what {PARITY_CARD} speaks of[\s\S]*{CONFIG}: SHA-256"):
+        gather([tmp_path])
+    config.unlink()  # a card on its own is a record still
+    assert gather([tmp_path]).results
 
 
 def test_every_place_must_have_something_recorded(made: dict[str, Path], tmp_path: Path) -> None:

@@ -156,6 +156,12 @@ def test_another_normalisation_is_another_model_than_the_official_one() -> None:
     assert other.told["image_mean"] == Told((0.53, 0.53, 0.53), CALLER)
 
 
+def test_what_the_official_model_of_these_shapes_has_otherwise_is_said() -> None:
+    tensors = DINOV2.original_tensors(DINOV2.spec_of(VARIANTS["dinov2_vits14"]))
+    out = conversion.convert(tensors, num_attention_heads=12)
+    assert "dinov2_vits14, the official model of these shapes, has num_attention_heads 6, not 12" in out.notes
+
+
 def test_models_that_beit_has_the_shapes_of_get_no_official_name() -> None:
     spec = DATA2VEC.spec_of(VARIANTS["data2vec_vision_base_ft1k"])
     given = tell_settings(DATA2VEC, spec, "image_mean", "image_std")

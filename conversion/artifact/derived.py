@@ -32,9 +32,10 @@ UNPROVEN = {
 """What no file of an artifact tells, and its card alone says."""
 
 
-def describe_unproven() -> str:
-    """What is taken from a card as it stands, in a line."""
-    said = "; ".join(f"{entry} ({remedy})" for entry, remedy in UNPROVEN.items())
+def describe_unproven(*, is_deep: bool = False) -> str:
+    """What is taken from a card as it stands, in a line; where both models are run again, that is less."""
+    left = {entry: remedy for entry, remedy in UNPROVEN.items() if not (is_deep and "--deep" in remedy)}
+    said = "; ".join(f"{entry} ({remedy})" for entry, remedy in left.items())
     return f"taken from the card, cannot be derived: {said}"
 
 

@@ -103,7 +103,7 @@ def find_contradictions(
     yield from find_false_entries(card, family, spec)
     yield from find_repetitions(card)
     if not card["activations"]:
-        yield f"activations were {NOT_COMPARED}"
+        yield f"activations were {NOT_COMPARED}; vision-parity convert compares them"
     for cell in card["activations"]:
         where = f"{cell['device']}, {cell['dtype']}, {cell['attention']}"
         if all(result["baked_twin"] or result["masked"] for result in cell["inputs"]):

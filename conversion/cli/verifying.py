@@ -46,7 +46,7 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
             typer.echo(line)
         sound.append((directory, card))
     if sound:
-        typer.echo("\n".join(fold(describe_unproven())))
+        typer.echo("\n".join(fold(describe_unproven(is_deep=deep))))
     for directory, card in sound:
         message = compare_again(directory, card) if deep else ""
         verdict = FAILED if message else card["verdict"]

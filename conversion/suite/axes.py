@@ -119,7 +119,9 @@ def check_image_size(image_size: int | None, specs: Mapping[str, Spec]) -> None:
     patch_sizes = sorted({spec.patch_size for spec in specs.values()})
     if all(image_size % patch_size for patch_size in patch_sizes):
         described = " or ".join(map(str, patch_sizes))
-        raise CheckpointError(f"--image-size {image_size}: not a multiple of the patch size {described}.")
+        near = sorted({max(image_size // size, 1) * size + more for size in patch_sizes for more in (0, size)})
+        headline = f"--image-size {image_size}: not a multiple of the patch size {described}."
+        raise CheckpointError(headline, hint=f"Nearest: {' or '.join(map(str, near))}.")
     problems = dict.fromkeys(find_size_problem(spec, image_size) for spec in specs.values())
     if None not in problems:
         raise CheckpointError(f"--image-size {image_size}: cannot be baked.", [f"{each}." for each in problems])

@@ -142,7 +142,7 @@ FILES = {
     "weights gone": (remove(WEIGHTS), f"{WEIGHTS}: not there"),
     "config gone": (remove(CONFIG), f"{CONFIG}: describes no model"),
     "another's card": (swap(PARITY_CARD), "the card speaks of another model"),
-    "no card": (remove(PARITY_CARD), "cannot be read"),
+    "no card": (remove(PARITY_CARD), "has no verification card"),
     "empty file": (write(""), "cannot be read"),
     "empty card": (write("{}"), "its schema is None"),
     "a list": (write("[]"), "its schema is None"),

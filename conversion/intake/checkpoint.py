@@ -171,10 +171,11 @@ def _read_source(
 ) -> tuple[dict[str, Tensor], list[Step], Any, tuple[Path, ...]]:
     """A source's state dict, what was done to get at it, what its first file holds, and the files that were read."""
     if source.kind == "distributed":
-        state_dict, files, did = read_distributed(source.files[0].parent, entry)
-        demand_values(state_dict)
-        demand_whole(state_dict, WHOLE)
-        return state_dict, [Step(name, line) for name, line in zip(("open", "unwrap"), did, strict=False)], None, files
+        found = read_distributed(source.files[0].parent, entry)
+        demand_values(found.state_dict)
+        demand_whole(found.state_dict, WHOLE)
+        steps = [Step("open", found.opened), *([Step("unwrap", found.choice)] if found.choice else [])]
+        return found.state_dict, steps, None, found.files
     opened = _open_files(source)
     state_dict, steps = _take_model(source, opened, entry, like)
     return state_dict, steps, opened[0].content, source.files

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +35,25 @@ LARGEST_HEADER = 100 * 2**20
 """Bytes of a safetensors header, as that library allows."""
 
 
-def read_distributed(folder: Path, entry: str | None) -> tuple[dict[str, Tensor], tuple[Path, ...], list[str]]:
+@dataclass(frozen=True)
+class Distributed:
+    """What was read of a folder.
+
+    Attributes:
+        files: that were read.
+        opened: what was read of how much, in a line.
+        choice: what was taken and what was left, in a line; empty where all was taken.
+        taken: where it lay, with tensors that have no values.
+    """
+
+    state_dict: dict[str, Tensor]
+    files: tuple[Path, ...]
+    opened: str
+    choice: str
+    taken: Unwrapped
+
+
+def read_distributed(folder: Path, entry: str | None) -> Distributed:
     """Read a model's tensors from a folder of torch.distributed.checkpoint; nothing in it is run.
 
     Which entry is taken, and which tensors are needed, is decided by the names and shapes in the metadata. Optimizer
@@ -42,9 +61,6 @@ def read_distributed(folder: Path, entry: str | None) -> tuple[dict[str, Tensor]
 
     Args:
         entry: the one to take, as for :func:`unwrap`.
-
-    Returns:
-        the state dict, the files that were read, and what was done: opened, taken and left.
 
     Raises:
         CheckpointError: there is no model in it, or its files do not hold what the metadata says.
@@ -63,8 +79,13 @@ def read_distributed(folder: Path, entry: str | None) -> tuple[dict[str, Tensor]
         raise CheckpointError(f"its files do not hold what its {METADATA} says.", problems, AGAIN)
     tensors = read_tensors(folder, entries)
     files = sorted({folder / chunk.file for each in entries.values() for chunk in each.chunks})
-    did = [_describe_size(entries.values(), metadata, len(files)), *_describe_choice(taken, path, left, unread)]
-    return {name: tensors[key] for name, key in chosen.items()}, (folder / METADATA, *files), did
+    return Distributed(
+        {name: tensors[key] for name, key in chosen.items()},
+        (folder / METADATA, *files),
+        _describe_size(entries.values(), metadata, len(files)),
+        _describe_choice(taken, path, left, unread),
+        taken,
+    )
 
 
 def _nest(metadata: Metadata) -> tuple[dict[int, str], dict[Any, Any]]:
@@ -126,7 +147,8 @@ def _part(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     return {key: tensor for key, tensor in state_dict.items() if key not in unread}, unread
 
 
-def _describe_size(entries: Any, metadata: Metadata, num_files: int) -> str:
+def _describe_size(entries: Iterable[Entry], metadata: Metadata, num_files: int) -> str:
+    entries = tuple(entries)
     read, whole = sum(entry.nbytes for entry in entries), sum(entry.nbytes for entry in metadata.tensors.values())
     return (
         f"torch.distributed.checkpoint, read selectively: {len(entries)} of {len(metadata.tensors)} tensors, "
@@ -134,9 +156,7 @@ def _describe_size(entries: Any, metadata: Metadata, num_files: int) -> str:
     )
 
 
-def _describe_choice(
-    taken: Unwrapped, path: Sequence[str], left: Sequence[str], unread: Mapping[str, str]
-) -> Iterator[str]:
+def _describe_choice(taken: Unwrapped, path: Sequence[str], left: Sequence[str], unread: Mapping[str, str]) -> str:
     """What was taken, and what was not read."""
     said = [f"in {'.'.join(path)}"] if path else []
     said += [taken.did] if taken.did else []
@@ -146,8 +166,7 @@ def _describe_choice(
     for reason in dict.fromkeys(unread.values()):
         dropped = [key for key, why in unread.items() if why == reason]
         said.append(f"not read, {reason}: {', '.join(dropped[:3])}{', ...' if len(dropped) > 3 else ''}")
-    if said:
-        yield "; ".join(said)
+    return "; ".join(said)
 
 
 def read_tensors(folder: Path, entries: Mapping[str, Entry]) -> dict[str, Tensor]:

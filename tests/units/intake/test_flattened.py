@@ -128,6 +128,15 @@ def test_an_official_model_of_the_same_shapes_tells_them(copied: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_the_option_names_the_official_model(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copied / "config.yaml").unlink()
+    assert main(("inspect", str(copied), "--like", "dinov2_vits14")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "put back into the shapes that --like dinov2_vits14 tells" in said
+    assert "num_attention_heads 2: told by --like dinov2_vits14" in said
+
+
+@pytest.mark.usefixtures("small")
 def test_without_names_in_the_files_an_official_model_must_have_the_very_shapes(runs: Path) -> None:
     run = runs / "flattened alone"
     with pytest.raises(CheckpointError, match=r"(?s)of another model than --like dinov2_vits14 tells.*_flat_param"):

@@ -14,6 +14,7 @@ from conversion.cli.options import (
     NOT_DONE,
     NOT_THE_SAME,
     SAME,
+    Like,
     Machine,
     Named,
     Tolerance,
@@ -56,6 +57,7 @@ def convert(
     image_size: Annotated[int | None, typer.Option(help="Bake position embeddings for N x N pixels.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    like: Like = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.")] = None,
     variant: Named = None,
     weights: Annotated[
@@ -88,6 +90,7 @@ def convert(
             image_size=image_size,
             linear_head=linear_head,
             entry=entry,
+            like=like,
             labels=labels,
             weights=weights,
             original=original,
@@ -112,6 +115,7 @@ def compare(
     revision: Annotated[str | None, typer.Option(help="Of the repository: a branch, a tag, a commit.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    like: Like = None,
     variant: Named = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
@@ -126,7 +130,7 @@ def compare(
 
     with plain_errors():
         request = build_request(
-            str(source), variant=variant, linear_head=linear_head, entry=entry, overrides=settings or {}
+            str(source), variant=variant, linear_head=linear_head, entry=entry, like=like, overrides=settings or {}
         )
         comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
@@ -140,6 +144,7 @@ def compare(
 def inspect_(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or a folder.")],
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    like: Like = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     variant: Named = None,
     machine: Machine = False,
@@ -153,7 +158,7 @@ def inspect_(
     from conversion.cli.screens import show_findings
 
     with plain_errors():
-        findings = inspect_checkpoint(source, entry, linear_head, variant, settings or {})
+        findings = inspect_checkpoint(source, entry, linear_head, variant, settings or {}, like)
     show_findings(findings, as_json=machine)
     raise typer.Exit(NOT_DONE if findings.obstacle else SAME)
 

@@ -37,7 +37,12 @@ class Findings:
 
 
 def inspect_checkpoint(
-    path: Path, entry: str | None, linear_head: Path | None, variant: str | None, settings: Mapping[str, Any]
+    path: Path,
+    entry: str | None,
+    linear_head: Path | None,
+    variant: str | None,
+    settings: Mapping[str, Any],
+    like: str | None = None,
 ) -> Findings:
     """Read a checkpoint and recognise it; nothing is run, nothing is written.
 
@@ -45,7 +50,7 @@ def inspect_checkpoint(
         CheckpointError: it cannot be read.
     """
     with warnings.catch_warnings(action="ignore"):  # what they say is among the steps
-        checkpoint = read_checkpoint(path, entry=entry)
+        checkpoint = read_checkpoint(path, entry=entry, like=like)
         head = conversion.load_checkpoint(linear_head) if linear_head else None
         steps = tuple(f"{step.name}: {step.did}" for step in checkpoint.steps)
         tensors = checkpoint.state_dict.values()

@@ -18,6 +18,10 @@ SAME, NOT_THE_SAME, NOT_DONE = 0, 1, 2
 
 Tolerance = typer.Option(help="To judge the card's figures by, in place of the usual one.", hidden=True)
 Named = Annotated[str | None, typer.Option("--variant", help="The official model that the file is of.")]
+Like = Annotated[
+    str | None,
+    typer.Option("--like", help="The official model that tells shapes of FSDP's flat parameters.", hidden=True),
+]
 Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 

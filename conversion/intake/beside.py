@@ -71,11 +71,21 @@ def find_beside(folder: Path) -> Beside | None:
     content = _load(config, json.loads)
     if isinstance(content, dict) and isinstance(content.get("architecture"), str):
         return read_timm(config, content)
+    training = find_training(folder)
+    return read_training(training[0], training[1]["student"]) if training else None
+
+
+def find_training(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """Find the configuration of the DINOv2 training that a checkpoint is of, in its folder or two above it.
+
+    Raises:
+        CheckpointError: there is one, and it cannot be read.
+    """
     for place in (folder, *folder.absolute().parents[:2]):
         content = _load(place / TRAINING_CONFIG, yaml.safe_load)
         student = content.get("student") if isinstance(content, dict) else None
         if isinstance(student, dict) and student.get("arch") in ARCHITECTURES:
-            return read_training(place / TRAINING_CONFIG, student)
+            return place / TRAINING_CONFIG, content
     return None
 
 

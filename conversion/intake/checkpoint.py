@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,12 @@ from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
 from conversion.intake.beside import check_facts, find_beside, merge_beside
+from conversion.intake.dcp import read_distributed
+from conversion.intake.evaluated import check_teacher
+from conversion.intake.flattened import is_flattened, unflatten_ranks
+from conversion.intake.layouts import find_layout, tell_likeness
 from conversion.intake.opening import Opened, open_file
-from conversion.intake.ranks import demand_whole, merge_ranks
+from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
@@ -61,12 +66,14 @@ class Checkpoint:
         return {name: each.value for name, each in self.state_dict.told.items()}
 
 
-def load_checkpoint(path: str | Path, *, entry: str | None = None) -> ToldStateDict:
+def load_checkpoint(path: str | Path, *, entry: str | None = None, like: str | None = None) -> ToldStateDict:
     """The state dict of :func:`read_checkpoint`, with what the files beside it tell."""
-    return read_checkpoint(path, entry=entry).state_dict
+    return read_checkpoint(path, entry=entry, like=like).state_dict
 
 
-def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.dtype | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, *, entry: str | None = None, dtype: torch.dtype | None = None, like: str | None = None
+) -> Checkpoint:
     """Read a checkpoint as an original state dict.
 
     Tensors are memory-mapped where the format allows it: they are read when used, and the file must stay in place for
@@ -74,34 +81,41 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
 
     Args:
         path: a file of ``torch.save`` or safetensors; an index of shards; a folder with one of these in it, or a
-            pattern, for a sharded run's rank files; or a folder that ``from_pretrained`` reads.
+            pattern, for a sharded run's rank files; a folder of torch.distributed.checkpoint, of which the model's
+            tensors alone are read; or a folder that ``from_pretrained`` reads.
         entry: of a training run's checkpoint, the one that holds the model: ``"student"``. Unless given, teacher before
             student and averaged before plain, or what the family takes by default: of Data2Vec-Vision ``model``. Where
             there is a choice, a warning says so.
         dtype: to cast floating-point tensors to; their own unless given.
+        like: name of an official model with the shapes of FSDP's flattened parameters, where no ``config.yaml`` of the
+            training run lies beside them. The number of positions may differ.
 
     Raises:
         CheckpointError: it is absent, empty, truncated, of another format, incomplete, needs code to be run, or holds
             no state dict. The file is named.
+        VariantError: there is no official model that it is said to be like.
     """
     path, steps = Path(path), []
     source = find_source(path)
     told: Mapping[str, Told] = {}
     writer, beside = AUTHORS, None
     untranslated: dict[str, Tensor] | None = None
-    folder = path if is_transformers_folder(path) else None
+    folder, files = path if is_transformers_folder(path) else None, source.files
 
     def note(name: str, did: str) -> None:
         if did:
             steps.append(Step(name, did))
 
     with concerning(path):
+        if like is not None and source.kind != "ranks":
+            raise CheckpointError(
+                "not the rank files of a sharded run, whose shapes --like tells.", hint="Leave it out."
+            )
         if folder:
             state_dict, told, did = _restore_folder(folder, source)
             note("restore", did)
         else:
-            opened = _open_files(source)
-            state_dict, read = _take_model(source, opened, entry)
+            state_dict, read, content, files = _read_source(source, entry, like)
             steps += read
             state_dict, did = strip_prefixes(state_dict, find_dropped)
             note("strip", did)
@@ -113,7 +127,8 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
                 note("translate", did)
                 writer = TIMM if did else writer
                 untranslated = before if did else untranslated
-            telling = (find_within(source.files[0], opened[0].content), find_beside(source.files[0].parent))
+            told_by = find_within(source.files[0], content) or (tell_likeness(like) if like else None)
+            telling = (told_by, find_beside(source.files[0].parent))
             for each in filter(None, telling):
                 check_facts(each, state_dict)
                 note("tell", f"{each.file.name} tells {', '.join(each.told)}")
@@ -124,7 +139,7 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             untranslated, _ = cast(untranslated, dtype)
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
     state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels)
-    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, untranslated, timm)
+    return Checkpoint(path, files, state_dict, tuple(steps), folder, untranslated, timm)
 
 
 def is_transformers_folder(path: Path) -> bool:
@@ -151,12 +166,29 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         return _take_model(source, _open_files(source), None)[0]
 
 
+def _read_source(
+    source: Source, entry: str | None, like: str | None
+) -> tuple[dict[str, Tensor], list[Step], Any, tuple[Path, ...]]:
+    """A source's state dict, what was done to get at it, what its first file holds, and the files that were read."""
+    if source.kind == "distributed":
+        found = read_distributed(source.files[0].parent, entry)
+        demand_values(found.state_dict)
+        demand_whole(found.state_dict, WHOLE)
+        steps = [Step("open", found.opened), *([Step("unwrap", found.choice)] if found.choice else [])]
+        return found.state_dict, steps, None, found.files
+    opened = _open_files(source)
+    state_dict, steps = _take_model(source, opened, entry, like)
+    return state_dict, steps, opened[0].content, source.files
+
+
 def _open_files(source: Source) -> list[Opened]:
     """The content of each of a source's files, in their order."""
     return [open_file(file) for file in source.files]
 
 
-def _take_model(source: Source, opened: Sequence[Opened], entry: str | None) -> tuple[dict[str, Tensor], list[Step]]:
+def _take_model(
+    source: Source, opened: Sequence[Opened], entry: str | None, like: str | None = None
+) -> tuple[dict[str, Tensor], list[Step]]:
     """The state dict in a source's opened files, and what was done to get at it."""
     count = f"{len(opened)} {source.kind}, " if source.kind != "file" else ""
     foreign = sorted({name for each in opened for name in each.foreign})
@@ -175,7 +207,12 @@ def _take_model(source: Source, opened: Sequence[Opened], entry: str | None) -> 
         hint = "Choose one that all of them have: --entry."
         raise CheckpointError("rank files whose models lie in different entries.", found, hint)
     steps = [Step("open", did), *([Step("unwrap", taken[0].did)] if taken[0].did else [])]
-    if source.kind == "ranks":
+    if source.kind == "ranks" and is_flattened(taken[0].state_dict):
+        layout = find_layout(source.files[0].parent, like)
+        state_dict, did = unflatten_ranks([each.state_dict for each in taken], layout)
+        same = check_teacher(source.files[0], state_dict) if taken[0].path[-1:] == ("teacher",) else ""
+        steps.append(Step("merge", "; ".join(filter(None, (did, same)))))
+    elif source.kind == "ranks":
         state_dict, did = merge_ranks([each.state_dict for each in taken])
         steps.append(Step("merge", did))
     else:

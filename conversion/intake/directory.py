@@ -1,7 +1,8 @@
 """The table of contents at the end of a zip archive, which two readers must find in the same place."""
 
 import struct
-from pathlib import Path
+from io import SEEK_END
+from typing import IO
 
 from conversion.errors import CheckpointError
 from conversion.intake.budget import BUDGET, exceed
@@ -18,7 +19,7 @@ NOT_TORCH = (
 )
 
 
-def check_directory(path: Path) -> None:
+def check_directory(file: IO[bytes]) -> None:
     """Refuse an archive whose table of contents does not lie where its end says, or that lists too much.
 
     What is scanned is found by Python's ``zipfile``, what is read by torch's own reader. They take an archive with
@@ -27,10 +28,9 @@ def check_directory(path: Path) -> None:
     Raises:
         CheckpointError: it is such an archive. One without an end is left to the reader to refuse.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(size - LARGEST_END, 0))
-        tail = file.read()
+    size = file.seek(0, SEEK_END)
+    file.seek(max(size - LARGEST_END, 0))
+    tail = file.read()
     if tail[-22:-18] != END or tail[-2:] != b"\0\0":
         if tail.rfind(END, 0, -18) != -1:
             raise CheckpointError("a zip archive with something after its end.", hint=NOT_TORCH)

@@ -6,6 +6,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -115,8 +116,42 @@ def _read(path: Path, beginning: bytes) -> Opened:
 
 
 def _read_archive(path: Path) -> Opened:
-    check_directory(path)
-    with zipfile.ZipFile(path) as archive:
+    # by the name torch.load would take it for another format
+    mmap = path.suffix != ".safetensors"
+    described = "torch.save, memory-mapped" if mmap else "torch.save, read whole"
+    with path.open("rb") as file:
+        sizes, foreign = _look_through_archive(file)
+    opened = _read_torch(path, foreign, mmap=mmap, described=described)
+    _check_sizes(opened.content, sizes)
+    return opened
+
+
+def open_saved_tensor(content: bytes) -> Tensor:
+    """The one tensor in an archive of ``torch.save``, given as bytes.
+
+    Raises:
+        CheckpointError: there is something else in it.
+        Exception: nearly any other, where the bytes are damaged.
+    """
+    sizes, foreign = _look_through_archive(BytesIO(content))
+    refuse_code(foreign.names)
+    if foreign.names:
+        raise CheckpointError("holds something else than a plain tensor.", foreign.names)
+    tensor = load_with_stand_ins(lambda: torch.load(BytesIO(content), map_location="cpu", weights_only=True), foreign)
+    if not isinstance(tensor, Tensor):
+        raise CheckpointError(f"holds a {type(tensor).__qualname__}, not a tensor.")
+    _check_sizes(tensor, sizes)
+    return tensor
+
+
+def _look_through_archive(file: IO[bytes]) -> tuple[list[int], Foreign]:
+    """The sizes of an archive's records, and what its pickle wants built that torch's unpickler does not build.
+
+    Raises:
+        CheckpointError: it is not one that ``torch.save`` writes, or takes more than a checkpoint may.
+    """
+    check_directory(file)
+    with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
         # in capitals, too: torch's reader takes them for the same
         pickled = [record for record in records if record.filename.rpartition("/")[2].lower() == "data.pkl"]
@@ -130,15 +165,8 @@ def _read_archive(path: Path) -> Opened:
             raise CheckpointError("a compressed archive, which torch.save does not write.", hint=UNZIP)
     if pickled[0].file_size > BUDGET.size:
         raise exceed("bytes", BUDGET.size, f"{pickled[0].filename} has {pickled[0].file_size:,}")
-    # by the name torch.load would take it for another format
-    mmap = path.suffix != ".safetensors"
-    described = "torch.save, memory-mapped" if mmap else "torch.save, read whole"
-    with path.open("rb") as file:
-        file.seek(_find_data(file, pickled[0]))
-        foreign = list_foreign(file, 1)
-    opened = _read_torch(path, foreign, mmap=mmap, described=described)
-    _check_sizes(opened.content, [record.file_size for record in records])
-    return opened
+    file.seek(_find_data(file, pickled[0]))
+    return [record.file_size for record in records], list_foreign(file, 1)
 
 
 UNZIP = "If a checkpoint was zipped for transport, unpack it and give the file inside."

@@ -13,10 +13,11 @@ from conversion.parity.metrics import is_bit_equal
 FLAT = "flat_param"
 """In the name of a tensor that holds all of a module's parameters, flattened: its file does not tell their shapes."""
 
-CONSOLIDATE_FLAT = (
-    "Save a whole state dict where the run was made, FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT); or "
-    "give the file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
+ALL_RANKS = (
+    "Give all rank files, as a folder or as 'model_*.rank_*.pth', with the training's config.yaml beside them; or the "
+    "file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
 )
+WHOLE = "Save a whole state dict where the run was made, FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT)."
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,17 @@ def merge_ranks(state_dicts: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Ten
         CheckpointError: pieces do not make up a tensor.
     """
     keys = list(dict.fromkeys(key for state_dict in state_dicts for key in state_dict))
-    flat = [key for key in keys if FLAT in key]
-    if flat:
-        raise CheckpointError("flattened parameters, whose shapes their files do not tell.", flat, CONSOLIDATE_FLAT)
     is_cut = any(_differ([state_dict[key] for state_dict in state_dicts if key in state_dict]) for key in keys)
     merged, problems = {}, []
     for key in keys:
         try:
             held = [read_piece(state_dict[key], rank, is_cut=is_cut) for rank, state_dict in enumerate(state_dicts)
                     if key in state_dict]  # fmt: skip
-            merged[key] = _join(held, len(state_dicts))
+            merged[key] = join_pieces(held, len(state_dicts))
         except CheckpointError as error:
             problems.append(f"{key}: {error.headline}")
     if problems:
-        raise CheckpointError("rank files that do not make up one state dict.", problems, hint=CONSOLIDATE_FLAT)
+        raise CheckpointError("rank files that do not make up one state dict.", problems, hint=WHOLE)
     how = "put together" if is_cut or _are_pieces(state_dicts) else "taken from whichever has them"
     return merged, f"{len(merged)} tensors of {len(state_dicts)} ranks {how}"
 
@@ -75,12 +73,14 @@ def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
     """Refuse the pieces of one rank.
 
     Raises:
-        CheckpointError: tensors are pieces, or hold nothing.
+        CheckpointError: tensors are pieces, flattened, or hold nothing.
     """
     pieces = [f"{key} {tuple(tensor.shape)}" for key, tensor in state_dict.items() if isinstance(tensor, StandInTensor)]
+    flat = [key for key in state_dict if FLAT in key]
     if pieces:
-        flat = any(FLAT in key for key in pieces)
-        raise CheckpointError("one rank file of a sharded run.", pieces, CONSOLIDATE_FLAT if flat else hint)
+        raise CheckpointError("one rank file of a sharded run.", pieces, ALL_RANKS if flat else hint)
+    if flat:
+        raise CheckpointError("flattened parameters, whose shapes their file does not tell.", flat, WHOLE)
     if state_dict and all(tensor.numel() == 0 for tensor in state_dict.values()):
         hint = "DeepSpeed's ZeRO 3 keeps them elsewhere: run its zero_to_fp32.py, beside the file, and give the result."
         raise CheckpointError(f"all {len(state_dict)} tensors are empty.", list(state_dict), hint)
@@ -154,7 +154,12 @@ def _differ(held: Sequence[Tensor]) -> bool:
     return any(not is_bit_equal(plain[0], tensor) for tensor in plain[1:])
 
 
-def _join(held: Sequence[Piece], num_ranks: int) -> Tensor:
+def join_pieces(held: Sequence[Piece], num_ranks: int) -> Tensor:
+    """The whole tensor from the pieces that ranks hold of it.
+
+    Raises:
+        CheckpointError: they do not make it up.
+    """
     first = held[0]
     if first.dim is None or (len(held) == 1 and tuple(first.tensor.shape) == first.shape):
         if _differ([piece.tensor for piece in held]):

@@ -7,8 +7,8 @@ and what lies in it. So a pickle that would fill the memory or run for hours is 
 import pickle
 import pickletools
 import time
-from collections.abc import Callable, Sequence
-from typing import IO, Any, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import IO, Any, ClassVar, cast
 
 from conversion.errors import CheckpointError
 from conversion.intake.budget import RESAVE, Budget, exceed
@@ -77,7 +77,12 @@ class Scanner:
         names: of all globals.
         mappings: globals whose objects are filled like dictionaries.
         sequences: globals whose objects are filled like lists.
+        protocols: of pickles that are read.
+        handlers: what each opcode does; others push a value, or are refused.
     """
+
+    protocols: ClassVar[Collection[int]] = (PROTOCOL,)
+    handlers: ClassVar[Mapping[str, Callable[[Any, Any], object]]]
 
     def __init__(self, file: IO[bytes], budget: Budget, modernise: Callable[[str], str] = str) -> None:
         self.file, self.budget, self.modernise = file, budget, modernise
@@ -104,7 +109,7 @@ class Scanner:
                 raise exceed("opcodes", self.budget.opcodes)
             if self.opcodes % BETWEEN_CLOCKS == 0 and time.monotonic() > self.ends:
                 raise exceed("seconds", self.budget.seconds, f"{self.opcodes:,} opcodes were read until then")
-            handler = HANDLERS.get(opcode.name)
+            handler = self.handlers.get(opcode.name)
             if handler is not None:
                 handler(self, argument)
             elif not opcode.stack_before and len(opcode.stack_after) == 1:
@@ -132,7 +137,7 @@ class Scanner:
     # one opcode each
 
     def start(self, protocol: int) -> None:
-        if protocol != PROTOCOL:
+        if protocol not in self.protocols:
             raise CheckpointError(f"a pickle of protocol {protocol}.", hint=RESAVE)
 
     def name(self, argument: str) -> None:
@@ -284,3 +289,4 @@ HANDLERS: dict[str, Callable[[Scanner, Any], object]] = {
     "POP_MARK":        lambda scanner, _: scanner.take_marked(),
     "DUP":             lambda scanner, _: scanner.stack.append(scanner.stack[-1]),
 }  # fmt: skip
+Scanner.handlers = HANDLERS

@@ -1,4 +1,4 @@
-"""What a path stands for: a file, the shards of one model, or the rank files of a sharded training run."""
+"""What a path stands for: a file, shards of one model, rank files of a training run, or a distributed checkpoint."""
 
 import glob
 import json
@@ -27,9 +27,12 @@ CONSOLIDATE = (
     "A training run saved in pieces: give all of its rank files, as a folder or as 'model_*.rank_*.pth'; or "
     "the file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
 )
-DISTRIBUTED = (
-    "Put it together where it was written: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
-    "FOLDER checkpoint.pth"
+DISTRIBUTED = ".metadata"
+"""What torch.distributed.checkpoint calls the file that tells where each tensor lies."""
+
+WHOLE_FOLDER = (
+    "Give the folder as torch.distributed.checkpoint wrote it, with its .metadata (ls -a shows it): "
+    "nothing else tells which tensors there are."
 )
 
 
@@ -42,7 +45,7 @@ class Source:
         keys: of shards, key to the file that holds it.
     """
 
-    kind: Literal["file", "shards", "ranks"]
+    kind: Literal["file", "shards", "ranks", "distributed"]
     files: tuple[Path, ...]
     keys: Mapping[str, Path] = field(default_factory=dict)
 
@@ -70,6 +73,12 @@ def find_source(path: Path) -> Source:
             return Source("file", (found[0],)) if len(found) == 1 else _order_ranks(found)
         if path.name.endswith(INDEX):
             return _read_index(path)
+        if path.name == DISTRIBUTED and path.is_file():
+            return Source("distributed", (path,))
+        if path.suffix == ".distcp" and path.is_file():
+            is_whole = (path.parent / DISTRIBUTED).is_file()
+            hint = f"Give its folder: {path.absolute().parent}." if is_whole else WHOLE_FOLDER
+            raise CheckpointError("one part of a checkpoint of torch.distributed.checkpoint.", hint=hint)
         ranks = [path, *_siblings_of(path)]
         # other numbers have other meanings
         if len(ranks) > 1 and sorted(map(_rank_of, ranks)) == list(range(len(ranks))):
@@ -80,8 +89,13 @@ def find_source(path: Path) -> Source:
 
 def _look_into(folder: Path) -> Source:
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    if (folder / ".metadata").exists():
-        raise CheckpointError("a checkpoint of torch.distributed.checkpoint.", hint=DISTRIBUTED)
+    if (folder / DISTRIBUTED).is_file():
+        return Source("distributed", (folder / DISTRIBUTED,))
+    parts = [path.name for path in files if path.suffix in (".distcp", DISTRIBUTED)]
+    if parts:
+        raise CheckpointError(
+            f"a checkpoint of torch.distributed.checkpoint without {DISTRIBUTED}.", parts, WHOLE_FOLDER
+        )
     weights = [path for path in files if path.suffix in SUFFIXES and path.name not in BESIDE]
     indices = [path for path in files if path.name.endswith(INDEX)]
     chosen = [folder / name for name in WEIGHTS if folder / name in weights]
@@ -97,6 +111,10 @@ def _look_into(folder: Path) -> Source:
     if len(weights) > 1 and all(RANK.search(path.name) for path in weights):
         return _order_ranks(weights)
     names = [path.name for path in weights or files]
+    within = [path.name for path in sorted(folder.iterdir()) if (path / DISTRIBUTED).is_file()]
+    if not weights and within:
+        hint = f"Give one of them, as {folder / within[0]}."
+        raise CheckpointError("a folder of checkpoints of torch.distributed.checkpoint.", within, hint)
     if not weights:
         raise CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
     raise CheckpointError("a folder with several checkpoints in it.", names, hint="Give one of these files.")

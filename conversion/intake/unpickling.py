@@ -131,7 +131,7 @@ def list_foreign(file: IO[bytes], num_pickles: int, budget: Budget = BUDGET) -> 
         UnpicklingError: they are not for torch's unpickler.
         ValueError, IndexError, KeyError: there are no such pickles.
     """
-    scanner = Scanner(file, budget, _modernise)
+    scanner = Scanner(file, budget, modernise)
     for _ in range(num_pickles):
         scanner.scan()
     names = tuple(sorted(scanner.names - _get_allowed_globals().keys()))
@@ -144,7 +144,7 @@ def refuse_code(names: Collection[str]) -> None:
     Raises:
         CheckpointError: with the names of what it wants to call.
     """
-    code = sorted(_modernise(name) for name in names if not _is_inert(name))
+    code = sorted(modernise(name) for name in names if not _is_inert(name))
     if code:
         raise CheckpointError(
             "holds a pickle that wants to run code; nothing was run.",
@@ -159,14 +159,17 @@ def load_with_stand_ins(load: Callable[[], Any], foreign: Foreign) -> Any:
     Args:
         load: calls ``torch.load(..., weights_only=True)``.
     """
+    with _only_safe([(stand_in, name) for name, stand_in in make_stand_ins(foreign).items()]):
+        return load()
+
+
+def make_stand_ins(foreign: Foreign) -> dict[str, type]:
+    """A stand-in for every foreign name: a class of its own, so that what was left out can be told by its name."""
     kinds = {name: _choose_kind(name, foreign) for name in foreign.names}
-    # a class of its own for each, so that what was left out can be told by its name
-    stand_ins = {
+    return {
         name: type(name, (kind,), {"__module__": "stand_in"}) if kind in (StandIn, StandInTensor) else kind
         for name, kind in kinds.items()
     }
-    with _only_safe([(stand_in, name) for name, stand_in in stand_ins.items()]):
-        return load()
 
 
 def _choose_kind(name: str, foreign: Foreign) -> type:
@@ -180,7 +183,7 @@ def _choose_kind(name: str, foreign: Foreign) -> type:
 
 
 def _is_inert(name: str) -> bool:
-    name = _modernise(name)
+    name = modernise(name)
     module, _, last = name.rpartition(".")
     root = module.partition(".")[0]
     if root not in sys.stdlib_module_names and root:
@@ -189,7 +192,7 @@ def _is_inert(name: str) -> bool:
     return name in INERT_NAMES or root in INERT_MODULES or is_exception
 
 
-def _modernise(name: str) -> str:
+def modernise(name: str) -> str:
     """What Python 3's own unpickler takes a name for: ``commands.getoutput`` is ``subprocess.getoutput``."""
     module, _, last = name.rpartition(".")
     module, last = NAME_MAPPING.get((module, last), (IMPORT_MAPPING.get(module, module), last))

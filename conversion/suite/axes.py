@@ -40,7 +40,7 @@ def choose_variants(request: Request) -> dict[str, Spec]:
         return {row.name: load_family(row.family).spec_of(row) for row in rows}
     if request.variant:
         return {request.variant: load_family(VARIANTS[request.variant].family).spec_of(VARIANTS[request.variant])}
-    checkpoint = read_checkpoint(request.checkpoint, entry=request.entry)
+    checkpoint = read_checkpoint(request.checkpoint, entry=request.entry, like=request.like)
     head = load_checkpoint(request.linear_head) if request.linear_head else None
     with concerning(request.checkpoint):
         merged = merge_linear_head(checkpoint.state_dict, head)
@@ -52,6 +52,7 @@ def _refuse_contradictions(request: Request) -> None:
     of_checkpoint = {
         "--linear-head": request.linear_head,
         "--entry": request.entry,
+        "--like": request.like,
         **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
     }
     if request.checkpoint is None and any(value is not None for value in of_checkpoint.values()):
@@ -79,6 +80,7 @@ def _refuse_contradictions(request: Request) -> None:
             "--max-shard-size": request.max_shard_size,
             "--linear-head": request.linear_head,
             "--entry": request.entry,
+            "--like": request.like,
         }
         given = [option for option, value in of_conversion.items() if value is not None]
         if given:

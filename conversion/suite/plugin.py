@@ -60,6 +60,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--checkpoint", type=_path, metavar="PATH", help="verify and convert this: a file, a folder, 'run/*.rank_*.pth'"
     )
     group.addoption("--entry", metavar="NAME", help="of --checkpoint: the entry that holds the model")
+    group.addoption(
+        "--like", metavar="NAME", help="of --checkpoint: the official model that tells shapes of FSDP's flat parameters"
+    )
     group.addoption("--linear-head", type=_path, metavar="PATH", help="the classifier file that goes with --checkpoint")
     group.addoption("--save-dtype", choices=DTYPES, metavar="NAME", help="cast the weights (default: their own dtype)")
     group.addoption(
@@ -239,6 +242,7 @@ def _read_request(option: argparse.Namespace) -> Request:
         checkpoint=option.checkpoint,
         variant=option.keyword if option.checkpoint and option.keyword in VARIANTS else None,
         entry=option.entry,
+        like=option.like,
         linear_head=option.linear_head,
         save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,
         labels=read_labels(option.labels) if option.labels else None,

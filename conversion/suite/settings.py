@@ -27,6 +27,7 @@ class Request:
     variant: str | None = None
     linear_head: Path | None = None
     entry: str | None = None
+    like: str | None = None
     save_dtype: torch.dtype | None = None
     labels: tuple[str, ...] | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)

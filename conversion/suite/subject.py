@@ -125,8 +125,9 @@ class Subject:
         entry = self.request.entry if self.request.checkpoint else self.official.entry
         size = sum(path.stat().st_size for path in self.files.values() if path.is_file())
         say(f"{self.variant}: reading {describe_size(size) if size else 'a folder'}")
+        chosen = {"checkpoint": {"entry": entry, "like": self.request.like}}
         return {
-            role: read_checkpoint(path, entry=entry if role == "checkpoint" else None, dtype=self.request.save_dtype)
+            role: read_checkpoint(path, dtype=self.request.save_dtype, **chosen.get(role, {}))
             for role, path in self.files.items()
         }
 

@@ -1,6 +1,7 @@
 """Bad checkpoints: every step of intake broken in its own way, and what each must be refused with."""
 
 from tests.support.corpus.contents import CONTENT, TENSORS
+from tests.support.corpus.distributed import DISTRIBUTED
 from tests.support.corpus.files import CODE, DAMAGED, NO_FILE, SAFETENSORS
 from tests.support.corpus.hostile import PICKLES, SHOWN_TWICE, VIEWS
 from tests.support.corpus.making import BadInput
@@ -18,6 +19,7 @@ CORPUS: dict[str, BadInput] = {
         SHARDS,
         RANKS,
         FOLDERS,
+        DISTRIBUTED,
         PICKLES,
         SHOWN_TWICE,
         VIEWS,

@@ -42,9 +42,6 @@ NO_FILE: dict[str, BadInput] = {
         ".",
     ),
     "a pattern that nothing matches": BadInput(lambda _: None, "no file matches this pattern", "*.pth"),
-    "a checkpoint of torch.distributed.checkpoint": BadInput(
-        lambda folder: write(b"", folder, ".metadata"), r"dcp_to_torch", "."
-    ),
     "a broken link": BadInput(lambda folder: (folder / "bad.pth").symlink_to("nowhere"), "no such file"),
 }
 

@@ -1,0 +1,188 @@
+"""Folders of torch.distributed.checkpoint that must be refused: not whole, damaged, or made to harm."""
+
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
+
+from tests.support.corpus.making import RUN, WEIGHT, BadInput, Calls, half_of, saved, tiny, write
+
+SHARD = "__0_0.distcp"
+KEY = "model." + WEIGHT
+INDEX = MetadataIndex(KEY, (0, 0))
+
+
+def save(folder: Path, content: dict[str, Any] | None = None) -> None:
+    """What one process saves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save(content or {"model": tiny(), "epoch": 3}, checkpoint_id=folder, no_dist=True)
+
+
+def with_metadata(change: Callable[[Metadata], object]) -> Callable[[Path], None]:
+    """A sound folder whose metadata are changed."""
+
+    def make(folder: Path) -> None:
+        save(folder)
+        metadata = pickle.loads((folder / ".metadata").read_bytes())
+        change(metadata)
+        (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+    return make
+
+
+def with_file(name: str, change: Callable[[bytes], bytes | None]) -> Callable[[Path], None]:
+    """A sound folder of which one file is changed, or left out."""
+
+    def make(folder: Path) -> None:
+        save(folder)
+        changed = change((folder / name).read_bytes())
+        (folder / name).unlink()
+        if changed is not None:
+            write(changed, folder, name)
+
+    return make
+
+
+def with_place(**values: Any) -> Callable[[Path], None]:
+    """A sound folder whose metadata tell another place of one tensor."""
+
+    def change(metadata: Metadata) -> None:
+        for name, value in values.items():
+            setattr(metadata.storage_data[INDEX], name, value)
+
+    return with_metadata(change)
+
+
+def with_chunks(*chunks: tuple[tuple[int, ...], tuple[int, ...]], size: tuple[int, ...] = ()) -> Callable[[Path], None]:
+    """A sound folder whose metadata tell of other chunks of one tensor, all at the place of the one that it has."""
+
+    def change(metadata: Metadata) -> None:
+        entry, place = metadata.state_dict_metadata[KEY], metadata.storage_data[INDEX]
+        entry.chunks = [ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)) for offsets, sizes in chunks]
+        entry.size = torch.Size(size) if size else entry.size
+        metadata.storage_data |= {MetadataIndex(KEY, offsets): place for offsets, _ in chunks}
+
+    return with_metadata(change)
+
+
+def swap_tensor(held: Tensor | object) -> Callable[[Path], None]:
+    """A sound folder where something else is stored in the place of one tensor."""
+
+    def make(folder: Path) -> None:
+        content = saved(held)
+        with_place(offset=0, length=len(content), relative_path="other.distcp")(folder)
+        write(content, folder, "other.distcp")
+
+    return make
+
+
+def call_in_metadata(folder: Path) -> None:
+    save(folder)
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    metadata.planner_data = Calls("os.system", *RUN)
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
+WHERE = rf"__0_0\.distcp: {KEY} at \(0, 0\)"
+
+DISTRIBUTED: dict[str, BadInput] = {
+    "a part of a distributed checkpoint": BadInput(
+        save, r"/__0_0\.distcp: one part of .*torch\.distributed\.checkpoint\.\nGive its folder: /.*", SHARD
+    ),
+    "a distributed checkpoint without its metadata": BadInput(
+        with_file(".metadata", lambda _: None), r"without \.metadata.*\n.*__0_0\.distcp\n.*ls -a", "."
+    ),
+    "a part of one without its metadata": BadInput(
+        with_file(".metadata", lambda _: None), r"one part of a checkpoint.*\n.*ls -a", SHARD
+    ),
+    "a folder of distributed checkpoints": BadInput(
+        lambda folder: save(folder / "pytorch_model_fsdp_0"),
+        r"a folder of checkpoints of torch.*\n.*pytorch_model_fsdp_0\nGive one of them, as .*/pytorch_model_fsdp_0",
+        ".",
+    ),
+    "empty metadata": BadInput(with_file(".metadata", lambda _: b""), r"\.metadata: cannot be read; truncated", "."),
+    "metadata cut in half": BadInput(with_file(".metadata", half_of), r"\.metadata: cannot be read; truncated", "."),
+    "metadata of something else": BadInput(
+        with_file(".metadata", lambda _: pickle.dumps({"a": 1})), r"\.metadata: is not what torch\.distributed", "."
+    ),
+    "metadata that call a program": BadInput(
+        call_in_metadata, r"\.metadata: holds a pickle that wants to run code; nothing was run.*\n.*system", "."
+    ),
+    "metadata of a file outside": BadInput(
+        with_place(relative_path="../" + SHARD), rf"\.\./{WHERE}: the file is not in the folder itself", "."
+    ),
+    "metadata of a file by its whole path": BadInput(
+        with_place(relative_path="/etc/passwd"), rf"/etc/passwd: {KEY} .*not in the folder itself", "."
+    ),
+    "metadata of a file that is not there": BadInput(
+        with_place(relative_path="__1_0.distcp"), rf"__1_0\.distcp: {KEY} at \(0, 0\): the file is not there", "."
+    ),
+    "a place beyond the end": BadInput(with_place(offset=2**40), rf"{WHERE}: ends at byte .*; the file has", "."),
+    "a place before the beginning": BadInput(with_place(offset=-1), rf"{KEY}: the chunk .* lies at -1", "."),
+    "another tensor's place": BadInput(with_place(offset=0), rf"__0_0\.distcp: .*{KEY}.*: both at byte", "."),
+    "a compressed chunk": BadInput(
+        with_place(transform_descriptors=["stream.zstd/1"]), rf"{WHERE}: written through stream\.zstd/1", "."
+    ),
+    "a shard cut in half": BadInput(with_file(SHARD, half_of), r"__0_0\.distcp: model\..*: ends at byte", "."),
+    "a shard that is missing": BadInput(with_file(SHARD, lambda _: None), r"__0_0\.distcp: model\..*not there", "."),
+    "a shard of zeros": BadInput(
+        with_file(SHARD, lambda content: bytes(len(content))), r"__0_0\.distcp: model\..*: cannot be read", "."
+    ),
+    "a huge shape": BadInput(
+        with_chunks(((0, 0), (2**20, 2**20)), size=(2**20, 2**20)), rf"{WHERE}: .* does not fit in its", "."
+    ),
+    "a shape beyond all memory": BadInput(
+        with_chunks(((0, 0), (128, 32)), size=(2**40, 2**40)), rf"{KEY} .*: too large to be", "."
+    ),
+    "one chunk for many": BadInput(
+        with_chunks(*(((128 * index, 0), (128, 32)) for index in range(64)), size=(128 * 64, 32)),
+        rf"__0_0\.distcp: {KEY} and {KEY}: both at byte",
+        ".",
+    ),
+    "chunks that overlap": BadInput(
+        with_chunks(((0, 0), (96, 32)), ((64, 0), (64, 32))),
+        rf"__0_0\.distcp: {KEY}: the chunks at \(0, 0\) and \(64, 0\) overlap",
+        ".",
+    ),
+    "chunks with a gap": BadInput(
+        with_chunks(((0, 0), (64, 32)), ((96, 0), (32, 32))), rf"__0_0\.distcp: {KEY}: chunks of 3,072 elements", "."
+    ),
+    "a chunk outside of its tensor": BadInput(
+        with_chunks(((64, 0), (128, 32))), rf"{KEY} at \(64, 0\): \(128, 32\) lies outside of \(128, 32\)", "."
+    ),
+    "a chunk of other dimensions": BadInput(with_chunks(((0,), (4096,))), rf"{KEY} at \(0,\): .* lies outside of", "."),
+    "no chunks": BadInput(with_chunks(), rf"{KEY}: chunks of 0 elements, for \(128, 32\)", "."),
+    "a chunk without a place": BadInput(
+        with_metadata(lambda metadata: metadata.storage_data.pop(INDEX)), rf"{KEY}: nothing tells where the chunk", "."
+    ),
+    "a chunk of another dtype": BadInput(
+        swap_tensor(tiny()[WEIGHT].double()), rf"other\.distcp: {KEY} .*: holds .*float64, not .*float32", "."
+    ),
+    "a chunk of another shape": BadInput(
+        swap_tensor(tiny()[WEIGHT].mT.contiguous()), rf"other\.distcp: {KEY} .*: holds \(32, 128\)", "."
+    ),
+    "a chunk that calls a program": BadInput(
+        swap_tensor([tiny()[WEIGHT], Calls("os.system", *RUN)]), rf"other\.distcp: {KEY} .*: .*wants to run code", "."
+    ),
+    "a chunk that is no tensor": BadInput(
+        swap_tensor({"a": tiny()[WEIGHT]}), rf"other\.distcp: {KEY} .*: holds a dict, not a tensor", "."
+    ),
+    "a distributed checkpoint without a model": BadInput(
+        lambda folder: save(folder, {"optimizer": {"state": {"a": torch.ones(2)}}}), r"holds no|not a state dict", "."
+    ),
+    "an entry that a distributed checkpoint has not": BadInput(
+        save, r"no entry 'teacher'.*\n.*there is: model", ".", {"entry": "teacher"}
+    ),
+    "flattened parameters in a distributed checkpoint": BadInput(
+        lambda folder: save(folder, {"model": {"_flat_param": torch.ones(8)}}),
+        r"flattened parameters.*\n.*_flat_param\n.*FULL_",
+        ".",
+    ),
+}

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from conversion.errors import CheckpointError, concerning
+from conversion.families.linear_head import HEAD_PREFIX
 from conversion.intake.checkpoint import is_transformers_folder, read_checkpoint
-from conversion.state_dicts.convert import HEAD_PREFIX
 from conversion.state_dicts.folder import read_config
 from conversion.state_dicts.restore import find_family
 

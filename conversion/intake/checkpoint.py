@@ -107,13 +107,14 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             note("strip", did)
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
+            telling = (find_within(source.files[0], opened[0].content), find_beside(source.files[0].parent))
+            described = next((each.timm for each in telling if each and each.timm), None)
             for family in families():
                 before = state_dict
-                state_dict, did = family.translate(before)
+                state_dict, did = family.translate(before, described)
                 note("translate", did)
-                writer = TIMM if did else writer
-                untranslated = before if did else untranslated
-            telling = (find_within(source.files[0], opened[0].content), find_beside(source.files[0].parent))
+                writer = family.foreign if did else writer
+                untranslated = before if did and writer == TIMM else untranslated
             for each in filter(None, telling):
                 check_facts(each, state_dict)
                 note("tell", f"{each.file.name} tells {', '.join(each.told)}")

@@ -28,7 +28,10 @@ SOLE = re.compile(r"^(?:linear_head\.)?(?:linear\.)?(?=weight$|bias$)")
 BY_NAME = "the linear head's name"
 """Who tells what a head takes; files beside a head's file tell of models."""
 
-FOUR_LAYERS = "Take the file without a 4 in its name: dinov2_*_linear_head.pth, not dinov2_*_linear4_head.pth."
+FOUR_LAYERS = (
+    "Take the one without a 4 in its name: dinov2_*_linear_head.pth, not dinov2_*_linear4_head.pth; in torch.hub "
+    "dinov2_*_lc, not dinov2_*_lc4."
+)
 CHOOSE = (
     "Choose one: --linear-head-entry NAME (in Python: convert(..., linear_head_entry=NAME)). The evaluation's "
     "results_eval_linear.json names the best."

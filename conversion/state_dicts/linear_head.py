@@ -5,9 +5,17 @@ from typing import Any
 
 from torch import Tensor
 
-from conversion.errors import KeyMapError, VariantError, concerning
+from conversion.errors import CheckpointError, KeyMapError, VariantError, concerning
 from conversion.families.base import families
-from conversion.families.linear_head import HEAD_PREFIX, choose_head, is_of_one_vector, widen_head
+from conversion.families.linear_head import (
+    HEAD_PREFIX,
+    WEIGHT,
+    LinearHead,
+    choose_head,
+    find_misfit,
+    is_of_one_vector,
+    widen_head,
+)
 from conversion.families.told import ToldStateDict, option_of
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.state_dicts.recognise import merge_told, rows_of
@@ -60,9 +68,14 @@ def complete_linear_head(
         variant: the official one that was named, of which nothing is asked later.
 
     Raises:
+        CheckpointError: the head takes something else.
         VariantError: a variant was named, and nobody told.
     """
-    shapes = shapes_of(state_dict)
+    shapes, width = shapes_of(state_dict), _find_width(state_dict)
+    if width is not None and WEIGHT in shapes:
+        misfit, hint = find_misfit(LinearHead("", {"weight": state_dict[WEIGHT]}), width)
+        if misfit:
+            raise CheckpointError(f"{WEIGHT} {misfit}.", hint=hint)
     family = next((family for family in families() if family.matches(shapes)), None)
     if family is None or not is_of_one_vector(shapes) or "global_pool" not in family.settings:
         return state_dict, ()

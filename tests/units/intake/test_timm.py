@@ -137,16 +137,19 @@ def test_positions_of_registers_are_added_into_them(dtype: torch.dtype) -> None:
     assert is_bit_equal(ours["cls_token"], theirs["cls_token"])
 
 
-@pytest.mark.parametrize(
-    ("rows", "registers", "first"), [(16, 0, 1), (17, 0, 0), (16, 4, 1), (21, 4, 5), (20, 4, None)]
-)
-def test_rows_before_the_patches_are_counted(rows: int, registers: int, first: int | None) -> None:
-    """One row of zeros where timm has positions of patches alone; none where it has the CLS token's."""
+# rows of timm's, registers, rows of the original's, and whether the first is of zeros
+@pytest.mark.parametrize(("theirs", "registers", "ours", "is_zero"), [
+    (16, 0, 17, True),  # of patches alone
+    (17, 0, 17, False),
+    (16, 4, 17, True),
+    (21, 4, 17, False),
+    (20, 4, 20, False),  # no square: left for recognition to refuse
+])  # fmt: skip
+def test_rows_before_the_patches_are_counted(theirs: int, registers: int, ours: int, is_zero: bool) -> None:
     with warnings.catch_warnings(action="ignore"):
-        ours, _ = load_family("dinov2").translate(draw_timms(rows, registers))
-    zeros = {16: 1, 17: 0, 21: 0, 20: 0}[rows]
-    assert ours["pos_embed"].shape[1] == rows + zeros - (4 if first == 5 else 0)
-    assert bool((ours["pos_embed"][:, 0] == 0).all()) == bool(zeros)
+        translated, _ = load_family("dinov2").translate(draw_timms(theirs, registers))
+    assert translated["pos_embed"].shape[1] == ours
+    assert bool((translated["pos_embed"][:, 0] == 0).all()) == is_zero
 
 
 def test_rows_that_leave_two_squares_are_told_by_config_json_or_refused(tmp_path: Path) -> None:

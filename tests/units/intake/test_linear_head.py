@@ -131,7 +131,7 @@ def test_a_linear_classifiers_own_names_are_taken() -> None:
 
 
 @pytest.mark.parametrize(("heads", "said", "way_out"), [
-    ({"weight": torch.ones(10, 64), "bias": torch.ones(10)}, r"head \(10, 64\), and no model", "--linear-head THIS_FILE"),
+    ({"weight": torch.ones(10, 64), "bias": torch.ones(10)}, r"head \(10, 64\), and no", "--linear-head THIS_FILE"),
     ({"linear.weight": torch.ones(10, 64), "linear.bias": torch.ones(10)}, "a linear head", "--linear-head THIS_FILE"),
     ({"model": draw_heads()}, "4 linear heads, and no model", "--linear-head THIS_FILE --linear-head-entry NAME"),
 ])  # fmt: skip

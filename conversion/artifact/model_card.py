@@ -21,7 +21,7 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    pipeline, _ = TASKS[conversion.spec.task]
+    pipeline, _ = TASKS[conversion.spec.task if conversion.spec.num_classes else "backbone"]
     answer = build_answer(card)
     data = ModelCardData(
         library_name="transformers",

@@ -9,8 +9,8 @@ import torch
 from conversion.artifact.reading import read_card
 from conversion.artifact.stage import check_card
 from conversion.errors import CheckpointError, concerning
+from conversion.families.linear_head import HEAD_PREFIX
 from conversion.intake.checkpoint import is_transformers_folder, read_checkpoint
-from conversion.state_dicts.convert import HEAD_PREFIX
 from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
 from conversion.state_dicts.restore import find_family
 

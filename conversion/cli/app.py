@@ -54,9 +54,10 @@ def describe(
 def convert(
     source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, folder or official variant.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Bake position embeddings for N x N pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Bake positions for N x N pixels.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
-    entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    linear_head_entry: Annotated[str | None, typer.Option(help="Of several in that file, one.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
     like: Like = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.")] = None,
     variant: Named = None,
@@ -76,7 +77,6 @@ def convert(
     """Convert a checkpoint, verify the result, and save it if it is the same model.
 
     vision-parity convert teacher.pth -o my-model
-    vision-parity convert dinov2_vits14 --image-size 224
     vision-parity inspect teacher.pth    names the options that it needs
     """
     from conversion.cli.convert import build_request, convert_and_verify
@@ -89,6 +89,7 @@ def convert(
             output=output,
             image_size=image_size,
             linear_head=linear_head,
+            linear_head_entry=linear_head_entry,
             entry=entry,
             like=like,
             labels=labels,
@@ -114,7 +115,8 @@ def compare(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or a repository on the Hub.")],
     revision: Annotated[str | None, typer.Option(help="Of the repository: a branch, a tag, a commit.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
-    entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    linear_head_entry: Annotated[str | None, typer.Option(help="Of several in that file, one.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
     like: Like = None,
     variant: Named = None,
     machine: Machine = False,
@@ -130,7 +132,13 @@ def compare(
 
     with plain_errors():
         request = build_request(
-            str(source), variant=variant, linear_head=linear_head, entry=entry, like=like, overrides=settings or {}
+            str(source),
+            variant=variant,
+            linear_head=linear_head,
+            linear_head_entry=linear_head_entry,
+            entry=entry,
+            like=like,
+            overrides=settings or {},
         )
         comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
@@ -143,9 +151,10 @@ def compare(
 @with_settings
 def inspect_(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or a folder.")],
-    entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
     like: Like = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    linear_head_entry: Annotated[str | None, typer.Option(help="Of several in that file, one.")] = None,
     variant: Named = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
@@ -158,7 +167,7 @@ def inspect_(
     from conversion.cli.screens import show_findings
 
     with plain_errors():
-        findings = inspect_checkpoint(source, entry, linear_head, variant, settings or {}, like)
+        findings = inspect_checkpoint(source, entry, linear_head, variant, settings or {}, like, linear_head_entry)
     show_findings(findings, as_json=machine)
     raise typer.Exit(NOT_DONE if findings.obstacle else SAME)
 

@@ -11,6 +11,7 @@ import conversion
 from conversion.errors import ConversionError
 from conversion.families.told import describe_told
 from conversion.intake.checkpoint import read_checkpoint
+from conversion.intake.linear_head import read_linear_head
 from conversion.state_dicts.convert import Conversion
 
 
@@ -43,6 +44,7 @@ def inspect_checkpoint(
     variant: str | None,
     settings: Mapping[str, Any],
     like: str | None = None,
+    linear_head_entry: str | None = None,
 ) -> Findings:
     """Read a checkpoint and recognise it; nothing is run, nothing is written.
 
@@ -51,13 +53,16 @@ def inspect_checkpoint(
     """
     with warnings.catch_warnings(action="ignore"):  # what they say is among the steps
         checkpoint = read_checkpoint(path, entry=entry, like=like)
-        head = conversion.load_checkpoint(linear_head) if linear_head else None
+        head = read_linear_head(linear_head, checkpoint.state_dict, linear_head_entry) if linear_head else None
         steps = tuple(f"{step.name}: {step.did}" for step in checkpoint.steps)
+        steps += tuple(f"{step.name} of the linear head: {step.did}" for step in (head.steps if head else ()))
         tensors = checkpoint.state_dict.values()
         count = sum(tensor.numel() for tensor in tensors)
         steps += (f"{len(tensors)} tensors, {count / 1e6:,.1f} million numbers",)
         try:
-            out = conversion.convert(checkpoint.state_dict, variant, linear_head=head, **settings)
+            out = conversion.convert(
+                checkpoint.state_dict, variant, linear_head=head.state_dict if head else None, **settings
+            )
         except ConversionError as error:
             return Findings(str(path), steps, obstacle=str(error))
     return Findings(

@@ -15,7 +15,7 @@ from conversion.families.distributions import Draw
 from conversion.families.external import find_clone
 from conversion.families.target import transformers_major
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights
-from conversion.families.told import Setting, Told
+from conversion.families.told import TIMM, Setting, Told
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
 from conversion.parity.deviations import Deviation
@@ -85,7 +85,7 @@ class Family(Generic[S]):
         model_types: the ``model_type`` of the transformers configs it produces.
         dropped: original keys that are not converted, shell-style pattern to reason.
         translate: a state dict as another library writes it, to the original's keys, and what was done, in a line; any
-            other state dict as it is, and nothing.
+            other state dict as it is, and nothing. Optionally with what timm's ``config.json`` beside it tells.
         matches: whether an original state dict with these shapes is of this family.
         build_spec: the spec from keyword arguments.
         settings: what tensors cannot tell, by name: what :attr:`recognise_spec` takes beside shapes.
@@ -124,14 +124,15 @@ class Family(Generic[S]):
         list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
         default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
             in this order; none where the common order holds.
-        build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, and a spec; None
-            where timm has no such models.
+        build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, a spec, and the
+            shapes that timm wrote; None where timm has no such models.
+        foreign: whose code writes what is translated.
     """
 
     name: str
     model_types: tuple[str, ...]
     dropped: Mapping[str, str]
-    translate: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], str]]
+    translate: Callable[..., tuple[dict[str, Tensor], str]]
     matches: Callable[[Shapes], bool]
     build_spec: Callable[..., S]
     settings: Mapping[str, Setting]
@@ -161,7 +162,8 @@ class Family(Generic[S]):
     beside_config: frozenset[str] = frozenset()
     list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
     default_entries: tuple[str, ...] = ()
-    build_timm: Callable[[Description | None, S], nn.Module] | None = None
+    build_timm: Callable[[Description | None, S, Shapes], nn.Module] | None = None
+    foreign: str = TIMM
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.
@@ -227,7 +229,7 @@ class Family(Generic[S]):
         if self.build_timm is None:
             raise CheckpointError(f"timm has no {self.name} models.", hint=BUNDLED_INSTEAD)
         with torch.device("meta"):
-            model = self.build_timm(description, spec)
+            model = self.build_timm(description, spec, shapes_of(state_dict))
         derived = self.derive(spec)
         kept = {key: tensor for key, tensor in state_dict.items() if key not in derived}
         return load_weights(model, kept, description)

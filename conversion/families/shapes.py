@@ -134,10 +134,18 @@ def guess_heads(embed_dim: int) -> int | None:
 
 OF_ANYBODY = frozenset({AUTHORS, TIMM})
 
+GLOBAL_POOL_HELP = "what a timm or linear classifier of one vector pools, without timm's config.json: token or avg"
+
+
+def parse_pooling(value: Any) -> str:
+    """What a classifier pools: the CLS token, also where timm pools nothing, or the mean of the patches."""
+    return parse_choice("token", "avg")(value or "token")
+
+
 TRANSFORMER_SETTINGS = {
     "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
     "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=OF_ANYBODY),
     "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=OF_ANYBODY, is_option=False),
-    "global_pool": Setting("", lambda value: value or "token", "pooling", fixed_by=OF_ANYBODY, is_option=False),
+    "global_pool": Setting("", parse_pooling, GLOBAL_POOL_HELP, fixed_by=OF_ANYBODY),
 }
 """What tensors cannot tell of any vision transformer."""

@@ -121,14 +121,15 @@ def read_checkpoint(
             note("strip", did)
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
-            for family in families():
-                before = state_dict
-                state_dict, did = family.translate(before)
-                note("translate", did)
-                writer = TIMM if did else writer
-                untranslated = before if did else untranslated
             told_by = find_within(source.files[0], content) or (tell_likeness(like) if like else None)
             telling = (told_by, find_beside(source.files[0].parent))
+            described = next((each.timm for each in telling if each and each.timm), None)
+            for family in families():
+                before = state_dict
+                state_dict, did = family.translate(before, described)
+                note("translate", did)
+                writer = family.foreign if did else writer
+                untranslated = before if did and writer == TIMM else untranslated
             for each in filter(None, telling):
                 check_facts(each, state_dict)
                 note("tell", f"{each.file.name} tells {', '.join(each.told)}")

@@ -19,8 +19,8 @@ from torch import Generator, Tensor
 
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.distributions import Draw, fan_in, normal, uniform
+from conversion.families.linear_head import HEAD_PREFIX
 from conversion.families.variants import Variant
-from conversion.state_dicts.convert import HEAD_PREFIX
 
 # the first pattern that a key matches says how its tensor is drawn; a family's own come before these
 DISTRIBUTIONS: Mapping[str, Draw] = {

@@ -13,19 +13,17 @@ from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Spec, families, list_differences, load_family, tell_settings
 from conversion.families.image_sizes import check_image_size
 from conversion.families.labels import choose_labels
-from conversion.families.told import Told, ToldStateDict, write_value
+from conversion.families.told import Told, write_value
 from conversion.families.variants import Variant, find_variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
 from conversion.state_dicts.derived import check_derived, list_damage
+from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
 from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-HEAD_PREFIX = "linear_head."
-"""Where the tensors of a separate linear head file go in the one state dict that is converted."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ def convert(
     variant: str | None = None,
     *,
     linear_head: StateDict | None = None,
+    linear_head_entry: str | None = None,
     image_size: int | None = None,
     labels: Iterable[str] | None = None,
     **settings: Any,
@@ -84,7 +83,9 @@ def convert(
     Args:
         state_dict: as :func:`conversion.load_checkpoint` gives it.
         variant: name of the official variant it must be; recognised from keys and shapes if not given.
-        linear_head: ``weight (num_classes, 2D)`` and ``bias (num_classes)`` of a ``_1layer`` classifier.
+        linear_head: ``weight (num_classes, 2D)`` and ``bias (num_classes)`` of a ``_1layer`` classifier; or the
+            heads of DINOv2's linear evaluation, as they lie in its file.
+        linear_head_entry: of these, the name of the one to take.
         image_size: bake position embeddings for square images of this side, in pixels.
         labels: class names, in the order of the logits; ImageNet's, of a classifier with its 1000 classes, unless
             given.
@@ -100,7 +101,8 @@ def convert(
     """
     row = find_variant(variant) if variant is not None else None
     _demand_tensors(state_dict, linear_head or {})
-    merged = merge_linear_head(state_dict, linear_head)
+    given = merge_linear_head(state_dict, linear_head, linear_head_entry)
+    merged, filled_in = complete_linear_head(given, settings, variant)
     named = _demand_variant(row, merged, settings) if row else None
     family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
@@ -112,7 +114,7 @@ def convert(
     subject = like.name if like else f"{family.name}_custom"
     key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=subject)
     damaged = check_derived(family.derive(spec), {key: merged[key] for key in dropped}, subject)
-    found = named or recognise(merged, **settings)
+    found = named or recognise(given, **settings)
     name, spec, told = row.name if row else found.name, found.spec, found.told
     if image_size is not None:
         check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
@@ -146,7 +148,7 @@ def convert(
         dropped=dropped,
         left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
         baked=image_size if spec.any_size else None,
-        notes=(*notes, *list_damage(damaged)),
+        notes=(*notes, *filled_in, *list_damage(damaged)),
         told=told,
         recomputed=tuple(damaged),
     )
@@ -244,19 +246,3 @@ def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
         like = None
     described = like.name if like else f"a {other.name} model"
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.")
-
-
-def merge_linear_head(state_dict: StateDict, linear_head: StateDict | None) -> dict[str, Tensor]:
-    """One state dict of backbone and linear head, the head's keys under their prefix.
-
-    Raises:
-        KeyMapError: a tensor of the head is in the backbone's file as well.
-    """
-    prefixed = {HEAD_PREFIX + key.removeprefix(HEAD_PREFIX): tensor for key, tensor in (linear_head or {}).items()}
-    twice = [name for name in prefixed if name in state_dict]
-    if twice:
-        raise KeyMapError("Tensors that are in the checkpoint and in the linear head's file as well.", twice)
-    merged = {**state_dict, **prefixed}
-    if isinstance(state_dict, ToldStateDict):
-        return ToldStateDict(merged, state_dict.told, state_dict.writer, state_dict.labels)
-    return merged

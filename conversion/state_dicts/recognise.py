@@ -7,6 +7,7 @@ from typing import Any
 
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Family, Spec, families, list_settings
+from conversion.families.linear_head import refuse_head
 from conversion.families.told import AUTHORS, CALLER, Told, option_of, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
@@ -63,6 +64,7 @@ def recognise_shapes(state_dict: StateDict) -> tuple[Family[Any], Spec]:
     Raises:
         CheckpointError: no family knows the keys, or they do not add up to a model.
     """
+    refuse_head(shapes_of(state_dict))
     _refuse_prefix(state_dict)
     family = recognise_family(shapes_of(state_dict))
     return family, family.recognise_spec_open(shapes_of(key_map.drop(state_dict, family.dropped)[0]))

@@ -13,8 +13,9 @@ from conversion.families.image_sizes import find_size_problem
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
-from conversion.intake.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
-from conversion.state_dicts.convert import merge_linear_head
+from conversion.intake.checkpoint import is_transformers_folder, read_checkpoint
+from conversion.intake.linear_head import read_linear_head
+from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.extent import choose_row
 from conversion.suite.memory import keep_freed_memory
@@ -41,7 +42,9 @@ def choose_variants(request: Request) -> dict[str, Spec]:
     if request.variant:
         return {request.variant: load_family(VARIANTS[request.variant].family).spec_of(VARIANTS[request.variant])}
     checkpoint = read_checkpoint(request.checkpoint, entry=request.entry, like=request.like)
-    head = load_checkpoint(request.linear_head) if request.linear_head else None
+    head = None
+    if request.linear_head:
+        head = read_linear_head(request.linear_head, checkpoint.state_dict, request.linear_head_entry).state_dict
     with concerning(request.checkpoint):
         merged = merge_linear_head(checkpoint.state_dict, head)
         found = recognise(merged, **request.overrides)
@@ -51,12 +54,15 @@ def choose_variants(request: Request) -> dict[str, Spec]:
 def _refuse_contradictions(request: Request) -> None:
     of_checkpoint = {
         "--linear-head": request.linear_head,
+        "--linear-head-entry": request.linear_head_entry,
         "--entry": request.entry,
         "--like": request.like,
         **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
     }
     if request.checkpoint is None and any(value is not None for value in of_checkpoint.values()):
         raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")
+    if request.linear_head_entry is not None and request.linear_head is None:
+        raise CheckpointError("--linear-head-entry belongs to --linear-head, which is not given.")
     if request.checkpoint is not None and request.weights != "synthetic":
         raise CheckpointError("--weights and --checkpoint both say what to verify.", hint="Leave one of them out.")
     is_named = request.original in (AUTO, BUNDLED, HUB, TIMM_CODE)

@@ -64,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--like", metavar="NAME", help="of --checkpoint: the official model that tells shapes of FSDP's flat parameters"
     )
     group.addoption("--linear-head", type=_path, metavar="PATH", help="the classifier file that goes with --checkpoint")
+    group.addoption("--linear-head-entry", metavar="NAME", help="of several heads in that file: the one to take")
     group.addoption("--save-dtype", choices=DTYPES, metavar="NAME", help="cast the weights (default: their own dtype)")
     group.addoption(
         "--original",
@@ -244,6 +245,7 @@ def _read_request(option: argparse.Namespace) -> Request:
         entry=option.entry,
         like=option.like,
         linear_head=option.linear_head,
+        linear_head_entry=option.linear_head_entry,
         save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,
         labels=read_labels(option.labels) if option.labels else None,
         overrides={name: value for name, value in settings.items() if value is not None},

@@ -15,6 +15,7 @@ class Request:
         keyword: the expression of ``-k``.
         is_all: ``--all`` was given.
         variant: official one that ``checkpoint`` is said to be.
+        linear_head_entry: name of the head to take, where that file holds several.
         output: the folder to write, in place of one under ``artifacts`` by the variant's name.
     """
 
@@ -26,6 +27,7 @@ class Request:
     checkpoint: Path | None = None
     variant: str | None = None
     linear_head: Path | None = None
+    linear_head_entry: str | None = None
     entry: str | None = None
     like: str | None = None
     save_dtype: torch.dtype | None = None

@@ -25,9 +25,11 @@ from conversion.families.told import describe_told
 from conversion.families.variants import VARIANTS, Variant
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.download import download_checkpoint, find_checksums
+from conversion.intake.linear_head import read_linear_head
 from conversion.intake.synthetic import write_synthetic_checkpoint
-from conversion.state_dicts.convert import Conversion, merge_linear_head
+from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import read_config, read_left_out
+from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.suite.extent import describe_extent
 from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
@@ -125,10 +127,14 @@ class Subject:
         entry = self.request.entry if self.request.checkpoint else self.official.entry
         size = sum(path.stat().st_size for path in self.files.values() if path.is_file())
         say(f"{self.variant}: reading {describe_size(size) if size else 'a folder'}")
-        chosen = {"checkpoint": {"entry": entry, "like": self.request.like}}
+        dtype, head = self.request.save_dtype, self.files.get("linear_head")
+        backbone = read_checkpoint(self.files["checkpoint"], entry=entry, dtype=dtype, like=self.request.like)
+        if head is None:
+            return {"checkpoint": backbone}
+        chosen = self.request.linear_head_entry
         return {
-            role: read_checkpoint(path, dtype=self.request.save_dtype, **chosen.get(role, {}))
-            for role, path in self.files.items()
+            "checkpoint": backbone,
+            "linear_head": read_linear_head(head, backbone.state_dict, chosen, dtype=dtype),
         }
 
     @property
@@ -138,7 +144,7 @@ class Subject:
         return merge_linear_head(self.checkpoints["checkpoint"].state_dict, head)
 
     @property
-    def overrides(self) -> Mapping[str, object]:
+    def overrides(self) -> Mapping[str, Any]:
         """What its user tells of a checkpoint; of official ones all is known, unless they are shortened."""
         if self.request.checkpoint:
             return self.request.overrides

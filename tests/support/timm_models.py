@@ -36,11 +36,15 @@ PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
         "img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": "", "dynamic_img_size": True,
         **SWIGLU,
     }),
+    "virchow2": ("vit_huge_patch14_224", {
+        "img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": "", "dynamic_img_size": True,
+        "reg_tokens": 4, **SWIGLU,
+    }),
     "h-optimus-0": ("vit_giant_patch14_reg4_dinov2", {"img_size": 224, "init_values": 1e-5}),
     "prov-gigapath": ("vit_giant_patch14_dinov2", {"img_size": 224, "patch_size": 16, "init_values": 1e-5}),
 }  # fmt: skip
-HEADS = {"uni": 16, "uni2-h": 24, "virchow": 16, "h-optimus-0": 24, "prov-gigapath": 24}
-WIDTHS = {"uni": 1024, "uni2-h": 1536, "virchow": 1280, "h-optimus-0": 1536, "prov-gigapath": 1536}
+HEADS = {"uni": 16, "uni2-h": 24, "virchow": 16, "virchow2": 16, "h-optimus-0": 24, "prov-gigapath": 24}
+WIDTHS = {"uni": 1024, "uni2-h": 1536, "virchow": 1280, "virchow2": 1280, "h-optimus-0": 1536, "prov-gigapath": 1536}
 
 RESAMPLED = Deviation(
     "", "", "", "", "", "", original_attributes={"interpolate_offset": 0.0, "interpolate_antialias": False}

@@ -7,6 +7,7 @@ from conversion.families.data2vec_vision.deviations import LEDGER
 from conversion.families.data2vec_vision.external import build_external
 from conversion.families.data2vec_vision.external_timm import build_timm
 from conversion.families.data2vec_vision.key_map import DROPPED, select_key_map
+from conversion.families.data2vec_vision.mmseg import translate
 from conversion.families.data2vec_vision.original import bake_image_size, derive_position_indices
 from conversion.families.data2vec_vision.preprocessing import (
     build_image_processor,
@@ -23,12 +24,14 @@ from conversion.families.data2vec_vision.recognition import (
 )
 from conversion.families.data2vec_vision.segmentation import build_original
 from conversion.families.data2vec_vision.training import DEFAULT_ENTRIES, DISTRIBUTIONS, choose_entry, pack
+from conversion.families.told import AUTHORS
 
 FAMILY = Family(
     name="data2vec_vision",
     model_types=("data2vec-vision",),
     dropped=DROPPED,
-    translate=lambda state_dict: (dict(state_dict), ""),  # timm's BEiT has the original's names
+    translate=translate,  # timm's BEiT has the original's names
+    foreign=AUTHORS,  # mmsegmentation's BEiT has no other settings than theirs
     matches=is_data2vec_vision,
     build_spec=Data2VecVisionSpec,
     settings=SETTINGS,

@@ -39,7 +39,8 @@ class Data2VecVisionSpec:
         absolute_positions: position embeddings added to the tokens.
         mask_token: patches can be masked.
         mean_pooling: the mean of the patch tokens is pooled, and there is no final norm; else the CLS token.
-        num_classes: of the classifier or the segmentation; 0 for a backbone.
+        num_classes: of the classifier or the segmentation; 0 for a backbone, and for a classifier without its last
+            layer, as timm makes it for features: then transformers' "logits" are what is pooled.
         out_indices: of segmentation, the blocks whose outputs the feature pyramid is made of.
         pool_scales: of segmentation, the sides of UPerNet's pooled maps.
         auxiliary_channels: of segmentation, width of the auxiliary head; 0 if there is none.
@@ -80,6 +81,11 @@ class Data2VecVisionSpec:
     def any_size(self) -> bool:
         """Tables of relative positions are made for one size."""
         return False
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether it is a classifier without its last layer."""
+        return self.task == "image-classification" and not self.num_classes
 
     @property
     def hf_prefix(self) -> str:
@@ -132,7 +138,7 @@ def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...]) -> "Pretrain
         }
     if spec.auxiliary_channels:
         values["auxiliary_channels"] = spec.auxiliary_channels
-    if labels:
+    if labels or spec.is_pooled:
         values |= build_labels(labels)
     return Data2VecVisionConfig(**values)
 

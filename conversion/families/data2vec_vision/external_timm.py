@@ -9,17 +9,18 @@ from conversion.errors import CheckpointError
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.data2vec_vision.external import Projection
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, adapt, build_model, describe_timm
+from conversion.mapping.key_map import Shapes
 
 
 class Adapter(nn.Module):
     """What makes timm's ``Beit`` take and return what the bundled original does; to be put before it."""
 
-    num_classes: int
+    is_pooled: bool
     forward_features: Callable[[Tensor], Tensor]
     forward_head: Callable[[Tensor], Tensor]
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
-        """Run the model: ``logits`` ``(B, num_classes)``, or ``last_hidden_state`` ``(B, T, D)`` of a backbone.
+        """Run the model: ``logits`` ``(B, num_classes)``, or what is pooled; of a backbone ``last_hidden_state``.
 
         Raises:
             ValueError: patches are to be masked.
@@ -27,10 +28,10 @@ class Adapter(nn.Module):
         if bool_masked_pos is not None:
             raise ValueError("timm's model has no mask token: its patches cannot be masked.")
         tokens = self.forward_features(pixel_values)
-        return {"logits": self.forward_head(tokens)} if self.num_classes else {"last_hidden_state": tokens}
+        return {"logits": self.forward_head(tokens)} if self.is_pooled else {"last_hidden_state": tokens}
 
 
-def build_timm(description: Description | None, spec: Data2VecVisionSpec) -> nn.Module:
+def build_timm(description: Description | None, spec: Data2VecVisionSpec, _shapes: Shapes) -> nn.Module:
     """Build timm's model of this spec.
 
     Args:
@@ -63,6 +64,7 @@ def build_timm(description: Description | None, spec: Data2VecVisionSpec) -> nn.
         "use_shared_rel_pos_bias": spec.shared_position_bias,
     }
     model = adapt(build_model(description, Beit, shaped, **told), Adapter)
+    model.is_pooled = spec.task == "image-classification"
     for block in model.blocks:
         block.attn.fused_attn = False  # the scores as the original computes them, whatever timm is set to
         block.attn.qkv = Projection(block.attn.qkv.weight)  # of which timm takes the weight only, past all hooks

@@ -144,7 +144,7 @@ def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
     }
     heads: dict[str, KeyMap] = {
         "backbone": {},
-        "image-classification": CLASSIFIER,
+        "image-classification": CLASSIFIER if spec.num_classes else {},
         "semantic-segmentation": select_heads(spec, major),
     }
     return {**backbone, **heads[spec.task]}

@@ -160,14 +160,14 @@ class PretrainedModel(Encoder):
 
 
 class Classifier(Encoder):
-    """Fine-tuned: the mean of the patch tokens through a norm, or the normed CLS token; and a linear layer."""
+    """Fine-tuned: the mean of the patch tokens through a norm, or the normed CLS token; and a linear layer, if any."""
 
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__(spec)
         norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.norm = nn.Identity() if spec.mean_pooling else norm
         self.fc_norm = norm if spec.mean_pooling else None
-        self.head = nn.Linear(spec.embed_dim, spec.num_classes)
+        self.head = nn.Linear(spec.embed_dim, spec.num_classes) if spec.num_classes else nn.Identity()
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
         """Run the model: ``pooled`` ``(B, D)``, ``logits`` ``(B, num_classes)``."""

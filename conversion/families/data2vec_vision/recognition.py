@@ -98,7 +98,7 @@ def recognise_spec(
             "mean_pooling": True,  # there is no final norm
             **_recognise_segmentation(shapes, embed_dim, depth, out_indices, pool_scales),
         }
-    elif head in shapes:
+    elif head in shapes or "fc_norm.weight" in shapes:
         features = {"task": "image-classification", "mean_pooling": "fc_norm.weight" in shapes}
     return Data2VecVisionSpec(
         embed_dim=embed_dim,
@@ -149,6 +149,11 @@ def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...
 
 def note_settings(spec: Data2VecVisionSpec, _told: Mapping[str, Told]) -> tuple[str, ...]:
     """What a user must know of settings that nobody gave."""
+    if spec.is_pooled:
+        return (
+            "a classifier without its last layer: what transformers' class calls logits is the mean of the patches "
+            "through a norm, as timm gives it with num_classes=0",
+        )
     if spec.task != "semantic-segmentation":
         return ()
     return ("the image processor takes label 0 for none, as BEiT's recipe for ADE20K does",)

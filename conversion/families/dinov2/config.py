@@ -1,12 +1,13 @@
 """DINOv2: what a model is made of, from a variant's row or from the shapes found, and its transformers config."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.images import CROP_SETTINGS, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS, Channels
 from conversion.families.labels import build_labels
+from conversion.families.linear_head import is_of_one_vector
 from conversion.families.shapes import (
     TRANSFORMER_SETTINGS,
     WHOLE,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SETTINGS = {
     **TRANSFORMER_SETTINGS,
+    "global_pool": replace(TRANSFORMER_SETTINGS["global_pool"], field="global_pool", fixed_by=frozenset()),
     "interpolate_offset": Setting(
         "interpolate_offset",
         parse_offset,
@@ -46,7 +48,9 @@ SETTINGS = {
 """What tensors cannot tell of a DINOv2 model."""
 
 # each of these settings determines the field of its name
-BESIDE_CONFIG = frozenset({"interpolate_offset", "interpolate_antialias", *NORMALISATION_SETTINGS, *CROP_SETTINGS})
+BESIDE_CONFIG = frozenset(
+    {"global_pool", "interpolate_offset", "interpolate_antialias", *NORMALISATION_SETTINGS, *CROP_SETTINGS}
+)
 """Fields of the spec that transformers' config has no place for."""
 
 CROP_PCT = 224 / 256
@@ -69,6 +73,7 @@ class Dinov2Spec:
         image_size: native side, in pixels: ``pos_embed`` has ``(image_size / patch_size) ** 2`` patch positions.
         num_classes: of the 1-layer linear head; 0 for a backbone.
         layer_norm_eps: of every layer norm.
+        global_pool: of a linear head on one vector, whether that is the CLS token or the mean of the patches ("avg").
         interpolate_offset, interpolate_antialias: how position embeddings are resampled for another size than native:
             added to the patch grid, and whether with antialias. None where nobody told: then no other size is claimed.
         image_mean, image_std: of the normalisation of images in a range of 0 to 1.
@@ -86,6 +91,7 @@ class Dinov2Spec:
     image_size: int
     num_classes: int
     layer_norm_eps: float = 1e-6
+    global_pool: str = "token"
     interpolate_offset: float | None = None
     interpolate_antialias: bool | None = None
     image_mean: Channels = IMAGENET_MEAN
@@ -156,6 +162,9 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) ->
     except KeyMapError as error:
         headline = f"pos_embed {tuple(shapes['pos_embed'])}: {error.headline}"
         raise CheckpointError(headline, hint="Only models of square images are converted.") from error
+    if settings.get("global_pool") == "avg" and not is_of_one_vector(shapes):
+        headline = "global_pool: told 'avg'; of a model without a classifier on one vector only 'token' is supported."
+        raise CheckpointError(headline, hint="transformers' model pools its CLS token, and gives all others as well.")
     return Dinov2Spec(
         embed_dim=embed_dim,
         depth=depth,
@@ -175,7 +184,7 @@ def list_open(shapes: Shapes) -> dict[str, object]:
         "num_attention_heads": guess_heads(shapes["pos_embed"][2]) if len(shapes.get("pos_embed", ())) == 3 else None,
         "layer_norm_eps": 1e-6,
         "hidden_act": "silu" if "blocks.0.mlp.w12.weight" in shapes else "gelu",
-        "global_pool": "token",
+        **({"global_pool": "token"} if is_of_one_vector(shapes) else {}),
         "interpolate_offset": None,
         "interpolate_antialias": None,
         "image_mean": IMAGENET_MEAN,

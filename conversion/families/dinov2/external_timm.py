@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from conversion.errors import CheckpointError
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, adapt, build_model, describe_timm
+from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import resample_position_embeddings
 
 RESAMPLING = (0.0, True)
@@ -34,9 +35,11 @@ class Adapter(nn.Module):
     reg_token: Tensor | None
     num_prefix_tokens: int
     forward_features: Callable[[Tensor], Tensor]
+    forward_head: Callable[[Tensor], Tensor]
+    linear_head: "JoinedHead | None"
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
-        """Run the model: what the bundled ``Dinov2.forward`` returns of a backbone.
+        """Run the model: what the bundled ``Dinov2.forward`` returns; the logits are those of timm's own head.
 
         Raises:
             ValueError: patches are to be masked.
@@ -44,45 +47,68 @@ class Adapter(nn.Module):
         if bool_masked_pos is not None:
             raise ValueError("timm's model has no mask token: its patches cannot be masked.")
         tokens = self.forward_features(pixel_values)
-        return {
+        outputs = {
             "x_norm_clstoken": tokens[:, 0],
             "x_norm_regtokens": tokens[:, 1 : self.num_prefix_tokens],
             "x_norm_patchtokens": tokens[:, self.num_prefix_tokens :],
         }
+        if self.linear_head is not None:
+            pooled = (outputs["x_norm_clstoken"], outputs["x_norm_patchtokens"].mean(dim=1))
+            self.linear_head(torch.cat(pooled, dim=-1))  # (B, 2D), for the capture points
+            outputs["logits"] = self.forward_head(tokens)
+        return outputs
 
     def _pos_embed(self, patches: Tensor) -> Tensor:
         """Add positions and put the other tokens before: ``(B, height, width, D)`` to ``(B, T, D)``."""
         offset, antialias = self.interpolate_offset, self.interpolate_antialias
         if (offset, antialias) == RESAMPLING:
             return cast("Tensor", super()._pos_embed(patches))  # type: ignore[misc]
-        pos_embed = self.pos_embed
+        pos_embed, registers = self.pos_embed, self.reg_token
         if self.no_embed_class:  # the CLS token has none
             pos_embed = torch.cat((torch.zeros_like(pos_embed[:, :1]), pos_embed), dim=1)
+        elif registers is not None:
+            registers = registers + pos_embed[:, 1 : self.num_prefix_tokens]  # (1, R, D)
+            pos_embed = torch.cat((pos_embed[:, :1], pos_embed[:, self.num_prefix_tokens :]), dim=1)
         batch, height, width, _ = patches.shape
         if pos_embed.shape[1] != 1 + height * width or height != width:
             pos_embed = resample_position_embeddings(pos_embed, (height, width), offset=offset, antialias=antialias)
         first = (self.cls_token + pos_embed[:, :1]).expand(batch, -1, -1)  # (B, 1, D)
-        registers = [] if self.reg_token is None else [self.reg_token.expand(batch, -1, -1)]  # (B, R, D)
-        return torch.cat((first, *registers, patches.flatten(1, 2) + pos_embed[:, 1:]), dim=1)
+        between = [] if registers is None else [registers.expand(batch, -1, -1)]  # (B, R, D)
+        return torch.cat((first, *between, patches.flatten(1, 2) + pos_embed[:, 1:]), dim=1)
 
 
-def build_timm(description: Description | None, spec: Dinov2Spec) -> nn.Module:
+class JoinedHead(nn.Module):
+    """timm's head, as it sees CLS token and mean of patches joined ``(B, 2D)``: it takes one of both."""
+
+    def __init__(self, head: nn.Module, pooling: str) -> None:
+        super().__init__()
+        self.head, self.part = head, 1 if pooling == "avg" else 0
+
+    def forward(self, joined: Tensor) -> Tensor:
+        return cast("Tensor", self.head(joined.chunk(2, dim=-1)[self.part]))  # (B, num_classes)
+
+
+def build_timm(description: Description | None, spec: Dinov2Spec, shapes: Shapes) -> nn.Module:
     """Build timm's model of this spec.
 
     Args:
         description: what a ``config.json`` of timm's told, if there was one. Then the number of heads and all that
             shapes do not tell are its own, and not the spec's.
+        shapes: of the state dict that timm wrote.
 
     Raises:
         CheckpointError: timm has no such model.
     """
-    if spec.num_classes:
+    has_head = "head.weight" in shapes
+    if spec.num_classes and not has_head:
         headline = f"{describe_timm(description)} has no classifier on the CLS token and the mean of patches."
         raise CheckpointError(headline, hint=BUNDLED_INSTEAD)
     from timm.layers.mlp import SwiGLUPacked
     from timm.models.vision_transformer import VisionTransformer
 
-    shaped: dict[str, object] = {"img_size": spec.image_size, "init_values": 1.0, "num_classes": 0}
+    shaped: dict[str, object] = {"img_size": spec.image_size, "init_values": 1.0, "num_classes": spec.num_classes}
+    if has_head:
+        shaped |= {"global_pool": spec.global_pool, "fc_norm": False}
     if spec.ffn == "swiglu" and "mlp_layer" not in ((description or {}).get("model_args") or {}):
         # which JSON cannot hold: the authors of such files have them given in code
         shaped |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
@@ -94,12 +120,14 @@ def build_timm(description: Description | None, spec: Dinov2Spec) -> nn.Module:
         "num_heads": spec.num_heads,
         "mlp_ratio": (rows + 0.5) / spec.embed_dim,  # times the width, it is rounded down
         "reg_tokens": spec.num_register_tokens,
-        "no_embed_class": spec.num_register_tokens > 0,
-        "global_pool": "",
+        "no_embed_class": shapes["pos_embed"][1] == spec.grid**2,
+        **({} if has_head else {"global_pool": ""}),
         "dynamic_img_size": True,
     }
     model = adapt(build_model(_any_size(description), VisionTransformer, shaped, **told), Adapter)
     model.interpolate_offset, model.interpolate_antialias = RESAMPLING
+    # outside of its state dict, as the aliases are
+    vars(model)["linear_head"] = JoinedHead(model.head, model.global_pool) if has_head else None
     for block in model.blocks:
         block.attn.fused_attn = True  # as the original's, whatever timm is set to
         if spec.ffn == "swiglu":

@@ -43,7 +43,7 @@ CONTENT: dict[str, BadInput] = {
     ),
     "a file of the head alone": BadInput(
         holding({"weight": torch.zeros(5, 64), "bias": torch.zeros(5)}),
-        r"2 keys that belong to no known family.*\n.*weight",
+        r"a linear head \(5, 64\), and no model.\nGive it beside its backbone: .*--linear-head",
     ),
     "a model of another family": BadInput(
         holding({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(10)}),

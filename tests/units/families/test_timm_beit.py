@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+import conversion
+from conversion.artifact.load import load_model
 from conversion.errors import CheckpointError
 from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
@@ -20,6 +22,7 @@ BEIT_HEADS: dict[str, dict[str, Any]] = {
     "mean": {"num_classes": 5},
     "token": {"num_classes": 5, "global_pool": "token"},
     "none": {"num_classes": 0, "global_pool": "token"},
+    "features": {"num_classes": 0},
 }
 
 
@@ -31,6 +34,24 @@ def test_the_converted_beit_is_timms(head: str, is_described: bool, tmp_path: Pa
     assert list_verdicts(result) == {Verdict.EXACT}
     assert {"block.1.q", "block.1.k", "block.1.v"} <= {point.point for point in result.points if point.difference}
     assert list_verdicts(verify(written, 2, "sdpa", is_described=is_described)) <= {Verdict.EXACT, Verdict.CLOSE}
+
+
+def test_features_without_a_head_are_what_timm_pools(tmp_path: Path) -> None:
+    """Transformers' classifier of no classes gives what is pooled, where its model without a head would not."""
+    written = write(tmp_path / "timm", BEIT, {**SMALL_BEIT, **BEIT_HEADS["features"]})
+    assert "fc_norm.weight" in written.checkpoint.state_dict
+    out = convert(written, 2)
+    assert (out.architecture, out.labels, out.config.num_labels) == ("Data2VecVisionForImageClassification", (), 0)
+    assert any("without its last layer" in note for note in out.notes)
+    place = conversion.save_artifact(out, tmp_path / "artifact")
+    model = load_model(place, attention="eager", dtype="float32")
+    pixel_values = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = model(pixel_values).logits
+        assert torch.allclose(features, written.model(pixel_values), atol=1e-5)
+    back = conversion.load_checkpoint(conversion.restore_checkpoint(place, tmp_path / "back.pth")[0])
+    read = written.checkpoint.state_dict
+    assert all(is_bit_equal(tensor, back[key]) for key, tensor in read.items())
 
 
 def test_positions_of_no_table_need_the_heads_of_config_json(tmp_path: Path) -> None:

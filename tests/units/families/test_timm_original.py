@@ -40,7 +40,7 @@ def test_the_converted_model_is_timms(name: str, gamma: float, tmp_path: Path) -
     assert list_verdicts(verify(written, 2, "eager")) <= {Verdict.EXACT, Verdict.CLOSE}
 
 
-@pytest.mark.parametrize("name", ["uni", "uni2-h"])
+@pytest.mark.parametrize("name", ["uni", "uni2-h", "virchow2"])
 def test_another_size_differs_by_the_antialias_of_timm_alone(name: str, tmp_path: Path) -> None:
     written = write(tmp_path, *narrow(name))
     patch = written.model.patch_embed.patch_size[0]  # type: ignore[union-attr, index]
@@ -49,7 +49,7 @@ def test_another_size_differs_by_the_antialias_of_timm_alone(name: str, tmp_path
     assert bool(result.otherwise) == (name == "uni")
 
 
-@pytest.mark.parametrize("name", ["uni", "uni2-h"])
+@pytest.mark.parametrize("name", ["uni", "uni2-h", "virchow2"])
 def test_the_original_is_timms_model(name: str, tmp_path: Path) -> None:
     """Whatever makes it take and return what the bundled original does changes nothing."""
     written = write(tmp_path, *narrow(name))
@@ -64,7 +64,7 @@ def test_the_original_is_timms_model(name: str, tmp_path: Path) -> None:
         original(pixel_values, torch.zeros(2, 25, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("name", ["uni", "uni2-h"])
+@pytest.mark.parametrize("name", ["uni", "uni2-h", "virchow2"])
 @pytest.mark.parametrize("grid", [(5, 5), (3, 3), (3, 5)])
 def test_a_counterfactual_resamples_as_told(name: str, grid: tuple[int, int], tmp_path: Path) -> None:
     """Set to what timm does by a hair's breadth, the adapter's own step gives what timm's gives."""

@@ -20,7 +20,7 @@ from conversion.intake.synthetic import (
 )
 from conversion.mapping.key_map import drop
 from conversion.parity.metrics import is_bit_equal
-from conversion.state_dicts.convert import merge_linear_head
+from conversion.state_dicts.linear_head import merge_linear_head
 from tests.support.golden import NAMES, read_golden
 
 OUTPUTS = {"x_norm_patchtokens", "logits", "last_hidden_state", "auxiliary_logits"}

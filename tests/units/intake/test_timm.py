@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import conversion
+from conversion.errors import CheckpointError
 from conversion.families.base import Family, load_family
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.synthetic import DISTRIBUTIONS, draw_tensor
@@ -109,3 +110,73 @@ def test_a_registers_file_that_lacks_something_is_no_file_of_timms(key: str) -> 
     state_dict, did = load_family("dinov2").translate({k: v for k, v in golden.backbone.items() if k != key})
     assert did == ""
     assert key not in state_dict
+
+
+# position embeddings of registers, and of the CLS token
+
+
+def draw_timms(rows: int, registers: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """What of timm's state dict tells positions, drawn."""
+    like = {"pos_embed": (1, rows, 8), "cls_token": (1, 1, 8), "patch_embed.proj.weight": (8, 3, 14, 14)}
+    like |= {"reg_token": (1, registers, 8)} if registers else {}
+    generator = torch.Generator().manual_seed(0)
+    drawn = {key: torch.randn(shape, generator=generator).to(dtype) for key, shape in like.items()}
+    return {**drawn, "blocks.0.ls1.gamma": torch.ones(8, dtype=dtype)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_positions_of_registers_are_added_into_them(dtype: torch.dtype) -> None:
+    """The sum is taken as a float32 model takes it, whatever the file's own precision; all others stay as they are."""
+    theirs = draw_timms(1 + 4 + 16, 4, dtype)
+    with pytest.warns(UserWarning, match="position embeddings of 4 registers added into these"):
+        ours, did = load_family("dinov2").translate(theirs)
+    assert "restored, they stay added" in did
+    rows = theirs["pos_embed"]
+    assert is_bit_equal(ours["register_tokens"], theirs["reg_token"].float() + rows[:, 1:5].float())
+    assert is_bit_equal(ours["pos_embed"], torch.cat((rows[:, :1], rows[:, 5:]), 1))
+    assert is_bit_equal(ours["cls_token"], theirs["cls_token"])
+
+
+# rows of timm's, registers, rows of the original's, and whether the first is of zeros
+@pytest.mark.parametrize(("theirs", "registers", "ours", "is_zero"), [
+    (16, 0, 17, True),  # of patches alone
+    (17, 0, 17, False),
+    (16, 4, 17, True),
+    (21, 4, 17, False),
+    (20, 4, 20, False),  # no square: left for recognition to refuse
+])  # fmt: skip
+def test_rows_before_the_patches_are_counted(theirs: int, registers: int, ours: int, is_zero: bool) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        translated, _ = load_family("dinov2").translate(draw_timms(theirs, registers))
+    assert translated["pos_embed"].shape[1] == ours
+    assert bool((translated["pos_embed"][:, 0] == 0).all()) == is_zero
+
+
+def test_rows_that_leave_two_squares_are_told_by_config_json_or_refused(tmp_path: Path) -> None:
+    """25 rows beside 8 registers: 5 x 5 patches; or 4 x 4, the CLS token and the registers."""
+    from timm.models import save_for_hf
+
+    for no_embed_class, side, rows in ((True, 70, 26), (False, 56, 17)):
+        options = {"img_size": side, "reg_tokens": 8, "no_embed_class": no_embed_class, "init_values": 1.0}
+        model = build("vit_small_patch14_dinov2", options)
+        folder = tmp_path / str(side)
+        save_for_hf(model, str(folder), model_args={**SMALL, **options}, safe_serialization=True)
+        with warnings.catch_warnings(action="ignore"):
+            assert conversion.load_checkpoint(folder)["pos_embed"].shape[1] == rows
+        (folder / "config.json").unlink()
+        with pytest.raises(CheckpointError, match=r"(?s)25 patches and 0 other.*16 patches and 9 other.*config\.json"):
+            conversion.load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("options", "named"), [
+    ({"global_pool": "avg"}, "fc_norm.weight.*a norm after the pooling"),
+    ({"global_pool": "map"}, "attn_pool.*pooling by attention"),
+    ({"global_pool": "avg", "num_classes": 0}, "fc_norm.weight.*a norm after the pooling"),
+])  # fmt: skip
+def test_what_transformers_cannot_pool_is_refused_by_name(options: dict[str, Any], named: str, tmp_path: Path) -> None:
+    import timm
+
+    made = {**SMALL, "num_classes": 5, "img_size": 70, **options}
+    torch.save(timm.create_model("vit_small_patch14_dinov2", **made).state_dict(), tmp_path / "timm.pth")
+    with pytest.raises(CheckpointError, match=f"(?s)timm.pth: timm's model has modules.*{named}.*fc_norm=False"):
+        conversion.load_checkpoint(tmp_path / "timm.pth")

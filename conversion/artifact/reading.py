@@ -30,6 +30,9 @@ def read_card(directory: Path) -> dict[str, Any]:
     path = directory / PARITY_CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        hint = f"Compare it with the original: vision-parity compare ORIGINAL {directory}"
+        raise ArtifactError(f"{directory}: has no {PARITY_CARD}, the card of a verification.", hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
     found = card.get("schema") if isinstance(card, dict) else None

@@ -3,6 +3,7 @@
 What one command alone needs is imported by it, so that help and a wrong option do not wait for transformers.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -188,9 +189,11 @@ def restore(
     """
     from conversion.artifact.restore_checkpoint import restore_checkpoint
 
-    with plain_errors():
+    with plain_errors(), warnings.catch_warnings(record=True) as caught:
         for path in restore_checkpoint(directory, file):
             typer.echo(str(path))
+    for warning in caught:
+        typer.echo(str(warning.message), err=True)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """What every family offers, under the same names: its package's ``FAMILY``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -124,6 +124,8 @@ class Family(Generic[S]):
         list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
         default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
             in this order; none where the common order holds.
+        alike: classes of transformers with the very tensors of one that is converted to, that return something else of
+            them; each with the fields of the config that say what it returns, and that no other class reads.
         build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, and a spec; None
             where timm has no such models.
     """
@@ -161,6 +163,7 @@ class Family(Generic[S]):
     beside_config: frozenset[str] = frozenset()
     list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
     default_entries: tuple[str, ...] = ()
+    alike: Mapping[str, frozenset[str]] = field(default_factory=dict)
     build_timm: Callable[[Description | None, S], nn.Module] | None = None
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:

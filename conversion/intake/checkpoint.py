@@ -19,10 +19,12 @@ from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
+from conversion.intake.transformers_folder import is_transformers_folder, refuse_layout
 from conversion.intake.unwrapping import demand_state_dict, unwrap
 from conversion.intake.within import find_within
+from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
-from conversion.state_dicts.restore import find_family, restore
+from conversion.state_dicts.restore import describe_alike, describe_gone, find_family, restore
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             steps.append(Step(name, did))
 
     with concerning(path):
+        note("choose", source.choice)
         if folder:
             state_dict, told, did = _restore_folder(folder, source)
             note("restore", did)
@@ -113,6 +116,8 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
                 note("translate", did)
                 writer = TIMM if did else writer
                 untranslated = before if did else untranslated
+            if not any(family.matches(shapes_of(state_dict)) for family in families()):
+                refuse_layout(path, source.files, state_dict)
             telling = (find_within(source.files[0], opened[0].content), find_beside(source.files[0].parent))
             for each in filter(None, telling):
                 check_facts(each, state_dict)
@@ -125,19 +130,6 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
     state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels)
     return Checkpoint(path, source.files, state_dict, tuple(steps), folder, untranslated, timm)
-
-
-def is_transformers_folder(path: Path) -> bool:
-    """Whether a folder holds a model in transformers' layout: its config names a type that a family converts to.
-
-    Training codes call their files ``config.json`` too, and give types of their own.
-    """
-    try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        model_type = config.get("model_type")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
-    return any(model_type == known for family in families() for known in family.model_types)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -213,8 +205,10 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         config = read_config(folder)
         family = find_family(config)
         spec = family.read_config(config)
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"):  # what it says is in the step
             restored = restore(converted, config, read_left_out(folder))
+        alike = describe_alike(family, config)
+        gone = describe_gone(family, family.original_shapes(spec), restored)
     except ConversionError as error:
         raise CheckpointError(error.headline, error.problems, error.hint or hint) from None
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
@@ -222,7 +216,7 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
     told = read_told(folder, family, spec)
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
-    return restored, told, did
+    return restored, told, "; ".join(filter(None, [did, gone, alike]))
 
 
 def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:

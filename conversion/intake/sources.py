@@ -4,29 +4,25 @@ import glob
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from conversion.errors import CheckpointError, concerning
+from conversion.intake import deepspeed
+from conversion.intake.folder_files import INDEX, describe_choice, list_weights, refuse_shard, refuse_shards, suggest
 from conversion.intake.opening import explain_absence
+from conversion.intake.transformers_folder import find_entrance, is_of_library, is_transformers_folder
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""What the one file of a model goes by in a folder, in the order in which they are looked for."""
-
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-
-BESIDE = {"left_out.safetensors", "model.unverified.safetensors", "optimizer.bin", "optimizer.pt", "rng_state.pth",
-          "scaler.pt", "scheduler.bin", "scheduler.pt", "training_args.bin"}  # fmt: skip
-"""What may lie beside the weights and holds no model."""
-
-INDEX = ".index.json"
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
 
 CONSOLIDATE = (
     "A training run saved in pieces: give all of its rank files, as a folder or as 'model_*.rank_*.pth'; or "
     "the file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
 )
+WHOLE = ("model.safetensors", "pytorch_model.bin")
+"""What the one file of a model goes by in a folder of transformers."""
+
 DISTRIBUTED = (
     "Put it together where it was written: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
     "FOLDER checkpoint.pth"
@@ -40,11 +36,13 @@ class Source:
     Attributes:
         files: in the order of their ranks, or as their index names them.
         keys: of shards, key to the file that holds it.
+        choice: what was taken of a folder, and what was not, in a line; empty where there was no choice.
     """
 
     kind: Literal["file", "shards", "ranks"]
     files: tuple[Path, ...]
     keys: Mapping[str, Path] = field(default_factory=dict)
+    choice: str = ""
 
 
 def find_source(path: Path) -> Source:
@@ -70,6 +68,7 @@ def find_source(path: Path) -> Source:
             return Source("file", (found[0],)) if len(found) == 1 else _order_ranks(found)
         if path.name.endswith(INDEX):
             return _read_index(path)
+        _refuse_part(path)
         ranks = [path, *_siblings_of(path)]
         # other numbers have other meanings
         if len(ranks) > 1 and sorted(map(_rank_of, ranks)) == list(range(len(ranks))):
@@ -82,16 +81,28 @@ def _look_into(folder: Path) -> Source:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if (folder / ".metadata").exists():
         raise CheckpointError("a checkpoint of torch.distributed.checkpoint.", hint=DISTRIBUTED)
-    weights = [path for path in files if path.suffix in SUFFIXES and path.name not in BESIDE]
+    entrance = find_entrance(folder)
+    if entrance and is_of_library(folder):
+        return _choose(entrance, files, "as from_pretrained does")
+    if model := deepspeed.find_model(files):
+        return Source("file", (model,), choice=deepspeed.describe_model(model, files))
+    weights = list_weights(files)
+    if not weights and (step := deepspeed.find_step(folder)):
+        source = _look_into(step)
+        if is_transformers_folder(folder):
+            _refuse_unread(list(source.files))
+        return replace(source, choice="; ".join(filter(None, [deepspeed.describe_step(step), source.choice])))
     indices = [path for path in files if path.name.endswith(INDEX)]
-    chosen = [folder / name for name in WEIGHTS if folder / name in weights]
-    if chosen and not set(weights) - set(chosen):
-        return Source("file", (chosen[0],))  # as from_pretrained chooses
-    if len(indices) == 1 and not chosen:
-        return _read_index(indices[0])
+    if entrance and not {path.name for path in weights} - set(WHOLE):
+        return _choose(entrance, files, "as from_pretrained does")
+    if len(indices) == 1 and not any(path.name in WHOLE for path in weights):
+        return _choose(indices[0], files, "whose shards are one model")
     if len(indices) > 1:
         names = [path.name for path in indices]
         raise CheckpointError("a folder with several indices of shards in it.", names, hint="Give one of these files.")
+    refuse_shards(weights)
+    if weights and is_transformers_folder(folder):
+        _refuse_unread(weights)
     if len(weights) == 1:
         return Source("file", (weights[0],))
     if len(weights) > 1 and all(RANK.search(path.name) for path in weights):
@@ -99,7 +110,35 @@ def _look_into(folder: Path) -> Source:
     names = [path.name for path in weights or files]
     if not weights:
         raise CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
-    raise CheckpointError("a folder with several checkpoints in it.", names, hint="Give one of these files.")
+    raise CheckpointError(
+        "a folder with several checkpoints in it.", names, hint=f"Give one of them, as: {suggest(weights[-1])}"
+    )
+
+
+def _choose(entrance: Path, files: list[Path], why: str) -> Source:
+    """The model that is entered by this file, with what of its folder was not taken."""
+    source = _read_index(entrance) if entrance.name.endswith(INDEX) else Source("file", (entrance,))
+    return replace(source, choice=describe_choice([entrance, *source.files], why, files))
+
+
+def _refuse_part(path: Path) -> None:
+    """Refuse a file that is a part of something, by its name."""
+    if not path.is_file():
+        return
+    deepspeed.refuse_part(path)
+    refuse_shard(path)
+    if path.suffix == ".distcp":
+        is_there = (path.parent / ".metadata").exists()
+        copy = "" if is_there else "Copy .metadata and all .distcp files of the run into it. "
+        headline = "one file of a folder of torch.distributed.checkpoint, which is read as a whole."
+        raise CheckpointError(headline, hint=f"{copy}Give the folder: {path.parent}")
+
+
+def _refuse_unread(weights: list[Path]) -> None:
+    """Refuse a folder of transformers without a file that ``from_pretrained`` reads."""
+    hint = f"Copy {WHOLE[0]} into it. If one of these is an original checkpoint, give it itself: {suggest(weights[-1])}"
+    names = [path.name for path in weights]
+    raise CheckpointError("a folder of transformers without weights that from_pretrained reads.", names, hint=hint)
 
 
 def _read_index(index: Path) -> Source:

@@ -13,7 +13,8 @@ from conversion.families.image_sizes import find_size_problem
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
-from conversion.intake.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
+from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
+from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.state_dicts.convert import merge_linear_head
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.extent import choose_row

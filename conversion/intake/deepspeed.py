@@ -11,8 +11,11 @@ from conversion.intake.folder_files import suggest
 LATEST, SCRIPT = "latest", "zero_to_fp32.py"
 """What lies beside the steps: the name of the last of them, and what puts the parts of a model together."""
 
+LONGEST = 256
+"""Characters of the name of a step."""
+
 MODEL = re.compile(r"mp_rank_(\d+)_model_states\.pt")
-"""The whole model, of ZeRO 1 and 2 and without ZeRO; several are a model cut into parts along its layers."""
+"""The whole model, of ZeRO 1 and 2 and without ZeRO; several are the parallel parts of one."""
 
 PART = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
 """Of ZeRO 3: a rank's part of every parameter lies with the optimizer, and nothing of it here."""
@@ -23,10 +26,11 @@ OPTIMIZER = re.compile(r".*_optim_states\.pt")
 def find_step(folder: Path) -> Path | None:
     """The folder of the last step, which ``latest`` names; None where there is none."""
     try:
-        name = (folder / LATEST).read_text(encoding="utf-8").strip()
+        with (folder / LATEST).open(encoding="utf-8") as file:
+            name = file.read(LONGEST).strip()
     except (OSError, ValueError):
         return None
-    is_name = bool(name) and Path(name).name == name
+    is_name = name not in ("", ".", "..") and Path(name).name == name
     return folder / name if is_name and (folder / name).is_dir() else None
 
 
@@ -47,7 +51,7 @@ def find_model(files: Sequence[Path]) -> Path | None:
         )
     if len(whole) > 1:
         raise CheckpointError(
-            "a model that DeepSpeed has cut along its layers, a file for each part.",
+            "a model that was trained in parallel parts, a file of DeepSpeed's for each.",
             [path.name for path in whole],
             hint="Save the state dict of the whole model where it was trained.",
         )

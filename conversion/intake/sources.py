@@ -107,12 +107,30 @@ def _look_into(folder: Path) -> Source:
         return Source("file", (weights[0],))
     if len(weights) > 1 and all(RANK.search(path.name) for path in weights):
         return _order_ranks(weights)
-    names = [path.name for path in weights or files]
     if not weights:
-        raise CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
+        raise _explain_emptiness(folder, files)
+    names = [path.name for path in weights]
     raise CheckpointError(
         "a folder with several checkpoints in it.", names, hint=f"Give one of them, as: {suggest(weights[-1])}"
     )
+
+
+def _explain_emptiness(folder: Path, files: list[Path]) -> CheckpointError:
+    """What to say of a folder without a checkpoint; those in its own folders are named."""
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and _may_hold_checkpoint(path))
+    if not inner:
+        names = [path.name for path in files]
+        return CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
+    names = [f"{path.name}/" for path in inner]
+    hint = f"Give one of its folders, as: {suggest(inner[-1])}"
+    return CheckpointError("a folder without a checkpoint in it, but in its folders.", names, hint)
+
+
+def _may_hold_checkpoint(folder: Path) -> bool:
+    try:
+        return bool(list_weights(folder.iterdir()) or deepspeed.find_step(folder) or (folder / ".metadata").exists())
+    except OSError:
+        return False
 
 
 def _choose(entrance: Path, files: list[Path], why: str) -> Source:

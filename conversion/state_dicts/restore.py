@@ -104,7 +104,9 @@ def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:
         return ""
     own, fields = family.read_config(config).hf_class, sorted(family.alike[saved])
     values = ", ".join(f"{field} {getattr(config, field, None)}" for field in fields)
-    return f"saved from {saved}, whose tensors are {own}'s: taken as {own}; what {saved} returns ({values}) is not compared"
+    return (
+        f"saved from {saved}, taken as {own}, whose tensors they are; what {saved} returns is not compared ({values})"
+    )
 
 
 def find_majors(family: Family[Any], spec: Spec, keys: Iterable[str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from tests.support.corpus.contents import CONTENT, TENSORS
 from tests.support.corpus.files import CODE, DAMAGED, NO_FILE, SAFETENSORS
+from tests.support.corpus.folders import PARTIAL
 from tests.support.corpus.hostile import PICKLES, SHOWN_TWICE, VIEWS
 from tests.support.corpus.making import BadInput
 from tests.support.corpus.sets import FOLDERS, RANKS, SHARDS
@@ -18,6 +19,7 @@ CORPUS: dict[str, BadInput] = {
         SHARDS,
         RANKS,
         FOLDERS,
+        PARTIAL,
         PICKLES,
         SHOWN_TWICE,
         VIEWS,

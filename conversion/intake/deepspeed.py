@@ -28,10 +28,10 @@ def find_step(folder: Path) -> Path | None:
     try:
         with (folder / LATEST).open(encoding="utf-8") as file:
             name = file.read(LONGEST).strip()
-    except (OSError, ValueError):
+        is_name = name not in ("", ".", "..") and Path(name).name == name
+        return folder / name if is_name and (folder / name).is_dir() else None
+    except (OSError, ValueError):  # among others, where no file can have such a name
         return None
-    is_name = name not in ("", ".", "..") and Path(name).name == name
-    return folder / name if is_name and (folder / name).is_dir() else None
 
 
 def find_model(files: Sequence[Path]) -> Path | None:

@@ -55,9 +55,8 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
-    saved = find_alike(family, config)
-    if saved and family.read_config(config).hf_class == spec.hf_class:
-        others |= {"architectures", *family.alike[saved]}
+    if family.alike.get(find_alike(family, config)) == spec.hf_class:
+        others |= {"architectures", *family.alike_fields}
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
         if field in others:
             continue

@@ -124,8 +124,9 @@ class Family(Generic[S]):
         list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
         default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
             in this order; none where the common order holds.
-        alike: classes of transformers with the very tensors of one that is converted to, that return something else of
-            them; each with the fields of the config that say what it returns, and that no other class reads.
+        alike: classes of transformers that have the very tensors of one that is converted to, each with that one's
+            name, and return something else.
+        alike_fields: of the config, that say what such a class returns, and that no other class reads.
         build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, and a spec; None
             where timm has no such models.
     """
@@ -163,7 +164,8 @@ class Family(Generic[S]):
     beside_config: frozenset[str] = frozenset()
     list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
     default_entries: tuple[str, ...] = ()
-    alike: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    alike: Mapping[str, str] = field(default_factory=dict)
+    alike_fields: frozenset[str] = frozenset()
     build_timm: Callable[[Description | None, S], nn.Module] | None = None
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:

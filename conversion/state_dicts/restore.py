@@ -95,14 +95,14 @@ def find_family(config: "PretrainedConfig") -> Family[Any]:
 def find_alike(family: Family[Any], config: "PretrainedConfig") -> str:
     """The class that a model was saved from, where it is another with the same tensors; empty where it is not."""
     saved = (config.architectures or [""])[0]
-    return saved if saved in family.alike else ""
+    return saved if family.alike.get(saved) == family.read_config(config).hf_class else ""
 
 
 def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:
     """What a model was saved from, as what it is taken, and what is not compared; empty where it is its own class."""
     if not (saved := find_alike(family, config)):
         return ""
-    own, fields = family.read_config(config).hf_class, sorted(family.alike[saved])
+    own, fields = family.alike[saved], sorted(family.alike_fields)
     values = ", ".join(f"{field} {getattr(config, field, None)}" for field in fields)
     return (
         f"saved from {saved}, taken as {own}, whose tensors they are; what {saved} returns is not compared ({values})"

@@ -49,11 +49,11 @@ SETTINGS = {
 BESIDE_CONFIG = frozenset({"interpolate_offset", "interpolate_antialias", *NORMALISATION_SETTINGS, *CROP_SETTINGS})
 """Fields of the spec that transformers' config has no place for."""
 
-OF_BACKBONES = frozenset({"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"})
-"""Fields of transformers' config that say what its backbone classes return."""
+ALIKE = {"Dinov2Backbone": "Dinov2Model", "Dinov2WithRegistersBackbone": "Dinov2WithRegistersModel"}
+"""Classes of transformers that return the outputs of several blocks, and whose tensors they have."""
 
-ALIKE = {"Dinov2Backbone": OF_BACKBONES, "Dinov2WithRegistersBackbone": OF_BACKBONES}
-"""Classes of transformers with the tensors of ``Dinov2Model`` and ``Dinov2WithRegistersModel``."""
+ALIKE_FIELDS = frozenset({"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"})
+"""Fields of transformers' config that say what these return."""
 
 CROP_PCT = 224 / 256
 """Of the original's evaluation: a crop of 224 pixels out of a short edge of 256."""

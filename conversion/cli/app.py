@@ -54,6 +54,7 @@ def describe(
 def convert(
     source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, folder or official variant.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the folder in artifacts/.", hidden=True)] = None,
     image_size: Annotated[int | None, typer.Option(help="Bake position embeddings for N x N pixels.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     entry: Annotated[str | None, typer.Option(help="The entry of the file that holds the model.")] = None,
@@ -86,6 +87,7 @@ def convert(
             source,
             variant=variant,
             output=output,
+            name=name,
             image_size=image_size,
             linear_head=linear_head,
             entry=entry,

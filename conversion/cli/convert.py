@@ -83,7 +83,7 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
         verdicts = tuple(verify_cell(subject, cell) for cell in cells)
         outcome = build_outcome(subject, verdicts)
         if outcome.is_same:
-            subject.staged.publish(subject.provenance, verdicts)
+            outcome = replace(outcome, replaced=subject.staged.publish(subject.provenance, verdicts))
         return outcome
     finally:
         subject.close()

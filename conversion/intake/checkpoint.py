@@ -12,7 +12,7 @@ from torch import Tensor
 from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
-from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
+from conversion.families.told import AUTHORS, TIMM, Origin, Told, ToldStateDict, read_version
 from conversion.intake.beside import check_facts, find_beside, merge_beside
 from conversion.intake.opening import Opened, open_file
 from conversion.intake.ranks import demand_whole, merge_ranks
@@ -128,8 +128,20 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
         if untranslated is not None:
             untranslated, _ = cast(untranslated, dtype)
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
-    state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels)
+    state_dict = ToldStateDict(
+        state_dict, told, TIMM if timm else writer, labels, _note_origin(source, steps, state_dict)
+    )
     return Checkpoint(path, source.files, state_dict, tuple(steps), folder, untranslated, timm)
+
+
+def _note_origin(source: Source, steps: Sequence[Step], state_dict: Mapping[str, Tensor]) -> Origin:
+    """Where a state dict was read, and what it is now, so that it shows when either is changed."""
+    states = {path.absolute(): path.stat() for path in source.files}
+    return Origin(
+        files={path: (state.st_size, state.st_mtime_ns) for path, state in states.items()},
+        steps=tuple((step.name, step.did) for step in steps),
+        tensors={key: (tensor, read_version(tensor)) for key, tensor in state_dict.items()},
+    )
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -50,7 +50,10 @@ def choose_variants(request: Request) -> dict[str, Spec]:
 
 
 def _refuse_contradictions(request: Request) -> None:
+    if request.name is not None and (request.name in ("", ".", "..") or Path(request.name).name != request.name):
+        raise CheckpointError(f"--name {request.name!r}: not the name of a folder.", hint="--artifacts-dir says where.")
     of_checkpoint = {
+        "--name": request.name,
         "--linear-head": request.linear_head,
         "--entry": request.entry,
         **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},

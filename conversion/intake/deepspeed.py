@@ -34,8 +34,14 @@ def find_step(folder: Path) -> Path | None:
         return None
 
 
-def find_model(files: Sequence[Path]) -> Path | None:
-    """The file of a step that holds the model; None where these are not the files of a step.
+def is_step(files: Sequence[Path]) -> bool:
+    """Whether these are the files of a step, and no others."""
+    kinds = (MODEL, PART, OPTIMIZER)
+    return bool(files) and all(any(kind.fullmatch(path.name) for kind in kinds) for path in files)
+
+
+def find_model(files: Sequence[Path]) -> Path:
+    """The file of a step that holds the model.
 
     Raises:
         CheckpointError: the model lies in parts, or there is nothing of it.
@@ -55,13 +61,13 @@ def find_model(files: Sequence[Path]) -> Path | None:
             [path.name for path in whole],
             hint="Save the state dict of the whole model where it was trained.",
         )
-    if optimizer and not whole:
+    if not whole:
         raise CheckpointError(
             "DeepSpeed's optimizer, without the model.",
             [path.name for path in optimizer],
             hint="Copy mp_rank_00_model_states.pt into this folder, too, or give that file.",
         )
-    return whole[0] if whole else None
+    return whole[0]
 
 
 def describe_model(model: Path, files: Sequence[Path]) -> str:
@@ -90,7 +96,7 @@ def refuse_part(path: Path) -> None:
         raise CheckpointError(headline, hint=_suggest_script(path.parent))
     if OPTIMIZER.fullmatch(path.name):
         model = find_model(sorted(path.parent.iterdir()))
-        raise CheckpointError("DeepSpeed's optimizer, not the model.", hint=f"Give the model: {suggest(model or path)}")
+        raise CheckpointError("DeepSpeed's optimizer, not the model.", hint=f"Give the model: {suggest(model)}")
 
 
 def _suggest_script(step: Path) -> str:

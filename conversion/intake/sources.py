@@ -84,9 +84,10 @@ def _look_into(folder: Path) -> Source:
     entrance = find_entrance(folder)
     if entrance and is_of_library(folder):
         return _choose(entrance, files, "as from_pretrained does")
-    if model := deepspeed.find_model(files):
-        return Source("file", (model,), choice=deepspeed.describe_model(model, files))
     weights = list_weights(files)
+    if deepspeed.is_step(weights):
+        model = deepspeed.find_model(weights)
+        return Source("file", (model,), choice=deepspeed.describe_model(model, weights))
     if not weights and (step := deepspeed.find_step(folder)):
         source = _look_into(step)
         if is_transformers_folder(folder):

@@ -104,6 +104,13 @@ ZERO: dict[str, BadInput] = {
         r"DeepSpeed's optimizer, without the model.*\n(.*\n)*Copy mp_rank_00_model_states\.pt",
         ".",
     ),
+    "DeepSpeed's model beside another checkpoint": BadInput(
+        lambda folder: [
+            torch.save({"module": tiny()}, folder / name) for name in ("best.pth", "mp_rank_00_model_states.pt")
+        ],
+        r"several checkpoints in it.*\n.*best\.pth\n.*mp_rank_00",
+        ".",
+    ),
     "a model in parallel parts": BadInput(
         lambda folder: [
             torch.save({"module": tiny()}, folder / f"mp_rank_0{rank}_model_states.pt") for rank in range(2)

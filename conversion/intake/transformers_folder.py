@@ -31,8 +31,10 @@ def demand_transformers_folder(folder: Path) -> None:
     if is_transformers_folder(folder):
         return
     if not (folder / CONFIG).is_file():
-        headline = f"not a folder that from_pretrained reads: there is no {CONFIG} in it."
-        raise CheckpointError(headline, hint=f"Give the folder in which {CONFIG} lies beside the weights.")
+        headline = f"not what from_pretrained reads: there is no {CONFIG} in it."
+        raise CheckpointError(
+            headline, hint=f"Give the folder, or the repository, in which {CONFIG} lies beside the weights."
+        )
     raise describe_other_type(folder)
 
 

@@ -184,7 +184,7 @@ def test_whose_word_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("absent", "no such folder"), (".", "not a folder that from_pretrained reads: there is no config.json in it")],
+    [("absent", "no such folder"), (".", "not what from_pretrained reads: there is no config.json")],
 )
 def test_what_cannot_be_compared_is_said(
     target: str, message: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

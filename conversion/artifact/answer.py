@@ -121,7 +121,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         variant=card["variant"],
         is_synthetic=card["source"]["weights"] == "synthetic",
         conversion=tuple(map(describe_cell, card["activations"])),
-        otherwise=tuple(list_otherwise(family, spec, size, card["activations"])),
+        otherwise=tuple(list_otherwise(family, spec, size, card["activations"], baked=card["baked_image_size"])),
         sizes=find_sizes(family, spec, size, card["activations"]),
         told=tuple(describe_told(told, caller)),
         notes=(*card["notes"], *_note_rounding(card)),
@@ -150,13 +150,17 @@ def describe_cell(cell: Record) -> Judged:
     )
 
 
-def list_otherwise(family: Family[Any], spec: Any, size: int, cells: Sequence[Record]) -> Iterator[Otherwise]:
+def list_otherwise(
+    family: Family[Any], spec: Any, size: int, cells: Sequence[Record], *, baked: int | None = None
+) -> Iterator[Otherwise]:
     """List the entries of the ledger that showed, with how far off what this model returns is; and those of images.
 
-    What an image processor does otherwise depends on the image: it is listed whether it showed or not.
+    What an image processor does otherwise depends on the image: it is listed whether it showed or not. Where nothing
+    was compared, whatever applies at some size is listed.
 
     Args:
         size: side of the images that its processor makes.
+        baked: the only size that it is to be used at, if it was made for one.
     """
     results = [result for cell in cells for result in cell["inputs"]]
     named = [split_names(result["deviation"]) for result in results]
@@ -169,7 +173,9 @@ def list_otherwise(family: Family[Any], spec: Any, size: int, cells: Sequence[Re
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
             of_entry[place] = max(measure_returned(result), of_entry.get(place, 0.0))
     applying = {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}
-    applying |= set() if results else _names_at(family, spec, size)
+    if not results:
+        others = (spec.image_size, spec.image_size + spec.patch_size) if spec.any_size and not baked else ()
+        applying |= {name for each in (size, *others) for name in _names_at(family, spec, each)}
     for entry in family.ledger:
         shown = {place: off for place, off in sizes.get(entry.name, {}).items() if off}
         if shown or entry.name in applying:

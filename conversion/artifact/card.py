@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -89,8 +90,34 @@ class MatrixVerdict:
 
 def describe_source(checkpoint: Checkpoint) -> Source:
     """Name, size and hash of a checkpoint's files, and what intake did."""
-    files = [SourceFile(path.name, path.stat().st_size, hash_file(path)) for path in checkpoint.files]
-    return Source(tuple(files), checkpoint.steps)
+    return _describe_files(checkpoint.files, checkpoint.steps)
+
+
+def find_provenance(conversion: Conversion) -> Provenance:
+    """Where the weights of a conversion come from, by the files that its state dict was read from.
+
+    A state dict that was made in memory has no source. Nor has one whose files are others by now: a warning says so.
+    """
+    try:
+        states = {path: path.stat() for origin in conversion.origins.values() for path in origin.files}
+        read = {path: state for origin in conversion.origins.values() for path, state in origin.files.items()}
+        changed = [path for path, state in states.items() if (state.st_size, state.st_mtime_ns) != read[path]]
+    except OSError as error:
+        changed = [Path(str(error.filename))]
+    if changed:
+        names = ", ".join(map(str, changed))
+        warnings.warn(f"{names}: not there as it was read; the card names no source.", stacklevel=3)
+    if changed or not conversion.origins:
+        return Provenance()
+    sources = {
+        role: _describe_files(tuple(origin.files), tuple(Step(*step) for step in origin.steps))
+        for role, origin in conversion.origins.items()
+    }
+    return Provenance("checkpoint", None, sources)
+
+
+def _describe_files(paths: Iterable[Path], steps: tuple[Step, ...]) -> Source:
+    return Source(tuple(SourceFile(path.name, path.stat().st_size, hash_file(path)) for path in paths), steps)
 
 
 def hash_file(path: Path) -> str:

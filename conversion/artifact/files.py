@@ -8,22 +8,8 @@ from pathlib import Path
 from conversion.artifact.card import hash_file
 from conversion.artifact.weights import ENTRANCES, SHARDS, WEIGHTS, find_entrance, list_weights
 from conversion.errors import ArtifactError
+from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
-
-SUFFIXES_OF_WEIGHTS = {
-    ".bin",
-    ".ckpt",
-    ".gguf",
-    ".h5",
-    ".msgpack",
-    ".npz",
-    ".onnx",
-    ".pkl",
-    ".pt",
-    ".pth",
-    ".safetensors",
-}
-"""What ends the name of a file that may hold a model."""
 
 Fingerprint = tuple[int, ...]
 

@@ -78,18 +78,22 @@ def name_repository(directory: Path, card: Mapping[str, Any], target: str) -> st
     if "/" not in target and card["source"]["weights"] != "pretrained":
         # other weights of the same shapes have the same variant, and must not take the official ones' place
         raise PublishError(f"{directory}: its weights have no name.", hint=f"Give one: {target}/NAME.")
-    return name_in(target, card["variant"])
+    return name_in(target, card["variant"], card["baked_image_size"])
 
 
-def name_in(target: str, variant: str) -> str:
-    """The repository of a variant: in a namespace by its own name; or the one that is given, with a slash."""
-    return target if "/" in target else f"{target}/{name_on_the_hub(variant)}"
+def name_in(target: str, variant: str, baked: int | None = None) -> str:
+    """The repository of a variant: in a namespace by its own name; or the one that is given, with a slash.
+
+    Args:
+        baked: the image size that position embeddings are baked for.
+    """
+    return target if "/" in target else f"{target}/{name_on_the_hub(variant, baked)}"
 
 
-def name_on_the_hub(variant: str) -> str:
+def name_on_the_hub(variant: str, baked: int | None = None) -> str:
     """The name of the official model's repository, where there is one; else the variant's, in the Hub's manner."""
     official = VARIANTS[variant].hub_name if variant in VARIANTS else ""
-    return official or variant.replace("_", "-")
+    return (official or variant.replace("_", "-")) + (f"-{baked}" if baked else "")
 
 
 def summarise(card: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from conversion.errors import ArtifactError
 from conversion.families.target import transformers_major
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PREPROCESSOR, describe_unreadable, read_config
-from conversion.state_dicts.restore import find_family, find_majors
+from conversion.state_dicts.restore import find_alike, find_family, find_majors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -61,8 +61,10 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     import torch
     import transformers
 
+    family = find_family(config)
+    own = family.read_config(config).hf_class
     # a config need not name it
-    architecture = (config.architectures or [find_family(config).read_config(config).hf_class])[0]
+    architecture = own if find_alike(family, config) else (config.architectures or [own])[0]
     if not architecture or not hasattr(transformers, architecture):
         raise ArtifactError(f"{directory}: transformers has no architecture {architecture!r}, which its config names.")
     model, info = getattr(transformers, architecture).from_pretrained(

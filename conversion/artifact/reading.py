@@ -12,7 +12,7 @@ from conversion.errors import ArtifactError
 from conversion.families.base import load_family
 from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.verdict import PointVerdict, Verdict, worst
-from conversion.state_dicts.folder import PARITY_CARD
+from conversion.state_dicts.folder import CONFIG, PARITY_CARD
 
 EARLIER = "parity-card/2"
 """In which a deviation was a verdict, and every capture point had all its figures by name."""
@@ -31,7 +31,8 @@ def read_card(directory: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = f"To compare a folder that has none: vision-parity compare ORIGINAL {directory}"
+        hint = f"To compare it with the original: vision-parity compare ORIGINAL {directory}"
+        hint = hint if (directory / CONFIG).exists() else "Check the path of the folder."
         raise ArtifactError(f"{directory}: has no verification card, {PARITY_CARD}.", hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: cannot be read: {error}") from error

@@ -1,6 +1,7 @@
 """An artifact written back as the original's own checkpoint, which the original code loads whole."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from conversion.artifact.reading import read_card
 from conversion.artifact.stage import check_card
 from conversion.errors import CheckpointError, concerning
 from conversion.families.linear_head import HEAD_PREFIX
-from conversion.intake.checkpoint import is_transformers_folder, read_checkpoint
+from conversion.intake.checkpoint import read_checkpoint
+from conversion.intake.transformers_folder import demand_transformers_folder
 from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
-from conversion.state_dicts.restore import find_family
+from conversion.state_dicts.restore import describe_gone, find_family
 
 NOT_UNDONE = ("unwrap", "merge", "strip", "unchunk", "translate", "cast")
 """Steps of intake after which a checkpoint has other entries, keys or values than its file."""
@@ -27,7 +29,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
             of its own beside it, as the authors publish theirs: ``<name>_linear_head.pth``.
 
     Returns:
-        the files written.
+        the files written. A warning names what of the original is not in the folder: that is not in them either.
 
     Raises:
         CheckpointError: the folder cannot be read, or a file is there already. Nothing is left half written.
@@ -36,9 +38,8 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     directory, path = Path(directory), Path(path)
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: the original's own format is torch.save's.", hint="Name it .pth.")
-    if not is_transformers_folder(directory):
-        hint = "Give an artifact's folder, or that of a model of this project's families from the Hub."
-        raise CheckpointError(f"{directory}: not a folder that from_pretrained reads a known model from.", hint=hint)
+    with concerning(directory):
+        demand_transformers_folder(directory)
     if (directory / PARITY_CARD).exists():
         check_card(directory)
     checkpoint = read_checkpoint(directory)
@@ -58,6 +59,8 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     if present:
         raise CheckpointError(f"{path}: exists already; it is not overwritten.", present, "Choose another name.")
     _write_all(contents)
+    if gone := describe_gone(family, family.original_shapes(spec), checkpoint.state_dict):
+        warnings.warn(f"{path}: {gone}.", stacklevel=2)
     return list(contents)
 
 

@@ -24,6 +24,7 @@ from conversion.errors import ArtifactError
 from conversion.families.base import Family, Spec
 from conversion.parity.deviations import Deviation
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, read_settings
+from conversion.state_dicts.restore import find_alike
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -53,8 +54,11 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     found, wanted = _list_fields(config), _list_fields(wanted_config)
     entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), **wanted}
+    others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
+    if family.alike.get(find_alike(family, config)) == spec.hf_class:
+        others |= {"architectures", *family.alike_fields}
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
-        if field in (*ANY_TEXT, *DTYPES, "id2label", "label2id"):
+        if field in others:
             continue
         if field not in known:
             yield f"{field}: {_show(raw[field])}; the original's {type(wanted_config).__name__} has no such field"

@@ -5,6 +5,7 @@ That weights are not loaded before they are published is seen to in :mod:`conver
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,9 +17,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from conversion.artifact.card import SCHEMA, MatrixVerdict, Provenance, build_parity_card, format_json, hash_file
+from conversion.artifact.card import (
+    SCHEMA,
+    MatrixVerdict,
+    Provenance,
+    build_parity_card,
+    find_provenance,
+    format_json,
+    hash_file,
+)
 from conversion.artifact.checks import check_files
 from conversion.artifact.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
+from conversion.artifact.identity import describe_other, has_own_weights
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import render_model_card
 from conversion.artifact.weights import is_published, publish_weights, save_tensors, save_weights
@@ -42,11 +52,14 @@ class StagedArtifact:
     fingerprints: Mapping[str, Fingerprint]
     seal: Callable[[], Mapping[str, str]]
 
-    def publish(self, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...] = ()) -> None:
+    def publish(self, provenance: Provenance, verdicts: tuple[MatrixVerdict, ...] = ()) -> str:
         """Write the cards, move the directory to its target, and give the weights the name that makes a model of it.
 
         That last rename publishes: before it nothing loads. An artifact that is there already is replaced, or is
         there again if anything fails.
+
+        Returns:
+            which other model was there and was replaced, in words; empty if there was none.
 
         Raises:
             ArtifactError: the disk is full, or the target has become something else in the meantime; or what lies
@@ -58,6 +71,7 @@ class StagedArtifact:
             card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             (self.directory / PARITY_CARD).write_text(format_json(card) + "\n", encoding="utf-8")
+            replaced = describe_other(_read_parity_card(self.target), card)
             previous = _hidden(self.target, "previous")
             if self.target.exists():
                 self.target.rename(previous)
@@ -70,6 +84,7 @@ class StagedArtifact:
                 raise
             flush(self.target.parent)
             shutil.rmtree(previous, ignore_errors=True)
+            return replaced
 
     def _demand_untouched(self, directory: Path) -> None:
         """Demand that nobody has written to a file since it was found equal: that is what the cards speak of."""
@@ -94,17 +109,21 @@ def save_artifact(
     the cards say so.
 
     Args:
+        provenance: where the weights come from; the files that the state dict was read from unless given.
         max_shard_size: write shards of at most this size, as ``"5GB"``, with an index; one file unless given.
 
     Returns:
-        where it wrote: ``target``.
+        where it wrote: ``target``. A warning names another model that was there, and was replaced.
 
     Raises:
         ArtifactError: the target is something else than an artifact, the disk is full, another process is writing
             there, or what was written does not load back equal. Nothing is left behind.
     """
+    provenance = provenance or find_provenance(conversion)
     with stage_artifact(conversion, target, max_shard_size) as staged:
-        staged.publish(provenance or Provenance())
+        replaced = staged.publish(provenance)
+    if replaced:
+        warnings.warn(f"{target}: replaced {replaced}.", stacklevel=2)
     return Path(target)
 
 
@@ -156,6 +175,23 @@ def check_target(target: Path) -> None:
     if foreign or _read_parity_card(target) is None:
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
+
+
+def refuse_other(target: Path, card: Mapping[str, Any], *, is_own: bool) -> None:
+    """Refuse to put a model in the place of another one that somebody has trained.
+
+    Args:
+        card: the source and the result of the model.
+        is_own: it is of a checkpoint of its user's. Else it takes the place of what can be made again.
+
+    Raises:
+        ArtifactError: another one is there.
+    """
+    present = _read_parity_card(target)
+    other = describe_other(present, card)
+    if other and present and (is_own or has_own_weights(present)):
+        hint = f"Give this one a name of its own (--name NAME), or remove {target}."
+        raise ArtifactError(f"{target}: another model has this name, and is not replaced: {other}.", hint=hint)
 
 
 def check_card(directory: str | Path) -> None:

@@ -20,12 +20,14 @@ class Outcome:
         failure: where it first fails, in full; empty unless it does.
         output: where it was saved; None where it was not.
         usage: lines of Python that load it and are identical to the original.
+        replaced: which other model was there before, in words; empty if none was.
     """
 
     answer: Answer
     failure: str
     output: str | None
     usage: tuple[str, ...]
+    replaced: str = ""
 
     @property
     def is_same(self) -> bool:

@@ -3,6 +3,7 @@
 What one command alone needs is imported by it, so that help and a wrong option do not wait for transformers.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,7 @@ def describe(
 def convert(
     source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, folder or official variant.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the folder in artifacts/.", hidden=True)] = None,
     image_size: Annotated[int | None, typer.Option(help="Bake positions for N x N pixels.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
     linear_head_entry: Annotated[str | None, typer.Option(help="Of several in that file, one.")] = None,
@@ -87,6 +89,7 @@ def convert(
             source,
             variant=variant,
             output=output,
+            name=name,
             image_size=image_size,
             linear_head=linear_head,
             linear_head_entry=linear_head_entry,
@@ -203,13 +206,15 @@ def restore(
     from conversion.artifact.restore_checkpoint import describe_restored, restore_checkpoint
     from conversion.report.text import fold
 
-    with plain_errors():
+    with plain_errors(), warnings.catch_warnings(record=True) as caught:
         for path in restore_checkpoint(directory, file):
             typer.echo(str(path))
         if others := describe_restored(directory):
             typer.echo("What the checkpoint had otherwise")
             for line in others:
                 typer.echo("\n".join(fold(line, indent=2)))
+    for warning in caught:
+        typer.echo(str(warning.message), err=True)
 
 
 @app.command()

@@ -17,7 +17,8 @@ from conversion.errors import ConversionError
 from conversion.families.base import load_family
 from conversion.families.told import describe_told
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import PREPROCESSOR
+from conversion.state_dicts.folder import PREPROCESSOR, read_config
+from conversion.state_dicts.restore import describe_alike, find_family
 from conversion.suite.axes import check_axes, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.compared import ComparedSubject
@@ -111,12 +112,18 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
             # beside a fault it cannot be told how much of a difference is whose
             otherwise=() if failure else tuple(list_otherwise(subject.family, out.spec, out.input_size, records)),
             told=tuple(describe_told(out.told, "you")),
-            notes=out.notes,
+            notes=(*out.notes, *_describe_class(folder)),
             skipped=tuple(skipped),
             failure=failure,
         )
     finally:
         subject.close()
+
+
+def _describe_class(folder: Path) -> list[str]:
+    """What a folder was saved from, where that is another class of the same tensors."""
+    config = read_config(folder)
+    return [said] if (said := describe_alike(find_family(config), config)) else []
 
 
 def _check_settings(out: Conversion, folder: Path) -> list[str]:

@@ -10,7 +10,8 @@ from conversion.cli.answer import Outcome, build_outcome
 from conversion.errors import CheckpointError
 from conversion.families.labels import read_labels
 from conversion.families.variants import VARIANTS, find_variant
-from conversion.intake.checkpoint import is_transformers_folder
+from conversion.intake.transformers_folder import is_transformers_folder
+from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
 from conversion.suite.progress import show_steps, silence_loading
@@ -56,7 +57,8 @@ def build_request(
         if not path.exists() and not any(sign in source for sign in "./*["):
             find_variant(source)  # which names the nearest
         if is_transformers_folder(path):
-            hint = f"To check it: vision-parity verify {path}. To convert it anew: vision-parity restore {path} FILE."
+            check = f"verify {path}" if (path / PARITY_CARD).exists() else f"compare ORIGINAL {path}"
+            hint = f"To check it: vision-parity {check}. To convert it anew: vision-parity restore {path} FILE."
             raise CheckpointError(f"{path}: is converted already; the original checkpoint is needed.", hint=hint)
         return Request(checkpoint=path, **known)
     return Request(keyword=source, weights=weights, **known)
@@ -82,7 +84,7 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
             verdicts = tuple(verify_cell(subject, cell) for cell in cells)
             outcome = build_outcome(subject, verdicts)
         if outcome.is_same:
-            subject.staged.publish(subject.provenance, verdicts)
+            outcome = replace(outcome, replaced=subject.staged.publish(subject.provenance, verdicts))
         return outcome
     finally:
         subject.close()

@@ -49,6 +49,8 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
         yield "Not the same model. Nothing was saved."
         return
     yield f"The same model: {shorten(Path(str(outcome.output)))}"
+    if outcome.replaced:
+        yield from fold(f"It replaced {outcome.replaced}.")
     yield ""
     yield from outcome.usage  # not indented, so that it can be pasted
 

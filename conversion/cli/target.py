@@ -7,8 +7,8 @@ from pathlib import Path
 from conversion.artifact.library_fields import OVERRIDING
 from conversion.artifact.repository import LOG_IN, TIMEOUT, describe_error
 from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_entrance, is_published
-from conversion.errors import CheckpointError
-from conversion.intake.checkpoint import is_transformers_folder
+from conversion.errors import CheckpointError, concerning
+from conversion.intake.transformers_folder import demand_transformers_folder
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
 from conversion.suite.publishing import is_target
 
@@ -59,10 +59,8 @@ def find_target(name: str, revision: str | None = None) -> Target:
         raise CheckpointError(f"{name}: is a file.", hint=f"Give the folder that it lies in: {folder.parent}")
     else:
         raise CheckpointError(f"{name}: there is no such folder.", hint="Check its path.")
-    if not (target.folder / CONFIG).exists():
-        raise CheckpointError(f"{name}: holds no {CONFIG}, so that from_pretrained finds no model in it.")
-    if not is_transformers_folder(target.folder):
-        raise CheckpointError(f"{name}: holds no model of a known family in transformers' layout.")
+    with concerning(name):
+        demand_transformers_folder(target.folder)
     if not is_published(target.folder):
         hint = "Convert the original checkpoint again."
         problems = [f"{find_entrance(target.folder).name}: from_pretrained does not read it"]

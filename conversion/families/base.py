@@ -1,7 +1,7 @@
 """What every family offers, under the same names: its package's ``FAMILY``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -127,6 +127,9 @@ class Family(Generic[S]):
         build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, a spec, and the
             shapes that timm wrote; None where timm has no such models.
         foreign: whose code writes what is translated.
+        alike: classes of transformers that have the very tensors of one that is converted to, each with that one's
+            name, and return something else.
+        alike_fields: of the config, that say what such a class returns, and that no other class reads.
     """
 
     name: str
@@ -164,6 +167,8 @@ class Family(Generic[S]):
     default_entries: tuple[str, ...] = ()
     build_timm: Callable[[Description | None, S, Shapes], nn.Module] | None = None
     foreign: str = TIMM
+    alike: Mapping[str, str] = field(default_factory=dict)
+    alike_fields: frozenset[str] = frozenset()
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -46,6 +47,33 @@ class Told:
     is_given: bool = True
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The files that a state dict was read from, and what it was when it had been read.
+
+    Attributes:
+        files: each with its size in bytes and the time of its last change, in nanoseconds.
+        steps: of intake: name to what it did.
+        tensors: key to the tensor and its version, which torch counts.
+    """
+
+    files: Mapping[Path, tuple[int, int]]
+    steps: tuple[tuple[str, str], ...]
+    tensors: Mapping[str, tuple[Tensor, int]]
+
+    def is_of(self, state_dict: Mapping[str, Tensor]) -> bool:
+        """Whether a state dict is what was read, and nobody has changed it in memory."""
+        return self.tensors.keys() == state_dict.keys() and all(
+            tensor is self.tensors[key][0] and read_version(tensor) == self.tensors[key][1]
+            for key, tensor in state_dict.items()
+        )
+
+
+def read_version(tensor: Tensor) -> int:
+    """How often a tensor was written to, as torch counts; it does not count where gradients are ruled out."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
 CALLER = "the caller"
 """Who gives a setting as an option, or as an argument of ``convert``."""
 
@@ -57,6 +85,7 @@ class ToldStateDict(dict[str, Tensor]):
         told: setting to what a file says of it.
         writer: whose code wrote the checkpoint, :data:`AUTHORS` or :data:`TIMM`.
         labels: class names that a file tells, in the order of the logits.
+        origin: the files that it was read from; None where it was made in memory.
     """
 
     def __init__(
@@ -65,10 +94,19 @@ class ToldStateDict(dict[str, Tensor]):
         told: Mapping[str, Told] | None = None,
         writer: str = AUTHORS,
         labels: tuple[str, ...] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__(tensors)
         self.told: Mapping[str, Told] = dict(told or {})
-        self.writer, self.labels = writer, labels
+        self.writer, self.labels, self.origin = writer, labels, origin
+
+
+def find_origins(**given: Mapping[str, Tensor] | None) -> dict[str, Origin]:
+    """Role to where a state dict of this role was read; none at all where one was made, or changed, in memory."""
+    there = {role: state_dict for role, state_dict in given.items() if state_dict is not None}
+    origins = {role: getattr(state_dict, "origin", None) for role, state_dict in there.items()}
+    known = {role: origin for role, origin in origins.items() if origin is not None and origin.is_of(there[role])}
+    return known if known.keys() == there.keys() else {}
 
 
 def option_of(name: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
-from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
+from conversion.families.told import AUTHORS, TIMM, Origin, Told, ToldStateDict, read_version
 from conversion.intake.beside import check_facts, find_beside, merge_beside
 from conversion.intake.dcp import read_distributed
 from conversion.intake.evaluated import check_teacher
@@ -24,10 +24,12 @@ from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
+from conversion.intake.transformers_folder import is_transformers_folder, refuse_layout
 from conversion.intake.unwrapping import demand_state_dict, unwrap
 from conversion.intake.within import find_within
+from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
-from conversion.state_dicts.restore import find_family, restore
+from conversion.state_dicts.restore import describe_alike, describe_gone, find_family, restore
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def read_checkpoint(
             raise CheckpointError(
                 "not the rank files of a sharded run, whose shapes --like tells.", hint="Leave it out."
             )
+        note("choose", source.choice)
         if folder:
             state_dict, told, did = _restore_folder(folder, source)
             note("restore", did)
@@ -130,6 +133,8 @@ def read_checkpoint(
                 note("translate", did)
                 writer = family.foreign if did else writer
                 untranslated = before if did and writer == TIMM else untranslated
+            if not any(family.matches(shapes_of(state_dict)) for family in families()):
+                refuse_layout(path, source.files, state_dict)
             for each in filter(None, telling):
                 check_facts(each, state_dict)
                 note("tell", f"{each.file.name} tells {', '.join(each.told)}")
@@ -139,21 +144,20 @@ def read_checkpoint(
         if untranslated is not None:
             untranslated, _ = cast(untranslated, dtype)
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
-    state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels)
+    state_dict = ToldStateDict(
+        state_dict, told, TIMM if timm else writer, labels, _note_origin(files, steps, state_dict)
+    )
     return Checkpoint(path, files, state_dict, tuple(steps), folder, untranslated, timm)
 
 
-def is_transformers_folder(path: Path) -> bool:
-    """Whether a folder holds a model in transformers' layout: its config names a type that a family converts to.
-
-    Training codes call their files ``config.json`` too, and give types of their own.
-    """
-    try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        model_type = config.get("model_type")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
-    return any(model_type == known for family in families() for known in family.model_types)
+def _note_origin(files: Sequence[Path], steps: Sequence[Step], state_dict: Mapping[str, Tensor]) -> Origin:
+    """Where a state dict was read, and what it is now, so that it shows when either is changed."""
+    states = {path.absolute(): path.stat() for path in files}
+    return Origin(
+        files={path: (state.st_size, state.st_mtime_ns) for path, state in states.items()},
+        steps=tuple((step.name, step.did) for step in steps),
+        tensors={key: (tensor, read_version(tensor)) for key, tensor in state_dict.items()},
+    )
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -251,8 +255,10 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         config = read_config(folder)
         family = find_family(config)
         spec = family.read_config(config)
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"):  # what it says is in the step
             restored = restore(converted, config, read_left_out(folder))
+        alike = describe_alike(family, config)
+        gone = describe_gone(family, family.original_shapes(spec), restored)
     except ConversionError as error:
         raise CheckpointError(error.headline, error.problems, error.hint or hint) from None
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
@@ -260,7 +266,7 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
     told = read_told(folder, family, spec)
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
-    return restored, told, did
+    return restored, told, "; ".join(filter(None, [did, gone, alike]))
 
 
 def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:

@@ -81,9 +81,11 @@ def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
         raise CheckpointError("one rank file of a sharded run.", pieces, ALL_RANKS if flat else hint)
     if flat:
         raise CheckpointError("flattened parameters, whose shapes their file does not tell.", flat, WHOLE)
-    if state_dict and all(tensor.numel() == 0 for tensor in state_dict.values()):
-        hint = "DeepSpeed's ZeRO 3 keeps them elsewhere: run its zero_to_fp32.py, beside the file, and give the result."
-        raise CheckpointError(f"all {len(state_dict)} tensors are empty.", list(state_dict), hint)
+    empty = [key for key, tensor in state_dict.items() if tensor.numel() == 0]
+    if 2 * len(empty) > len(state_dict):  # whole are at most what is computed, and no parameter
+        hint = "DeepSpeed's ZeRO 3 keeps them elsewhere: python zero_to_fp32.py . out, in the folder where it lies."
+        count = f"all {len(empty)}" if len(empty) == len(state_dict) else f"{len(empty)} of {len(state_dict)}"
+        raise CheckpointError(f"{count} tensors are empty.", empty, hint)
 
 
 def read_piece(tensor: Tensor, rank: int, *, is_cut: bool) -> Piece:

@@ -4,23 +4,16 @@ import glob
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from conversion.errors import CheckpointError, concerning
+from conversion.intake import deepspeed
+from conversion.intake.folder_files import INDEX, describe_choice, list_weights, refuse_shard, refuse_shards, suggest
 from conversion.intake.opening import explain_absence
+from conversion.intake.transformers_folder import find_entrance, is_of_library, is_transformers_folder
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""What the one file of a model goes by in a folder, in the order in which they are looked for."""
-
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-
-BESIDE = {"left_out.safetensors", "model.unverified.safetensors", "optimizer.bin", "optimizer.pt", "rng_state.pth",
-          "scaler.pt", "scheduler.bin", "scheduler.pt", "training_args.bin"}  # fmt: skip
-"""What may lie beside the weights and holds no model."""
-
-INDEX = ".index.json"
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
 
 CONSOLIDATE = (
@@ -29,6 +22,12 @@ CONSOLIDATE = (
 )
 DISTRIBUTED = ".metadata"
 """What torch.distributed.checkpoint calls the file that tells where each tensor lies."""
+
+PART = ".distcp"
+"""What the names of its files with tensors end with."""
+
+WHOLE = ("model.safetensors", "pytorch_model.bin")
+"""What the one file of a model goes by in a folder of transformers."""
 
 WHOLE_FOLDER = (
     "Give the folder as torch.distributed.checkpoint wrote it, with its .metadata (ls -a shows it): "
@@ -43,11 +42,13 @@ class Source:
     Attributes:
         files: in the order of their ranks, or as their index names them.
         keys: of shards, key to the file that holds it.
+        choice: what was taken of a folder, and what was not, in a line; empty where there was no choice.
     """
 
     kind: Literal["file", "shards", "ranks", "distributed"]
     files: tuple[Path, ...]
     keys: Mapping[str, Path] = field(default_factory=dict)
+    choice: str = ""
 
 
 def find_source(path: Path) -> Source:
@@ -75,10 +76,7 @@ def find_source(path: Path) -> Source:
             return _read_index(path)
         if path.name == DISTRIBUTED and path.is_file():
             return Source("distributed", (path,))
-        if path.suffix == ".distcp" and path.is_file():
-            is_whole = (path.parent / DISTRIBUTED).is_file()
-            hint = f"Give its folder: {path.absolute().parent}." if is_whole else WHOLE_FOLDER
-            raise CheckpointError("one part of a checkpoint of torch.distributed.checkpoint.", hint=hint)
+        _refuse_part(path)
         ranks = [path, *_siblings_of(path)]
         # other numbers have other meanings
         if len(ranks) > 1 and sorted(map(_rank_of, ranks)) == list(range(len(ranks))):
@@ -91,33 +89,90 @@ def _look_into(folder: Path) -> Source:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if (folder / DISTRIBUTED).is_file():
         return Source("distributed", (folder / DISTRIBUTED,))
-    parts = [path.name for path in files if path.suffix in (".distcp", DISTRIBUTED)]
+    parts = [path.name for path in files if path.suffix == PART]
     if parts:
         raise CheckpointError(
             f"a checkpoint of torch.distributed.checkpoint without {DISTRIBUTED}.", parts, WHOLE_FOLDER
         )
-    weights = [path for path in files if path.suffix in SUFFIXES and path.name not in BESIDE]
+    entrance = find_entrance(folder)
+    if entrance and is_of_library(folder):
+        return _choose(entrance, files, "as from_pretrained does")
+    weights = list_weights(files)
+    if deepspeed.is_step(weights):
+        model = deepspeed.find_model(weights)
+        return Source("file", (model,), choice=deepspeed.describe_model(model, weights))
+    if not weights and (step := deepspeed.find_step(folder)):
+        source = _look_into(step)
+        if is_transformers_folder(folder):
+            _refuse_unread(list(source.files))
+        return replace(source, choice="; ".join(filter(None, [deepspeed.describe_step(step), source.choice])))
     indices = [path for path in files if path.name.endswith(INDEX)]
-    chosen = [folder / name for name in WEIGHTS if folder / name in weights]
-    if chosen and not set(weights) - set(chosen):
-        return Source("file", (chosen[0],))  # as from_pretrained chooses
-    if len(indices) == 1 and not chosen:
-        return _read_index(indices[0])
+    if entrance and not {path.name for path in weights} - set(WHOLE):
+        return _choose(entrance, files, "as from_pretrained does")
+    if len(indices) == 1 and not any(path.name in WHOLE for path in weights):
+        return _choose(indices[0], files, "whose shards are one model")
     if len(indices) > 1:
         names = [path.name for path in indices]
         raise CheckpointError("a folder with several indices of shards in it.", names, hint="Give one of these files.")
+    refuse_shards(weights)
+    if weights and is_transformers_folder(folder):
+        _refuse_unread(weights)
     if len(weights) == 1:
         return Source("file", (weights[0],))
     if len(weights) > 1 and all(RANK.search(path.name) for path in weights):
         return _order_ranks(weights)
-    names = [path.name for path in weights or files]
     within = [path.name for path in sorted(folder.iterdir()) if (path / DISTRIBUTED).is_file()]
     if not weights and within:
         hint = f"Give one of them, as {folder / within[0]}."
         raise CheckpointError("a folder of checkpoints of torch.distributed.checkpoint.", within, hint)
     if not weights:
-        raise CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
-    raise CheckpointError("a folder with several checkpoints in it.", names, hint="Give one of these files.")
+        raise _explain_emptiness(folder, files)
+    names = [path.name for path in weights]
+    raise CheckpointError(
+        "a folder with several checkpoints in it.", names, hint=f"Give one of them, as: {suggest(weights[-1])}"
+    )
+
+
+def _explain_emptiness(folder: Path, files: list[Path]) -> CheckpointError:
+    """What to say of a folder without a checkpoint; those in its own folders are named."""
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and _may_hold_checkpoint(path))
+    if not inner:
+        names = [path.name for path in files]
+        return CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
+    names = [f"{path.name}/" for path in inner]
+    hint = f"Give one of its folders, as: {suggest(inner[-1])}"
+    return CheckpointError("a folder without a checkpoint in it, but in its folders.", names, hint)
+
+
+def _may_hold_checkpoint(folder: Path) -> bool:
+    try:
+        return bool(list_weights(folder.iterdir()) or deepspeed.find_step(folder) or (folder / ".metadata").exists())
+    except OSError:
+        return False
+
+
+def _choose(entrance: Path, files: list[Path], why: str) -> Source:
+    """The model that is entered by this file, with what of its folder was not taken."""
+    source = _read_index(entrance) if entrance.name.endswith(INDEX) else Source("file", (entrance,))
+    return replace(source, choice=describe_choice([entrance, *source.files], why, files))
+
+
+def _refuse_part(path: Path) -> None:
+    """Refuse a file that is a part of something, by its name."""
+    if not path.is_file():
+        return
+    deepspeed.refuse_part(path)
+    refuse_shard(path)
+    if path.suffix == PART:
+        hint = f"Give its folder: {path.absolute().parent}" if (path.parent / DISTRIBUTED).is_file() else WHOLE_FOLDER
+        raise CheckpointError("one part of a checkpoint of torch.distributed.checkpoint.", hint=hint)
+
+
+def _refuse_unread(weights: list[Path]) -> None:
+    """Refuse a folder of transformers without a file that ``from_pretrained`` reads."""
+    hint = f"Copy {WHOLE[0]} into it. If one of these is an original checkpoint, give it itself: {suggest(weights[-1])}"
+    names = [path.name for path in weights]
+    raise CheckpointError("a folder of transformers without weights that from_pretrained reads.", names, hint=hint)
 
 
 def _read_index(index: Path) -> Source:

@@ -12,10 +12,11 @@ from typing import Any
 
 from conversion.artifact.card import format_json
 from conversion.artifact.card_points import read_points
-from conversion.artifact.files import SUFFIXES_OF_WEIGHTS, write_whole
+from conversion.artifact.files import write_whole
 from conversion.artifact.schemas import demand_schema
 from conversion.errors import ArtifactError
 from conversion.families.variants import VARIANTS
+from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import Verdict, worst
 from conversion.report.records import NOT_RUN, Record, Result, read_error

@@ -13,7 +13,7 @@ from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Spec, families, list_differences, load_family, tell_settings
 from conversion.families.image_sizes import check_image_size
 from conversion.families.labels import choose_labels
-from conversion.families.told import Told, write_value
+from conversion.families.told import Origin, Told, find_origins, write_value
 from conversion.families.variants import Variant, find_variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
@@ -48,6 +48,8 @@ class Conversion:
         notes: what a user of the model must know, for the artifact's card.
         told: what tensors cannot tell, and on whose word it is taken.
         recomputed: keys of dropped tensors that were damaged, and are computed again from the spec.
+        origins: role (``checkpoint``, ``linear_head``) to the files that it was read from, as it is; none where one of
+            them was made, or changed, in memory.
     """
 
     variant: str
@@ -66,6 +68,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
     told: Mapping[str, Told] = field(default_factory=dict)
     recomputed: tuple[str, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 def convert(
@@ -151,6 +154,7 @@ def convert(
         notes=(*notes, *filled_in, *list_damage(damaged)),
         told=told,
         recomputed=tuple(damaged),
+        origins=find_origins(checkpoint=state_dict, linear_head=linear_head),
     )
 
 

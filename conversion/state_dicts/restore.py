@@ -1,7 +1,7 @@
 """The on-disk layout of transformers: whose it is, which major version reads it, and the way back from it."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -46,12 +46,25 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
     if problems:
         raise KeyMapError("What was left out does not go with this model.", problems)
     restored = {**left_out, **restored}
-    gone = [key for key in original if key not in restored]
-    if gone:
-        reason = key_map.find_reason(gone[0], family.dropped)
-        warnings.warn(f"Not in the converted model, and gone: {', '.join(gone)} ({reason}).", stacklevel=2)
+    if gone := describe_gone(family, original, restored):
+        warnings.warn(f"{gone[0].upper()}{gone[1:]}.", stacklevel=2)
     in_order = [key for key in original if key in restored]
     return {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
+
+
+def describe_gone(family: Family[Any], original: Iterable[str], restored: Container[str]) -> str:
+    """What of the original's keys is in no converted model of this kind, and was not kept beside it; empty if nothing.
+
+    Args:
+        original: keys of the original state dict.
+        restored: those that there are.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for key in original:
+        if key not in restored:
+            by_reason.setdefault(key_map.find_reason(key, family.dropped), []).append(key)
+    said = [f"{', '.join(keys)} ({reason})" for reason, keys in by_reason.items()]
+    return f"not in the converted model, and gone: {'; '.join(said)}" if said else ""
 
 
 def restore_each(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[tuple[str, Tensor]]:
@@ -77,6 +90,23 @@ def find_family(config: "PretrainedConfig") -> Family[Any]:
         known = ", ".join(model_type for family in families() for model_type in family.model_types)
         raise CheckpointError(f"A model of type {config.model_type!r} is of no known family.", hint=f"Known: {known}.")
     return family
+
+
+def find_alike(family: Family[Any], config: "PretrainedConfig") -> str:
+    """The class that a model was saved from, where it is another with the same tensors; empty where it is not."""
+    saved = (config.architectures or [""])[0]
+    return saved if family.alike.get(saved) == family.read_config(config).hf_class else ""
+
+
+def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:
+    """What a model was saved from, as what it is taken, and what is not compared; empty where it is its own class."""
+    if not (saved := find_alike(family, config)):
+        return ""
+    own, fields = family.alike[saved], sorted(family.alike_fields)
+    values = ", ".join(f"{field} {getattr(config, field, None)}" for field in fields)
+    return (
+        f"saved from {saved}, taken as {own}, whose tensors they are; what {saved} returns is not compared ({values})"
+    )
 
 
 def find_majors(family: Family[Any], spec: Spec, keys: Iterable[str]) -> list[int]:

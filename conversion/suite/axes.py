@@ -13,8 +13,9 @@ from conversion.families.image_sizes import find_size_problem
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
-from conversion.intake.checkpoint import is_transformers_folder, read_checkpoint
+from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.linear_head import read_linear_head
+from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.extent import choose_row
@@ -52,7 +53,10 @@ def choose_variants(request: Request) -> dict[str, Spec]:
 
 
 def _refuse_contradictions(request: Request) -> None:
+    if request.name is not None and (request.name in ("", ".", "..") or Path(request.name).name != request.name):
+        raise CheckpointError(f"--name {request.name!r}: not the name of a folder.", hint="--artifacts-dir says where.")
     of_checkpoint = {
+        "--name": request.name,
         "--linear-head": request.linear_head,
         "--linear-head-entry": request.linear_head_entry,
         "--entry": request.entry,

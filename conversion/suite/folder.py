@@ -15,7 +15,8 @@ from conversion.artifact.stage import check_card
 from conversion.errors import concerning
 from conversion.families.base import load_family
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import PARITY_CARD, PREPROCESSOR
+from conversion.state_dicts.folder import PARITY_CARD, PREPROCESSOR, read_config
+from conversion.state_dicts.restore import describe_alike, describe_gone
 from conversion.suite.inputs import InputCase, list_inputs
 from conversion.suite.subject import Subject
 
@@ -71,7 +72,10 @@ class FolderSubject(FoundSubject):
                 check_card(self.directory)
             sizes = list_sizes(load_family(out.family), out.spec)
             check_settings(out, self.directory, labels=self.request.labels or (), sizes=sizes)
-        return replace(out, notes=(*out.notes, COMPARED_WITH_ITSELF))
+        family = load_family(out.family)
+        gone = describe_gone(family, family.original_shapes(out.spec), self.checkpoints["checkpoint"].state_dict)
+        alike = describe_alike(family, read_config(self.directory))
+        return replace(out, notes=tuple(filter(None, (*out.notes, gone, alike, COMPARED_WITH_ITSELF))))
 
     def restore(self) -> dict[str, Tensor]:
         return self.checkpoints["checkpoint"].state_dict

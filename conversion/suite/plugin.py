@@ -106,6 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write shards of at most this size, as 5GB (one file)",
     )
     group.addoption("--artifacts-dir", type=_path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
+    group.addoption("--name", dest="artifact_name", metavar="NAME", help="of its folder (the variant's)")
     group.addoption(
         "--parity-report", type=_path, metavar="FILE", help="write what was found as one HTML file, for people"
     )
@@ -253,6 +254,7 @@ def _read_request(option: argparse.Namespace) -> Request:
         max_shard_size=option.max_shard_size,
         original=option.original,
         artifacts=option.artifacts_dir if option.save_artifacts else None,
+        name=option.artifact_name,
         require_exact=option.require_exact,
         report=option.parity_report,
         target=option.push_to_hub,

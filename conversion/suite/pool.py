@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from conversion.families.variants import VARIANTS
-from conversion.intake.checkpoint import is_transformers_folder
+from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.suite.extent import choose_row, is_as_deep
 from conversion.suite.folder import FolderSubject
 from conversion.suite.settings import Request

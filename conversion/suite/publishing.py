@@ -1,7 +1,7 @@
 """``--push-to-hub``: what has passed is shown, asked about, and published, at the end of a run."""
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from conversion.artifact.hub import Push, name_in, plan_push, push
 from conversion.artifact.repository import check_login, check_repositories
 from conversion.errors import ConversionError, PublishError
+from conversion.families.base import Spec
 from conversion.suite.progress import describe_size
 from conversion.suite.settings import Request
 
@@ -64,18 +65,20 @@ def check_publisher(request: Request) -> None:
         check_login(request.target)
 
 
-def check_places(request: Request, names: Collection[str]) -> bool:
+def check_places(request: Request, specs: Mapping[str, Spec]) -> bool:
     """Ask the Hub whether the artifacts of variants can go where they are to go. Always true.
 
     Args:
-        names: of the variants that were selected.
+        specs: of the variants that were selected, by name.
 
     Raises:
         PublishError: one cannot, or the Hub cannot be asked.
     """
     if request.target is not None:
-        _demand_place_for_each(request.target, names)
-        check_repositories({name_in(request.target, name): name for name in names}, public=request.public)
+        _demand_place_for_each(request.target, specs)
+        baked = {name: request.image_size if spec.any_size else None for name, spec in specs.items()}
+        places = {name_in(request.target, name, size): name for name, size in baked.items()}
+        check_repositories(places, public=request.public)
     return True
 
 
@@ -116,7 +119,7 @@ def _plan(request: Request, kept: Sequence[str]) -> list[Push]:
     assert request.target is not None
     assert request.artifacts is not None
     _demand_place_for_each(request.target, kept)
-    return [plan_push(request.artifacts / variant, request.target, public=request.public) for variant in kept]
+    return [plan_push(request.artifacts / name, request.target, public=request.public) for name in kept]
 
 
 def describe(plan: Push) -> str:

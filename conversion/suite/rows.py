@@ -12,9 +12,12 @@ import pytest
 from conversion.parity.verdict import Verdict
 from conversion.suite import github, reporting
 from conversion.suite.job_summary import FAILED, NOT_RUN, Row
-from conversion.suite.summary import list_kept
+from conversion.suite.summary import list_properties
 
 KEPT = pytest.StashKey[dict[str, Any]]()
+SUBJECT = re.compile(r"\[(\w+)")
+"""Of a test's id: the variant."""
+
 WORKER = re.compile(r"\A\[gw\d+\] .*\n")
 """What pytest-xdist puts before a message: the worker, and its Python."""
 
@@ -52,11 +55,12 @@ def find_row(report: pytest.TestReport) -> Mapping[str, Any] | None:
 
 def collect_rows(reporter: pytest.TerminalReporter, config: pytest.Config) -> list[Row]:
     """A row for each cell of the matrix that was selected, whatever became of it."""
-    kept = list_kept(reporter) if config.option.save_artifacts else []
+    properties = list_properties(reporter, "kept") if config.option.save_artifacts else {}
+    kept = {found[1]: name for test, name in properties.items() if (found := SUBJECT.search(test))}
     rows = []
     for test, phases in reporting.group_reports(reporter, config).items():
         if cell := reporting.CELL.search(test):
-            artifact = str(config.option.artifacts_dir / cell["variant"]) if cell["variant"] in kept else ""
+            artifact = str(config.option.artifacts_dir / kept[cell["variant"]]) if cell["variant"] in kept else ""
             rows.append(build_row(cell.groupdict(), phases, file=test.partition("::")[0], artifact=artifact))
         elif (whole := reporting.WHOLE.search(test)) and (message := describe_failures(phases)):
             rows.append(Row(whole["variant"], message=message, file=test.partition("::")[0]))

@@ -16,7 +16,8 @@ class Request:
         is_all: ``--all`` was given.
         variant: official one that ``checkpoint`` is said to be.
         linear_head_entry: name of the head to take, where that file holds several.
-        output: the folder to write, in place of one under ``artifacts`` by the variant's name.
+        name: of the folder under ``artifacts``, in place of the variant's.
+        output: the folder to write, in place of one under ``artifacts``.
     """
 
     keyword: str = ""
@@ -37,9 +38,19 @@ class Request:
     max_shard_size: str | None = None
     original: str = "auto"
     artifacts: Path | None = None
+    name: str | None = None
     output: Path | None = None
     require_exact: bool = False
     report: Path | None = None
     target: str | None = None
     public: bool = False
     is_agreed: bool = False
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its user says where the model goes."""
+        return self.output is not None or self.name is not None
+
+    def name_artifact(self, variant: str, baked: int | None) -> str:
+        """The name of the folder under ``artifacts``: the variant's, with the size that it is baked for."""
+        return self.name or (f"{variant}_{baked}" if baked else variant)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import conversion
 from conversion.artifact.answer import describe_sizes, find_sizes
 from conversion.artifact.card import MatrixVerdict, Provenance, Source, describe_source, record_cell
 from conversion.artifact.load import load_converted, load_image_processor, load_model
-from conversion.artifact.stage import StagedArtifact, stage_artifact
+from conversion.artifact.stage import StagedArtifact, refuse_other, stage_artifact
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ConversionError, concerning
 from conversion.families.base import Family, load_family, tell_settings
@@ -161,14 +161,23 @@ class Subject:
     @cached_property
     def staged(self) -> StagedArtifact:
         """The artifact, written, loaded back and found equal; beside its target if it is to be kept."""
-        target = self.request.output or (self.request.artifacts or self.scratch) / self.variant
+        target = self.request.output or (self.request.artifacts or self.scratch) / self.name
         is_kept = bool(self.request.artifacts or self.request.report)
         if is_kept:
             _ = self.sources  # hashed while the artifact is written
         size = sum(tensor.nbytes for tensor in self.converted.state_dict.values())
         say(f"{self.variant}: writing {describe_size(size)}")
         staging = stage_artifact(self.converted, target, self.request.max_shard_size, is_kept=is_kept)
-        return self.resources.enter_context(staging)
+        staged = self.resources.enter_context(staging)
+        if self.request.artifacts and not self.request.is_named and target.exists():
+            card = {"source": asdict(self.provenance), "result": dict(staged.seal())}
+            refuse_other(target, card, is_own=self.request.checkpoint is not None)
+        return staged
+
+    @property
+    def name(self) -> str:
+        """Of the folder that the artifact is kept in."""
+        return self.request.name_artifact(self.variant, self.converted.baked)
 
     @property
     def directory(self) -> Path:
@@ -273,8 +282,9 @@ class Subject:
             yield
             self.passed.add(test.nodeid)
             if self.request.artifacts and self.verdicts and self.passed == self.selected:
-                self.staged.publish(self.provenance, tuple(self.verdicts))
-                test.user_properties.append(("kept", self.variant))  # which goes to the summary, from any worker
+                replaced = self.staged.publish(self.provenance, tuple(self.verdicts))
+                test.user_properties.append(("kept", self.name))  # which goes to the summary, from any worker
+                test.user_properties += [("replaced", f"{self.name}: replaced {replaced}")] if replaced else []
 
     def close(self) -> None:
         """Free everything; what was not published is gone."""

@@ -101,6 +101,7 @@ def summarise(
     lines += dict.fromkeys(f"{row['variant']}: {remark}" for row in rows for remark in row["remarks"])
     lines += outcomes
     if artifacts is not None:
+        lines += list_properties(reporter, "replaced").values()
         lines += _describe_kept(artifacts, list_kept(reporter))
     if report is not None:
         lines.append(f"report: {report.absolute()}")
@@ -118,9 +119,14 @@ def _describe_kept(artifacts: Path, kept: Sequence[str]) -> list[str]:
 
 
 def list_kept(reporter: pytest.TerminalReporter) -> list[str]:
-    """The variants whose artifact this run has left, every test of theirs having passed."""
+    """The folders of the artifacts that this run has left, every test of their variants having passed."""
+    return list(dict.fromkeys(list_properties(reporter, "kept").values()))
+
+
+def list_properties(reporter: pytest.TerminalReporter, name: str) -> dict[str, str]:
+    """A property that tests were given, by the test's id."""
     reports = [each for found in reporter.stats.values() for each in found if isinstance(each, pytest.TestReport)]
-    return list(dict.fromkeys(str(value) for each in reports for name, value in each.user_properties if name == "kept"))
+    return {each.nodeid: str(value) for each in reports for key, value in each.user_properties if key == name}
 
 
 def _build_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:

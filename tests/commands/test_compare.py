@@ -244,7 +244,10 @@ def test_whose_word_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert re.search(r"Taken for granted [^:]*num_attention_heads \d[^:]*: told by you", output), output
 
 
-@pytest.mark.parametrize(("target", "message"), [("absent", "no such folder"), (".", "holds no config.json")])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("absent", "no such folder"), (".", "not what from_pretrained reads: there is no config.json")],
+)
 def test_what_cannot_be_compared_is_said(
     target: str, message: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

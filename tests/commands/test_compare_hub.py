@@ -238,8 +238,11 @@ def test_where_the_hub_cannot_be_reached_a_copy_is_compared(
 
 # what is in a repository: what is said
 HELD: dict[str, tuple[dict[str, bytes], str]] = {
-    "nothing": ({}, "holds no model of a known family in transformers' layout"),
-    "another model": ({CONFIG: b'{"model_type": "bert"}'}, "holds no model of a known family in transformers' layout"),
+    "nothing": ({}, "not what from_pretrained reads: there is no config.json in it"),
+    "another model": (
+        {CONFIG: b'{"model_type": "bert"}'},
+        "its config.json says model_type 'bert'; the types that are known here",
+    ),
     "no weights": (
         {CONFIG: b'{"model_type": "dinov2"}'},
         "holds a config.json, and no weights that transformers reads",

@@ -46,7 +46,7 @@ def test_a_baked_artifact_is_exact_at_its_size(here: Path) -> None:
     assert code == 0, output
     assert read_verdicts(output) == {"sdpa": "exact"}
     assert "does otherwise" not in output
-    assert load_model(here / "artifacts" / "dinov2_custom").config.image_size == 42
+    assert load_model(here / "artifacts" / "dinov2_custom_42").config.image_size == 42
 
 
 def test_a_failed_comparison_leaves_nothing(here: Path) -> None:

@@ -17,7 +17,7 @@ CONFIG_FIELDS: list[tuple[str, str, Any, str]] = [
     (PLAIN, "architectures", None, "architectures: None, expected ['Dinov2Model']"),
     (PLAIN, "architectures", GONE, "architectures: None, the library's default for what is absent, expected"),
     (PLAIN, "architectures", ["Dinov2Model", "Dinov2Backbone"], "expected ['Dinov2Model']"),
-    (PLAIN, "architectures", ["Dinov2Backbone"], "architectures: ['Dinov2Backbone'], expected ['Dinov2Model']"),
+    (PLAIN, "architectures", ["Dinov2WithRegistersBackbone"], "RegistersBackbone'], expected ['Dinov2Model']"),
     (PLAIN, "apply_layernorm", False, "apply_layernorm: False, expected True"),
     (PLAIN, "reshape_hidden_states", False, "reshape_hidden_states: False, expected True"),
     (PLAIN, "hidden_dropout_prob", 0.5, "hidden_dropout_prob: 0.5, expected 0.0"),

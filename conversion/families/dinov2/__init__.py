@@ -3,6 +3,8 @@
 from conversion.families.base import Family
 from conversion.families.dinov2.capture import EXACT, find_deviation, list_stages
 from conversion.families.dinov2.config import (
+    ALIKE,
+    ALIKE_FIELDS,
     BESIDE_CONFIG,
     SETTINGS,
     Dinov2Spec,
@@ -59,5 +61,7 @@ FAMILY = Family(
     note_settings=note_settings,
     beside_config=BESIDE_CONFIG,
     list_other_sizes=lambda spec: (choose_crop(spec),),
+    alike=ALIKE,
+    alike_fields=ALIKE_FIELDS,
     build_timm=build_timm,
 )

@@ -53,6 +53,12 @@ BESIDE_CONFIG = frozenset(
 )
 """Fields of the spec that transformers' config has no place for."""
 
+ALIKE = {"Dinov2Backbone": "Dinov2Model", "Dinov2WithRegistersBackbone": "Dinov2WithRegistersModel"}
+"""Classes of transformers that return the outputs of several blocks, and whose tensors they have."""
+
+ALIKE_FIELDS = frozenset({"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"})
+"""Fields of transformers' config that say what these return."""
+
 CROP_PCT = 224 / 256
 """Of the original's evaluation: a crop of 224 pixels out of a short edge of 256."""
 

@@ -3,6 +3,7 @@
 from tests.support.corpus.contents import CONTENT, TENSORS
 from tests.support.corpus.distributed import DISTRIBUTED
 from tests.support.corpus.files import CODE, DAMAGED, NO_FILE, SAFETENSORS
+from tests.support.corpus.folders import PARTIAL
 from tests.support.corpus.hostile import PICKLES, SHOWN_TWICE, VIEWS
 from tests.support.corpus.making import BadInput
 from tests.support.corpus.sets import FOLDERS, RANKS, SHARDS
@@ -20,6 +21,7 @@ CORPUS: dict[str, BadInput] = {
         RANKS,
         FOLDERS,
         DISTRIBUTED,
+        PARTIAL,
         PICKLES,
         SHOWN_TWICE,
         VIEWS,

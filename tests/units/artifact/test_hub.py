@@ -60,6 +60,7 @@ def test_the_name_is_the_official_one_where_there_is_one_unless_it_is_given(arti
     assert name_on_the_hub("dinov2_vitb14_reg_1layer") == "dinov2-with-registers-base-imagenet1k-1-layer"
     assert name_on_the_hub("data2vec_vision_large_ft1k") == "data2vec-vision-large-ft1k"
     assert name_on_the_hub("data2vec_vision_base_ade20k") == "data2vec-vision-base-ade20k"
+    assert name_on_the_hub("dinov2_vits14", 224) == "dinov2-small-224"
     assert len({name_on_the_hub(name) for name in VARIANTS}) == len(VARIANTS)
     assert plan_push(artifact, "us/mine").repo_id == "us/mine"
 

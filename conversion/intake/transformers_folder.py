@@ -1,0 +1,109 @@
+"""Whether a folder is one that ``from_pretrained`` reads a known model from; if not, what it is."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from conversion.errors import CheckpointError
+from conversion.families.base import families
+from conversion.intake.folder_files import ENTRANCES, SHARD
+from conversion.state_dicts.folder import CONFIG
+
+TELLING = "embeddings.cls_token"
+"""What the key of a class token ends with in transformers' layouts, and in no original's."""
+
+
+def is_transformers_folder(path: Path) -> bool:
+    """Whether a folder holds a model in transformers' layout: its config names a type that a family converts to.
+
+    Training codes call their files ``config.json`` too, and give types of their own.
+    """
+    return read_config_of(path).get("model_type") in list_model_types()
+
+
+def demand_transformers_folder(folder: Path) -> None:
+    """Demand that a folder holds a model of a known family in transformers' layout.
+
+    Raises:
+        CheckpointError: it does not; with the type that its config names.
+    """
+    if is_transformers_folder(folder):
+        return
+    if not (folder / CONFIG).is_file():
+        headline = f"not what from_pretrained reads: there is no {CONFIG} in it."
+        raise CheckpointError(
+            headline, hint=f"Give the folder, or the repository, in which {CONFIG} lies beside the weights."
+        )
+    raise describe_other_type(folder)
+
+
+def list_model_types() -> list[str]:
+    """The types of transformers' models that are known here."""
+    return [model_type for family in families() for model_type in family.model_types]
+
+
+def is_of_library(folder: Path) -> bool:
+    """Whether a folder's ``config.json`` is transformers' own, of whatever type; or timm's."""
+    config = read_config_of(folder)
+    return _is_own_type(config.get("model_type")) or isinstance(config.get("architecture"), str)
+
+
+def find_entrance(folder: Path) -> Path | None:
+    """The file that ``from_pretrained`` begins with; None where there is none that it reads."""
+    return next((folder / name for name in ENTRANCES if (folder / name).is_file()), None)
+
+
+def refuse_layout(path: Path, files: Iterable[Path], keys: Iterable[str]) -> None:
+    """Refuse the weights of a model in transformers' layout that cannot be read as such.
+
+    Args:
+        path: that was given: their folder, or a file in it.
+        files: that were opened.
+        keys: of their tensors, which are no original's of any family.
+
+    Raises:
+        CheckpointError: their folder was not given, its config is not there, or the model is of another type.
+    """
+    keys = list(keys)
+    folder = path if path.is_dir() else path.parent
+    is_telling = any(key.endswith(TELLING) for key in keys)
+    is_named = all(file.name in ENTRANCES or SHARD.fullmatch(file.name) for file in files)
+    model_type = read_config_of(folder).get("model_type")
+    if model_type in list_model_types():
+        if is_telling:
+            hint = f"Give its whole folder, which is verified as it is: {folder}"
+            raise CheckpointError("in the layout of transformers already.", hint=hint)
+    elif isinstance(model_type, str) and (is_telling or (is_named and _is_own_type(model_type))):
+        raise describe_other_type(folder)
+    elif is_telling:
+        hint = f"Copy its {CONFIG} beside it, and give its whole folder: {folder}"
+        raise CheckpointError(
+            f"in the layout of transformers already, without a {CONFIG} that names its type.", hint=hint
+        )
+
+
+def describe_other_type(folder: Path) -> CheckpointError:
+    """The error of a folder whose config names no type that is known here."""
+    model_type = read_config_of(folder).get("model_type")
+    said = "names no model_type" if model_type is None else f"says model_type {model_type!r}"
+    return CheckpointError(
+        f"its {CONFIG} {said}; the types that are known here are {', '.join(list_model_types())}.",
+        hint="Models of other types of transformers' are neither verified nor restored.",
+    )
+
+
+def read_config_of(folder: Path) -> dict[str, Any]:
+    """What a folder's ``config.json`` says; nothing where it is absent or no JSON object."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _is_own_type(model_type: object) -> bool:
+    """Whether transformers itself has models of this type."""
+    from transformers import CONFIG_MAPPING
+
+    return isinstance(model_type, str) and model_type in CONFIG_MAPPING

@@ -124,6 +124,7 @@ class Family(Generic[S]):
         list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
         default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
             in this order; none where the common order holds.
+        fill: a state dict with zeros for what it may be without, and what was done, in a line; any other as it is.
         build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, and a spec; None
             where timm has no such models.
     """
@@ -161,6 +162,7 @@ class Family(Generic[S]):
     beside_config: frozenset[str] = frozenset()
     list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
     default_entries: tuple[str, ...] = ()
+    fill: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], str]] = lambda state_dict: (dict(state_dict), "")
     build_timm: Callable[[Description | None, S], nn.Module] | None = None
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:

@@ -9,17 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conversion.errors import CheckpointError, ConversionError, concerning
+from conversion.errors import CheckpointError, ConversionError, ConversionWarning, concerning
 from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
 from conversion.intake.beside import check_facts, find_beside, merge_beside
 from conversion.intake.opening import Opened, open_file
+from conversion.intake.prefixes import select_model
 from conversion.intake.ranks import demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
-from conversion.intake.unwrapping import demand_state_dict, unwrap
+from conversion.intake.unwrapping import Unwrapped, demand_state_dict, unwrap
 from conversion.intake.within import find_within
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.restore import find_family, restore
@@ -91,6 +92,8 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
     untranslated: dict[str, Tensor] | None = None
     folder = path if is_transformers_folder(path) else None
 
+    said: list[str] = []
+
     def note(name: str, did: str) -> None:
         if did:
             steps.append(Step(name, did))
@@ -101,27 +104,38 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
             note("restore", did)
         else:
             opened = _open_files(source)
-            state_dict, read = _take_model(source, opened, entry)
+            state_dict, read, unwrapped = _take_model(source, opened, entry)
             steps += read
+            said += [unwrapped.choice] if unwrapped.is_chosen else []
             state_dict, did = strip_prefixes(state_dict, find_dropped)
             note("strip", did)
+            selected = select_model(state_dict, unwrapped.path)
+            state_dict = selected.state_dict
+            note("select", selected.did)
+            said.append(selected.did)
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
             for family in families():
                 before = state_dict
                 state_dict, did = family.translate(before)
                 note("translate", did)
+                said.append(did)
                 writer = TIMM if did else writer
                 untranslated = before if did else untranslated
+                state_dict, did = family.fill(state_dict)
+                note("fill", did)
+                said.append(did)
             telling = (find_within(source.files[0], opened[0].content), find_beside(source.files[0].parent))
             for each in filter(None, telling):
                 check_facts(each, state_dict)
-                note("tell", f"{each.file.name} tells {', '.join(each.told)}")
+                note("tell", each.did)
             beside = merge_beside(list(filter(None, telling)))
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
         if untranslated is not None:
             untranslated, _ = cast(untranslated, dtype)
+    for text in filter(None, said):
+        warnings.warn(f"{path}: {text}", ConversionWarning, stacklevel=2)
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
     state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels)
     return Checkpoint(path, source.files, state_dict, tuple(steps), folder, untranslated, timm)
@@ -156,8 +170,10 @@ def _open_files(source: Source) -> list[Opened]:
     return [open_file(file) for file in source.files]
 
 
-def _take_model(source: Source, opened: Sequence[Opened], entry: str | None) -> tuple[dict[str, Tensor], list[Step]]:
-    """The state dict in a source's opened files, and what was done to get at it."""
+def _take_model(
+    source: Source, opened: Sequence[Opened], entry: str | None
+) -> tuple[dict[str, Tensor], list[Step], Unwrapped]:
+    """The state dict in a source's opened files, what was done to get at it, and where it lay in the first of them."""
     count = f"{len(opened)} {source.kind}, " if source.kind != "file" else ""
     foreign = sorted({name for each in opened for name in each.foreign})
     did = count + ", ".join(sorted({each.format for each in opened}))
@@ -181,7 +197,7 @@ def _take_model(source: Source, opened: Sequence[Opened], entry: str | None) -> 
     else:
         state_dict = taken[0].state_dict
     demand_whole(state_dict, CONSOLIDATE)
-    return state_dict, steps
+    return state_dict, steps, taken[0]
 
 
 def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
@@ -206,7 +222,7 @@ def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
 
 def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
-    converted, _ = _take_model(source, _open_files(source), None)
+    converted, _, _ = _take_model(source, _open_files(source), None)
     hint = f"Its {CONFIG} and its weights do not belong together, or it is no model of this project's families."
     try:
         _demand_modesty(folder, len(converted), hint)

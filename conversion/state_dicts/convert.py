@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from conversion.errors import CheckpointError, KeyMapError, VariantError
+from conversion.errors import CheckpointError, ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Spec, families, list_differences, load_family
 from conversion.families.image_sizes import check_image_size
 from conversion.families.labels import choose_labels
@@ -19,6 +19,7 @@ from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
 from conversion.state_dicts.derived import check_derived, list_damage
+from conversion.state_dicts.other_kinds import refuse_other_kinds
 from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def convert(
     row = find_variant(variant) if variant is not None else None
     _demand_tensors(state_dict, linear_head or {})
     merged = merge_linear_head(state_dict, linear_head)
+    refuse_other_kinds(shapes_of(merged))
     named = _demand_variant(row, merged, settings) if row else None
     family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
@@ -117,7 +119,7 @@ def convert(
     if image_size is not None:
         check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
     for note in list_damage(damaged):
-        warnings.warn(f"{name}: {note}.", stacklevel=2)
+        warnings.warn(f"{name}: {note}.", ConversionWarning, stacklevel=2)
     notes = () if row else (*_note_lookalikes(found), *family.note_settings(spec, told))
     # transformers 5 loads in the dtype that the config names: the checkpoint's widest, so that no tensor is rounded
     floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
@@ -126,6 +128,10 @@ def convert(
     told_labels = getattr(merged, "labels", None)
     if labels is None and told_labels is not None and len(told_labels) == spec.num_classes:
         labels = told_labels
+    elif labels is None and told_labels is not None and spec.num_classes:
+        notes += (
+            f"the file names {len(told_labels)} classes, the model has {spec.num_classes}: its names are left out",
+        )
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
     chosen = choose_labels(spec.task, spec.num_classes, labels)

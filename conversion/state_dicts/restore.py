@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from conversion.errors import CheckpointError, KeyMapError
+from conversion.errors import CheckpointError, ConversionWarning, KeyMapError
 from conversion.families.base import Family, Spec, families
 from conversion.families.target import TRANSFORMERS_MAJORS
 from conversion.mapping import key_map
@@ -49,7 +49,9 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
     gone = [key for key in original if key not in restored]
     if gone:
         reason = key_map.find_reason(gone[0], family.dropped)
-        warnings.warn(f"Not in the converted model, and gone: {', '.join(gone)} ({reason}).", stacklevel=2)
+        warnings.warn(
+            f"Not in the converted model, and gone: {', '.join(gone)} ({reason}).", ConversionWarning, stacklevel=2
+        )
     in_order = [key for key in original if key in restored]
     return {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
 

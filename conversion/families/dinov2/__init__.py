@@ -17,6 +17,7 @@ from conversion.families.dinov2.deviations import LEDGER
 from conversion.families.dinov2.external import HUB_REPOSITORY, build_external
 from conversion.families.dinov2.external_timm import build_timm
 from conversion.families.dinov2.key_map import DROPPED, select_key_map
+from conversion.families.dinov2.missing import fill
 from conversion.families.dinov2.original import Dinov2, bake_image_size
 from conversion.families.dinov2.preprocessing import (
     build_image_processor,
@@ -59,5 +60,6 @@ FAMILY = Family(
     note_settings=note_settings,
     beside_config=BESIDE_CONFIG,
     list_other_sizes=lambda spec: (choose_crop(spec),),
+    fill=fill,
     build_timm=build_timm,
 )

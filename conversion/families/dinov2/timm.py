@@ -5,7 +5,6 @@ already, so that the original's is put back as zeros; masked training has no par
 Source: timm's ``vision_transformer.py``, where it reads original checkpoints.
 """
 
-import warnings
 from collections.abc import Mapping
 
 import torch
@@ -39,7 +38,6 @@ def translate(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]
         # timm adds positions to patches alone; zeros, added to the CLS token, leave it as it is
         translated["pos_embed"] = torch.cat((pos_embed.new_zeros(1, 1, width), pos_embed), dim=1)  # (1, 1 + N, D)
         did.append("the position embedding of the CLS token is folded into it: zeros stand for it")
-    warnings.warn(f"No mask token: taken for a checkpoint of timm's. {'; '.join(did)}.", stacklevel=2)
     return translated, "; ".join(did)
 
 

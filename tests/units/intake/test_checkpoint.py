@@ -3,6 +3,7 @@
 import argparse
 import collections
 import json
+import platform
 import warnings
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def test_an_entry_is_found_along_dots_and_others_beside_it_are_said(tmp_path: Pa
     path = save(
         {"net.enc": torch.zeros(1)} | {f"vit.{key}": tensor for key, tensor in tiny().items()}, tmp_path / "a.pth"
     )
-    assert steps(path, entry="vit")["unwrap"] == "entry ['vit'] taken; left out, no part of the model: 'net.enc'"
+    assert steps(path, entry="vit")["unwrap"] == "entry ['vit'] taken; left out, no model of a known family: 'net.enc'"
 
 
 def test_an_entry_is_taken_from_shards_too(tmp_path: Path) -> None:
@@ -242,6 +243,18 @@ def test_foreign_classes_are_stood_in_for_and_listed(tmp_path: Path) -> None:
     assert same(load_checkpoint(path), tiny())
     for name in ("argparse.Namespace", "numpy.dtype", f"{__name__}.Config", "collections.deque", "pathlib.PosixPath"):
         assert name in steps(path)["open"]
+
+
+def test_what_a_run_notes_of_its_host_and_its_failure_is_stood_in_for(tmp_path: Path) -> None:
+    noted = {
+        "hyper_parameters": {"host": platform.uname(), "error": ValueError("x"), "file": FileNotFoundError(2, "no")},
+        "interrupted": KeyboardInterrupt(),
+        "warning": ResourceWarning("y"),
+    }
+    path = save({"state_dict": tiny(), **noted}, tmp_path / "last.ckpt")
+    assert same(load_checkpoint(path), tiny())
+    foreign = ("builtins.KeyboardInterrupt", "builtins.OSError", "builtins.ResourceWarning", "builtins.ValueError")
+    assert ", ".join((*foreign, "platform.uname_result")) in steps(path)["open"]
 
 
 def test_what_training_wraps_a_model_in_comes_off(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Checkpoint:
         folder: that ``from_pretrained`` reads it from, where it is in transformers' layout already.
         untranslated: the state dict as timm wrote it, where timm did: its own code takes that. None where it did not.
         timm: what a ``config.json`` of timm's beside it tells: ``architecture``, ``model_args``.
+        said: what was warned of: which of several models was taken, what was left out, what was filled in.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Checkpoint:
     folder: Path | None = None
     untranslated: Mapping[str, Tensor] | None = None
     timm: Description | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def known(self) -> dict[str, object]:
@@ -134,11 +136,12 @@ def read_checkpoint(path: str | Path, *, entry: str | None = None, dtype: torch.
         note("cast", did)
         if untranslated is not None:
             untranslated, _ = cast(untranslated, dtype)
-    for text in filter(None, said):
+    said = list(filter(None, said))
+    for text in said:
         warnings.warn(f"{path}: {text}", ConversionWarning, stacklevel=2)
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
     state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels)
-    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, untranslated, timm)
+    return Checkpoint(path, source.files, state_dict, tuple(steps), folder, untranslated, timm, tuple(said))
 
 
 def is_transformers_folder(path: Path) -> bool:

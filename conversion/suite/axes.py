@@ -14,7 +14,7 @@ from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import is_transformers_folder, load_checkpoint, read_checkpoint
-from conversion.state_dicts.convert import merge_linear_head
+from conversion.state_dicts.convert import convert, merge_linear_head
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.extent import choose_row
 from conversion.suite.memory import keep_freed_memory
@@ -46,6 +46,27 @@ def choose_variants(request: Request) -> dict[str, Spec]:
         merged = merge_linear_head(checkpoint.state_dict, head)
         found = recognise(merged, **request.overrides)
         return {found.name: found.spec}
+
+
+def check_checkpoint(request: Request) -> None:
+    """Convert a checkpoint that is to be verified, so that what is wrong with it is said once, before any test.
+
+    Raises:
+        ConversionError: it cannot be converted.
+    """
+    if request.checkpoint is None or is_transformers_folder(request.checkpoint):
+        return
+    checkpoint = read_checkpoint(request.checkpoint, entry=request.entry, dtype=request.save_dtype)
+    head = load_checkpoint(request.linear_head) if request.linear_head else None
+    with concerning(request.checkpoint):
+        convert(
+            checkpoint.state_dict,
+            request.variant,
+            linear_head=head,
+            image_size=request.image_size,
+            labels=request.labels,
+            **request.overrides,
+        )
 
 
 def _refuse_contradictions(request: Request) -> None:

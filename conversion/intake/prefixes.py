@@ -1,13 +1,14 @@
 """One model among other modules: the prefix under which it lies in a state dict, whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionError
-from conversion.families.base import families
+from conversion.families.base import Family, Spec, families
 from conversion.intake.entries import TOO, describe_group, group_keys, list_families, rank_name
 from conversion.intake.steps import unchunk_blocks
 from conversion.mapping.key_map import StateDict, drop
@@ -46,7 +47,7 @@ def select_model(state_dict: StateDict, path: Sequence[str] = ()) -> Selected:
         CheckpointError: several models are whole, and nothing says which is meant; none is; or registers lie beside it.
     """
     try:
-        list_missing(state_dict)
+        _recognise(state_dict)
         return Selected(dict(state_dict))  # whatever is missing is said where it is converted
     except ConversionError as error:
         obstacle = error
@@ -72,12 +73,18 @@ def list_missing(state_dict: StateDict) -> list[str]:
     Raises:
         ConversionError: it is not recognised at all.
     """
+    family, spec, keys = _recognise(state_dict)
+    expected, _ = drop(family.original_tensors(spec), family.dropped)
+    return [f"{key} {tuple(tensor.shape)}" for key, tensor in expected.items() if key not in keys]
+
+
+def _recognise(state_dict: StateDict) -> tuple[Family[Any], Spec, Collection[str]]:
+    """Family and spec of what may be a model, as what follows in intake would have it, and its keys then."""
     tensors, _ = unchunk_blocks(state_dict)
     for each in families():
         tensors, _ = each.fill(each.translate(tensors)[0])
     family, spec = recognise_shapes(tensors)
-    expected, _ = drop(family.original_tensors(spec), family.dropped)
-    return [f"{key} {tuple(tensor.shape)}" for key, tensor in expected.items() if key not in tensors]
+    return family, spec, tensors.keys()
 
 
 def _take(state_dict: StateDict, prefix: str) -> dict[str, Tensor]:

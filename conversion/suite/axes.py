@@ -48,13 +48,16 @@ def choose_variants(request: Request) -> dict[str, Spec]:
         return {found.name: found.spec}
 
 
-def check_checkpoint(request: Request) -> None:
+def check_checkpoint(request: Request, specs: Mapping[str, Spec]) -> None:
     """Convert a checkpoint that is to be verified, so that what is wrong with it is said once, before any test.
+
+    Args:
+        specs: of what was selected; nothing is checked where that is nothing.
 
     Raises:
         ConversionError: it cannot be converted.
     """
-    if request.checkpoint is None or is_transformers_folder(request.checkpoint):
+    if request.checkpoint is None or not specs or is_transformers_folder(request.checkpoint):
         return
     checkpoint = read_checkpoint(request.checkpoint, entry=request.entry, dtype=request.save_dtype)
     head = load_checkpoint(request.linear_head) if request.linear_head else None

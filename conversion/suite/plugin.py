@@ -138,8 +138,6 @@ def pytest_configure(config: pytest.Config) -> None:
         check_image_size(config.option.image_size, config.stash[SUBJECT_KEY])
         if not hasattr(config, "workerinput"):
             check_publisher(config.stash[REQUEST_KEY])
-            with warnings.catch_warnings(action="ignore", category=ConversionWarning):
-                check_checkpoint(config.stash[REQUEST_KEY])
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(reporting)
@@ -269,6 +267,8 @@ def _check_selected(config: pytest.Config, names: Container[str | None]) -> None
     try:
         check_selected(config.option.image_size, specs, config.option.attention, measure_memory())
         if PLACES_KEY not in config.stash:
+            with warnings.catch_warnings(action="ignore", category=ConversionWarning):
+                check_checkpoint(config.stash[REQUEST_KEY], specs)
             config.stash[PLACES_KEY] = check_places(config.stash[REQUEST_KEY], specs)
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error

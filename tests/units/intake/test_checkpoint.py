@@ -3,7 +3,6 @@
 import argparse
 import collections
 import json
-import platform
 import warnings
 from pathlib import Path
 from typing import Any
@@ -243,18 +242,6 @@ def test_foreign_classes_are_stood_in_for_and_listed(tmp_path: Path) -> None:
     assert same(load_checkpoint(path), tiny())
     for name in ("argparse.Namespace", "numpy.dtype", f"{__name__}.Config", "collections.deque", "pathlib.PosixPath"):
         assert name in steps(path)["open"]
-
-
-def test_what_a_run_notes_of_its_host_and_its_failure_is_stood_in_for(tmp_path: Path) -> None:
-    noted = {
-        "hyper_parameters": {"host": platform.uname(), "error": ValueError("x"), "file": FileNotFoundError(2, "no")},
-        "interrupted": KeyboardInterrupt(),
-        "warning": ResourceWarning("y"),
-    }
-    path = save({"state_dict": tiny(), **noted}, tmp_path / "last.ckpt")
-    assert same(load_checkpoint(path), tiny())
-    foreign = ("builtins.KeyboardInterrupt", "builtins.OSError", "builtins.ResourceWarning", "builtins.ValueError")
-    assert ", ".join((*foreign, "platform.uname_result")) in steps(path)["open"]
 
 
 def test_what_training_wraps_a_model_in_comes_off(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from conversion.intake.scanning import Scanner
 from conversion.intake.unpickling import list_foreign
 from tests.support.corpus.hostile import PICKLES, SHOWN_TWICE, START, STOP
 from tests.support.corpus.making import records_of, saved, tiny
-from tests.units.intake.test_checkpoint import same, save, steps, tiny
+from tests.units.intake.test_checkpoint import same, save, steps
 
 HARMLESS = {"lists that share themselves", "a key of a million letters"}
 """What is built, and refused for what it is."""

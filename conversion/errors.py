@@ -52,6 +52,10 @@ class DeviceError(ConversionError):
     """A device, dtype or attention implementation that was asked for and is not there."""
 
 
+class ConversionWarning(UserWarning):
+    """What a user should know of a conversion that goes on: what was chosen, left out or filled in."""
+
+
 @contextmanager
 def concerning(path: str | Path) -> Iterator[None]:
     """Put the file's name before the message of whatever goes wrong with it."""

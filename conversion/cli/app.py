@@ -20,6 +20,7 @@ from conversion.cli.options import (
     Named,
     Tolerance,
     plain_errors,
+    plain_warnings,
     tell_github,
     with_settings,
 )
@@ -294,7 +295,8 @@ def variants(machine: Machine = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     try:
-        app(args=arguments, prog_name="vision-parity")
+        with plain_warnings():
+            app(args=arguments, prog_name="vision-parity")
     except SystemExit as end:
         return int(end.code or 0)
     return 0

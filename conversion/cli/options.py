@@ -1,15 +1,17 @@
 """What the options of several commands have in common, and what becomes of errors."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from conversion.errors import ConversionError
+from conversion.errors import ConversionError, ConversionWarning
 from conversion.families.base import list_settings
 from conversion.families.told import option_of
+from conversion.report.text import fold
 from conversion.suite.github import annotate_error, is_listening, report
 from conversion.suite.job_summary import list_rows
 
@@ -34,6 +36,25 @@ def plain_errors() -> Iterator[None]:
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Say what a user should know as it is found, once, on the error stream, without a line of source code."""
+    said = set[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ConversionWarning)
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+            if not issubclass(category, ConversionWarning):
+                show_others(message, category, *where, **options)
+            elif str(message) not in said:
+                said.add(str(message))
+                typer.echo("\n".join(fold(f"warning: {message}")), err=True)
+
+        warnings.showwarning = show
+        yield
 
 
 def _refuse(message: str) -> NoReturn:

@@ -78,7 +78,7 @@ def parse_choice(*choices: str) -> Callable[[Any], str]:
     return parse
 
 
-WHOLE = "Give a whole model of this family, as its training saved it; of several, choose with --entry."
+WHOLE = "A model is converted whole: give a file that has these tensors, with these dimensions."
 """What to do about a state dict that is not one."""
 
 

@@ -48,6 +48,7 @@ class Beside:
         labels: class names, in the order of the logits.
         timm: the architecture and its arguments, for timm's own code.
         is_itself: the file is the checkpoint's own.
+        unplaced: what else it tells, which a converted model has no place for.
     """
 
     file: Path
@@ -56,6 +57,15 @@ class Beside:
     labels: tuple[str, ...] | None = None
     timm: Description | None = None
     is_itself: bool = False
+    unplaced: tuple[str, ...] = ()
+
+    @property
+    def did(self) -> str:
+        """What it tells, in a line."""
+        names = [*self.told, *(["the class names"] if self.labels else [])]
+        did = [f"{self.file.name} tells {', '.join(names)}"] if names else []
+        did += [f"left out, no place for it: {', '.join(self.unplaced)}"] if self.unplaced else []
+        return "; ".join(did)
 
 
 def find_beside(folder: Path) -> Beside | None:
@@ -104,10 +114,12 @@ def merge_beside(found: Sequence[Beside]) -> Beside | None:
         for name in first.told.keys() & second.told.keys()
         if first.told[name].value != second.told[name].value
     ]
+    if first.labels and second.labels and first.labels != second.labels:
+        problems.append(f"class names: those in {first.file.name} are not those in {second.file.name}")
     if problems:
         hint = f"If {second.file} is not this checkpoint's, move one of them away."
         raise CheckpointError("Two files tell the same setting differently.", problems, hint)
-    return replace(second, told={**second.told, **first.told})
+    return replace(second, told={**second.told, **first.told}, labels=first.labels or second.labels)
 
 
 def check_facts(beside: Beside, state_dict: Mapping[str, Tensor]) -> None:

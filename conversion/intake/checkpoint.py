@@ -5,12 +5,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from conversion.errors import CheckpointError, ConversionError, concerning
+from conversion.errors import CheckpointError, ConversionError, ConversionWarning, concerning
 from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Origin, Told, ToldStateDict, read_version
@@ -20,12 +20,13 @@ from conversion.intake.evaluated import check_teacher
 from conversion.intake.flattened import is_flattened, unflatten_ranks
 from conversion.intake.layouts import find_layout, tell_likeness
 from conversion.intake.opening import Opened, open_file
+from conversion.intake.prefixes import select_model
 from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
 from conversion.intake.transformers_folder import is_transformers_folder, refuse_layout
-from conversion.intake.unwrapping import demand_state_dict, unwrap
+from conversion.intake.unwrapping import Unwrapped, demand_state_dict, unwrap
 from conversion.intake.within import find_within
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
@@ -52,6 +53,7 @@ class Checkpoint:
         folder: that ``from_pretrained`` reads it from, where it is in transformers' layout already.
         untranslated: the state dict as timm wrote it, where timm did: its own code takes that. None where it did not.
         timm: what a ``config.json`` of timm's beside it tells: ``architecture``, ``model_args``.
+        said: what was warned of: which of several models was taken, what was left out, what was filled in.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Checkpoint:
     folder: Path | None = None
     untranslated: Mapping[str, Tensor] | None = None
     timm: Description | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def known(self) -> dict[str, object]:
@@ -104,6 +107,8 @@ def read_checkpoint(
     untranslated: dict[str, Tensor] | None = None
     folder, files = path if is_transformers_folder(path) else None, source.files
 
+    said: list[str] = []
+
     def note(name: str, did: str) -> None:
         if did:
             steps.append(Step(name, did))
@@ -118,36 +123,48 @@ def read_checkpoint(
             state_dict, told, did = _restore_folder(folder, source)
             note("restore", did)
         else:
-            state_dict, read, content, files = _read_source(source, entry, like)
-            steps += read
+            read = _read_source(source, entry, like)
+            state_dict, files, unwrapped = read.state_dict, read.files, read.unwrapped
+            steps += read.steps
+            said += [unwrapped.choice] if unwrapped.is_chosen else []
             state_dict, did = strip_prefixes(state_dict, find_dropped)
             note("strip", did)
+            selected = select_model(state_dict, unwrapped.path)
+            state_dict = selected.state_dict
+            note("select", selected.did)
+            said.append(selected.did)
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
-            told_by = find_within(source.files[0], content) or (tell_likeness(like) if like else None)
+            told_by = find_within(source.files[0], read.content) or (tell_likeness(like) if like else None)
             telling = (told_by, find_beside(source.files[0].parent))
             described = next((each.timm for each in telling if each and each.timm), None)
             for family in families():
                 before = state_dict
                 state_dict, did = family.translate(before, described)
                 note("translate", did)
+                said.append(did if family.foreign == TIMM else "")  # the names of another library are no news
                 writer = family.foreign if did else writer
                 untranslated = before if did and writer == TIMM else untranslated
+                state_dict, did = family.fill(state_dict)
+                note("fill", did)
+                said.append(did)
             if not any(family.matches(shapes_of(state_dict)) for family in families()):
                 refuse_layout(path, source.files, state_dict)
             for each in filter(None, telling):
                 check_facts(each, state_dict)
-                note("tell", f"{each.file.name} tells {', '.join(each.told)}")
+                note("tell", each.did)
             beside = merge_beside(list(filter(None, telling)))
         state_dict, did = cast(state_dict, dtype)
         note("cast", did)
         if untranslated is not None:
             untranslated, _ = cast(untranslated, dtype)
+    said = list(filter(None, said))
+    for text in said:
+        warnings.warn(f"{path}: {text}", ConversionWarning, stacklevel=2)
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
-    state_dict = ToldStateDict(
-        state_dict, told, TIMM if timm else writer, labels, _note_origin(files, steps, state_dict)
-    )
-    return Checkpoint(path, files, state_dict, tuple(steps), folder, untranslated, timm)
+    origin = _note_origin(files, steps, state_dict)
+    state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels, origin)
+    return Checkpoint(path, files, state_dict, tuple(steps), folder, untranslated, timm, tuple(said))
 
 
 def _note_origin(files: Sequence[Path], steps: Sequence[Step], state_dict: Mapping[str, Tensor]) -> Origin:
@@ -171,19 +188,30 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         return _take_model(source, _open_files(source), None)[0]
 
 
-def _read_source(
-    source: Source, entry: str | None, like: str | None
-) -> tuple[dict[str, Tensor], list[Step], Any, tuple[Path, ...]]:
-    """A source's state dict, what was done to get at it, what its first file holds, and the files that were read."""
+class Read(NamedTuple):
+    """What was read of a source.
+
+    Attributes:
+        unwrapped: where it lay in the first file.
+        content: of the first file; None of a distributed checkpoint.
+    """
+
+    state_dict: dict[str, Tensor]
+    steps: list[Step]
+    unwrapped: Unwrapped
+    content: Any
+    files: tuple[Path, ...]
+
+
+def _read_source(source: Source, entry: str | None, like: str | None) -> Read:
     if source.kind == "distributed":
         found = read_distributed(source.files[0].parent, entry)
         demand_values(found.state_dict)
         demand_whole(found.state_dict, WHOLE)
         steps = [Step("open", found.opened), *([Step("unwrap", found.choice)] if found.choice else [])]
-        return found.state_dict, steps, None, found.files
+        return Read(found.state_dict, steps, found.taken, None, found.files)
     opened = _open_files(source)
-    state_dict, steps = _take_model(source, opened, entry, like)
-    return state_dict, steps, opened[0].content, source.files
+    return Read(*_take_model(source, opened, entry, like), opened[0].content, source.files)
 
 
 def _open_files(source: Source) -> list[Opened]:
@@ -193,8 +221,8 @@ def _open_files(source: Source) -> list[Opened]:
 
 def _take_model(
     source: Source, opened: Sequence[Opened], entry: str | None, like: str | None = None
-) -> tuple[dict[str, Tensor], list[Step]]:
-    """The state dict in a source's opened files, and what was done to get at it."""
+) -> tuple[dict[str, Tensor], list[Step], Unwrapped]:
+    """The state dict in a source's opened files, what was done to get at it, and where it lay in the first of them."""
     count = f"{len(opened)} {source.kind}, " if source.kind != "file" else ""
     foreign = sorted({name for each in opened for name in each.foreign})
     did = count + ", ".join(sorted({each.format for each in opened}))
@@ -223,7 +251,7 @@ def _take_model(
     else:
         state_dict = taken[0].state_dict
     demand_whole(state_dict, CONSOLIDATE)
-    return state_dict, steps
+    return state_dict, steps, taken[0]
 
 
 def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
@@ -248,7 +276,7 @@ def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
 
 def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
-    converted, _ = _take_model(source, _open_files(source), None)
+    converted, _, _ = _take_model(source, _open_files(source), None)
     hint = f"Its {CONFIG} and its weights do not belong together, or it is no model of this project's families."
     try:
         _demand_modesty(folder, len(converted), hint)

@@ -24,11 +24,12 @@ from conversion.intake.dcp_metadata import (
     list_shared_bytes,
     read_metadata,
 )
+from conversion.intake.entries import ENTRIES, STATES
 from conversion.intake.opening import open_saved_tensor
 from conversion.intake.steps import HEADS, take_off_prefixes
-from conversion.intake.unwrapping import ENTRIES, MAX_LISTED, Unwrapped, unwrap
+from conversion.intake.unwrapping import MAX_LISTED, Unwrapped, unwrap
 
-CONTAINERS = frozenset({*ENTRIES, "app", "optim", "optimizer", "optimizers", "lr_scheduler", "scheduler"})
+CONTAINERS = frozenset({*ENTRIES, *STATES, "app", "lr_scheduler"})
 """What keys begin with where the metadata does not tell which entries they lie in; ``app`` is torch's own example."""
 
 LARGEST_HEADER = 100 * 2**20

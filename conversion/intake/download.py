@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import torch.hub
 from filelock import FileLock
 
-from conversion.errors import CheckpointError
+from conversion.errors import CheckpointError, ConversionWarning
 from conversion.families.variants import VARIANTS, Variant
 from conversion.intake.fetching import Checksum, explain_io_errors, fetch, list_mismatches
 
@@ -101,4 +101,6 @@ def _record(checksums: Path, key: str, found: Checksum) -> None:
             partial.write_text(f"{lines}\n", encoding="utf-8")
             partial.replace(checksums)
     except OSError as error:  # of an installed package, say; the file itself is there and whole
-        warnings.warn(f"{checksums}: the checksum of {key} cannot be recorded: {error}", stacklevel=2)
+        warnings.warn(
+            f"{checksums}: the checksum of {key} cannot be recorded: {error}", ConversionWarning, stacklevel=2
+        )

@@ -16,6 +16,7 @@ from torch import Tensor
 from conversion.errors import CheckpointError, concerning
 from conversion.intake.budget import BUDGET, RESAVE, exceed
 from conversion.intake.directory import check_directory
+from conversion.intake.scanning import refuse_protocol
 from conversion.intake.unpickling import (
     LEGACY_PICKLES,
     Foreign,
@@ -25,8 +26,11 @@ from conversion.intake.unpickling import (
     refuse_code,
 )
 
-LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""How files of ``torch.save`` older than 1.6 begin: a pickled number."""
+MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19."
+"""A number that files of ``torch.save`` older than 1.6 begin with, behind what the protocol puts before it."""
+
+LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + MAGIC
+"""How such files begin, in the protocol that is read."""
 
 SAVE_ALONE = "Save the state dict alone where it was made: torch.save(model.state_dict(), ...)."
 DAMAGED = "cannot be read; truncated, damaged, or not a checkpoint."
@@ -57,7 +61,7 @@ def open_file(path: Path) -> Opened:
     with concerning(path):
         try:
             with path.open("rb") as file:
-                beginning = file.read(16)
+                beginning = file.read(32)
         except (OSError, ValueError) as error:
             raise explain_absence(path, error) from error
         size = path.stat().st_size
@@ -105,12 +109,14 @@ def _read(path: Path, beginning: bytes) -> Opened:
         with path.open("rb") as file:
             foreign = list_foreign(file, LEGACY_PICKLES)
         return _read_torch(path, foreign, mmap=False, described="torch.save before 1.6, read whole")
+    if beginning[:1] == b"\x80" and MAGIC in beginning:
+        raise refuse_protocol(beginning[1])
     if beginning.startswith(b"version https://"):
         hint = "Fetch the file itself: git lfs pull."
         raise CheckpointError("a pointer of git-lfs, in place of the file.", hint=hint)
     raise CheckpointError(
         "not a checkpoint: neither torch.save's archive nor its older format, nor safetensors.",
-        [f"begins with {beginning!r}"],
+        [f"begins with {beginning[:16]!r}"],
         hint="Download it again if it should be one; or load it where it was written, and save the state dict alone.",
     )
 

@@ -138,7 +138,7 @@ class Scanner:
 
     def start(self, protocol: int) -> None:
         if protocol not in self.protocols:
-            raise CheckpointError(f"a pickle of protocol {protocol}.", hint=RESAVE)
+            raise refuse_protocol(protocol)
 
     def name(self, argument: str) -> None:
         name = self.modernise(argument.replace(" ", "."))
@@ -254,6 +254,12 @@ def check_bytes(name: str, arguments: Sequence[Value]) -> None:
     if arguments and not is_text and not is_bytes:
         headline = f"calls {name} otherwise than for bytes, which may fill the memory."
         raise CheckpointError(headline, hint=RESAVE)
+
+
+def refuse_protocol(protocol: int) -> CheckpointError:
+    """What to say of a checkpoint that was pickled in a protocol that torch's safe unpickler does not read."""
+    headline = f"pickled with protocol {protocol}; torch's safe unpickler reads protocol {PROTOCOL}, torch.save's own."
+    return CheckpointError(headline, hint=f"{RESAVE[:-1]} without pickle_protocol.")
 
 
 HANDLERS: dict[str, Callable[[Scanner, Any], object]] = {

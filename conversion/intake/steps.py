@@ -26,6 +26,10 @@ WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wr
 HEADS = ("linear_head.",)
 """What may lie beside a backbone and does not keep its prefix on it."""
 
+COUNTERS = frozenset({"n_averaged", "steps", "initted", "step", "num_updates"})
+"""What counts the updates of an average and lies beside its ``module.``: of torch's AveragedModel, of mmengine's, and
+of other packages'. One number each."""
+
 CHUNKED_BLOCK = re.compile(r"^blocks\.(\d+)\.(\d+)\.")
 """``blocks.<chunk>.<block>.``, as written with ``block_chunks > 0``; the block's index counts through all chunks."""
 
@@ -39,9 +43,18 @@ def strip_prefixes(state_dict: StateDict, is_dropped: Callable[[str], object]) -
     Raises:
         CheckpointError: two keys become one.
     """
-    renamed, stripped = take_off_prefixes(state_dict, lambda name: is_dropped(name) or name.startswith(HEADS))
-    did = f"{', '.join(map(repr, stripped))} taken off keys" if stripped else ""
-    return _rename(state_dict, renamed, "without their prefixes"), did
+    renamed, stripped = take_off_prefixes(
+        state_dict, lambda name: is_dropped(name) or name.startswith(HEADS) or name in COUNTERS
+    )
+    counters = [
+        key
+        for key, name in renamed.items()
+        if name in COUNTERS and state_dict[key].numel() == 1 and set(stripped) & set(PREFIXES)
+    ]
+    did = [f"{', '.join(map(repr, stripped))} taken off keys"] if stripped else []
+    did += [f"left out, counts the updates of an average: {', '.join(map(repr, counters))}"] if counters else []
+    kept = {key: tensor for key, tensor in state_dict.items() if key not in counters}
+    return _rename(kept, renamed, "without their prefixes"), "; ".join(did)
 
 
 def unchunk_blocks(state_dict: StateDict) -> tuple[dict[str, Tensor], str]:
@@ -128,8 +141,8 @@ def take_off_prefixes(
 
 def _rename(state_dict: StateDict, renamed: Mapping[str, str], how: str) -> dict[str, Tensor]:
     sources: dict[str, list[str]] = {}
-    for key, name in renamed.items():
-        sources.setdefault(name, []).append(key)
+    for key in state_dict:
+        sources.setdefault(renamed[key], []).append(key)
     problems = [f"{name}: {' and '.join(keys)}" for name, keys in sources.items() if len(keys) > 1]
     if problems:
         raise CheckpointError(f"several keys are the same {how}.", problems, hint=SAVE_ALONE)

@@ -5,6 +5,7 @@ known to run code is refused by its name, aloud; any other is not looked up eith
 what it is given and does nothing.
 """
 
+import builtins
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # protocol 2 has Python 2's names
 from collections import OrderedDict
@@ -30,12 +31,17 @@ INERT_MODULES = frozenset(
 INERT_NAMES = frozenset(
     {"_codecs.encode", "_io.BytesIO", "copyreg._reconstructor", "functools.partial", "inspect._empty",
      "logging.Logger", "logging.RootLogger", "logging.getLogger", "operator.attrgetter", "operator.itemgetter",
-     "re._compile", "signal.Signals", "time.struct_time", "types.SimpleNamespace",
+     "platform.uname_result", "re._compile", "signal.Signals", "time.struct_time", "types.SimpleNamespace",
      *(f"builtins.{name}" for name in ("Ellipsis", "bool", "bytearray", "bytes", "complex", "dict", "float",
                                        "frozenset", "getattr", "int", "list", "object", "range", "set", "slice",
                                        "str", "tuple", "type"))}
 )  # fmt: skip
-"""Of the other modules, names that training runs leave in their checkpoints; exceptions are let pass besides."""
+"""Of the other modules, names that training runs leave in their checkpoints."""
+
+EXCEPTIONS = frozenset(
+    name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
+)
+"""Of ``builtins``, names that are let pass besides: a run may keep what it failed with."""
 
 CODE = (
     "numpy.f2py.", "numpy.testing.", "numpy.distutils.", "pip.", "setuptools.", "torch._dynamo.", "torch._inductor.",
@@ -114,7 +120,7 @@ class Foreign:
     """What pickles want built or called that torch's unpickler does not build.
 
     Attributes:
-        names: in full.
+        names: in full, as Python 3 has them.
         mappings, sequences: those whose objects are filled like dictionaries, or like lists.
     """
 
@@ -166,10 +172,13 @@ def load_with_stand_ins(load: Callable[[], Any], foreign: Foreign) -> Any:
 def make_stand_ins(foreign: Foreign) -> dict[str, type]:
     """A stand-in for every foreign name: a class of its own, so that what was left out can be told by its name."""
     kinds = {name: _choose_kind(name, foreign) for name in foreign.names}
-    return {
+    stand_ins = {
         name: type(name, (kind,), {"__module__": "stand_in"}) if kind in (StandIn, StandInTensor) else kind
         for name, kind in kinds.items()
     }
+    # torch's unpickler does not know what Python 3 calls Python 2's exceptions
+    written = {".".join(name): ".".join(modern) for name, modern in NAME_MAPPING.items() if name[0] == "exceptions"}
+    return stand_ins | {name: stand_ins[modern] for name, modern in written.items() if modern in stand_ins}
 
 
 def _choose_kind(name: str, foreign: Foreign) -> type:
@@ -188,8 +197,7 @@ def _is_inert(name: str) -> bool:
     root = module.partition(".")[0]
     if root not in sys.stdlib_module_names and root:
         return not name.startswith(CODE)
-    is_exception = module == "builtins" and last.endswith(("Error", "Exception", "Warning"))
-    return name in INERT_NAMES or root in INERT_MODULES or is_exception
+    return name in INERT_NAMES or root in INERT_MODULES or (module == "builtins" and last in EXCEPTIONS)
 
 
 def modernise(name: str) -> str:

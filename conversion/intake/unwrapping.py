@@ -1,6 +1,5 @@
 """Where in a training run's checkpoint the model lies."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,23 +7,19 @@ from typing import Any
 from torch import Tensor
 
 from conversion.errors import CheckpointError
-from conversion.families.base import families
-from conversion.intake.opening import SAVE_ALONE
+from conversion.intake.entries import (
+    ENTRIES,
+    MAX_ENTRIES,
+    TOO,
+    choose_entry,
+    count_tensors,
+    describe_group,
+    group_keys,
+    list_families,
+    list_models,
+)
+from conversion.intake.opening import SAVE_ALONE, list_tensors
 from conversion.intake.steps import take_off_prefixes
-
-ENTRIES = (
-    "teacher",
-    "model_ema", "ema", "state_dict_ema", "ema_state_dict",
-    "model", "model_state_dict", "module", "state_dict", "net",
-    "student",
-)  # fmt: skip
-"""Entries that hold a model in a training run's checkpoint.
-
-Where several do, the first of these is taken, unless the family of these models says otherwise.
-"""
-
-MAX_ENTRIES = 16
-"""How deep entries are looked for in each other."""
 
 MAX_KEY = 1_000
 """Characters of a tensor's name; longer ones fill a message and nothing else."""
@@ -39,64 +34,76 @@ class Unwrapped:
 
     Attributes:
         path: the entries that lead to it.
-        other_models: entries on the way that hold a model too, and were not asked for.
+        other_models: entries on the way that hold a model, too, each with what is said of it.
+        other_tensors: what else on the way holds tensors.
         left: entries on the way that hold none.
+        is_chosen: one of several models was taken that nobody asked for.
     """
 
     state_dict: dict[str, Tensor]
     path: tuple[str, ...]
-    other_models: tuple[str, ...]
-    left: tuple[str, ...]
+    other_models: tuple[str, ...] = ()
+    other_tensors: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    is_chosen: bool = False
 
     @property
     def choice(self) -> str:
         """What was taken, and what was not."""
-        others = f"; not {' nor '.join(self.other_models)}, which holds a model too (--entry to choose)"
-        return f"entry {_quote(self.path)} taken" + (others if self.other_models else "")
+        others = f"; not {', nor '.join(self.other_models)}" if self.other_models else ""
+        return f"entry {_quote(self.path)} taken{others}{' (--entry to choose)' if self.is_chosen else ''}"
 
     @property
     def did(self) -> str:
         """In a line."""
         did = [self.choice] if self.path else []
-        if self.left:
-            listed = ", ".join(self.left[:MAX_LISTED]) + (", ..." if len(self.left) > MAX_LISTED else "")
-            did.append(f"left out, no part of the model: {listed}")
-        return "; ".join(did)
+        did += [f"left out, no model of a known family: {_list(self.other_tensors)}"] if self.other_tensors else []
+        return "; ".join(did + ([f"left out, no part of the model: {_list(self.left)}"] if self.left else []))
 
 
 def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
     """Take the state dict out of a training run's checkpoint: ``{"teacher": {...}}``, ``{"model": {...}}``.
 
-    Of several models the one that their family takes by default is taken, else the first by :data:`ENTRIES`; a warning
-    says so.
+    Of several models the first of :func:`conversion.intake.entries.list_models` is taken.
 
     Args:
         entry: the one to take, wherever it lies: its name, names joined by dots, or what its keys begin with.
 
     Raises:
-        CheckpointError: there is no state dict in it, or one with values that are not tensors; or no such entry.
+        CheckpointError: there is no state dict in it, or one with values that are not tensors; there is no such entry;
+            or several hold a model, and nothing says which is meant.
     """
     path: list[str] = []
     offered: list[str] = []
     other_models: list[str] = []
+    other_tensors: list[str] = []
     left: list[str] = []
+    is_chosen = False
     wanted, content = entry, _part_models(content)
     while isinstance(content, dict):
         if len(path) > MAX_ENTRIES:
             raise CheckpointError(f"entries that lie more than {MAX_ENTRIES} deep in each other.", hint=SAVE_ALONE)
+        models = list_models(content)
         name, rest = _look_up(content, wanted) if wanted else ("", None)
-        if not name:
-            name = _choose(content)
+        is_asked_for = bool(name)
+        if is_asked_for:
+            wanted = rest
+        else:
+            name = choose_entry(content, models)
             if not name:
                 break
-            other_models += [repr(key) for key in ENTRIES if key != name and _holds_model(content.get(key))]
-        else:
-            wanted = rest
-        offered += [str(key) for key, value in content.items() if _holds_model(value)]
-        keys = {name, *(key for key in content if isinstance(key, str) and key.startswith(f"{name}."))}
-        left += [_shorten(key) for key, value in content.items() if key not in keys and not _holds_model(value)]
+        found, taken = _find(content, name)
+        offered += [model.name for model in models]
+        others = [model for model in models if model.name not in taken]
+        other_models += [f"{model.name!r}, {model.reason}" for model in others]
+        beside = {key: value for key, value in content.items() if key not in {*taken, *(each.name for each in others)}}
+        models_beside, tensors_beside, rest_beside = _describe_beside(beside, name)
+        other_models += models_beside
+        is_chosen = is_chosen or (not is_asked_for and bool(others or models_beside))
+        other_tensors += tensors_beside
+        left += rest_beside
         path.append(name)
-        content = _part_models(_find(content, name))
+        content = _part_models(found)
     if wanted:
         raise CheckpointError(
             f"no entry {wanted!r} that holds a model.",
@@ -104,10 +111,9 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
             "Give one of these, or leave it out." if offered else "Leave it out.",
         )
     state_dict = demand_state_dict(content, _quote(path))
-    unwrapped = Unwrapped(state_dict, tuple(path), tuple(other_models), tuple(left))
-    if other_models:
-        warnings.warn(unwrapped.choice, stacklevel=2)
-    return unwrapped
+    return Unwrapped(
+        state_dict, tuple(path), tuple(other_models), tuple(other_tensors), tuple(left), is_chosen=is_chosen
+    )
 
 
 def _part_models(content: Any) -> Any:
@@ -127,67 +133,46 @@ def _part_models(content: Any) -> Any:
 
 def _look_up(content: Mapping[Any, Any], wanted: str) -> tuple[str, str | None]:
     """Which entry here leads to the one that is wanted, and what of it is still wanted there; "" if none does."""
-    if _find(content, wanted) is not None:
+    if _find(content, wanted)[0] is not None:
         return wanted, None
     head, _, rest = wanted.partition(".")
     return (head, rest) if rest and isinstance(content.get(head), dict) else ("", None)
 
 
-def _find(content: Mapping[Any, Any], name: str) -> Any:
-    """An entry by its name; or the tensors whose keys begin with it, without it; None if there are neither."""
+def _find(content: Mapping[Any, Any], name: str) -> tuple[Any, set[Any]]:
+    """An entry by its name, or the tensors whose keys begin with it, without it; and the keys that were found.
+
+    Keys may begin with it as they are, or without what wrappers put before it. None if there is no such thing.
+    """
     if name in content:
-        return content[name] if isinstance(content[name], dict) else None
-    return {
-        key.removeprefix(f"{name}."): value
-        for key, value in content.items()
-        if isinstance(key, str) and key.startswith(f"{name}.")
-    } or None
+        return (content[name] if isinstance(content[name], dict) else None), {name}
+    keys = [key for key in content if isinstance(key, str)]
+    for names in ({key: key for key in keys}, take_off_prefixes(keys)[0]):
+        found = {key: each.removeprefix(f"{name}.") for key, each in names.items() if each.startswith(f"{name}.")}
+        if found:
+            return {rest: content[key] for key, rest in found.items()}, set(found)
+    return None, set()
 
 
-def _choose(content: Mapping[Any, Any]) -> str:
-    """The entry that holds the model; "" if none does."""
-    holding = [entry for entry in ENTRIES if _holds_model(content.get(entry))]
-    if len(holding) > 1:
-        return _find_default(content, holding) or holding[0]
-    return holding[0] if holding else next((each for each in ENTRIES if isinstance(content.get(each), dict)), "")
+def _describe_beside(beside: Mapping[Any, Any], name: str) -> tuple[list[str], list[str], list[str]]:
+    """What lies beside the entry that is taken: models of tensors without an entry, other tensors, and the rest."""
+    models, with_tensors, rest = list[str](), list[str](), list[str]()
+    direct = [key for key, value in beside.items() if isinstance(key, str) and isinstance(value, Tensor)]
+    for group, keys in group_keys(direct, f"{name}.").items():
+        is_model = list_families({key: beside[key] for key in keys})
+        described = describe_group(group, keys)
+        models += [f"{described}, {TOO}"] if is_model else []
+        with_tensors += [] if is_model else [described]
+    for key in [key for key in beside if key not in direct]:
+        if count := sum(1 for _ in list_tensors(beside[key])):
+            with_tensors.append(f"{_shorten(key)} ({count_tensors(count)})")
+        else:
+            rest.append(_shorten(key))
+    return models, with_tensors, rest
 
 
-def _find_default(content: Mapping[Any, Any], holding: Sequence[str]) -> str | None:
-    """Of several entries that hold a model, the one that the family of these models takes by default."""
-    shapes = {entry: _read_shapes(content[entry]) for entry in holding}
-    found = [family for family in families() if any(map(family.matches, shapes.values()))]
-    if len(found) != 1:
-        return None
-    defaults = found[0].default_entries
-    return next((entry for entry in defaults if entry in shapes and found[0].matches(shapes[entry])), None)
-
-
-def _read_shapes(value: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the nearest tensors in an entry, by their names without what wrappers put before them."""
-    tensors = {
-        key: tensor
-        for mapping in _find_nearest(value)
-        for key, tensor in mapping.items()
-        if isinstance(key, str) and isinstance(tensor, Tensor)
-    }
-    names, _ = take_off_prefixes(tensors)
-    return {name: tuple(tensors[key].shape) for key, name in names.items()}
-
-
-def _holds_model(value: Any) -> bool:
-    """Whether there are tensors in it, under names, under at most so many entries in each other."""
-    return bool(_find_nearest(value))
-
-
-def _find_nearest(value: Any) -> list[dict[Any, Any]]:
-    """The mappings nearest to the top that have tensors in them, at most so many entries deep."""
-    level = [value]
-    for _ in range(MAX_ENTRIES):
-        mappings = [each for each in level if isinstance(each, dict)]
-        if found := [each for each in mappings if any(isinstance(held, Tensor) for held in each.values())]:
-            return found
-        level = [mapping[entry] for mapping in mappings for entry in ENTRIES if entry in mapping][:MAX_ENTRIES]
-    return []
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
 
 
 def _shorten(key: object) -> str:
@@ -208,12 +193,8 @@ def demand_state_dict(content: Any, where: str = "") -> dict[str, Tensor]:
         raise CheckpointError(f"{at}holds no state dict, but {_describe(content)}{module}.", hint=SAVE_ALONE)
     problems = [f"{_shorten(key)}: {_describe(value)}" for key, value in content.items() if not _is_tensor(key, value)]
     if problems:
-        entries = [str(key) for key, value in content.items() if _holds_model(value)]
-        hint = f"A checkpoint may hold its state dict under one of: {', '.join(ENTRIES)}. {SAVE_ALONE}"
-        if entries:
-            hint = f"To take the model from an entry: --entry {' or --entry '.join(entries)}."
         count = f"{len(problems)} of {len(content)} entries are not tensors"
-        raise CheckpointError(f"{at}not a state dict, {count}.", problems, hint)
+        raise CheckpointError(f"{at}not a state dict, {count}.", problems, SAVE_ALONE)
     return dict(content)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's own file tells beside its state dict: of lightly-train's, the pickled model and its images."""
+"""What a checkpoint's own file tells beside its state dict: of lightly-train's model and images; names of classes."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.families.told import Told
-from conversion.intake.beside import Beside
+from conversion.intake.beside import Beside, merge_beside
 from conversion.intake.unpickling import read_attribute
 
 LIGHTLY_TRAIN = "lightly_train"
@@ -27,14 +27,20 @@ FACTS: Mapping[str, str] = {
 
 
 def find_within(path: Path, content: Any) -> Beside | None:
-    """Find what a checkpoint's own file tells of settings that no tensor tells; None if it tells nothing.
-
-    The model in it is a pickled module. Its code is not run: a stand-in has its attributes.
+    """Find what a checkpoint's own file tells of settings that no tensor tells, and of classes; None if nothing.
 
     Args:
         content: of the file, with stand-ins for foreign objects.
     """
-    section = content.get(LIGHTLY_TRAIN) if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        return None
+    found = [each for each in (_read_lightly_train(path, content), _read_dataset(path, content)) if each]
+    return merge_beside(found)
+
+
+def _read_lightly_train(path: Path, content: Mapping[Any, Any]) -> Beside | None:
+    """What lightly-train's section tells. Its pickled model's code is not run: a stand-in has the attributes."""
+    section = content.get(LIGHTLY_TRAIN)
     if not isinstance(section, dict):
         return None
     models, images = section.get("models"), section.get("normalize_args")
@@ -55,3 +61,20 @@ def find_within(path: Path, content: Any) -> Beside | None:
         {name: value for name, value in facts.items() if isinstance(value, int)},
         is_itself=True,
     )
+
+
+def _read_dataset(path: Path, content: Mapping[Any, Any]) -> Beside | None:
+    """The class names of the dataset: in ``meta``, as mmsegmentation before 1.0 has them, or in mmengine's part of it.
+
+    The colours of classes have no place in transformers' config.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict):
+        return None
+    of_dataset = meta.get("dataset_meta")
+    fields = {str(key).lower(): value for key, value in (of_dataset if isinstance(of_dataset, dict) else meta).items()}
+    names = fields.get("classes")
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(each, str) for each in names):
+        return None
+    unplaced = ("palette",) if fields.get("palette") else ()
+    return Beside(path, labels=tuple(names), unplaced=unplaced, is_itself=True)

@@ -77,9 +77,10 @@ def find_reason(key: str, dropped: Mapping[str, str]) -> str:
 
 # what a problem says of itself, and the way out
 REMEDIES = {
-    "missing: ":    "What is missing may be in another of its files, or under another entry (--entry).",
+    "missing: ":    "A model is converted whole: give a file that has what is missing, too.",
     "unexpected: ": "Nothing is left out silently: take it out of the file, if it is no part of the model.",
-    "wrong shape":  "Its shapes are not those of one model: is the file what it should be?",
+    "wrong shape":  "Expected are the shapes that go with its other tensors, or with the variant that was named: "
+                    "give the tensors of one model, as they were saved.",
     "dense":        "Save its weights as dense tensors of float32, bfloat16 or float16.",
     "NaN or Inf":   "Either its training has diverged or the file is damaged: take another.",
 }  # fmt: skip

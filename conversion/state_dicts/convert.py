@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from conversion.errors import CheckpointError, KeyMapError, VariantError
+from conversion.errors import CheckpointError, ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Spec, families, list_differences, load_family, tell_settings
 from conversion.families.image_sizes import check_image_size
 from conversion.families.labels import choose_labels
@@ -20,6 +20,7 @@ from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
 from conversion.state_dicts.derived import check_derived, list_damage
 from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
+from conversion.state_dicts.other_kinds import refuse_other_kinds
 from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def convert(
     _demand_tensors(state_dict, linear_head or {})
     given = merge_linear_head(state_dict, linear_head, linear_head_entry)
     merged, filled_in = complete_linear_head(given, settings, variant)
+    refuse_other_kinds(shapes_of(merged))
     named = _demand_variant(row, merged, settings) if row else None
     family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
@@ -122,13 +124,17 @@ def convert(
     if image_size is not None:
         check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
     for note in list_damage(damaged):
-        warnings.warn(f"{name}: {note}.", stacklevel=2)
+        warnings.warn(f"{name}: {note}.", ConversionWarning, stacklevel=2)
     notes = () if row else (*_note_lookalikes(found), *_note_others(found, like), *family.note_settings(spec, told))
     if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
     told_labels = getattr(merged, "labels", None)
     if labels is None and told_labels is not None and len(told_labels) == spec.num_classes:
         labels = told_labels
+    elif labels is None and told_labels is not None and spec.num_classes:
+        notes += (
+            f"the file names {len(told_labels)} classes, the model has {spec.num_classes}: its names are left out",
+        )
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
     chosen = choose_labels(spec.task, spec.num_classes, labels)

@@ -12,6 +12,13 @@ from conversion.families.told import AUTHORS, CALLER, Told, option_of, write_val
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
+from conversion.state_dicts.other_kinds import list_converted, refuse_other_kinds
+
+WAYS = (
+    "Give these options, or put the config.json or config.yaml that came with the weights beside them. If it is an "
+    "official model, name it: --variant NAME, for pytest -k NAME (vision-parity variants lists them)."
+)
+"""Who may tell what tensors do not."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ def recognise_shapes(state_dict: StateDict) -> tuple[Family[Any], Spec]:
         CheckpointError: no family knows the keys, or they do not add up to a model.
     """
     refuse_head(shapes_of(state_dict))
+    refuse_other_kinds(shapes_of(state_dict))
     _refuse_prefix(state_dict)
     family = recognise_family(shapes_of(state_dict))
     return family, family.recognise_spec_open(shapes_of(key_map.drop(state_dict, family.dropped)[0]))
@@ -125,16 +133,8 @@ def _complete(
             missing.append(f"{name}: give {option_of(name)}{likely}")
     if missing:
         headline = f"Its tensors do not tell all that this {family.name} model is, and nobody else does."
-        raise CheckpointError(headline, missing, _describe_ways(family))
+        raise CheckpointError(headline, missing, WAYS)
     return complete
-
-
-def _describe_ways(family: Family[Any]) -> str:
-    names = ", ".join(row.name for row in rows_of(family) if row.is_published)
-    return (
-        "Give these options, or put the config.json or config.yaml that came with the weights beside them. If it is an "
-        f"official model, name it (--variant NAME; for pytest, -k NAME): {names}."
-    )
 
 
 def _by_spec(family: Family[Any], told: Mapping[str, Told]) -> dict[str, object]:
@@ -153,12 +153,10 @@ def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
         hint = "Give its whole folder, with its config.json: it is verified, and conversion.restore takes it back."
         raise CheckpointError("in the layout of transformers already.", list(shapes), hint)
     if len(found) != 1:
-        names = ", ".join(family.name for family in found or families())
-        raise CheckpointError(
-            f"{len(shapes)} keys that belong to {'several families' if found else 'no known family'} ({names}).",
-            [f"{key} {shape}" for key, shape in shapes.items()],
-            hint="Give the original's own state dict, or name the variant.",
-        )
+        whose = f"several families ({', '.join(each.name for each in found)})" if found else "no known family"
+        hint = "Give the file of one model." if found else f"{list_converted()} Give the original's own state dict."
+        problems = [f"{key} {shape}" for key, shape in shapes.items()]
+        raise CheckpointError(f"{len(shapes)} keys that belong to {whose}.", problems, hint)
     return found[0]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from conversion.errors import CheckpointError, KeyMapError
+from conversion.errors import CheckpointError, ConversionWarning, KeyMapError
 from conversion.families.base import Family, Spec, families
 from conversion.families.target import TRANSFORMERS_MAJORS
 from conversion.mapping import key_map
@@ -47,7 +47,7 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
         raise KeyMapError("What was left out does not go with this model.", problems)
     restored = {**left_out, **restored}
     if gone := describe_gone(family, original, restored):
-        warnings.warn(f"{gone[0].upper()}{gone[1:]}.", stacklevel=2)
+        warnings.warn(f"{gone[0].upper()}{gone[1:]}.", ConversionWarning, stacklevel=2)
     in_order = [key for key in original if key in restored]
     return {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
 

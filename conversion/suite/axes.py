@@ -16,6 +16,8 @@ from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.linear_head import read_linear_head
 from conversion.intake.transformers_folder import is_transformers_folder
+from conversion.mapping.key_map import StateDict
+from conversion.state_dicts.convert import convert
 from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.extent import choose_row
@@ -42,14 +44,42 @@ def choose_variants(request: Request) -> dict[str, Spec]:
         return {row.name: load_family(row.family).spec_of(row) for row in rows}
     if request.variant:
         return {request.variant: load_family(VARIANTS[request.variant].family).spec_of(VARIANTS[request.variant])}
-    checkpoint = read_checkpoint(request.checkpoint, entry=request.entry, like=request.like)
-    head = None
-    if request.linear_head:
-        head = read_linear_head(request.linear_head, checkpoint.state_dict, request.linear_head_entry).state_dict
+    state_dict, head = _read(request, request.checkpoint)
     with concerning(request.checkpoint):
-        merged = merge_linear_head(checkpoint.state_dict, head)
+        merged = merge_linear_head(state_dict, head)
         found = recognise(merged, **request.overrides)
         return {found.name: found.spec}
+
+
+def check_checkpoint(request: Request, specs: Mapping[str, Spec]) -> None:
+    """Convert a checkpoint that is to be verified, so that what is wrong with it is said once, before any test.
+
+    Args:
+        specs: of what was selected; nothing is checked where that is nothing.
+
+    Raises:
+        ConversionError: it cannot be converted.
+    """
+    if request.checkpoint is None or not specs or is_transformers_folder(request.checkpoint):
+        return
+    state_dict, head = _read(request, request.checkpoint)
+    with concerning(request.checkpoint):
+        convert(
+            state_dict,
+            request.variant,
+            linear_head=head,
+            image_size=request.image_size,
+            labels=request.labels,
+            **request.overrides,
+        )
+
+
+def _read(request: Request, path: Path) -> tuple[StateDict, StateDict | None]:
+    """The state dict of a checkpoint, and of the linear head that goes with it, if one was given."""
+    state_dict = read_checkpoint(path, entry=request.entry, like=request.like, dtype=request.save_dtype).state_dict
+    if request.linear_head is None:
+        return state_dict, None
+    return state_dict, read_linear_head(request.linear_head, state_dict, request.linear_head_entry).state_dict
 
 
 def _refuse_contradictions(request: Request) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -14,17 +15,19 @@ import torch
 
 from conversion.artifact.card import describe_versions
 from conversion.artifact.weights import demand_size
-from conversion.errors import ConversionError
+from conversion.errors import ConversionError, ConversionWarning
 from conversion.families.base import Spec, list_settings
 from conversion.families.external import AUTO
 from conversion.families.labels import read_labels
 from conversion.families.shapes import parse_count, parse_integer
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS, find_variant
+from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.suite import reporting
 from conversion.suite.axes import (
     DTYPES,
     check_axes,
+    check_checkpoint,
     check_image_size,
     check_selected,
     choose_variants,
@@ -129,7 +132,11 @@ def pytest_configure(config: pytest.Config) -> None:
         if not hasattr(config, "workerinput"):  # it is written where the run was started
             reporting.check_report(config.option.parity_report)
         refuse_pushes(config.stash[REQUEST_KEY], getattr(config.option, "tx", None) or ())
-        config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY])
+        checkpoint = config.option.checkpoint
+        if checkpoint and not is_transformers_folder(checkpoint):  # what is warned of is among the remarks, once
+            config.addinivalue_line("filterwarnings", "ignore::conversion.errors.ConversionWarning")
+        with warnings.catch_warnings(action="ignore", category=ConversionWarning):
+            config.stash[SUBJECT_KEY] = choose_variants(config.stash[REQUEST_KEY])
         config.option.device, config.option.dtype, config.option.attention = check_axes(
             config.option.device, config.option.dtype, config.option.attention
         )
@@ -268,6 +275,8 @@ def _check_selected(config: pytest.Config, names: Container[str | None]) -> None
     try:
         check_selected(config.option.image_size, specs, config.option.attention, measure_memory())
         if PLACES_KEY not in config.stash:
+            with warnings.catch_warnings(action="ignore", category=ConversionWarning):
+                check_checkpoint(config.stash[REQUEST_KEY], specs)
             config.stash[PLACES_KEY] = check_places(config.stash[REQUEST_KEY], specs)
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error

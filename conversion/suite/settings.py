@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ class Request:
     like: str | None = None
     save_dtype: torch.dtype | None = None
     labels: tuple[str, ...] | None = None
-    overrides: Mapping[str, object] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None
     max_shard_size: str | None = None
     original: str = "auto"

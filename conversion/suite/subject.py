@@ -83,7 +83,8 @@ class Subject:
         """What is said of it below the table of verdicts: of a user's checkpoint, on whose word settings are taken."""
         if not self.request.checkpoint:
             return list(filter(None, [describe_extent(self.row)]))
-        return [*describe_told(self.converted.told, "you"), *self.converted.notes]
+        said = [text for checkpoint in self.checkpoints.values() for text in checkpoint.said]
+        return [*said, *describe_told(self.converted.told, "you"), *self.converted.notes]
 
     def describe_sizes(self, cell: MatrixVerdict) -> str:
         """At which image sizes it is identical, in words; empty where at all that concern its user."""

@@ -141,7 +141,7 @@ def test_an_unknown_variant_is_refused_with_the_nearest(workers: tuple[str, ...]
 
 def test_a_checkpoint_of_another_variant_fails_and_names_both(here: Path) -> None:
     code, output = run(here, *TINY[:2], "-k", "dinov2_vits14", "--save-artifacts", "--attention", "sdpa")
-    assert code == 1
+    assert code == pytest.ExitCode.USAGE_ERROR
     assert re.search(r"weights of another dinov2 model \(embed_dim 32, .*dinov2_vits14 was asked for", output)
     assert output.count("was asked for") == 1
     assert left_over(here) == []

@@ -20,7 +20,7 @@ import conversion
 from conversion.artifact import stage as artifact
 from conversion.artifact import weights
 from conversion.artifact.stage import save_artifact
-from conversion.intake import checkpoint, steps, unwrapping
+from conversion.intake import checkpoint, entries, steps
 from conversion.intake.synthetic import draw_state_dict
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite import subject as subject_module
@@ -45,7 +45,7 @@ def strip_once_too_often(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_the_student(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unwrapping, "ENTRIES", ("student", *unwrapping.ENTRIES))
+    patch.setattr(entries, "WORDS", {"student": entries.TEACHER, "teacher": entries.STUDENT})
 
 
 def reverse_the_chunks(patch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from conversion.families.dinov2.deviations import LEDGER
 from conversion.families.dinov2.external import HUB_REPOSITORY, build_external
 from conversion.families.dinov2.external_timm import build_timm
 from conversion.families.dinov2.key_map import DROPPED, select_key_map
+from conversion.families.dinov2.missing import fill
 from conversion.families.dinov2.original import Dinov2, bake_image_size
 from conversion.families.dinov2.preprocessing import (
     build_image_processor,
@@ -63,5 +64,6 @@ FAMILY = Family(
     list_other_sizes=lambda spec: (choose_crop(spec),),
     alike=ALIKE,
     alike_fields=ALIKE_FIELDS,
+    fill=fill,
     build_timm=build_timm,
 )

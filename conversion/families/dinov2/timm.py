@@ -7,7 +7,6 @@ Source: timm's ``vision_transformer.py``, where it reads original checkpoints, a
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 
 import torch
@@ -63,7 +62,6 @@ def translate(
     positions, placed = place_positions(state_dict, description)
     translated |= positions
     did += [placed] if placed else []
-    warnings.warn(f"No mask token: taken for a checkpoint of timm's. {'; '.join(did)}.", stacklevel=2)
     return translated, "; ".join(did)
 
 

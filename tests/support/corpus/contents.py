@@ -17,6 +17,23 @@ from tests.support.corpus.making import (
     without,
 )
 
+OTHER = {"depth_head.projects.0.weight": torch.ones(4, 32, 1, 1)}
+"""What lies beside a backbone, of no known family."""
+
+
+def adapt(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As PEFT's model with LoRA on its projections has them: under a prefix, what is wrapped as ``base_layer``."""
+    adapted = {}
+    for key, tensor in state_dict.items():
+        module, _, name = key.rpartition(".")
+        is_wrapped = module.endswith(".attn.qkv")
+        adapted[f"base_model.model.{module}{'.base_layer' * is_wrapped}.{name}".replace("..", ".")] = tensor
+        if is_wrapped and name == "weight":
+            for side, shape in (("A", (8, tensor.shape[1])), ("B", (tensor.shape[0], 8))):
+                adapted[f"base_model.model.{module}.lora_{side}.default.weight"] = torch.ones(shape)
+    return adapted
+
+
 CONTENT: dict[str, BadInput] = {
     "an empty mapping": BadInput(holding({}), "holds no state dict, but an empty mapping"),
     "a list": BadInput(holding([1, 2]), "holds no state dict, but a list"),
@@ -49,9 +66,39 @@ CONTENT: dict[str, BadInput] = {
         holding({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(10)}),
         r"no known family.*\n.*conv1\.weight",
     ),
-    "an unknown prefix": BadInput(
-        holding({f"vit.trunk.{key}": tensor for key, tensor in tiny().items()}),
-        r"every key begins with 'vit\.trunk\.'.*\n(.*\n)*.*--entry vit\.trunk",
+    "a model under each of two prefixes": BadInput(
+        holding({f"{name}.trunk.{key}": tensor + len(name) for name in ("a", "bc") for key, tensor in tiny().items()}),
+        r"nothing says which is meant.*\n.*--entry a\.trunk\n.*--entry bc\.trunk\n",
+    ),
+    "a model in each of two entries": BadInput(
+        holding({"run_1": tiny(), "run_2": tiny()}),
+        r"nothing says which is meant.*\n.*--entry run_1\n.*--entry run_2\n",
+    ),
+    "a model under a prefix, and not all of it": BadInput(
+        holding({f"pretrained.{key}": tensor for key, tensor in tiny().items() if key != "norm.bias"} | OTHER),
+        r"the model under 'pretrained\.' is not whole.*\n.*missing: pretrained\.norm\.bias \(32,\)\n",
+    ),
+    "registers beside a model that has none": BadInput(
+        holding(
+            {f"backbone.{key}": tensor for key, tensor in tiny().items()} | {"register_tokens": torch.ones(1, 4, 32)}
+        ),
+        r"registers lie beside the model.*\n.*register_tokens\n.*take it without them: --entry backbone\.",
+    ),
+    "LoRA beside what it adapts": BadInput(
+        holding(adapt(tiny())), r"adapters of PEFT.*\n(.*\n)*.*merge_and_unload\(\)"
+    ),
+    "LoRA alone": BadInput(
+        holding({key: tensor for key, tensor in adapt(tiny()).items() if ".lora_" in key}), r"adapters of PEFT"
+    ),
+    "DINOv3's tokens and rotary positions": BadInput(
+        holding(
+            {key: tensor for key, tensor in tiny().items() if key != "pos_embed"}
+            | {"storage_tokens": torch.ones(1, 4, 32), "rope_embed.periods": torch.ones(4)}
+        ),
+        r"a DINOv3 checkpoint, .*\n.*storage_tokens \(1, 4, 32\)\n.*rope_embed\.periods \(4,\)\n.*dinov2 and data2vec",
+    ),
+    "MAE's pretraining": BadInput(
+        holding({"decoder_pos_embed": torch.ones(1, 5, 32), "cls_token": torch.ones(1, 1, 32)}), r"MAE's pretraining"
     ),
 }
 

@@ -92,7 +92,10 @@ DAMAGED: dict[str, BadInput] = {
     ),
     "a plain pickle": BadInput(partial(write, pickle.dumps({"a": 1})), "not a checkpoint: neither"),
     "another protocol of pickle": BadInput(
-        partial(write, saved(tiny(), pickle_protocol=4)), r"a pickle of protocol 4.*\n.*save the state dict alone"
+        partial(write, saved(tiny(), pickle_protocol=4)), r"pickled with protocol 4; .*\n.*without pickle_protocol"
+    ),
+    "another protocol in the old format": BadInput(
+        partial(write, legacy(tiny(), pickle_protocol=4)), r"pickled with protocol 4; .*\n.*without pickle_protocol"
     ),
 }
 

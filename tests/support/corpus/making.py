@@ -51,8 +51,8 @@ def saved(content: object, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def legacy(content: object) -> bytes:
-    return saved(content, _use_new_zipfile_serialization=False)
+def legacy(content: object, **options: Any) -> bytes:
+    return saved(content, _use_new_zipfile_serialization=False, **options)
 
 
 def write(content: bytes, folder: Path, name: str = "bad.pth") -> None:

@@ -129,8 +129,12 @@ def test_the_family_is_asked_whose_models_they_are() -> None:
     }
     for (taken, left), contents in cases.items():
         for content in contents:
-            with pytest.warns(UserWarning, match=rf"\['{taken}'\].* taken; not '{left}'"):
-                assert unwrap(content).path[0] == taken
+            unwrapped = unwrap(content)
+            assert unwrapped.path[0] == taken
+            assert unwrapped.choice.startswith(
+                f"entry {''.join(f'[{each!r}]' for each in unwrapped.path)} taken; not {left!r}"
+            )
+            assert unwrapped.is_chosen
 
 
 DAMAGES = {

@@ -184,7 +184,7 @@ def test_an_entry_is_found_along_dots_and_others_beside_it_are_said(tmp_path: Pa
     path = save(
         {"net.enc": torch.zeros(1)} | {f"vit.{key}": tensor for key, tensor in tiny().items()}, tmp_path / "a.pth"
     )
-    assert steps(path, entry="vit")["unwrap"] == "entry ['vit'] taken; left out, no part of the model: 'net.enc'"
+    assert steps(path, entry="vit")["unwrap"] == "entry ['vit'] taken; left out, no model of a known family: 'net.enc'"
 
 
 def test_an_entry_is_taken_from_shards_too(tmp_path: Path) -> None:

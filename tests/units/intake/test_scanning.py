@@ -4,6 +4,7 @@ import array
 import collections
 import datetime
 import io
+import platform
 import random
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import torch
 from conversion.errors import CheckpointError
 from conversion.intake import scanning
 from conversion.intake.budget import BUDGET, Budget
-from conversion.intake.checkpoint import read_checkpoint
+from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.opening import open_file
 from conversion.intake.scanning import Scanner
 from conversion.intake.unpickling import list_foreign
 from tests.support.corpus.hostile import PICKLES, SHOWN_TWICE, START, STOP
 from tests.support.corpus.making import records_of, saved, tiny
-from tests.units.intake.test_checkpoint import same
+from tests.units.intake.test_checkpoint import same, save, steps
 
 HARMLESS = {"lists that share themselves", "a key of a million letters"}
 """What is built, and refused for what it is."""
@@ -137,3 +138,15 @@ def test_marks_cost_nothing_however_much_lies_below_them() -> None:
     scanner.scan()
     assert scanner.opcodes == 300_002
     assert not scanner.marked
+
+
+def test_what_a_run_notes_of_its_host_and_its_failure_is_stood_in_for(tmp_path: Path) -> None:
+    noted = {
+        "hyper_parameters": {"host": platform.uname(), "error": ValueError("x"), "file": FileNotFoundError(2, "no")},
+        "interrupted": KeyboardInterrupt(),
+        "warning": ResourceWarning("y"),
+    }
+    path = save({"state_dict": tiny(), **noted}, tmp_path / "last.ckpt")
+    assert same(load_checkpoint(path), tiny())
+    foreign = ("builtins.KeyboardInterrupt", "builtins.OSError", "builtins.ResourceWarning", "builtins.ValueError")
+    assert ", ".join((*foreign, "platform.uname_result")) in steps(path)["open"]

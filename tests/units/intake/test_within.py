@@ -1,5 +1,7 @@
-"""A checkpoint of lightly-train tells heads, eps, resampling and normalisation by what it holds beside its tensors."""
+"""What a file holds beside its tensors tells: lightly-train's model and images, mmsegmentation's class names."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import nn
 import conversion
 from conversion.errors import CheckpointError
 from conversion.intake import beside
+from conversion.intake.beside import Beside, merge_beside
 from conversion.intake.checkpoint import read_checkpoint
 from tests.support.golden import read_golden
 
@@ -74,6 +77,58 @@ def test_a_file_beside_it_that_says_otherwise_is_refused(tmp_path: Path, monkeyp
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"student": student}))
     with pytest.raises(CheckpointError, match=r"interpolate_antialias: .*lightly-train says false, config.yaml.* true"):
         read_checkpoint(write(tmp_path / "last.ckpt"), entry=PREFIX)
+
+
+CLASSES = ("wall", "building", "sky", "floor")
+PALETTE = [[120, 120, 120], [180, 120, 120], [6, 230, 230], [80, 50, 50]]
+METAS: dict[str, dict[str, Any]] = {
+    "mmsegmentation before 1.0": {"CLASSES": CLASSES, "PALETTE": PALETTE, "epoch": 3, "mmseg_version": "0.11.0"},
+    "mmengine": {"dataset_meta": {"classes": CLASSES, "palette": PALETTE, "reduce_zero_label": True}, "seed": 0},
+}
+
+
+@pytest.mark.parametrize("writer", METAS)
+def test_the_class_names_of_the_dataset_are_the_models(writer: str, tmp_path: Path) -> None:
+    golden = read_golden("data2vec_vision_tiny_ade20k")
+    names = tuple(f"class {index}" for index in range(golden.spec.num_classes))
+    meta = json.loads(json.dumps(METAS[writer]).replace(json.dumps(CLASSES), json.dumps(names)))
+    torch.save({"state_dict": golden.recorded, "meta": meta}, tmp_path / "iter_160000.pth")
+    checkpoint = read_checkpoint(tmp_path / "iter_160000.pth")
+    out = conversion.convert(checkpoint.state_dict, **golden.overrides)
+    assert out.labels == names
+    assert out.config.id2label[1] == "class 1"
+    told = next(step.did for step in checkpoint.steps if step.name == "tell")
+    assert told == "iter_160000.pth tells the class names; left out, no place for it: palette"
+    given = conversion.convert(checkpoint.state_dict, labels=names[::-1], **golden.overrides)
+    assert given.labels == names[::-1]
+
+
+@pytest.mark.parametrize("writer", METAS)
+def test_names_of_other_classes_are_left_out_with_a_note(writer: str, tmp_path: Path) -> None:
+    golden = read_golden("data2vec_vision_tiny_ade20k")
+    torch.save({"state_dict": golden.recorded, "meta": METAS[writer]}, tmp_path / "iter_160000.pth")
+    out = conversion.convert(conversion.load_checkpoint(tmp_path / "iter_160000.pth"), **golden.overrides)
+    assert out.labels[0] == "LABEL_0"
+    count = golden.spec.num_classes
+    assert f"the file names 4 classes, the model has {count}: its names are left out" in out.notes
+
+
+def test_other_class_names_beside_the_file_are_refused(tmp_path: Path) -> None:
+    own = Beside(tmp_path / "last.pth", labels=("a", "b"), is_itself=True)
+    beside_it = Beside(tmp_path / "config.json", labels=("b", "a"))
+    with pytest.raises(CheckpointError, match=r"class names: those in last.pth are not those in config.json"):
+        merge_beside([own, beside_it])
+    merged = merge_beside([own, replace(beside_it, labels=None)])
+    assert merged is not None
+    assert merged.labels == ("a", "b")
+
+
+@pytest.mark.parametrize("meta", [3, {}, {"CLASSES": None}, {"CLASSES": [1]}, {"dataset_meta": 3}, {"CLASSES": ()}])
+def test_a_meta_of_another_form_tells_nothing(meta: object, tmp_path: Path) -> None:
+    torch.save({"state_dict": read_golden("dinov2_tiny").backbone, "meta": meta}, tmp_path / "last.pth")
+    checkpoint = read_checkpoint(tmp_path / "last.pth")
+    assert checkpoint.state_dict.labels is None
+    assert "tell" not in {step.name for step in checkpoint.steps}
 
 
 @pytest.mark.parametrize("section", [None, 3, {}, {"models": 3, "normalize_args": 3}, {"models": {"model": {}}}])

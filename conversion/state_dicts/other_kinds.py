@@ -1,0 +1,66 @@
+"""Kinds of checkpoints that are not converted, though their keys look like those of a family that is."""
+
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from conversion.errors import CheckpointError
+from conversion.families.base import families
+from conversion.mapping.key_map import Shapes
+
+MERGE = (
+    "Merge it into its base model where it was trained: merged = model.merge_and_unload(); "
+    'torch.save(merged.state_dict(), "merged.pth").'
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of checkpoint.
+
+    Attributes:
+        name: what it is, with its article.
+        signs: shell-style patterns of keys; no model of a family has any of them, and each is enough.
+        hint: the way out; empty where there is none.
+    """
+
+    name: str
+    signs: tuple[str, ...]
+    hint: str = ""
+
+
+# names of PEFT's layers: lora, of LoRA and DoRA; hada and lokr, of LoHa and LoKr; ia3; base_layer, which each wraps
+OTHER_KINDS = (
+    Kind(
+        "a model with adapters of PEFT (LoRA and its like) that are not merged",
+        ("*.lora_[AB].*", "*.lora_[AB]", "*.lora_magnitude_vector*", "*.hada_w*", "*.lokr_w*", "*.ia3_l*",
+         "*.base_layer.*"),
+        MERGE,
+    ),
+    Kind("a DINOv3 checkpoint", ("rope_embed.*", "*.rope_embed.*", "storage_tokens", "*.storage_tokens")),
+    Kind("a checkpoint of MAE's pretraining", ("decoder_pos_embed", "*.decoder_pos_embed")),
+    Kind("a CLIP checkpoint", ("visual.transformer.resblocks.*", "vision_model.embeddings.class_embedding")),
+    Kind("a SAM checkpoint", ("image_encoder.*.attn.rel_pos_h",)),
+)  # fmt: skip
+
+
+def refuse_other_kinds(shapes: Shapes) -> None:
+    """Refuse a state dict that is known to be of another kind than any family's.
+
+    Raises:
+        CheckpointError: naming what it is, and the keys that say so.
+    """
+    for kind in OTHER_KINDS:
+        found = [key for key in shapes if any(fnmatch.fnmatchcase(key, sign) for sign in kind.signs)]
+        if found:
+            problems = [f"{key} {tuple(shapes[key])}" for key in found]
+            raise CheckpointError(f"{kind.name}, which is not converted.", problems, kind.hint or list_converted())
+
+
+def list_converted() -> str:
+    """Say what is converted."""
+    return f"What is converted: models of {_join(family.name for family in families())}."
+
+
+def _join(names: Iterable[str]) -> str:
+    return " and ".join(names)

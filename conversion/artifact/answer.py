@@ -157,7 +157,8 @@ def list_otherwise(family: Family[Any], spec: Any, size: int, cells: Sequence[Re
                 continue  # of several together it is unknown how much each adds; its own size shows where it is alone
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
             of_entry[place] = max(measure_returned(result), of_entry.get(place, 0.0))
-    applying = {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}
+    of_images = family.ledger if family.build_image_processor(spec, size) else ()
+    applying = {entry.name for entry in of_images if not entry.original_attributes and not entry.avoided}
     applying |= set() if results else _names_at(family, spec, size)
     for entry in family.ledger:
         shown = {place: off for place, off in sizes.get(entry.name, {}).items() if off}
@@ -219,6 +220,9 @@ def write_usage(card: Record, place: str) -> list[str]:
     auto_class, attention = TASKS[spec.task][1], family.choose_attention()
     size = card["baked_image_size"] or family.choose_input_size(spec)
     sizes = list_identical_sizes(family, spec, size)
+    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")'
+    if not family.build_image_processor(spec, size):
+        return [f"from transformers import {auto_class}", "", loaded]
     pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
     made = [f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow})']
     if sizes and size not in sizes:
@@ -228,7 +232,7 @@ def write_usage(card: Record, place: str) -> list[str]:
     return [
         f"from transformers import AutoImageProcessor, {auto_class}",
         "",
-        f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")',
+        loaded,
         *made,
     ]
 

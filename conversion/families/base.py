@@ -124,6 +124,10 @@ class Family(Generic[S]):
         list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
         default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
             in this order; none where the common order holds.
+        complete: a spec with all that transformers' model always has, though an original may lack it.
+        filled_with_ones: of what is filled in there, the original keys whose tensors are multiplied with, shell-style;
+            all others are added, and filled with zeros.
+        list_unused: the settings that a model of this spec has no use for.
         build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, and a spec; None
             where timm has no such models.
     """
@@ -161,6 +165,9 @@ class Family(Generic[S]):
     beside_config: frozenset[str] = frozenset()
     list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
     default_entries: tuple[str, ...] = ()
+    complete: Callable[[S], S] = lambda spec: spec
+    filled_with_ones: tuple[str, ...] = ()
+    list_unused: Callable[[S], frozenset[str]] = lambda _spec: frozenset()
     build_timm: Callable[[Description | None, S], nn.Module] | None = None
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:

@@ -19,6 +19,7 @@ from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
 from conversion.state_dicts.derived import check_derived, list_damage
+from conversion.state_dicts.filled import describe_filled, expand_filled, fill_in
 from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Conversion:
         config: transformers config.
         architecture: name of the transformers class.
         labels: a name for each class, in the order of the logits.
-        state_dict: on-disk layout; its tensors are those of ``source``, or views of them.
-        preprocessor: content of ``preprocessor_config.json``.
+        state_dict: on-disk layout; its tensors are those of ``source``, or views of them, and those filled in.
+        preprocessor: content of ``preprocessor_config.json``; empty where images are not RGB, and there is none.
         input_size: side in pixels of the images that it makes.
         source: the original state dict that was converted, dropped keys left out, linear head and baked position
             embeddings put in.
@@ -50,6 +51,7 @@ class Conversion:
         notes: what a user of the model must know, for the artifact's card.
         told: what tensors cannot tell, and on whose word it is taken.
         recomputed: keys of dropped tensors that were damaged, and are computed again from the spec.
+        filled_in: original keys that the source lacks and the converted model always has: zeros or ones.
     """
 
     variant: str
@@ -68,6 +70,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
     told: Mapping[str, Told] = field(default_factory=dict)
     recomputed: tuple[str, ...] = ()
+    filled_in: tuple[str, ...] = ()
 
 
 def convert(
@@ -139,16 +142,17 @@ def convert(
         config=config,
         architecture=spec.hf_class,
         labels=chosen,
-        state_dict=key_map.convert(kept, family.expand_key_map(spec)),
+        state_dict=key_map.convert(kept, family.expand_key_map(spec)) | fill_in(family, spec, kept),
         preprocessor=family.build_image_processor(spec, input_size),
         input_size=input_size,
         source=kept,
         dropped=dropped,
         left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
         baked=image_size if spec.any_size else None,
-        notes=(*notes, *list_damage(damaged)),
+        notes=(*notes, *describe_filled(family, spec), *list_damage(damaged)),
         told=told,
         recomputed=tuple(damaged),
+        filled_in=tuple(expand_filled(family, spec)),
     )
 
 

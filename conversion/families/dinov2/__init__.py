@@ -7,6 +7,7 @@ from conversion.families.dinov2.config import (
     SETTINGS,
     Dinov2Spec,
     build_config,
+    complete,
     is_dinov2,
     list_open,
     note_settings,
@@ -26,6 +27,7 @@ from conversion.families.dinov2.preprocessing import (
     find_image_deviation,
 )
 from conversion.families.dinov2.timm import translate
+from conversion.families.images import list_unused
 
 FAMILY = Family(
     name="dinov2",
@@ -60,4 +62,7 @@ FAMILY = Family(
     beside_config=BESIDE_CONFIG,
     list_other_sizes=lambda spec: (choose_crop(spec),),
     build_timm=build_timm,
+    complete=complete,
+    filled_with_ones=("*.gamma",),
+    list_unused=lambda spec: list_unused(spec.num_channels),
 )

@@ -82,7 +82,15 @@ def build_timm(description: Description | None, spec: Dinov2Spec) -> nn.Module:
     from timm.layers.mlp import SwiGLUPacked
     from timm.models.vision_transformer import VisionTransformer
 
-    shaped: dict[str, object] = {"img_size": spec.image_size, "init_values": 1.0, "num_classes": 0}
+    shaped: dict[str, object] = {
+        "img_size": spec.image_size,
+        "in_chans": spec.num_channels,
+        "init_values": 1.0 if spec.layer_scale else None,
+        "num_classes": 0,
+        "qkv_bias": spec.qkv_bias,
+    }
+    if not spec.proj_bias:
+        shaped["proj_bias"] = False
     if spec.ffn == "swiglu" and "mlp_layer" not in ((description or {}).get("model_args") or {}):
         # which JSON cannot hold: the authors of such files have them given in code
         shaped |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}

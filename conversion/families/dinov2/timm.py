@@ -31,10 +31,7 @@ def translate(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]
     translated = {name: state_dict[key] for key, name in names.items()}
     pos_embed = translated["pos_embed"]
     width = pos_embed.shape[-1]
-    did = [
-        "timm's names and tensors brought back; it keeps no mask token: zeros stand for it, masked patches mean nothing"
-    ]
-    translated["mask_token"] = pos_embed.new_zeros(1, width)
+    did = ["timm's names and tensors brought back; it keeps no mask token: patches cannot be masked"]
     if "register_tokens" in translated:
         # timm adds positions to patches alone; zeros, added to the CLS token, leave it as it is
         translated["pos_embed"] = torch.cat((pos_embed.new_zeros(1, 1, width), pos_embed), dim=1)  # (1, 1 + N, D)

@@ -153,9 +153,9 @@ class Dinov2Spec:
 
 
 def is_dinov2(shapes: Shapes) -> bool:
-    """Whether these keys are a DINOv2 model's, by its own name for layer scale, or a mask token of two dimensions."""
-    has_mask_token = len(shapes.get("mask_token", ())) == 2
-    return has_any(shapes, ".ls1.gamma") or (has_mask_token and has_any(shapes, ".attn.qkv.weight"))
+    """Whether these keys are a DINOv2 model's: its own names for layer scale or registers, or its mask token's axes."""
+    has_own_tokens = len(shapes.get("mask_token", ())) == 2 or "register_tokens" in shapes
+    return has_any(shapes, ".ls1.gamma") or (has_own_tokens and has_any(shapes, ".attn.qkv.weight"))
 
 
 def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) -> Dinov2Spec:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
 
 import conversion
 from conversion.artifact.checks import check_settings
@@ -14,11 +15,14 @@ from conversion.artifact.load import load_converted
 from conversion.artifact.settings import list_sizes
 from conversion.artifact.verify import verify_artifact
 from conversion.errors import ArtifactError, CheckpointError, KeyMapError, VariantError
-from conversion.families.base import Spec, load_family
+from conversion.families.base import Spec, families, load_family, tell_settings
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.lacking import ORIGINAL_LACKS
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config
+from tests.support.strategies import data2vec_vision_specs, dinov2_specs
 from tests.support.switched import (
     ALL_OFF,
     CLASSIFIER,
@@ -61,6 +65,23 @@ def test_it_is_converted_compared_saved_loaded_and_restored(name: str, tmp_path:
     again = conversion.convert(back, labels=out.labels or None)
     assert again.spec == spec
     check_settings(again, folder, sizes=list_sizes(family, spec))
+
+
+@settings(deadline=None, max_examples=100)
+@given(dinov2_specs())
+def test_every_combination_of_switches_is_recognised(spec: Dinov2Spec) -> None:
+    family, shapes = family_of(spec), family_of(spec).converted_shapes(spec)
+    assert [each.name for each in families() if each.matches(shapes)] == ["dinov2"]
+    told = {name: value for name, value in tell_settings(family, spec).items() if name != "input_size"}
+    assert family.recognise_spec(shapes, **told) == spec
+
+
+@settings(deadline=None, max_examples=100)
+@given(data2vec_vision_specs())
+def test_every_combination_of_switches_of_beit_is_of_one_family(spec: Data2VecVisionSpec) -> None:
+    shapes = family_of(spec).converted_shapes(spec)
+    has_sign = spec.qkv_bias or spec.layer_scale or spec.shared_position_bias or spec.block_position_bias
+    assert [each.name for each in families() if each.matches(shapes)] == ["data2vec_vision"] * has_sign
 
 
 def test_what_is_filled_in_is_named_in_the_notes_and_in_the_config(tmp_path: Path) -> None:

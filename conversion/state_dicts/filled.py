@@ -1,7 +1,6 @@
 """Tensors that transformers' model always has and an original may lack: filled in so that they change nothing."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import reduce
@@ -53,12 +52,14 @@ def choose_value(family: Family[Any], key: str) -> float:
 
 
 def describe_filled(family: Family[Any], spec: Spec) -> Iterator[str]:
-    """A line for each kind of tensor that is filled in."""
-    counted = Counter((BLOCK.sub(".*.", key), choose_value(family, key)) for key in expand_filled(family, spec))
-    for (key, value), count in counted.items():
-        filled = f"{'ones' if value else 'zeros'} stand for {'it' if count == 1 else f'the {count} of them'}"
+    """A line for what is filled in with zeros, and one for what is filled in with ones."""
+    keys: dict[float, list[str]] = {}
+    for key in expand_filled(family, spec):
+        keys.setdefault(choose_value(family, key), []).append(BLOCK.sub(".*.", key))
+    for value, names in keys.items():
         yield (
-            f"{key}: not in the checkpoint, and always in transformers' model: {filled}, which change no output; "
+            f"not in the checkpoint, and always in transformers' model: {', '.join(dict.fromkeys(names))}. "
+            f"{'Ones' if value else 'Zeros'} stand for {'it' if len(names) == 1 else 'them'}, which change no output; "
             "restoring leaves them out"
         )
 

@@ -90,17 +90,17 @@ def test_what_is_filled_in_is_named_in_the_notes_and_in_the_config(tmp_path: Pat
     assert out.config.original_lacks == ["proj_bias", "layer_scale"]
     assert len(out.filled_in) == 2 * 3
     said = "\n".join(out.notes)
-    assert "blocks.*.attn.proj.bias: not in the checkpoint, and always in transformers' model: zeros stand for" in said
-    assert "blocks.*.ls1.gamma: not in the checkpoint, and always in transformers' model: ones stand for" in said
+    assert "not in the checkpoint, and always in transformers' model: blocks.*.attn.proj.bias. Zeros stand for" in said
+    assert "always in transformers' model: blocks.*.ls1.gamma, blocks.*.ls2.gamma. Ones stand for them" in said
     without = {key: tensor for key, tensor in draw(replace(spec, mask_token=True)).items() if key != "mask_token"}
     out = conversion.convert(without, **tell(spec))
     assert out.config.original_lacks == ["mask_token", "proj_bias", "layer_scale"]
     assert not out.state_dict["embeddings.mask_token"].any()
-    assert "mask_token: not in the checkpoint" in "\n".join(out.notes)
+    assert "model: mask_token, blocks.*.attn.proj.bias. Zeros stand" in "\n".join(out.notes)
     assert "cannot be masked" in "\n".join(out.notes)
     folder = conversion.save_artifact(out, tmp_path / "artifact")
     card = json.loads((folder / "parity.json").read_text())
-    assert any("mask_token: not in the checkpoint" in note for note in card["notes"])
+    assert any("model: mask_token, blocks.*.attn.proj.bias" in note for note in card["notes"])
     assert card["spec"]["mask_token"] is False
 
 

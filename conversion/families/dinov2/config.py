@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.dinov2.feed_forward import find_mlp_ratio, find_swiglu_ratio, reckon_swiglu_width
+from conversion.families.feed_forward import find_mlp_ratio, find_swiglu_ratio, reckon_swiglu_width
 from conversion.families.images import (
     CROP_SETTINGS,
     IMAGENET_MEAN,

@@ -1,4 +1,4 @@
-"""DINOv2: how wide the feed-forward is, as its tensors have it and as transformers' ``mlp_ratio`` says it."""
+"""How wide a feed-forward is, as its tensors have it and as ``mlp_ratio`` of transformers' DINOv2 says it."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -54,7 +54,7 @@ def _find_width(shapes: Shapes, *axes: tuple[str, int]) -> int:
     if not widths:
         looked_for = _join(ending for ending, _ in axes)
         problems = [f"missing in every block: {looked_for} (a training's config calls this ffn_layer: identity)"]
-        raise CheckpointError("This DINOv2 model has no feed-forward that is known.", problems, ITS_OWN_CODE)
+        raise CheckpointError("This model has no feed-forward that is known.", problems, ITS_OWN_CODE)
     return widths.most_common(1)[0][0]
 
 

@@ -172,7 +172,8 @@ def list_otherwise(
                 continue  # of several together it is unknown how much each adds; its own size shows where it is alone
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
             of_entry[place] = max(measure_returned(result), of_entry.get(place, 0.0))
-    applying = {entry.name for entry in family.ledger if not entry.original_attributes and not entry.avoided}
+    of_images = family.ledger if family.build_image_processor(spec, size) else ()
+    applying = {entry.name for entry in of_images if not entry.original_attributes and not entry.avoided}
     if not results:
         others = (spec.image_size, spec.image_size + spec.patch_size) if spec.any_size and not baked else ()
         applying |= {name for each in (size, *others) for name in _names_at(family, spec, each)}
@@ -236,6 +237,9 @@ def write_usage(card: Record, place: str) -> list[str]:
     auto_class, attention = TASKS[spec.task][1], family.choose_attention()
     size = card["baked_image_size"] or family.choose_input_size(spec)
     sizes = list_identical_sizes(family, spec, size)
+    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")'
+    if not family.build_image_processor(spec, size):
+        return [f"from transformers import {auto_class}", "", loaded]
     pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
     made = [f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow})']
     if sizes and size not in sizes:
@@ -245,7 +249,7 @@ def write_usage(card: Record, place: str) -> list[str]:
     return [
         f"from transformers import AutoImageProcessor, {auto_class}",
         "",
-        f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")',
+        loaded,
         *made,
     ]
 

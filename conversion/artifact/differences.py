@@ -12,6 +12,7 @@ from conversion.intake.checkpoint import read_weights
 from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
+from conversion.state_dicts.filled import fill_in
 from conversion.state_dicts.restore import find_majors
 
 
@@ -24,8 +25,10 @@ def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str
     family, found = load_family(conversion.family), read_found(directory)
     majors = find_majors(family, conversion.spec, found)
     table = family.expand_key_map(conversion.spec, majors[-1] if majors else None)
-    expected = key_map.convert(conversion.source, table)
+    filled = fill_in(family, conversion.spec, conversion.source, majors[-1] if majors else None)
+    expected = key_map.convert(conversion.source, table) | filled
     origins = {name: key for key, names in table.items() for name in names}
+    origins |= dict.fromkeys(filled, "what the original lacks, filled in")
     missing = [f"missing: {name}, from {origins[name]}" for name in expected if name not in found]
     derived = family.derive(conversion.spec)
     others = [name for name in found if name not in expected and not is_derived(name, found[name], derived)]

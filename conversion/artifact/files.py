@@ -20,8 +20,9 @@ FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
 def list_files(directory: Path) -> dict[str, Path]:
     """What a model is loaded from, name as published to where it lies."""
     entrance = find_entrance(directory)
-    files = {name: directory / name for name in (CONFIG, PREPROCESSOR)} | {entrance.name: entrance}
-    files |= {path.name: path for path in [*list_weights(directory), directory / LEFT_OUT] if path.exists()}
+    files = {CONFIG: directory / CONFIG, entrance.name: entrance}
+    optional = [*list_weights(directory), directory / PREPROCESSOR, directory / LEFT_OUT]
+    files |= {path.name: path for path in optional if path.exists()}
     return {ENTRANCES.get(name, name): path for name, path in files.items()}
 
 

@@ -22,6 +22,7 @@ from conversion.artifact.load import load_image_processor
 from conversion.artifact.weights import AGAIN, list_weights
 from conversion.errors import ArtifactError
 from conversion.families.base import Family, Spec
+from conversion.families.lacking import ORIGINAL_LACKS
 from conversion.parity.deviations import Deviation
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, read_settings
 from conversion.state_dicts.restore import find_alike
@@ -53,13 +54,15 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     wanted_config = family.build_config(spec, names)
     found, wanted = _list_fields(config), _list_fields(wanted_config)
     entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
-    known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), **wanted}
+    known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), ORIGINAL_LACKS: [], **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
     if family.alike.get(find_alike(family, config)) == spec.hf_class:
         others |= {"architectures", *family.alike_fields}
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
         if field in others:
             continue
+        if field == ORIGINAL_LACKS and field not in raw:
+            continue  # another's conversion: no output depends on it
         if field not in known:
             yield f"{field}: {_show(raw[field])}; the original's {type(wanted_config).__name__} has no such field"
             continue
@@ -130,7 +133,8 @@ def find_settings_problems(
     Args, Raises: as of :func:`find_config_problems` and :func:`find_processor_problems`.
     """
     yield from (f"{CONFIG}: {problem}" for problem in find_config_problems(directory, family, spec, labels))
-    if (directory / PREPROCESSOR).exists():
+    is_known = bool(family.build_image_processor(spec, next(iter(sizes))))  # else there is none to compare with
+    if (directory / PREPROCESSOR).exists() and is_known:
         found = find_processor_problems(directory, family, spec, sizes)
         yield from (f"{PREPROCESSOR}: {problem}" for problem in found)
     yield from find_overriding_files(directory)

@@ -236,7 +236,8 @@ def _write(conversion: Conversion, directory: Path, max_shard_size: str | None) 
     if conversion.left_out:
         save_tensors(conversion.left_out, directory / LEFT_OUT)
     _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
-    _write_json(directory / PREPROCESSOR, conversion.preprocessor)
+    if conversion.preprocessor:
+        _write_json(directory / PREPROCESSOR, conversion.preprocessor)
 
 
 def _read_parity_card(directory: Path) -> dict[str, Any] | None:

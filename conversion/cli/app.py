@@ -3,7 +3,6 @@
 What one command alone needs is imported by it, so that help and a wrong option do not wait for transformers.
 """
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -207,15 +206,13 @@ def restore(
     from conversion.artifact.restore_checkpoint import describe_restored, restore_checkpoint
     from conversion.report.text import fold
 
-    with plain_errors(), warnings.catch_warnings(record=True) as caught:
+    with plain_errors():
         for path in restore_checkpoint(directory, file):
             typer.echo(str(path))
         if others := describe_restored(directory):
             typer.echo("What the checkpoint had otherwise")
             for line in others:
                 typer.echo("\n".join(fold(line, indent=2)))
-    for warning in caught:
-        typer.echo(str(warning.message), err=True)
 
 
 @app.command()

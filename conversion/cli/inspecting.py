@@ -82,6 +82,7 @@ def describe_model(out: Conversion) -> Iterator[str]:
     spec = out.spec
     yield f"{spec.depth} blocks of width {spec.embed_dim}, {spec.num_heads} heads; patches of {spec.patch_size} pixels"
     native, made = spec.image_size, out.input_size
-    yield f"native size {native} x {native} pixels; its image processor makes {made} x {made}"
+    processor = f"its image processor makes {made} x {made}" if out.preprocessor else "it gets no image processor"
+    yield f"native size {native} x {native} pixels; {processor}"
     if spec.num_classes:
         yield f"{spec.num_classes} classes"

@@ -130,7 +130,10 @@ class Family(Generic[S]):
         alike: classes of transformers that have the very tensors of one that is converted to, each with that one's
             name, and return something else.
         alike_fields: of the config, that say what such a class returns, and that no other class reads.
-        fill: a state dict with zeros for what it may be without, and what was done, in a line; any other as it is.
+        complete: a spec with all that transformers' model always has, though an original may lack it.
+        filled_with_ones: of what is filled in there, the original keys whose tensors are multiplied with, shell-style;
+            all others are added, and filled with zeros.
+        list_unused: the settings that a model of this spec has no use for.
     """
 
     name: str
@@ -170,7 +173,9 @@ class Family(Generic[S]):
     foreign: str = TIMM
     alike: Mapping[str, str] = field(default_factory=dict)
     alike_fields: frozenset[str] = frozenset()
-    fill: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], str]] = lambda state_dict: (dict(state_dict), "")
+    complete: Callable[[S], S] = lambda spec: spec
+    filled_with_ones: tuple[str, ...] = ()
+    list_unused: Callable[[S], frozenset[str]] = lambda _spec: frozenset()
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
         """Every original key that is converted, to its target keys in the layout of a major version of transformers.

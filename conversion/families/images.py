@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from conversion.families.shapes import parse_choice, parse_integer, parse_positive
 from conversion.families.told import AUTHORS, Setting
+from conversion.mapping.key_map import Shapes
 
 if TYPE_CHECKING:
     from torchvision.transforms import InterpolationMode
 
 Channels = tuple[float, float, float]
+
+RGB = 3
+"""Channels of the images that image processors are made for."""
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
@@ -53,6 +57,28 @@ def parse_crop_pct(value: Any) -> float:
     if share > 1:
         raise ValueError(f"{value!r} is more than the whole image")
     return share
+
+
+def find_channels(shapes: Shapes, weight: str, embed_dim: int | None) -> int:
+    """Input channels by the weight of the patch embedding ``(D, channels, patch, patch)``; RGB's if it is misshapen."""
+    shape = shapes.get(weight, ())
+    return shape[1] if len(shape) == 4 and shape[0] == embed_dim else RGB
+
+
+def list_unused(num_channels: int) -> frozenset[str]:
+    """The settings of images that a model of so many input channels has no use for: it gets no image processor."""
+    return frozenset() if num_channels == RGB else frozenset({*NORMALISATION_SETTINGS, *CROP_SETTINGS})
+
+
+def note_channels(num_channels: int) -> tuple[str, ...]:
+    """What a user must know of a model whose images are not RGB."""
+    if num_channels == RGB:
+        return ()
+    channels = f"{num_channels} channel{'' if num_channels == 1 else 's'}"
+    return (
+        f"its images have {channels}: no preprocessor_config.json is written, since transformers' image processors are "
+        "made for RGB. Prepare images as in training; the model itself is compared on noise of that many channels",
+    )
 
 
 OF_AUTHORS = frozenset({AUTHORS})

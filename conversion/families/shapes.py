@@ -113,6 +113,11 @@ def count_blocks(shapes: Shapes, prefix: str = "blocks.") -> tuple[int, list[str
     return len(numbers), [f"{prefix}{absent}.*: missing, though there are blocks up to {max(numbers)}"]
 
 
+def has_any(shapes: Shapes, *endings: str) -> bool:
+    """Whether a block, or several, have a tensor with one of these names; which lack it, is found out afterwards."""
+    return any(key.endswith(endings) for key in shapes)
+
+
 def check_heads(embed_dim: int, num_heads: int) -> int:
     """The number of attention heads, if the width divides by it.
 

@@ -22,11 +22,12 @@ from conversion.intake.layouts import find_layout, tell_likeness
 from conversion.intake.opening import Opened, open_file
 from conversion.intake.prefixes import select_model
 from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
+from conversion.intake.shards import join_shards
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
 from conversion.intake.transformers_folder import is_transformers_folder, refuse_layout
-from conversion.intake.unwrapping import Unwrapped, demand_state_dict, unwrap
+from conversion.intake.unwrapping import Unwrapped, unwrap
 from conversion.intake.within import find_within
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
@@ -145,9 +146,6 @@ def read_checkpoint(
                 said.append(did if family.foreign == TIMM else "")  # the names of another library are no news
                 writer = family.foreign if did else writer
                 untranslated = before if did and writer == TIMM else untranslated
-                state_dict, did = family.fill(state_dict)
-                note("fill", did)
-                said.append(did)
             if not any(family.matches(shapes_of(state_dict)) for family in families()):
                 refuse_layout(path, source.files, state_dict)
             for each in filter(None, telling):
@@ -227,7 +225,7 @@ def _take_model(
     foreign = sorted({name for each in opened for name in each.foreign})
     did = count + ", ".join(sorted({each.format for each in opened}))
     did += f"; not built, but stood in for: {', '.join(foreign)}" if foreign else ""
-    contents = [_join_shards(source, opened)] if source.kind == "shards" else [each.content for each in opened]
+    contents = [join_shards(source, opened)] if source.kind == "shards" else [each.content for each in opened]
     taken = [unwrap(content, entry) for content in contents]
     for each in taken:
         demand_values(each.state_dict)
@@ -252,26 +250,6 @@ def _take_model(
         state_dict = taken[0].state_dict
     demand_whole(state_dict, CONSOLIDATE)
     return state_dict, steps, taken[0]
-
-
-def _join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
-    """The tensors of all shards, each from the file that the index names, all of them accounted for."""
-    held = {file: demand_state_dict(each.content, file.name) for file, each in zip(source.files, opened, strict=True)}
-    problems = [
-        f"missing: {key}, which the index has in {file.name}"
-        for key, file in source.keys.items()
-        if key not in held[file]
-    ]
-    problems += [
-        f"unexpected: {key} in {file.name}, of which the index says nothing"
-        for file, tensors in held.items()
-        for key in tensors
-        if source.keys.get(key) != file
-    ]
-    if problems:
-        hint = "Copy all files of one model again."
-        raise CheckpointError("shards that are not those of their index.", problems, hint)
-    return {key: held[file][key] for key, file in source.keys.items()}
 
 
 def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:

@@ -82,7 +82,7 @@ def _recognise(state_dict: StateDict) -> tuple[Family[Any], Spec, Collection[str
     """Family and spec of what may be a model, as what follows in intake would have it, and its keys then."""
     tensors, _ = unchunk_blocks(state_dict)
     for each in families():
-        tensors, _ = each.fill(each.translate(tensors)[0])
+        tensors, _ = each.translate(tensors)
     family, spec = recognise_shapes(tensors)
     return family, spec, tensors.keys()
 

@@ -19,6 +19,7 @@ from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.mapping.tensors import describe_unusable
 from conversion.state_dicts.derived import check_derived, list_damage
+from conversion.state_dicts.filled import describe_filled, expand_filled, fill_in
 from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
 from conversion.state_dicts.other_kinds import refuse_other_kinds
 from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
@@ -38,8 +39,8 @@ class Conversion:
         config: transformers config.
         architecture: name of the transformers class.
         labels: a name for each class, in the order of the logits.
-        state_dict: on-disk layout; its tensors are those of ``source``, or views of them.
-        preprocessor: content of ``preprocessor_config.json``.
+        state_dict: on-disk layout; its tensors are those of ``source``, or views of them, and those filled in.
+        preprocessor: content of ``preprocessor_config.json``; empty where images are not RGB, and there is none.
         input_size: side in pixels of the images that it makes.
         source: the original state dict that was converted, dropped keys left out, linear head and baked position
             embeddings put in.
@@ -51,6 +52,7 @@ class Conversion:
         recomputed: keys of dropped tensors that were damaged, and are computed again from the spec.
         origins: role (``checkpoint``, ``linear_head``) to the files that it was read from, as it is; none where one of
             them was made, or changed, in memory.
+        filled_in: original keys that the source lacks and the converted model always has: zeros or ones.
     """
 
     variant: str
@@ -70,6 +72,7 @@ class Conversion:
     told: Mapping[str, Told] = field(default_factory=dict)
     recomputed: tuple[str, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    filled_in: tuple[str, ...] = ()
 
 
 def convert(
@@ -106,7 +109,7 @@ def convert(
     row = find_variant(variant) if variant is not None else None
     _demand_tensors(state_dict, linear_head or {})
     given = merge_linear_head(state_dict, linear_head, linear_head_entry)
-    merged, filled_in = complete_linear_head(given, settings, variant)
+    merged, widened = complete_linear_head(given, settings, variant)
     refuse_other_kinds(shapes_of(merged))
     named = _demand_variant(row, merged, settings) if row else None
     family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
@@ -150,17 +153,18 @@ def convert(
         config=config,
         architecture=spec.hf_class,
         labels=chosen,
-        state_dict=key_map.convert(kept, family.expand_key_map(spec)),
+        state_dict=key_map.convert(kept, family.expand_key_map(spec)) | fill_in(family, spec, kept),
         preprocessor=family.build_image_processor(spec, input_size),
         input_size=input_size,
         source=kept,
         dropped=dropped,
         left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
         baked=image_size if spec.any_size else None,
-        notes=(*notes, *filled_in, *list_damage(damaged)),
+        notes=(*notes, *widened, *describe_filled(family, spec), *list_damage(damaged)),
         told=told,
         recomputed=tuple(damaged),
         origins=find_origins(checkpoint=state_dict, linear_head=linear_head),
+        filled_in=tuple(expand_filled(family, spec)),
     )
 
 

@@ -57,12 +57,28 @@ def recognise(state_dict: StateDict, **settings: Any) -> Recognised:
     family, open_spec = recognise_shapes(state_dict)
     kept, dropped = key_map.drop(state_dict, family.dropped)
     shapes = shapes_of(kept)
-    told = merge_told(family, getattr(state_dict, "told", {}), settings)
+    told = merge_told(family, *_leave_out_unused(family, open_spec, getattr(state_dict, "told", {}), settings))
     lookalikes = family.find_lookalikes(open_spec, shapes_of({key: state_dict[key] for key in dropped}))
     official = None if lookalikes else find_official(family, open_spec)
     complete = _complete(family, family.list_open(shapes), told, official, getattr(state_dict, "writer", AUTHORS))
     spec = family.recognise_spec(shapes, **_by_spec(family, complete))
     return Recognised(family, spec, complete, lookalikes)
+
+
+def _leave_out_unused(
+    family: Family[Any], spec: Spec, by_files: Mapping[str, Told], by_caller: Mapping[str, Any]
+) -> tuple[dict[str, Told], dict[str, Any]]:
+    """What files and the caller tell, without what such a model has no use for; files tell of it by default.
+
+    Raises:
+        VariantError: the caller tells of it.
+    """
+    unused = family.list_unused(spec)
+    idle = [name for name, value in by_caller.items() if name in unused and value is not None]
+    if idle:
+        headline = f"{', '.join(idle)}: this {family.name} model gets no image processor, its images are not RGB."
+        raise VariantError(headline, hint="Leave these out; prepare its images as in training.")
+    return {name: each for name, each in by_files.items() if name not in unused}, dict(by_caller)
 
 
 def recognise_shapes(state_dict: StateDict) -> tuple[Family[Any], Spec]:

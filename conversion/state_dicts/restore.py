@@ -11,6 +11,7 @@ from conversion.families.base import Family, Spec, families
 from conversion.families.target import TRANSFORMERS_MAJORS
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict
+from conversion.state_dicts.filled import list_layout, take_out_filled
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDict | None = None) -> dict[str, Tensor]:
     """The inverse of :func:`conversion.convert`: the original state dict, bit for bit.
 
-    Tensors that follow from the model's size are computed again. Those that have no place in the converted model are
+    Tensors that follow from the model's size are computed again; those that were filled in, by its config, are left
+    out. Those that have no place in the converted model are
     put back where the caller still has them; a warning names those that are gone. A linear head comes back as
     ``linear_head.weight`` and ``linear_head.bias``; of a model with a baked image size, ``pos_embed`` comes back baked.
 
@@ -30,7 +32,7 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
 
     Raises:
         CheckpointError: no family produces this type of model.
-        KeyMapError: keys do not add up, or what was left out has another shape.
+        KeyMapError: keys do not add up, what was left out has another shape, or what was filled in was trained since.
     """
     family = find_family(config)
     spec = family.read_config(config)
@@ -76,7 +78,9 @@ def restore_each(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[
     family = find_family(config)
     spec = family.read_config(config)
     majors = find_majors(family, spec, state_dict)
-    return key_map.restore_each(state_dict, family.expand_key_map(spec, majors[-1] if majors else None))
+    major = majors[-1] if majors else None
+    own = take_out_filled(family, spec, state_dict, major)
+    return key_map.restore_each(own, family.expand_key_map(spec, major))
 
 
 def find_family(config: "PretrainedConfig") -> Family[Any]:
@@ -112,8 +116,4 @@ def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:
 def find_majors(family: Family[Any], spec: Spec, keys: Iterable[str]) -> list[int]:
     """The major versions of transformers whose on-disk layout has exactly these keys."""
     keys = set(keys)
-    return [
-        major
-        for major in TRANSFORMERS_MAJORS
-        if keys == {name for names in family.expand_key_map(spec, major).values() for name in names}
-    ]
+    return [major for major in TRANSFORMERS_MAJORS if keys == list_layout(family, spec, major)]

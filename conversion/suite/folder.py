@@ -35,7 +35,7 @@ class FoundSubject(Subject):
     @cached_property
     def inputs(self) -> list[InputCase]:
         """Those of an artifact, but for twins, which are conversions; the photo where there is an image processor."""
-        if not (self.directory / PREPROCESSOR).exists():
+        if not (self.directory / PREPROCESSOR).exists() or not self.converted.preprocessor:
             cases = list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked)
             return self._select_inputs([case for case in cases if case.baked is None and not case.photo])
         spec, side = self.converted.spec, self.processed_photo.shape[-1]

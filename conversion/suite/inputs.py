@@ -1,7 +1,7 @@
 """The inputs that every variant is verified on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from conversion.families.base import Family, Spec
+from conversion.families.images import RGB
 from conversion.intake.synthetic import seed_generator
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
@@ -30,6 +31,7 @@ class InputCase:
         height, width: in pixels.
         baked: image size that position embeddings are baked for, in a twin of the artifact; None: the artifact itself.
         photo: the picture beside this file, through image processor and original transform, in place of noise.
+        channels: of the images.
     """
 
     name: str
@@ -39,11 +41,12 @@ class InputCase:
     masked: bool = False
     baked: int | None = None
     photo: bool = False
+    channels: int = RGB
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the pixel values."""
-        return self.batch, 3, self.height, self.width
+        return self.batch, self.channels, self.height, self.width
 
     @property
     def pixels(self) -> int:
@@ -56,7 +59,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
 
     The native size runs once, with one image; what needs several images, masks or another aspect ratio runs with few
     patches, through the same code. A model that takes its native size only has every input at that size. All but
-    ``224_baked`` go through the artifact itself.
+    ``224_baked`` go through the artifact itself. The photo has three channels, and is for models of such images.
 
     Args:
         spec: of the artifact.
@@ -75,6 +78,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         InputCase("224", 224, 224),
         InputCase("224_baked", 224, 224, baked=224),
     ]
+    channels = getattr(spec, "num_channels", RGB)
     redundant = {"224", "224_baked"} if native == 224 or 224 % spec.patch_size else set()
     if baked:
         redundant |= {"224", "non_square"}
@@ -82,7 +86,9 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         redundant |= {"224", "224_baked", "non_square"}
     if not spec.mask_token:
         redundant |= {"masked"}
-    return [case for case in cases if case.name not in redundant]
+    if channels != RGB:
+        redundant |= {"photo"}
+    return [replace(case, channels=channels) for case in cases if case.name not in redundant]
 
 
 def group_inputs(cases: Sequence[InputCase]) -> list[list[InputCase]]:
@@ -96,7 +102,7 @@ def group_inputs(cases: Sequence[InputCase]) -> list[list[InputCase]]:
 
 
 def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:
-    """Noise ``(batch, 3, height, width)`` and, where masked, ``(batch, N)`` with some of the patches masked."""
+    """Noise ``(batch, channels, height, width)`` and, where masked, ``(batch, N)`` with some of the patches masked."""
     generator = seed_generator(f"{seed}/{case.batch}x{case.height}x{case.width}")
     pixel_values = torch.randn(case.shape, generator=generator)
     if not case.masked:

@@ -17,7 +17,7 @@ from conversion.artifact.card import MatrixVerdict, Provenance, Source, describe
 from conversion.artifact.load import load_converted, load_image_processor, load_model
 from conversion.artifact.stage import StagedArtifact, refuse_other, stage_artifact
 from conversion.artifact.weights import read_tensors
-from conversion.errors import ConversionError, concerning
+from conversion.errors import concerning
 from conversion.families.base import Family, load_family, tell_settings
 from conversion.families.external import AUTO, BUNDLED, describe_original
 from conversion.families.timm_code import TIMM_CODE, describe_timm
@@ -31,6 +31,7 @@ from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import read_config, read_left_out
 from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.suite.extent import describe_extent
+from conversion.suite.failing import fail_plainly
 from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
 from conversion.suite.progress import describe_size, say
@@ -39,15 +40,6 @@ from conversion.suite.settings import Request
 
 Cell = tuple[str, str, str]
 """Of the matrix: device, dtype, attention implementation."""
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Report an error of conversion by its message alone: it says all, a traceback would bury it."""
-    try:
-        yield
-    except ConversionError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None  # or pytest would print both
 
 
 @dataclass
@@ -279,7 +271,7 @@ class Subject:
     @contextmanager
     def passing(self, test: pytest.Item) -> Iterator[None]:
         """Around each test of this variant; the last of those selected to pass publishes what was asked for."""
-        with plain_errors():
+        with fail_plainly():
             yield
             self.passed.add(test.nodeid)
             if self.request.artifacts and self.verdicts and self.passed == self.selected:

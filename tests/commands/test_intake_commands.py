@@ -18,8 +18,6 @@ import conversion
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.artifact.weights import WEIGHTS, read_tensors
-from conversion.cli.app import main
-from conversion.errors import CheckpointError
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
 from tests.support.clones import write_clone
@@ -261,55 +259,6 @@ def test_other_projects_keep_their_options(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "vision-parity" in result.stdout
-
-
-def test_a_folder_goes_back_to_a_file_that_is_converted_to_the_same(tmp_path: Path) -> None:
-    artifact = save(tmp_path)
-    files = conversion.restore_checkpoint(artifact, tmp_path / "back.pth")
-    assert [file.name for file in files] == ["back.pth", "back_linear_head.pth"]
-    golden = read_golden("dinov2_tiny_1layer")
-    assert same(torch.load(files[0]), golden.backbone)
-    assert same(torch.load(files[1]), golden.linear_head)
-    with pytest.raises(CheckpointError, match=r"exists already.*\n.*\n.*back_linear_head"):
-        conversion.restore_checkpoint(artifact, tmp_path / "back.pth")
-    with pytest.raises(CheckpointError, match="not what from_pretrained reads"):
-        conversion.restore_checkpoint(tmp_path, tmp_path / "again.pth")
-
-
-def test_what_a_restored_file_has_otherwise_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    golden = read_golden("dinov2_tiny")
-    head = {"dino_head.mlp.0.weight": torch.ones(2, 2)}
-    teacher = {f"backbone.{key}": tensor for key, tensor in (dict(golden.state_dict) | head).items()}
-    torch.save({"teacher": teacher}, tmp_path / "a.pth")
-    monkeypatch.chdir(tmp_path)
-    options = [*list_options("dinov2_tiny"), "--image-size", "56", "--save-dtype", "bfloat16"]
-    assert main(["convert", "a.pth", "-o", "model", *options]) == 0
-    assert "the weights are not the file's: " in " ".join(capsys.readouterr().out.split())
-    assert main(["restore", "model", "back.pth"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith("back.pth What the checkpoint had otherwise position embeddings: resampled for 56 x 56")
-    for part in ("unwrap: entry ['teacher']", "strip: 'backbone.'", "cast: ", "left out: dino_head.mlp.0.weight"):
-        assert part in said
-    config = Path("model", CONFIG)
-    config.write_text(config.read_text().replace("1e-06", "1e-05"))
-    assert main(["restore", "model", "again.pth"]) == 2
-    assert not Path("again.pth").exists()
-
-
-def test_a_restored_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact, save_file = save(tmp_path), torch.save
-
-    def fill_the_disk(content: object, path: Path) -> None:
-        save_file(content, path)
-        if "linear_head" in path.name:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", fill_the_disk)
-    with pytest.raises(CheckpointError, match="No space left"):
-        conversion.restore_checkpoint(artifact, tmp_path / "back.pth")
-    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
 def test_what_transformers_has_no_place_for_is_kept_and_comes_back(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from conversion.families.labels import choose_labels
 from conversion.families.variants import VARIANTS
 from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.filled import fill_in, list_layout
+from conversion.state_dicts.restore import restore_each
 from tests.support.golden import DATA2VEC_VISION, DINOV2, read_golden, read_json
 from tests.support.strategies import state_dicts
 
@@ -220,6 +222,13 @@ def test_conversion_restores_bit_for_bit_and_leaves_its_input_alone(
     assert all(is_bit_equal(tensor, state_dict[key]) for key, tensor in before.items())
     assert restored.keys() == before.keys()
     assert all(is_bit_equal(tensor, restored[key]) for key, tensor in before.items())
+    whole = key_map.convert(state_dict, expanded) | fill_in(family, spec, state_dict)
+    assert whole.keys() == list_layout(family, spec)
+    config = family.build_config(spec, choose_labels(spec.task, spec.num_classes, None))
+    assert family.read_spec(config, spec) == spec
+    back = dict(restore_each(whole, config))
+    assert back.keys() == before.keys()
+    assert all(is_bit_equal(tensor, back[key]) for key, tensor in before.items())
     storages = {tensor.untyped_storage().data_ptr() for tensor in state_dict.values()}
     assert {tensor.untyped_storage().data_ptr() for tensor in converted.values()} <= storages
     in_table_order = key_map.convert({key: state_dict[key] for key in expanded}, expanded)

@@ -29,22 +29,35 @@ def fused_tensors(draw: st.DrawFn) -> Tensor:
     return draw(tensors((3 * width, width) if draw(st.booleans()) else (3 * width,), draw(DTYPES)))
 
 
+OWN_TOKENS = [case for case in product((True, False), (True, False), (0, 1, 4)) if any(case)]
+"""Mask token, layer scale and number of registers: without any of them no key is a DINOv2's own."""
+
+
 @st.composite
 def dinov2_specs(draw: st.DrawFn) -> Dinov2Spec:
     """Small DINOv2 models with every combination of features."""
     num_heads, head_dim = draw(st.integers(1, 3)), draw(st.sampled_from([2, 4]))
-    patch_size = draw(st.sampled_from([2, 4]))
+    patch_size, ffn = draw(st.sampled_from([2, 4])), draw(st.sampled_from(["mlp", "swiglu"]))
+    has_mask_token, has_layer_scale, num_registers = draw(st.sampled_from(OWN_TOKENS))
     return Dinov2Spec(
         embed_dim=num_heads * head_dim,
         depth=draw(st.integers(1, 12)),
         num_heads=num_heads,
-        ffn=draw(st.sampled_from(["mlp", "swiglu"])),
-        num_register_tokens=draw(st.sampled_from([0, 1, 4])),
+        ffn=ffn,
+        num_register_tokens=num_registers,
         patch_size=patch_size,
         image_size=patch_size * draw(st.integers(1, 4)),
         num_classes=draw(st.sampled_from([0, 3])),
         interpolate_offset=draw(st.sampled_from([0.0, 0.1])),
         interpolate_antialias=draw(st.booleans()),
+        num_channels=draw(st.sampled_from([3, 1, 5])),
+        # so narrow a gated one is as wide by several ratios
+        mlp_ratio=draw(st.sampled_from([4, 1, 2, 6])) if ffn == "mlp" else 4,
+        mask_token=has_mask_token,
+        layer_scale=has_layer_scale,
+        qkv_bias=draw(st.booleans()),
+        proj_bias=draw(st.booleans()),
+        ffn_bias=draw(st.booleans()),
     )
 
 
@@ -54,6 +67,7 @@ def data2vec_vision_specs(draw: st.DrawFn) -> Data2VecVisionSpec:
     num_heads = draw(st.integers(1, 3))
     task = draw(st.sampled_from(["backbone", "image-classification", "semantic-segmentation"]))
     shared, per_block, absolute = draw(st.sampled_from(list(product((False, True), repeat=3))).filter(any))
+    has_layer_scale = draw(st.booleans())
     features: dict[str, Any] = {}
     if task != "backbone":
         features = {"num_classes": 3, "mean_pooling": task == "semantic-segmentation" or draw(st.booleans())}
@@ -72,6 +86,9 @@ def data2vec_vision_specs(draw: st.DrawFn) -> Data2VecVisionSpec:
         block_position_bias=per_block,
         absolute_positions=absolute,
         mask_token=draw(st.booleans()),
+        num_channels=draw(st.sampled_from([3, 1, 5])),
+        qkv_bias=draw(st.booleans()),
+        layer_scale=has_layer_scale,
         image_mean=(0.5, 0.5, 0.5),
         image_std=draw(st.sampled_from([(0.5, 0.5, 0.5), (0.2, 0.2, 0.3)])),
         **features,

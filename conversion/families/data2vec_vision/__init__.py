@@ -2,7 +2,13 @@
 
 from conversion.families.base import Family
 from conversion.families.data2vec_vision.capture import EXACT, find_deviation, list_stages
-from conversion.families.data2vec_vision.config import BESIDE_CONFIG, Data2VecVisionSpec, build_config, read_config
+from conversion.families.data2vec_vision.config import (
+    BESIDE_CONFIG,
+    Data2VecVisionSpec,
+    build_config,
+    complete,
+    read_config,
+)
 from conversion.families.data2vec_vision.deviations import LEDGER
 from conversion.families.data2vec_vision.external import build_external
 from conversion.families.data2vec_vision.external_timm import build_timm
@@ -24,6 +30,7 @@ from conversion.families.data2vec_vision.recognition import (
 )
 from conversion.families.data2vec_vision.segmentation import build_original
 from conversion.families.data2vec_vision.training import DEFAULT_ENTRIES, DISTRIBUTIONS, choose_entry, pack
+from conversion.families.images import list_unused
 from conversion.families.told import AUTHORS
 
 FAMILY = Family(
@@ -61,4 +68,6 @@ FAMILY = Family(
     beside_config=BESIDE_CONFIG,
     default_entries=DEFAULT_ENTRIES,
     build_timm=build_timm,
+    complete=complete,
+    list_unused=lambda spec: list_unused(spec.num_channels),
 )

@@ -1,10 +1,11 @@
 """Data2Vec-Vision: what a model is made of, and its transformers config."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.families.images import Channels
 from conversion.families.labels import build_labels
+from conversion.families.lacking import read_lacking, write_lacking
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -14,6 +15,9 @@ BESIDE_CONFIG = frozenset({"image_mean", "image_std", "crop_pct", "interpolation
 
 CROP_PCT = 224 / 256
 """Of the original's evaluation below 384 pixels."""
+
+LAYER_SCALE_INIT = 0.1
+"""transformers' default: where it is above 0, blocks have a layer scale, which is loaded and not initialised."""
 
 OUT_INDICES_SHIFT = 2
 """transformers takes the output of block i for a feature where its config's ``out_indices`` has i + 2."""
@@ -48,6 +52,9 @@ class Data2VecVisionSpec:
         image_mean, image_std: of the normalisation of images in a range of 0 to 1; None where nobody told.
         crop_pct: share of the short edge that the original's centre crop keeps.
         interpolation: of images, by name.
+        num_channels: of the images.
+        qkv_bias: query and value have a bias.
+        layer_scale: each residual branch has a learned factor per channel.
     """
 
     embed_dim: int
@@ -71,6 +78,9 @@ class Data2VecVisionSpec:
     image_std: Channels | None = None
     crop_pct: float = CROP_PCT
     interpolation: str = "bicubic"
+    num_channels: int = 3
+    qkv_bias: bool = True
+    layer_scale: bool = True
 
     @property
     def window(self) -> int:
@@ -103,6 +113,11 @@ class Data2VecVisionSpec:
         return HF_CLASSES[self.task]
 
 
+def complete(spec: Data2VecVisionSpec) -> Data2VecVisionSpec:
+    """The spec with all that transformers' model always has: its query and value have a bias."""
+    return replace(spec, qkv_bias=True)
+
+
 def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...]) -> "PretrainedConfig":
     """The transformers config, every value written out that the outputs depend on.
 
@@ -121,12 +136,14 @@ def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...]) -> "Pretrain
         "layer_norm_eps": spec.layer_norm_eps,
         "image_size": spec.image_size,
         "patch_size": spec.patch_size,
-        "num_channels": 3,
+        "num_channels": spec.num_channels,
+        "layer_scale_init_value": LAYER_SCALE_INIT if spec.layer_scale else 0.0,
         "use_mask_token": spec.mask_token,
         "use_absolute_position_embeddings": spec.absolute_positions,
         "use_relative_position_bias": spec.block_position_bias,
         "use_shared_relative_position_bias": spec.shared_position_bias,
         "use_mean_pooling": spec.mean_pooling,
+        **write_lacking(spec, complete(spec)),
     }
     if spec.task == "semantic-segmentation":
         values |= {
@@ -166,4 +183,7 @@ def read_config(config: "PretrainedConfig") -> Data2VecVisionSpec:
         pool_scales=tuple(config.pool_scales) if is_segmentation else (),
         auxiliary_channels=config.auxiliary_channels if is_segmentation and config.use_auxiliary_head else 0,
         layer_norm_eps=config.layer_norm_eps,
+        num_channels=config.num_channels,
+        layer_scale=config.layer_scale_init_value > 0,
+        **read_lacking(config, "qkv_bias"),
     )

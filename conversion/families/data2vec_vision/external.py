@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from conversion.errors import CheckpointError
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.external import construct, import_class
+from conversion.families.images import RGB
 
 FOLDER = "beit"
 """Of the clone: its modules import each other from there."""
@@ -136,13 +137,15 @@ def _list_arguments(spec: Data2VecVisionSpec) -> dict[str, object]:
         "depth": spec.depth,
         "num_heads": spec.num_heads,
         "mlp_ratio": (spec.hidden_dim + 0.5) / spec.embed_dim,  # times the width, it is rounded down
-        "qkv_bias": True,
+        "qkv_bias": spec.qkv_bias,
         "norm_layer": partial(nn.LayerNorm, eps=spec.layer_norm_eps),
-        "init_values": 1.0,  # any but zero, or there is no layer scale
+        "init_values": 1.0 if spec.layer_scale else 0,  # any but zero, or there is no layer scale
         "use_abs_pos_emb": spec.absolute_positions,
         "use_rel_pos_bias": spec.block_position_bias,
         "use_shared_rel_pos_bias": spec.shared_position_bias,
     }
+    if spec.num_channels != RGB:
+        arguments["in_chans"] = spec.num_channels
     if spec.task == "image-classification":
         arguments |= {"num_classes": spec.num_classes, "use_mean_pooling": spec.mean_pooling}
     return arguments

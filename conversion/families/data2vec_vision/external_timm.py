@@ -49,7 +49,8 @@ def build_timm(description: Description | None, spec: Data2VecVisionSpec, _shape
 
     shaped: dict[str, object] = {
         "img_size": spec.image_size,
-        "init_values": 1.0,
+        "in_chans": spec.num_channels,
+        "init_values": 1.0 if spec.layer_scale else None,
         "num_classes": spec.num_classes,
         "global_pool": "avg" if spec.mean_pooling else "token",
     }
@@ -58,6 +59,7 @@ def build_timm(description: Description | None, spec: Data2VecVisionSpec, _shape
         "embed_dim": spec.embed_dim,
         "depth": spec.depth,
         "num_heads": spec.num_heads,
+        "qkv_bias": spec.qkv_bias,
         "mlp_ratio": (spec.hidden_dim + 0.5) / spec.embed_dim,  # times the width, it is rounded down
         "use_abs_pos_emb": spec.absolute_positions,
         "use_rel_pos_bias": spec.block_position_bias,

@@ -117,6 +117,14 @@ MODULE_TENSORS = {
     "bn.num_batches_tracked":        ("bn.num_batches_tracked",         "normalization.num_batches_tracked"),
 }  # fmt: skip
 
+# rows that not every model has, to the field of the spec that says whether it does
+SWITCHED = {
+    "blocks.{}.attn.q_bias":        "qkv_bias",
+    "blocks.{}.attn.v_bias":        "qkv_bias",
+    "blocks.{}.gamma_1":            "layer_scale",
+    "blocks.{}.gamma_2":            "layer_scale",
+}  # fmt: skip
+
 # pattern: reason
 DROPPED = {
     "lm_head.*": "predicts the targets of pretraining; transformers' model has no place for it",
@@ -141,6 +149,7 @@ def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
         for is_there, rows in features
         if is_there
         for source, target in rows.items()
+        if source not in SWITCHED or getattr(spec, SWITCHED[source])
     }
     heads: dict[str, KeyMap] = {
         "backbone": {},

@@ -38,12 +38,12 @@ class FusedProjection(nn.Linear):
     def __init__(self, embed_dim: int) -> None:
         super().__init__(embed_dim, 3 * embed_dim, bias=False)
 
-    def forward(self, tokens: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, tokens: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         return F.linear(tokens, self.weight, bias)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: one fused projection, with a bias for query and value and none for key."""
+    """Multi-head self-attention: one fused projection, with a bias for query and value or none, and none for key."""
 
     relative_position_index: Tensor
 
@@ -51,8 +51,8 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = spec.num_heads
         self.qkv = FusedProjection(spec.embed_dim)
-        self.q_bias = nn.Parameter(torch.zeros(spec.embed_dim))
-        self.v_bias = nn.Parameter(torch.zeros(spec.embed_dim))
+        self.q_bias = nn.Parameter(torch.zeros(spec.embed_dim)) if spec.qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(spec.embed_dim)) if spec.qkv_bias else None
         self.has_position_bias = spec.block_position_bias
         if spec.block_position_bias:
             self.relative_position_bias_table = nn.Parameter(torch.zeros(count_offsets(spec.window), spec.num_heads))
@@ -60,7 +60,9 @@ class Attention(nn.Module):
         self.proj = nn.Linear(spec.embed_dim, spec.embed_dim)
 
     def forward(self, tokens: Tensor, shared_bias: Tensor | None) -> Tensor:
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))  # (3D,)
+        bias = None
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))  # (3D,)
         qkv = self.qkv(tokens, bias).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
         query, key, value = qkv.transpose(1, 3).unbind(2)  # 3 x (B, H, T, D/H)
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, H, T, T)
@@ -73,20 +75,25 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before, scaled per channel after, and added to its input."""
+    """Attention and feed-forward, each normalised before, scaled after if the model does, and added to its input."""
 
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__()
-        self.gamma_1 = nn.Parameter(torch.ones(spec.embed_dim))
-        self.gamma_2 = nn.Parameter(torch.ones(spec.embed_dim))
+        self.gamma_1 = nn.Parameter(torch.ones(spec.embed_dim)) if spec.layer_scale else None
+        self.gamma_2 = nn.Parameter(torch.ones(spec.embed_dim)) if spec.layer_scale else None
         self.norm1 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.attn = Attention(spec)
         self.norm2 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.mlp = Mlp(spec.embed_dim, spec.hidden_dim)
 
     def forward(self, tokens: Tensor, shared_bias: Tensor | None) -> Tensor:
-        tokens = tokens + self.gamma_1 * self.attn(self.norm1(tokens), shared_bias)
-        return tokens + self.gamma_2 * self.mlp(self.norm2(tokens))
+        tokens = tokens + scale(self.attn(self.norm1(tokens), shared_bias), self.gamma_1)
+        return tokens + scale(self.mlp(self.norm2(tokens)), self.gamma_2)
+
+
+def scale(tokens: Tensor, gamma: Tensor | None) -> Tensor:
+    """A factor per channel, if there is one."""
+    return tokens if gamma is None else gamma * tokens
 
 
 class Encoder(nn.Module):
@@ -99,7 +106,7 @@ class Encoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim)) if spec.mask_token else None
         positions = torch.zeros(1, 1 + spec.window**2, spec.embed_dim)
         self.pos_embed = nn.Parameter(positions) if spec.absolute_positions else None
-        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim)
+        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim, spec.num_channels)
         self.rel_pos_bias = RelativePositionBias(spec.window, spec.num_heads) if spec.shared_position_bias else None
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
 
@@ -107,7 +114,7 @@ class Encoder(nn.Module):
         """Patches, masked where asked, behind the CLS token, with positions added if the model has any.
 
         Args:
-            pixel_values: ``(B, 3, image_size, image_size)``.
+            pixel_values: ``(B, channels, image_size, image_size)``.
             bool_masked_pos: ``(B, N)``, True where the mask token stands in for the patch.
 
         Returns:

@@ -8,7 +8,7 @@ from torch import Tensor
 from conversion.errors import CheckpointError
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.data2vec_vision.deviations import SQUARE_RESIZE
-from conversion.families.images import RESAMPLING, Channels, choose_mode, find_short_edge
+from conversion.families.images import RESAMPLING, RGB, Channels, choose_mode, find_short_edge
 from conversion.parity.deviations import Deviation
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ def build_image_processor(spec: Data2VecVisionSpec, input_size: int) -> dict[str
 
     Args:
         input_size: side of the square, in pixels.
+
+    Returns:
+        nothing where images are not RGB.
     """
+    if spec.num_channels != RGB:
+        return {}
     mean, std = _normalisation(spec)
     return {
         "image_processor_type": "BeitImageProcessor",

@@ -6,7 +6,15 @@ from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.data2vec_vision.config import CROP_PCT, Data2VecVisionSpec
-from conversion.families.images import CROP_SETTINGS, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS
+from conversion.families.images import (
+    CROP_SETTINGS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NORMALISATION_SETTINGS,
+    find_channels,
+    list_unused,
+    note_channels,
+)
 from conversion.families.shapes import (
     TRANSFORMER_SETTINGS,
     WHOLE,
@@ -14,6 +22,7 @@ from conversion.families.shapes import (
     count_blocks,
     find_misshapen,
     guess_heads,
+    has_any,
     parse_integers,
 )
 from conversion.families.told import Setting, Told
@@ -53,8 +62,11 @@ SETTINGS = {
 
 
 def is_data2vec_vision(shapes: Shapes) -> bool:
-    """Whether these keys are a BEiT-like model's: a fused projection with query's and value's biases apart."""
-    return any(key.endswith(".attn.q_bias") for key in shapes)
+    """Whether these keys are a BEiT-like model's: a fused projection with query's and value's biases apart, or none."""
+    has_projection = shapes.keys() & {"blocks.0.attn.qkv.weight", "backbone.blocks.0.attn.qkv.weight"}
+    has_own_names = has_any(shapes, ".gamma_1", "relative_position_bias_table")
+    has_fused_bias = has_any(shapes, ".attn.qkv.bias")
+    return has_any(shapes, ".attn.q_bias") or bool(has_projection and has_own_names and not has_fused_bias)
 
 
 def recognise_spec(
@@ -112,6 +124,9 @@ def recognise_spec(
         absolute_positions=f"{prefix}pos_embed" in shapes,
         mask_token=f"{prefix}mask_token" in shapes,
         num_classes=shapes[head][0] if head in shapes else 0,
+        num_channels=find_channels(shapes, f"{prefix}patch_embed.proj.weight", embed_dim),
+        qkv_bias=has_any(shapes, ".attn.q_bias", ".attn.v_bias"),
+        layer_scale=has_any(shapes, ".gamma_1", ".gamma_2"),
         **features,
         **settings,
     )
@@ -123,7 +138,7 @@ def list_open(shapes: Shapes) -> dict[str, object]:
     is_segmentation, is_backbone = spec.task == "semantic-segmentation", spec.task == "backbone"
     heads: dict[str, object] = {} if _list_tables(shapes) else {"num_attention_heads": guess_heads(spec.embed_dim)}
     segmentation: dict[str, object] = {"out_indices": OUT_INDICES.get(spec.depth), "pool_scales": POOL_SCALES}
-    return {
+    usual = {
         **heads,
         **(segmentation if is_segmentation else {}),
         "layer_norm_eps": 1e-6,
@@ -135,6 +150,7 @@ def list_open(shapes: Shapes) -> dict[str, object]:
         "interpolation": "bicubic",
         "input_size": spec.image_size,
     }
+    return {name: value for name, value in usual.items() if name not in list_unused(spec.num_channels)}
 
 
 def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...]:
@@ -149,13 +165,15 @@ def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...
 
 def note_settings(spec: Data2VecVisionSpec, _told: Mapping[str, Told]) -> tuple[str, ...]:
     """What a user must know of settings that nobody gave."""
+    notes = note_channels(spec.num_channels)
     if spec.is_pooled:
         return (
+            *notes,
             "a classifier without its last layer: what transformers' class calls logits is the mean of the patches "
             "through a norm, as timm gives it with num_classes=0",
         )
-    if spec.task != "semantic-segmentation":
-        return ()
+    if spec.task != "semantic-segmentation" or notes:
+        return notes
     return ("the image processor takes label 0 for none, as BEiT's recipe for ADE20K does",)
 
 

@@ -9,17 +9,13 @@ from conversion.families.dinov2.config import (
     SETTINGS,
     Dinov2Spec,
     build_config,
-    is_dinov2,
-    list_open,
-    note_settings,
+    complete,
     read_config,
-    recognise_spec,
 )
 from conversion.families.dinov2.deviations import LEDGER
 from conversion.families.dinov2.external import HUB_REPOSITORY, build_external
 from conversion.families.dinov2.external_timm import build_timm
 from conversion.families.dinov2.key_map import DROPPED, select_key_map
-from conversion.families.dinov2.missing import fill
 from conversion.families.dinov2.original import Dinov2, bake_image_size
 from conversion.families.dinov2.preprocessing import (
     build_image_processor,
@@ -28,7 +24,9 @@ from conversion.families.dinov2.preprocessing import (
     choose_input_size,
     find_image_deviation,
 )
+from conversion.families.dinov2.recognition import is_dinov2, list_open, note_settings, recognise_spec
 from conversion.families.dinov2.timm import translate
+from conversion.families.images import list_unused
 
 FAMILY = Family(
     name="dinov2",
@@ -64,6 +62,8 @@ FAMILY = Family(
     list_other_sizes=lambda spec: (choose_crop(spec),),
     alike=ALIKE,
     alike_fields=ALIKE_FIELDS,
-    fill=fill,
     build_timm=build_timm,
+    complete=complete,
+    filled_with_ones=("*.gamma",),
+    list_unused=lambda spec: list_unused(spec.num_channels),
 )

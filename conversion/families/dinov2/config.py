@@ -1,26 +1,24 @@
 """DINOv2: what a model is made of, from a variant's row or from the shapes found, and its transformers config."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.images import CROP_SETTINGS, IMAGENET_MEAN, IMAGENET_STD, NORMALISATION_SETTINGS, Channels
+from conversion.families.feed_forward import reckon_swiglu_width
+from conversion.families.images import (
+    CROP_SETTINGS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NORMALISATION_SETTINGS,
+    Channels,
+)
 from conversion.families.labels import build_labels
-from conversion.families.linear_head import is_of_one_vector
+from conversion.families.lacking import read_lacking, write_lacking
 from conversion.families.shapes import (
     TRANSFORMER_SETTINGS,
-    WHOLE,
-    check_heads,
-    count_blocks,
-    find_misshapen,
-    guess_heads,
     parse_flag,
     parse_offset,
 )
-from conversion.families.told import Setting, Told
-from conversion.mapping.key_map import Shapes
-from conversion.mapping.tensors import square_side
+from conversion.families.told import Setting
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -62,10 +60,6 @@ ALIKE_FIELDS = frozenset({"apply_layernorm", "out_features", "out_indices", "res
 CROP_PCT = 224 / 256
 """Of the original's evaluation: a crop of 224 pixels out of a short edge of 256."""
 
-# what the spec is read from: key and number of dimensions
-NEEDED = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.ls1.gamma": 1}
-OPTIONAL = {"register_tokens": 3, "linear_head.weight": 2}
-
 
 @dataclass(frozen=True)
 class Dinov2Spec:
@@ -86,6 +80,11 @@ class Dinov2Spec:
         crop_pct: share of the short edge that the centre crop keeps.
         interpolation: of images, by name.
         input_size: side in pixels of the images that the image processor makes; None for the usual one.
+        num_channels: of the images.
+        mlp_ratio: width of the feed-forward's hidden layer in widths of the tokens, before a gate takes its share.
+        mask_token: patches can be masked; every model has one after the authors' training.
+        qkv_bias, proj_bias, ffn_bias: whether these layers have biases, by the names in the training's config.
+        layer_scale: each residual branch has a learned factor per channel.
     """
 
     embed_dim: int
@@ -105,11 +104,19 @@ class Dinov2Spec:
     crop_pct: float = CROP_PCT
     interpolation: str = "bicubic"
     input_size: int | None = None
+    num_channels: int = 3
+    mlp_ratio: int = 4
+    mask_token: bool = True
+    qkv_bias: bool = True
+    proj_bias: bool = True
+    ffn_bias: bool = True
+    layer_scale: bool = True
 
     @property
     def hidden_dim(self) -> int:
-        """Width of the feed-forward's hidden layer: 4D, of SwiGLU two thirds of it, rounded up to a multiple of 8."""
-        return 4 * self.embed_dim if self.ffn == "mlp" else (int(4 * self.embed_dim * 2 / 3) + 7) // 8 * 8
+        """Width of the feed-forward's hidden layer."""
+        width = int(self.mlp_ratio * self.embed_dim)  # transformers 4 takes ratios that are not whole
+        return width if self.ffn == "mlp" else reckon_swiglu_width(width)
 
     @property
     def grid(self) -> int:
@@ -120,11 +127,6 @@ class Dinov2Spec:
     def task(self) -> str:
         """What the model is for."""
         return "image-classification" if self.num_classes else "backbone"
-
-    @property
-    def mask_token(self) -> bool:
-        """Every DINOv2 model has one."""
-        return True
 
     @property
     def any_size(self) -> bool:
@@ -144,77 +146,10 @@ class Dinov2Spec:
         return base + ("ForImageClassification" if self.num_classes else "Model")
 
 
-def is_dinov2(shapes: Shapes) -> bool:
-    """Whether these keys are a DINOv2 model's: its name for layer scale is its own."""
-    return any(key.endswith(".ls1.gamma") for key in shapes)
-
-
-def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) -> Dinov2Spec:
-    """Read the spec off the shapes of an original state dict (linear head under ``linear_head.``).
-
-    Args:
-        num_attention_heads, settings: what shapes cannot tell, by the names of :data:`SETTINGS`.
-
-    Raises:
-        CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
-    """
-    depth, problems = count_blocks(shapes)
-    problems = find_misshapen(shapes, NEEDED, OPTIONAL) + problems
-    if problems:
-        raise CheckpointError("This cannot be recognised as a DINOv2 model.", problems, WHOLE)
-    embed_dim, patch_size = shapes["pos_embed"][2], shapes["patch_embed.proj.weight"][3]
-    try:
-        grid = square_side(shapes["pos_embed"][1] - 1)
-    except KeyMapError as error:
-        headline = f"pos_embed {tuple(shapes['pos_embed'])}: {error.headline}"
-        raise CheckpointError(headline, hint="Only models of square images are converted.") from error
-    if settings.get("global_pool") == "avg" and not is_of_one_vector(shapes):
-        headline = "global_pool: told 'avg'; of a model without a classifier on one vector only 'token' is supported."
-        raise CheckpointError(headline, hint="transformers' model pools its CLS token, and gives all others as well.")
-    return Dinov2Spec(
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=check_heads(embed_dim, num_attention_heads),
-        ffn="swiglu" if "blocks.0.mlp.w12.weight" in shapes else "mlp",
-        num_register_tokens=shapes["register_tokens"][1] if "register_tokens" in shapes else 0,
-        patch_size=patch_size,
-        image_size=grid * patch_size,
-        num_classes=shapes["linear_head.weight"][0] if "linear_head.weight" in shapes else 0,
-        **settings,
-    )
-
-
-def list_open(shapes: Shapes) -> dict[str, object]:
-    """The settings that shapes leave open, each with the value that most such models have, or None."""
-    return {
-        "num_attention_heads": guess_heads(shapes["pos_embed"][2]) if len(shapes.get("pos_embed", ())) == 3 else None,
-        "layer_norm_eps": 1e-6,
-        "hidden_act": "silu" if "blocks.0.mlp.w12.weight" in shapes else "gelu",
-        **({"global_pool": "token"} if is_of_one_vector(shapes) else {}),
-        "interpolate_offset": None,
-        "interpolate_antialias": None,
-        "image_mean": IMAGENET_MEAN,
-        "image_std": IMAGENET_STD,
-        "crop_pct": CROP_PCT,
-        "interpolation": "bicubic",
-    }
-
-
-def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]:
-    """What a user must know of settings that nobody gave."""
-    notes = []
-    if not spec.any_size:
-        notes.append(
-            f"nothing is claimed at another size than {spec.image_size} x {spec.image_size} pixels: nobody told how "
-            "the original resamples position embeddings. Give --interpolate-offset and --interpolate-antialias, or "
-            "put the training's config.yaml beside the checkpoint (the authors' training has 0.1 and false by default)"
-        )
-    if any(not told[name].is_given for name in NORMALISATION_SETTINGS):
-        notes.append(
-            "the image processor normalises with ImageNet's mean and std, as the official models do; "
-            "give --image-mean and --image-std if this model was trained with others"
-        )
-    return tuple(notes)
+def complete(spec: Dinov2Spec) -> Dinov2Spec:
+    """The spec with all that transformers' model always has: only without registers it may lack a mask token."""
+    has_mask_token = spec.mask_token or spec.num_register_tokens > 0
+    return replace(spec, mask_token=has_mask_token, proj_bias=True, ffn_bias=True, layer_scale=True)
 
 
 def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig":
@@ -230,24 +165,26 @@ def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig
         "hidden_size": spec.embed_dim,
         "num_hidden_layers": spec.depth,
         "num_attention_heads": spec.num_heads,
-        "mlp_ratio": 4,
+        "mlp_ratio": spec.mlp_ratio,
         "hidden_act": "gelu",
         "layer_norm_eps": spec.layer_norm_eps,
         "image_size": spec.image_size,
         "patch_size": spec.patch_size,
-        "num_channels": 3,
-        "qkv_bias": True,
+        "num_channels": spec.num_channels,
+        "qkv_bias": spec.qkv_bias,
         "use_swiglu_ffn": spec.ffn == "swiglu",
+        **write_lacking(spec, complete(spec)),
     }
     if labels:
         values |= build_labels(labels)
     if spec.num_register_tokens:
         return Dinov2WithRegistersConfig(num_register_tokens=spec.num_register_tokens, **values)
-    return Dinov2Config(use_mask_token=True, **values)
+    return Dinov2Config(use_mask_token=spec.mask_token, **values)
 
 
 def read_config(config: "PretrainedConfig") -> Dinov2Spec:
     """The spec that a transformers config describes; the inverse of :func:`build_config`."""
+    has = read_lacking(config, "mask_token", "proj_bias", "ffn_bias", "layer_scale")
     return Dinov2Spec(
         embed_dim=config.hidden_size,
         depth=config.num_hidden_layers,
@@ -258,4 +195,8 @@ def read_config(config: "PretrainedConfig") -> Dinov2Spec:
         image_size=config.image_size,
         num_classes=len(config.id2label or ()) if "ForImageClassification" in (config.architectures or [""])[0] else 0,
         layer_norm_eps=config.layer_norm_eps,
+        num_channels=config.num_channels,
+        mlp_ratio=config.mlp_ratio,
+        qkv_bias=config.qkv_bias,
+        **{**has, "mask_token": has["mask_token"] and getattr(config, "use_mask_token", True)},
     )

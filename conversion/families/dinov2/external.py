@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.external import construct, import_class
+from conversion.families.images import RGB
 
 HUB_REPOSITORY = "facebookresearch/dinov2"
 MODULE, CLASS = "dinov2.models.vision_transformer", "DinoVisionTransformer"
@@ -18,6 +19,9 @@ XFORMERS_DISABLED = "XFORMERS_DISABLED"
 
 # before registers, these were no arguments
 NEUTRAL = {"num_register_tokens": 0, "interpolate_offset": 0.1, "interpolate_antialias": False}
+
+
+BIASES = ("qkv_bias", "proj_bias", "ffn_bias")
 
 
 class Adapter(nn.Module):
@@ -55,14 +59,18 @@ def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
         "embed_dim": spec.embed_dim,
         "depth": spec.depth,
         "num_heads": spec.num_heads,
-        "mlp_ratio": 4,
+        "mlp_ratio": spec.mlp_ratio,
         "ffn_layer": "mlp" if spec.ffn == "mlp" else "swiglufused",
-        "init_values": 1.0,  # any but none, or there is no layer scale
+        "init_values": 1.0 if spec.layer_scale else None,  # any but none, or there is no layer scale
         "block_chunks": 0,
         "num_register_tokens": spec.num_register_tokens,
         **{name: value for name, value in resampling.items() if value is not None},
+        **{name: getattr(spec, name) for name in BIASES if not getattr(spec, name)},
+        **({} if spec.num_channels == RGB else {"in_chans": spec.num_channels}),
     }
     model: Any = construct(type(CLASS, (Adapter, authors), {}), arguments, NEUTRAL, clone)
+    if not spec.mask_token:
+        model.mask_token = None
     model.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
     return cast("nn.Module", model)
 

@@ -106,9 +106,17 @@ def build_timm(description: Description | None, spec: Dinov2Spec, shapes: Shapes
     from timm.layers.mlp import SwiGLUPacked
     from timm.models.vision_transformer import VisionTransformer
 
-    shaped: dict[str, object] = {"img_size": spec.image_size, "init_values": 1.0, "num_classes": spec.num_classes}
+    shaped: dict[str, object] = {
+        "img_size": spec.image_size,
+        "in_chans": spec.num_channels,
+        "init_values": 1.0 if spec.layer_scale else None,
+        "num_classes": spec.num_classes,
+        "qkv_bias": spec.qkv_bias,
+    }
     if has_head:
         shaped |= {"global_pool": spec.global_pool, "fc_norm": False}
+    if not spec.proj_bias:
+        shaped["proj_bias"] = False
     if spec.ffn == "swiglu" and "mlp_layer" not in ((description or {}).get("model_args") or {}):
         # which JSON cannot hold: the authors of such files have them given in code
         shaped |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}

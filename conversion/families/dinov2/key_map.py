@@ -58,6 +58,19 @@ LINEAR_HEAD: KeyMap = {
     "linear_head.bias":             "classifier.bias",
 }  # fmt: skip
 
+# rows that not every model has, to the field of the spec that says whether it does
+SWITCHED = {
+    "mask_token":                   "mask_token",
+    "blocks.{}.attn.qkv.bias":      "qkv_bias",
+    "blocks.{}.attn.proj.bias":     "proj_bias",
+    "blocks.{}.mlp.fc1.bias":       "ffn_bias",
+    "blocks.{}.mlp.fc2.bias":       "ffn_bias",
+    "blocks.{}.mlp.w12.bias":       "ffn_bias",
+    "blocks.{}.mlp.w3.bias":        "ffn_bias",
+    "blocks.{}.ls1.gamma":          "layer_scale",
+    "blocks.{}.ls2.gamma":          "layer_scale",
+}  # fmt: skip
+
 # pattern: reason
 DROPPED = {
     "dino_head.*": "projection head of the DINO loss, used in training only",
@@ -74,5 +87,9 @@ def select_key_map(spec: Dinov2Spec, _major: int) -> KeyMap:
         **(SWIGLU if spec.ffn == "swiglu" else MLP),
         **(REGISTERS if spec.num_register_tokens else {}),
     }
-    prefixed = {source: add_prefix(spec.hf_prefix, target) for source, target in backbone.items()}
+    prefixed = {
+        source: add_prefix(spec.hf_prefix, target)
+        for source, target in backbone.items()
+        if source not in SWITCHED or getattr(spec, SWITCHED[source])
+    }
     return {**prefixed, **(LINEAR_HEAD if spec.num_classes else {})}

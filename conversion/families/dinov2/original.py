@@ -29,11 +29,11 @@ class Attention(nn.Module):
 
     softmax_dtype: torch.dtype | None = None
 
-    def __init__(self, embed_dim: int, num_heads: int) -> None:
+    def __init__(self, spec: Dinov2Spec) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
-        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.num_heads = spec.num_heads
+        self.qkv = nn.Linear(spec.embed_dim, 3 * spec.embed_dim, bias=spec.qkv_bias)
+        self.proj = nn.Linear(spec.embed_dim, spec.embed_dim, bias=spec.proj_bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
@@ -60,10 +60,10 @@ class LayerScale(nn.Module):
 class SwiGLU(nn.Module):
     """Gated feed-forward; the first half of ``w12`` is the gate."""
 
-    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+    def __init__(self, embed_dim: int, hidden_dim: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.w12 = nn.Linear(embed_dim, 2 * hidden_dim)
-        self.w3 = nn.Linear(hidden_dim, embed_dim)
+        self.w12 = nn.Linear(embed_dim, 2 * hidden_dim, bias=bias)
+        self.w3 = nn.Linear(hidden_dim, embed_dim, bias=bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         gate, up = self.w12(tokens).chunk(2, dim=-1)  # 2 x (B, T, hidden)
@@ -71,16 +71,16 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and scaled after, each added to its input."""
+    """Attention and feed-forward, each normalised before, scaled after if the model does, and added to its input."""
 
     def __init__(self, spec: Dinov2Spec) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
-        self.attn = Attention(spec.embed_dim, spec.num_heads)
-        self.ls1 = LayerScale(spec.embed_dim)
+        self.attn = Attention(spec)
+        self.ls1 = LayerScale(spec.embed_dim) if spec.layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
-        self.mlp = (SwiGLU if spec.ffn == "swiglu" else Mlp)(spec.embed_dim, spec.hidden_dim)
-        self.ls2 = LayerScale(spec.embed_dim)
+        self.mlp = (SwiGLU if spec.ffn == "swiglu" else Mlp)(spec.embed_dim, spec.hidden_dim, bias=spec.ffn_bias)
+        self.ls2 = LayerScale(spec.embed_dim) if spec.layer_scale else nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
@@ -105,8 +105,8 @@ class Dinov2(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + spec.grid**2, spec.embed_dim))
         if spec.num_register_tokens:
             self.register_tokens = nn.Parameter(torch.zeros(1, spec.num_register_tokens, spec.embed_dim))
-        self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim))
-        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim)) if spec.mask_token else None
+        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim, spec.num_channels)
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
@@ -125,15 +125,20 @@ class Dinov2(nn.Module):
         """Patches, masked where asked, behind the CLS token; positions added; registers, which have none, put between.
 
         Args:
-            pixel_values: ``(B, 3, height, width)``.
+            pixel_values: ``(B, channels, height, width)``.
             bool_masked_pos: ``(B, N)``, True where the mask token stands in for the patch.
 
         Returns:
             ``(B, T, D)``.
+
+        Raises:
+            ValueError: patches are to be masked, and there is no mask token.
         """
         batch, _, height, width = pixel_values.shape
         tokens = self.patch_embed(pixel_values)  # (B, N, D)
         if bool_masked_pos is not None:
+            if self.mask_token is None:
+                raise ValueError("This model has no mask token: its patches cannot be masked.")
             tokens = torch.where(bool_masked_pos.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
         tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)  # (B, 1 + N, D)
         tokens = tokens + self.position_embeddings(height, width)

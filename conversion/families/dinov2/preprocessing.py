@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.dinov2.deviations import CENTER_CROP
-from conversion.families.images import RESAMPLING, choose_mode, find_short_edge
+from conversion.families.images import RESAMPLING, RGB, choose_mode, find_short_edge
 from conversion.parity.deviations import Deviation
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def choose_input_size(spec: Dinov2Spec) -> int:
     """
     if spec.input_size:
         return spec.input_size
-    return choose_crop(spec) if spec.any_size else spec.image_size
+    return choose_crop(spec) if spec.any_size and spec.num_channels == RGB else spec.image_size
 
 
 def choose_crop(spec: Dinov2Spec) -> int:
@@ -38,7 +38,12 @@ def build_image_processor(spec: Dinov2Spec, crop_size: int) -> dict[str, object]
     Args:
         crop_size: side of the square that the model gets, in pixels; the short edge is resized first, officially to
             8/7 of it.
+
+    Returns:
+        nothing where images are not RGB.
     """
+    if spec.num_channels != RGB:
+        return {}
     return {
         "image_processor_type": "BitImageProcessor",
         "do_convert_rgb": True,

@@ -55,10 +55,7 @@ def translate(
     if is_gated(state_dict):
         names = {key: _rename_gated(name) for key, name in names.items()}
     translated = {name: state_dict[key] for key, name in names.items()}
-    did = [
-        "timm's names and tensors brought back; it keeps no mask token: zeros stand for it, masked patches mean nothing"
-    ]
-    translated["mask_token"] = translated["pos_embed"].new_zeros(1, translated["pos_embed"].shape[-1])
+    did = ["timm's names and tensors brought back; it keeps no mask token: patches cannot be masked"]
     positions, placed = place_positions(state_dict, description)
     translated |= positions
     did += [placed] if placed else []

@@ -227,7 +227,7 @@ def test_a_model_of_four_channels_gets_no_image_processor(tmp_path: Path) -> Non
     assert "center-crop" not in (folder / "README.md").read_text()
     with pytest.raises(ArtifactError) as raised:
         verify_artifact(folder)
-    assert raised.value.problems == ("activations were not compared",)
+    assert raised.value.problems == ("activations were not compared; vision-parity convert compares them",)
     with pytest.raises(VariantError, match=r"image_mean, crop_pct: this dinov2 model gets no image processor"):
         convert(tmp_path / "checkpoint.pth", spec, image_mean=(0.5, 0.5, 0.5), crop_pct=0.9)
 

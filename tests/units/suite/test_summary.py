@@ -141,9 +141,9 @@ def test_of_a_single_artifact_the_last_lines_load_it(made: dict[str, Path]) -> N
     at = lines.index(f"artifacts: dinov2_custom, in {folder}")
     assert lines[at + 1 : at + 5] == [
         "",
-        "  from transformers import AutoImageProcessor, AutoModel",
+        "from transformers import AutoImageProcessor, AutoModel",
         "",
-        f'  model = AutoModel.from_pretrained("{folder / "dinov2_custom"}", attn_implementation="sdpa")',
+        f'model = AutoModel.from_pretrained("{folder / "dinov2_custom"}", attn_implementation="sdpa")',
     ]
 
 

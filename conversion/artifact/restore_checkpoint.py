@@ -9,7 +9,7 @@ import torch
 
 from conversion.artifact.reading import read_card
 from conversion.artifact.stage import check_card
-from conversion.errors import CheckpointError, concerning
+from conversion.errors import CheckpointError, ConversionWarning, concerning
 from conversion.families.linear_head import HEAD_PREFIX
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import demand_transformers_folder
@@ -60,7 +60,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         raise CheckpointError(f"{path}: exists already; it is not overwritten.", present, "Choose another name.")
     _write_all(contents)
     if gone := describe_gone(family, family.original_shapes(spec), checkpoint.state_dict):
-        warnings.warn(f"{path}: {gone}.", stacklevel=2)
+        warnings.warn(f"{path}: {gone}.", ConversionWarning, stacklevel=2)
     return list(contents)
 
 

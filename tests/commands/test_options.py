@@ -123,7 +123,7 @@ def test_what_did_not_pass_whole_is_not_kept(interruption: str, here: Path) -> N
         (("--checkpoint", "absent.pth"), "absent.pth: there is no such file"),
         (("--checkpoint", "disturb.py"), "disturb.py"),
         (("--linear-head", "head.pth"), "--linear-head"),
-        (("--checkpoint", "head.pth"), "no known family"),
+        (("--checkpoint", "head.pth"), "a linear head"),
         (("--checkpoint", "tiny.pth"), "num_attention_heads: give --num-attention-heads"),
     ],
 )

@@ -99,7 +99,7 @@ def find_family(config: "PretrainedConfig") -> Family[Any]:
 def find_alike(family: Family[Any], config: "PretrainedConfig") -> str:
     """The class that a model was saved from, where it is another with the same tensors; empty where it is not."""
     saved = (config.architectures or [""])[0]
-    return saved if family.alike.get(saved) == family.read_config(config).hf_class else ""
+    return saved if saved in family.alike and family.alike[saved] == family.read_config(config).hf_class else ""
 
 
 def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:

@@ -69,11 +69,21 @@ def prepare(here: Path) -> None:
 
 
 def run_example(example: Example, here: Path) -> int:
-    """The status of a command; the training's config lies beside its teacher, which is in a folder of its own."""
+    """The status of a command; the training's config lies beside its teacher, which is in a folder of its own.
+
+    Each conversion is the first: a model that another example has left would not be replaced.
+    """
+    before, artifacts = here / "artifacts before", here / "artifacts"
+    if example.arguments[0] == "convert":
+        artifacts.rename(before)
     (here / "config.yaml").unlink(missing_ok=True)
     if "teacher_checkpoint.pth" in example.arguments:
         write_training_config(here)
-    return main([path for argument in example.arguments for path in expand(argument)])
+    status = main([path for argument in example.arguments for path in expand(argument)])
+    if before.exists():
+        shutil.rmtree(artifacts, ignore_errors=True)
+        before.rename(artifacts)
+    return status
 
 
 def expand(argument: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
@@ -86,6 +88,9 @@ def write_files(folder: Path) -> None:
     torch.save({"model": {f"module._orig_mod.{key}": tensor for key, tensor in own().items()}}, folder / "last.pth")
     (folder / "run").mkdir()
     write_ranks(folder / "run", *cut_in_two(small))
+    with warnings.catch_warnings(action="ignore"):  # no process group is there
+        dcp.save({"model": dict(small)}, checkpoint_id=folder / "run" / "step-1000")
+    torch.save({f"pretrained.{key}": tensor for key, tensor in small.items()}, folder / "depth_anything_v2_vits.pth")
     torch.save({"module": draw("data2vec_vision_base_ft1k", 0)}, folder / "mp_rank_00_model_states.pt")
     torch.save({"state_dict": draw("data2vec_vision_base_ade20k", 0)}, folder / "iter_160000.pth")
     (folder / "names.txt").write_text("".join(f"class {number}\n" for number in range(150)), encoding="utf-8")

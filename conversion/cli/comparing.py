@@ -12,6 +12,7 @@ from conversion.artifact.differences import list_tensor_differences
 from conversion.artifact.repository import describe_error
 from conversion.artifact.settings import list_sizes
 from conversion.cli.answer import describe_failures
+from conversion.cli.convert import choose_name
 from conversion.cli.target import find_target
 from conversion.errors import ConversionError
 from conversion.families.base import load_family
@@ -76,7 +77,8 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
     """
     prepare_torch(0, 1)
     silence_loading()
-    variant = next(iter(choose_variants(request)))  # the checkpoint first: the repository may take long to fetch
+    # the checkpoint first: the repository may take long to fetch
+    variant = choose_name(request, choose_variants(request))
     found = find_target(target, revision)
     folder = found.folder
     _, _, attentions = check_axes(None, None, None)
@@ -101,7 +103,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
         failure = failure or describe_failures(subject.variant, verdicts, most=1)
         records = [record_cell(cell) for cell in verdicts]
         return Comparison(
-            original=str(request.checkpoint),
+            original=str(request.checkpoint or request.keyword),
             target=target,
             origin=found.origin,
             variant=subject.variant,

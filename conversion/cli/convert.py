@@ -1,5 +1,6 @@
 """``vision-parity convert``: a checkpoint, converted, verified and saved."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import torch
 
 from conversion.cli.answer import Outcome, build_outcome
-from conversion.errors import CheckpointError
+from conversion.errors import CheckpointError, VariantError
+from conversion.families.base import Spec
 from conversion.families.labels import read_labels
 from conversion.families.variants import VARIANTS, find_variant
-from conversion.intake.transformers_folder import is_transformers_folder
+from conversion.intake.transformers_folder import find_entrance, is_transformers_folder
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
@@ -55,13 +57,33 @@ def build_request(
     path = Path(source).expanduser()
     if path.exists() or source not in VARIANTS:
         if not path.exists() and not any(sign in source for sign in "./*["):
-            find_variant(source)  # which names the nearest
-        if is_transformers_folder(path):
+            try:
+                find_variant(source)  # which names the nearest
+            except VariantError as error:
+                headline = f"{source}: there is no such file or folder, and no such official variant."
+                raise VariantError(headline, error.problems, error.hint) from None
+        if is_transformers_folder(path) and find_entrance(path):
             check = f"verify {path}" if (path / PARITY_CARD).exists() else f"compare ORIGINAL {path}"
             hint = f"To check it: vision-parity {check}. To convert it anew: vision-parity restore {path} FILE."
             raise CheckpointError(f"{path}: is converted already; the original checkpoint is needed.", hint=hint)
         return Request(checkpoint=path, **known)
     return Request(keyword=source, weights=weights, **known)
+
+
+def choose_name(request: Request, specs: Mapping[str, Spec]) -> str:
+    """The variant that is converted.
+
+    Args:
+        specs: of what can be had.
+
+    Raises:
+        CheckpointError: it is an official one, of which no weights are published.
+    """
+    name = request.keyword or next(iter(specs))
+    if name not in specs:
+        hint = "Give a checkpoint of your own, or --weights synthetic."
+        raise CheckpointError(f"{name}: no official weights are published.", hint=hint)
+    return name
 
 
 def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
@@ -73,7 +95,7 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
     prepare_torch(0, 1)
     silence_loading()
     specs = choose_variants(request)
-    name = request.keyword or next(iter(specs))
+    name = choose_name(request, specs)
     request = replace(request, artifacts=ARTIFACTS)
     check_image_size(request.image_size, {name: specs[name]})
     devices, dtypes, attentions = check_axes([device], [dtype], None)

@@ -39,7 +39,7 @@ def find_short_edge(crop_size: int, crop_pct: float) -> int:
 
 def parse_mean(value: Any) -> Channels:
     """Three means, of red, green and blue in a range of 0 to 1, as numbers or as text with commas."""
-    red, green, blue = map(float, value.split(",") if isinstance(value, str) else value)
+    red, green, blue = map(float, _split(value))
     if not all(0 <= each <= 1 for each in (red, green, blue)):
         raise ValueError(f"{value!r}: means of red, green and blue lie between 0 and 1")
     return red, green, blue
@@ -47,8 +47,16 @@ def parse_mean(value: Any) -> Channels:
 
 def parse_std(value: Any) -> Channels:
     """Three standard deviations, of red, green and blue, as numbers or as text with commas."""
-    red, green, blue = map(parse_positive, value.split(",") if isinstance(value, str) else value)
+    red, green, blue = map(parse_positive, _split(value))
     return red, green, blue
+
+
+def _split(value: Any) -> list[Any]:
+    """Three numbers, or the texts of three."""
+    parts = list(value.split(",") if isinstance(value, str) else value)
+    if len(parts) != len(IMAGENET_MEAN):
+        raise ValueError(f"{value!r} is not three numbers, as 0.485,0.456,0.406")
+    return parts
 
 
 def parse_crop_pct(value: Any) -> float:

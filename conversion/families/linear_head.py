@@ -130,7 +130,7 @@ def find_misfit(head: LinearHead, width: int) -> tuple[str, str]:
         return "", ""
     if columns in (width, 2 * width):
         return "", ""
-    if columns in (4 * width, 5 * width):
+    if columns == 5 * width:  # four CLS tokens, and the mean of the patches
         made = "is made for four layers (torch.hub: dinov2_*_lc4); transformers' classifier takes one"
         return f"{shape} {made}", FOUR_LAYERS
     wanted = f"{2 * width} wide, of CLS token and mean of patches, or {width}, of one of them"

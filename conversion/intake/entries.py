@@ -83,8 +83,11 @@ def list_models(content: Mapping[Any, Any]) -> list[Model]:
     return sorted((Model(name, order(name), reasons.get(name, TOO)) for name in names), key=lambda model: model.order)
 
 
-def choose_entry(content: Mapping[Any, Any], models: Sequence[Model]) -> str:
+def choose_entry(content: Mapping[Any, Any], models: Sequence[Model], path: Sequence[str] = ()) -> str:
     """The entry that is taken; "" where none holds a model.
+
+    Args:
+        path: the entries that led here.
 
     Raises:
         CheckpointError: nothing says which of several it is.
@@ -94,7 +97,8 @@ def choose_entry(content: Mapping[Any, Any], models: Sequence[Model]) -> str:
     equal = [model.name for model in models if model.order == models[0].order]
     if len(equal) > 1:
         headline = f"{len(equal)} entries hold a model, and nothing says which is meant."
-        raise CheckpointError(headline, [f"--entry {name}" for name in equal], "Give one of these options.")
+        options = [f"--entry {'.'.join([*path, name])}" for name in equal]
+        raise CheckpointError(headline, options, "Give one of these options.")
     return models[0].name
 
 

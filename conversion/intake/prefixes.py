@@ -114,7 +114,7 @@ def _choose(models: Mapping[str, StateDict], path: Sequence[str]) -> tuple[str, 
     equal = [prefix for prefix in ranked[1:] if rank_name(prefix) == rank_name(first)]
     different = [prefix for prefix in equal if not _is_same(models[first], models[prefix])]
     if different:
-        headline = "several models lie in it, under a prefix each, and nothing says which is meant."
+        headline = "it holds several models, each under a prefix, and nothing says which is meant."
         raise CheckpointError(headline, [_option(prefix, path) for prefix in models], "Give one of these options.")
     return first, ranked[1:]
 
@@ -141,7 +141,7 @@ def _refuse_registers(model: StateDict, chosen: str, outside: Sequence[str], pat
     problems = [key for key in outside if key in around]
     if problems and not any(name in model for name in REGISTERS):
         headline = f"registers lie beside the model under {chosen!r}, and may be part of it."
-        raise CheckpointError(headline, problems, f"If they are not, take it without them: {_option(chosen, path)}.")
+        raise CheckpointError(headline, problems, f"If they are not, take it without them: {_option(chosen, path)}")
 
 
 def _option(prefix: str, path: Sequence[str]) -> str:

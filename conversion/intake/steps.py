@@ -86,9 +86,8 @@ def cast(state_dict: StateDict, dtype: torch.dtype | None) -> tuple[dict[str, Te
         if done and not result[key].isfinite().all() and state_dict[key].isfinite().all()
     ]
     if lost:
-        raise CheckpointError(
-            f"values too large for {dtype}.", lost, hint="Choose bfloat16, or leave them as they are."
-        )
+        other = ", or give --save-dtype bfloat16" if dtype == torch.float16 else ""
+        raise CheckpointError(f"values too large for {dtype}.", lost, hint=f"Leave --save-dtype out{other}.")
     before = sorted({str(state_dict[key].dtype) for key, done in is_cast.items() if done})
     return result, f"{sum(is_cast.values())} tensors cast from {', '.join(before)} to {dtype}" if before else ""
 
@@ -104,7 +103,7 @@ def demand_values(state_dict: StateDict) -> None:
     problems = [f"{key}: {problem}" for key, tensor in state_dict.items() if (problem := _find_problem(tensor))]
     if problems:
         hint = f"{SAVE_ALONE} Its tensors must be dense: tensor.to_dense().contiguous()."
-        raise CheckpointError("tensors whose values it does not hold.", problems, hint)
+        raise CheckpointError("tensors that are not dense, or whose values are not in the file.", problems, hint)
 
 
 def _find_problem(tensor: Tensor) -> str:

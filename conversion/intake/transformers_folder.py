@@ -32,9 +32,7 @@ def demand_transformers_folder(folder: Path) -> None:
         return
     if not (folder / CONFIG).is_file():
         headline = f"not what from_pretrained reads: there is no {CONFIG} in it."
-        raise CheckpointError(
-            headline, hint=f"Give the folder, or the repository, in which {CONFIG} lies beside the weights."
-        )
+        raise CheckpointError(headline, hint=f"Give the folder in which {CONFIG} lies beside the weights.")
     raise describe_other_type(folder)
 
 
@@ -72,12 +70,12 @@ def refuse_layout(path: Path, files: Iterable[Path], keys: Iterable[str]) -> Non
     model_type = read_config_of(folder).get("model_type")
     if model_type in list_model_types():
         if is_telling:
-            hint = f"Give its whole folder, which is verified as it is: {folder}"
+            hint = f"To check it: vision-parity compare ORIGINAL {folder}"
             raise CheckpointError("in the layout of transformers already.", hint=hint)
     elif isinstance(model_type, str) and (is_telling or (is_named and _is_own_type(model_type))):
         raise describe_other_type(folder)
     elif is_telling:
-        hint = f"Copy its {CONFIG} beside it, and give its whole folder: {folder}"
+        hint = f"Copy its {CONFIG} beside it. Then: vision-parity compare ORIGINAL {folder}"
         raise CheckpointError(
             f"in the layout of transformers already, without a {CONFIG} that names its type.", hint=hint
         )

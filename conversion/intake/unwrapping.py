@@ -89,7 +89,7 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
         if is_asked_for:
             wanted = rest
         else:
-            name = choose_entry(content, models)
+            name = choose_entry(content, models, path)
             if not name:
                 break
         found, taken = _find(content, name)
@@ -108,7 +108,7 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
         raise CheckpointError(
             f"no entry {wanted!r} that holds a model.",
             [f"there is: {name}" for name in offered],
-            "Give one of these, or leave it out." if offered else "Leave it out.",
+            "Give one of these, or leave --entry out." if offered else "Leave --entry out.",
         )
     state_dict = demand_state_dict(content, _quote(path))
     return Unwrapped(
@@ -193,7 +193,7 @@ def demand_state_dict(content: Any, where: str = "") -> dict[str, Tensor]:
         raise CheckpointError(f"{at}holds no state dict, but {_describe(content)}{module}.", hint=SAVE_ALONE)
     problems = [f"{_shorten(key)}: {_describe(value)}" for key, value in content.items() if not _is_tensor(key, value)]
     if problems:
-        count = f"{len(problems)} of {len(content)} entries are not tensors"
+        count = f"{len(problems)} of {len(content)} entries are not tensors under a name"
         raise CheckpointError(f"{at}not a state dict, {count}.", problems, SAVE_ALONE)
     return dict(content)
 

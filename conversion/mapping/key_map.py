@@ -79,9 +79,10 @@ def find_reason(key: str, dropped: Mapping[str, str]) -> str:
 REMEDIES = {
     "missing: ":    "A model is converted whole: give a file that has what is missing, too.",
     "unexpected: ": "Nothing is left out silently: take it out of the file, if it is no part of the model.",
-    "wrong shape":  "Expected are the shapes that go with its other tensors, or with the variant that was named: "
-                    "give the tensors of one model, as they were saved.",
-    "dense":        "Save its weights as dense tensors of float32, bfloat16 or float16.",
+    "wrong shape":  "Its other tensors, or the variant that was named, determine the expected shapes: give the tensors "
+                    "of one model, as they were saved.",
+    "not a dense":  "Save its weights as dense tensors of float32, bfloat16 or float16.",
+    "wrong dtype":  "Save these tensors in the dtype that is expected.",
     "NaN or Inf":   "Either its training has diverged or the file is damaged: take another.",
 }  # fmt: skip
 

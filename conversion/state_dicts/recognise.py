@@ -110,7 +110,7 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
         told.setdefault(name, Told(value, CALLER))
     if problems:
         hint = "Leave the option out, or move the file away if it is not this checkpoint's."
-        raise VariantError("Two tell the same setting differently.", problems, hint)
+        raise VariantError("An option and a file give different values.", problems, hint)
     return told
 
 
@@ -145,10 +145,10 @@ def _complete(
         elif writer in setting.fixed_by:
             complete[name] = Told(value, f"{writer}, which has no other", is_given=False)
         elif setting.is_needed:
-            likely = f" {write_value(value)} if it is as most" if value is not None else ""
+            likely = f" {write_value(value)} if it is like most such models" if value is not None else ""
             missing.append(f"{name}: give {option_of(name)}{likely}")
     if missing:
-        headline = f"Its tensors do not tell all that this {family.name} model is, and nobody else does."
+        headline = f"The tensors of this {family.name} model do not tell these settings, and no file does."
         raise CheckpointError(headline, missing, WAYS)
     return complete
 
@@ -183,8 +183,9 @@ def _refuse_prefix(state_dict: StateDict) -> None:
     common = takewhile(lambda pair: pair[0] == pair[1], zip(min(modules), max(modules), strict=False))
     prefix = ".".join(first for first, _ in common)
     if prefix and len(state_dict) > 1:
-        hint = f"If these are the whole model, take it from there: entry={prefix!r} (--entry {prefix})."
-        raise CheckpointError(f"every key begins with {prefix + '.'!r}.", list(state_dict), hint)
+        hint = "In Python, conversion.load_checkpoint takes such prefixes off. They may not be those of a whole model."
+        headline = f"every key begins with {prefix + '.'!r}, which no known model's keys do."
+        raise CheckpointError(headline, list(state_dict), hint)
 
 
 def identify_variant(family: Family[Any], spec: Spec) -> str:

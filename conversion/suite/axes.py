@@ -84,7 +84,9 @@ def _read(request: Request, path: Path) -> tuple[StateDict, StateDict | None]:
 
 def _refuse_contradictions(request: Request) -> None:
     if request.name is not None and (request.name in ("", ".", "..") or Path(request.name).name != request.name):
-        raise CheckpointError(f"--name {request.name!r}: not the name of a folder.", hint="--artifacts-dir says where.")
+        raise CheckpointError(
+            f"--name {request.name!r}: not the name of a folder.", hint="Give a name without folders."
+        )
     of_checkpoint = {
         "--name": request.name,
         "--linear-head": request.linear_head,
@@ -93,8 +95,10 @@ def _refuse_contradictions(request: Request) -> None:
         "--like": request.like,
         **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
     }
-    if request.checkpoint is None and any(value is not None for value in of_checkpoint.values()):
-        raise CheckpointError(f"{', '.join(of_checkpoint)} belong to --checkpoint, which is not given.")
+    misplaced = [option for option, value in of_checkpoint.items() if value is not None]
+    if request.checkpoint is None and misplaced:
+        hint = "Give its file or folder in place of the variant's name (pytest: --checkpoint=PATH)."
+        raise CheckpointError(f"{', '.join(misplaced)}: only for a checkpoint of one's own.", hint=hint)
     if request.linear_head_entry is not None and request.linear_head is None:
         raise CheckpointError("--linear-head-entry belongs to --linear-head, which is not given.")
     if request.checkpoint is not None and request.weights != "synthetic":
@@ -107,9 +111,11 @@ def _refuse_contradictions(request: Request) -> None:
         )
     if request.original == TIMM_CODE and request.checkpoint is None:
         raise CheckpointError(
-            f"--original {TIMM_CODE} belongs to --checkpoint, which is not given.",
+            f"--original {TIMM_CODE}: only for a checkpoint of one's own.",
             hint="The official files are the authors'; give a file or folder that timm wrote.",
         )
+    if request.mirror is not None and request.checkpoint is not None:
+        raise CheckpointError("--mirror: nothing is downloaded for a checkpoint file.", hint="Leave --mirror out.")
     if request.mirror is not None and request.weights != "pretrained":
         raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")
     if request.checkpoint is not None and is_transformers_folder(request.checkpoint):

@@ -12,8 +12,10 @@ import torch
 import conversion
 from conversion.artifact.load import load_model
 from conversion.cli.app import app, main
+from conversion.cli.convert import build_request, choose_name
 from conversion.parity.metrics import is_bit_equal
 from conversion.report.text import WIDTH
+from conversion.suite.axes import choose_variants
 from conversion.suite.inputs import open_photo
 from tests.support.golden import list_options, read_golden
 
@@ -115,6 +117,7 @@ def test_another_model_is_not_saved(
         (("tiny.pth", "--image-size", "43", *SETTINGS), "43"),
         (("tiny.pth", "--variant", "dinov2_vits41"), "Did you mean dinov2_vits14"),
         (("tiny.pth", "--variant", "dinov2_vits14"), "dinov2_vits14 was asked for"),
+        (("data2vec_vision_base_ade20k",), "no official weights are published"),
         (("dinov2_vits14", "--weights", "none"), "neither pretrained nor synthetic"),
         (("tiny.pth", "--save-dtype", "float8", *SETTINGS), "float8"),
         ((), "Missing argument"),
@@ -129,6 +132,11 @@ def test_what_cannot_be_done_is_said_once(
     assert "Traceback" not in errors
     assert not output
     assert not (here / "mine").exists()
+
+
+def test_the_variant_that_is_named_is_taken_and_not_the_first() -> None:
+    request = build_request("dinov2_vitb14")
+    assert choose_name(request, choose_variants(request)) == "dinov2_vitb14"
 
 
 def test_a_folder_that_is_converted_already_is_not_converted_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_a_name_is_that_of_a_folder(name: str, here: Path) -> None:
 
 
 def test_a_name_belongs_to_a_checkpoint(here: Path) -> None:
-    assert_refused(here, ("--name=mine",), "belong to --checkpoint")
+    assert_refused(here, ("--name=mine",), "--name: only for a checkpoint of one's own")
 
 
 CHECKPOINT = {

@@ -186,8 +186,10 @@ def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | Non
     if not by_table:
         return check_heads(embed_dim, num_attention_heads or 0)
     problems = [f"{key} {tuple(shape)}: {shape[1]} heads" for key, shape in tables.items()]
-    if len(by_table | ({num_attention_heads} - {None})) > 1:
-        problems += [f"given: {num_attention_heads}"] if num_attention_heads is not None else []
+    if num_attention_heads is not None and by_table != {num_attention_heads}:
+        headline = f"num_attention_heads was given as {num_attention_heads}; its tables of relative positions differ."
+        raise CheckpointError(headline, problems, "Leave --num-attention-heads out, or correct the file that says so.")
+    if len(by_table) > 1:
         raise CheckpointError("Tables of relative positions do not agree on the number of heads.", problems, AGREE)
     num_heads = by_table.pop()
     if embed_dim % num_heads:
@@ -216,9 +218,14 @@ def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
         except KeyMapError as error:
             headline = f"{pos_embed} {tuple(shapes[pos_embed])}: {error.headline}"
             raise CheckpointError(headline, hint=SQUARE) from error
+    if not windows:
+        headline = f"It has neither {pos_embed} nor tables of relative positions, which tell its image size."
+        raise CheckpointError(headline, hint=WHOLE)
     if len(set(windows.values())) != 1:
         problems = [f"{key}: {window} x {window} patches" for key, window in windows.items()]
-        raise CheckpointError("What knows of positions does not agree on one image size.", problems, AGREE)
+        raise CheckpointError(
+            "Its tables of relative positions and position embeddings are of different image sizes.", problems, AGREE
+        )
     return next(iter(windows.values()))
 
 

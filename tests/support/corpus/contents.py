@@ -82,7 +82,7 @@ CONTENT: dict[str, BadInput] = {
         holding(
             {f"backbone.{key}": tensor for key, tensor in tiny().items()} | {"register_tokens": torch.ones(1, 4, 32)}
         ),
-        r"registers lie beside the model.*\n.*register_tokens\n.*take it without them: --entry backbone\.",
+        r"registers lie beside the model.*\n.*register_tokens\n.*take it without them: --entry backbone$",
     ),
     "LoRA beside what it adapts": BadInput(
         holding(adapt(tiny())), r"adapters of PEFT.*\n(.*\n)*.*merge_and_unload\(\)"

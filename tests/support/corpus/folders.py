@@ -142,7 +142,7 @@ OTHER_TYPES: dict[str, BadInput] = {
     ),
     "the file of a known type": BadInput(
         configured(b'{"model_type": "dinov2"}', KEYS),
-        r"in the layout of transformers already\.\nGive its whole folder, .*: \S+",
+        r"in the layout of transformers already\.\nTo check it: vision-parity compare ORIGINAL \S+",
         "model.safetensors",
     ),
     "a known type with weights that it does not read": BadInput(

@@ -180,6 +180,6 @@ FOLDERS: dict[str, BadInput] = {
         holding(
             OrderedDict({"embeddings.cls_token": torch.zeros(1, 1, 32), "encoder.layer.0.norm1.bias": torch.zeros(32)})
         ),
-        r"in the layout of transformers already.*\n(.*\n)*.*its whole folder",
+        r"in the layout of transformers already.*\n(.*\n)*.*vision-parity compare ORIGINAL",
     ),
 }

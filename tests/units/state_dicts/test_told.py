@@ -104,7 +104,7 @@ def test_the_official_model_of_these_very_shapes_tells_and_nobody_else_of_the_sa
     out = conversion.convert(DINOV2.original_tensors(spec))
     assert out.told["num_attention_heads"] == Told(6, "dinov2_vits14, the official model of these shapes", False)
     assert out.spec == spec
-    with pytest.raises(CheckpointError, match="num_attention_heads: give --num-attention-heads 6 if it is as most"):
+    with pytest.raises(CheckpointError, match="num_attention_heads: give --num-attention-heads 6 if it is like most"):
         conversion.convert(DINOV2.original_tensors(replace(spec, image_size=224)))
 
 
@@ -135,7 +135,7 @@ def test_a_file_is_believed_and_contradicting_it_is_refused() -> None:
     told = ToldStateDict(golden.backbone, {"num_attention_heads": Told(2, "config.json")})
     assert conversion.convert(told).told["num_attention_heads"] == Told(2, "config.json")
     assert conversion.convert(told, num_attention_heads=2).told["num_attention_heads"].by == "config.json"
-    with pytest.raises(VariantError, match=r"(?s)differently.*num_attention_heads: config\.json says 2, not 4.*move"):
+    with pytest.raises(VariantError, match=r"(?s)different values.*_heads: config\.json says 2, not 4.*move"):
         conversion.convert(told, num_attention_heads=4)
     with pytest.raises(VariantError, match=r"dinov2_vits14 has num_attention_heads 6, not 2 \(config\.json\)"):
         conversion.convert(
@@ -234,7 +234,8 @@ def test_heads_that_nobody_tells_are_refused_with_the_likely_number() -> None:
     state_dict = {key: torch.randn(shape) for key, shape in DINOV2.original_shapes(wide).items()}
     with pytest.raises(CheckpointError) as raised:
         conversion.convert(state_dict)
-    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads 2 if it is as most",)
+    said = "num_attention_heads: give --num-attention-heads 2 if it is like most such models"
+    assert raised.value.problems == (said,)
     given = conversion.convert(state_dict, num_attention_heads=4)
     assert given.config.num_attention_heads == 4
     assert given.told["num_attention_heads"] == Told(4, CALLER)

@@ -28,7 +28,7 @@ def test_the_readme_is_short() -> None:
 
 def test_screens_are_80_columns_wide() -> None:
     screens = [text for text in list_blocks(PAGE, "") if text.startswith("$ vision-parity")]
-    (of_convert,) = [screen for screen in screens if "vision-parity convert" in screen]
+    (of_convert,) = [screen for screen in screens if screen.startswith("$ vision-parity convert")]
     for title in ("Conversion", "What transformers does otherwise", "Taken for granted", "The same model: my-model"):
         assert title in of_convert.splitlines()
     lines = [line for screen in screens for line in screen.splitlines()]

@@ -19,7 +19,7 @@ SAME, NOT_THE_SAME, NOT_DONE = 0, 1, 2
 """Exit statuses: the same model; not the same; nothing was compared, since what was asked for cannot be done."""
 
 Tolerance = typer.Option(help="To judge the card's figures by, in place of the usual one.", hidden=True)
-Named = Annotated[str | None, typer.Option("--variant", help="The official model that the file is of.")]
+Named = Annotated[str | None, typer.Option("--variant", help="The official model that it is.")]
 Like = Annotated[
     str | None,
     typer.Option("--like", help="The official model that tells shapes of FSDP's flat parameters.", hidden=True),

@@ -114,7 +114,9 @@ def build_timm(description: Description | None, spec: Dinov2Spec, shapes: Shapes
         "qkv_bias": spec.qkv_bias,
     }
     if has_head:
-        shaped |= {"global_pool": spec.global_pool, "fc_norm": False}
+        # at the root of config.json, where timm itself does not read it
+        pooling = (description or {}).get("global_pool", spec.global_pool)
+        shaped |= {"global_pool": pooling, "fc_norm": False}
     if not spec.proj_bias:
         shaped["proj_bias"] = False
     if spec.ffn == "swiglu" and "mlp_layer" not in ((description or {}).get("model_args") or {}):

@@ -107,7 +107,6 @@ def read_checkpoint(
     writer, beside = AUTHORS, None
     untranslated: dict[str, Tensor] | None = None
     folder, files = path if is_transformers_folder(path) else None, source.files
-
     said: list[str] = []
 
     def note(name: str, did: str) -> None:
@@ -202,6 +201,7 @@ class Read(NamedTuple):
 
 
 def _read_source(source: Source, entry: str | None, like: str | None) -> Read:
+    """Read the model in a source, of whichever kind it is."""
     if source.kind == "distributed":
         found = read_distributed(source.files[0].parent, entry)
         demand_values(found.state_dict)

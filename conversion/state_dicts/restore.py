@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDict | None = None) -> dict[str, Tensor]:
     """The inverse of :func:`conversion.convert`: the original state dict, bit for bit.
 
-    Tensors that follow from the model's size are computed again; those that were filled in, by its config, are left
-    out. Those that have no place in the converted model are
-    put back where the caller still has them; a warning names those that are gone. A linear head comes back as
-    ``linear_head.weight`` and ``linear_head.bias``; of a model with a baked image size, ``pos_embed`` comes back baked.
+    Tensors that follow from the model's size are computed again. Those that the conversion filled in, as the config
+    says, are left out. Those that have no place in the converted model are put back where the caller still has them; a
+    warning names those that are gone. A linear head comes back as ``linear_head.weight`` and ``linear_head.bias``; of a
+    model with a baked image size, ``pos_embed`` comes back baked.
 
     Args:
         state_dict: on-disk layout, of any major version of transformers.

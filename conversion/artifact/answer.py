@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from conversion.artifact.off import Off, find_largest, format_off, format_share, measure_returned
 from conversion.artifact.reading import rebuild_spec
 from conversion.families.base import Family, load_family
 from conversion.families.target import transformers_major
@@ -21,9 +22,6 @@ TASKS = {
     "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
 }  # fmt: skip
-
-RETURNED = "returned."
-"""How the names of what a model returns begin, among the capture points."""
 
 Record = Mapping[str, Any]
 """Part of a card."""
@@ -63,7 +61,7 @@ class Otherwise:
     where: str
     cause: str
     remedy: str
-    sizes: Mapping[str, float]
+    sizes: Mapping[str, Off]
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Sizes:
 
     identical: tuple[int, ...]
     processor: int
-    off_by: float | None
+    off_by: Off | None
 
 
 @dataclass(frozen=True)
@@ -165,28 +163,23 @@ def list_otherwise(
     results = [result for cell in cells for result in cell["inputs"]]
     named = [split_names(result["deviation"]) for result in results]
     alone = {names[0] for names in named if len(names) == 1}
-    sizes: dict[str, dict[str, float]] = {}
+    sizes: dict[str, dict[str, Off]] = {}
     for result, names in zip(results, named, strict=True):
         for name in names:
             if len(names) > 1 and name in alone:
                 continue  # of several together it is unknown how much each adds; its own size shows where it is alone
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
-            of_entry[place] = max(measure_returned(result), of_entry.get(place, 0.0))
+            if largest := find_largest([measure_returned(result), of_entry.get(place)]):
+                of_entry[place] = largest
     of_images = family.ledger if family.build_image_processor(spec, size) else ()
     applying = {entry.name for entry in of_images if not entry.original_attributes and not entry.avoided}
     if not results:
         others = (spec.image_size, spec.image_size + spec.patch_size) if spec.any_size and not baked else ()
         applying |= {name for each in (size, *others) for name in _names_at(family, spec, each)}
     for entry in family.ledger:
-        shown = {place: off for place, off in sizes.get(entry.name, {}).items() if off}
+        shown = sizes.get(entry.name, {})
         if shown or entry.name in applying:
             yield Otherwise(entry.name, entry.where, entry.cause, entry.remedy, shown)
-
-
-def measure_returned(result: Record) -> float:
-    """How far off what the model returns is, at most, as it comes."""
-    sizes: Mapping[str, Sequence[float]] = result.get("otherwise", {})
-    return max((largest for name, (largest, _) in sizes.items() if name.startswith(RETURNED)), default=0.0)
 
 
 def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record]) -> Sizes:
@@ -199,7 +192,7 @@ def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record
     return Sizes(identical, size, None if size in identical else _find_off(family, size, cells))
 
 
-def _find_off(family: Family[Any], size: int, cells: Iterable[Record]) -> float | None:
+def _find_off(family: Family[Any], size: int, cells: Iterable[Record]) -> Off | None:
     """How far off what the model returns is on a square image of a size, by the model alone; None if none was tried."""
     of_models = {entry.name for entry in family.ledger if entry.original_attributes}
     found = [
@@ -209,7 +202,7 @@ def _find_off(family: Family[Any], size: int, cells: Iterable[Record]) -> float 
         if result["shape"][-2:] == [size, size] and not result["baked_twin"] and not result["masked"]
         if set(split_names(result["deviation"])) <= of_models
     ]
-    return max(found, default=None)
+    return find_largest(found)
 
 
 def list_identical_sizes(family: Family[Any], spec: Any, size: int) -> tuple[int, ...]:
@@ -271,7 +264,7 @@ def describe_sizes(sizes: Sizes) -> str:
     if not sizes.identical or size in sizes.identical:
         return ""
     identical = " and ".join(f"{each} x {each}" for each in sizes.identical)
-    off = f", where what the model returns is off by up to {sizes.off_by:.2g}" if sizes.off_by else ""
+    off = f", where what the model returns is off by {format_off(sizes.off_by)}" if sizes.off_by else ""
     return (
         f"Only {identical} pixels are identical. The image processor makes {size} x {size}{off}. "
         f"To be identical there, convert with --image-size {size}."
@@ -280,5 +273,11 @@ def describe_sizes(sizes: Sizes) -> str:
 
 def describe_off(each: Otherwise) -> str:
     """How far off this model is, by the sizes of images; empty where that was not measured."""
-    sizes = ", ".join(f"{off:.2g} at {place}" for place, off in each.sizes.items())
-    return f"What this model returns is off by up to {sizes}." if sizes else ""
+    if not each.sizes:
+        return ""
+    if any(off.relative_rms is None for off in each.sizes.values()):
+        sizes = ", ".join(f"{off.max_abs:.2g} at {place}" for place, off in each.sizes.items())
+        return f"What this model returns is off by up to {sizes}."
+    sizes = ", ".join(f"{format_share(off.relative_rms or 0.0)} at {place}" for place, off in each.sizes.items())
+    single = max(off.max_abs for off in each.sizes.values())
+    return f"What this model returns is off by {sizes}; a single value by up to {single:.2g}."

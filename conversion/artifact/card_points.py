@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 
-from conversion.parity.metrics import NO_DIFFERENCE, Distance
+from conversion.parity.metrics import NO_DIFFERENCE, Departure, Distance
 from conversion.parity.verdict import PointVerdict, Verdict, allow, judge_again
+
+RETURNED = "returned."
+"""How the names of what a model returns begin, among the capture points."""
 
 DIGITS = 6
 """Significant ones that a figure is recorded with, unless its verdict needs more."""
@@ -33,8 +36,13 @@ def record_points(points: Iterable[PointVerdict]) -> list[Row]:
 
 
 def record_distances(sizes: Mapping[str, Distance]) -> dict[str, list[float]]:
-    """Capture point to ``[max_abs, rms]``."""
-    return {point: [_round(size.max_abs), _round(size.rms)] for point, size in sizes.items()}
+    """Capture point to ``[max_abs, rms]``; of what the model returns, with the original's own RMS if it is known."""
+    return {point: [_round(figure) for figure in _list_figures(point, size)] for point, size in sizes.items()}
+
+
+def _list_figures(point: str, size: Distance) -> tuple[float, ...]:
+    own = (size.scale,) if isinstance(size, Departure) and point.startswith(RETURNED) else ()
+    return (size.max_abs, size.rms, *own)
 
 
 def read_points(rows: Iterable[Row], dtype: str) -> list[PointVerdict]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
-from conversion.parity.metrics import Distance, error_of, is_bit_equal
+from conversion.parity.metrics import Departure, Distance, departure_of, error_of, is_bit_equal
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
 from conversion.parity.readers import Reader
@@ -68,7 +68,7 @@ class Comparison:
     is_judging: bool = True
     measures_local: Local = Local.EVERYWHERE
     points: list[PointVerdict] = field(default_factory=list)
-    noted: dict[str, Distance] = field(default_factory=dict)
+    noted: dict[str, Departure] = field(default_factory=dict)
     evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class Comparison:
                 find = partial(find_zero_source, self.run.model, point)
                 reason = find_vacuity(expected[name], actual[name], find)
                 if not reason and not is_bit_equal(expected[name], actual[name]):
-                    self.noted[name] = error_of(actual[name], expected[name])
+                    self.noted[name] = departure_of(actual[name], expected[name])
             if reason:
                 self.points.append(PointVerdict(name, Verdict.FAILED, reason=reason))
 

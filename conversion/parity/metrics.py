@@ -22,6 +22,17 @@ class Distance:
     rms: float
 
 
+@dataclass(frozen=True)
+class Departure(Distance):
+    """How far a tensor is from a reference, and how large that is.
+
+    Attributes:
+        scale: root mean square of the reference.
+    """
+
+    scale: float
+
+
 NO_DIFFERENCE = Distance(0.0, 0.0)
 
 
@@ -30,6 +41,12 @@ def error_of(tensor: Tensor, reference: Tensor) -> Distance:
     largest, squares = zip(*(_error_of_chunk(*pair) for pair in _pair_chunks(tensor, reference)), strict=True)
     mean_square = sum(squares) / tensor.numel()  # NaN in a chunk stays NaN
     return Distance(math.nan if math.isnan(mean_square) else max(largest), math.sqrt(mean_square))
+
+
+def departure_of(tensor: Tensor, reference: Tensor) -> Departure:
+    """How far ``tensor`` ``(...)`` is from a ``reference`` of its shape, and how large that is."""
+    error = error_of(tensor, reference)
+    return Departure(error.max_abs, error.rms, size_of(reference).rms)
 
 
 def size_of(tensor: Tensor) -> Distance:

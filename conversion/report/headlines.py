@@ -7,6 +7,7 @@ from typing import Any
 from conversion.artifact.answer import Answer, Judged, Otherwise, build_answer, describe_judged, describe_sizes
 from conversion.artifact.answer import write_usage as write_lines
 from conversion.artifact.card_points import read_points
+from conversion.artifact.off import format_off
 from conversion.parity.diagnosis import read_explanation
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.report.matrix import Model
@@ -108,8 +109,8 @@ def describe_otherwise(otherwise: Iterable[Otherwise]) -> str:
 def _describe_entry(each: Otherwise) -> str:
     if not each.sizes:
         return each.name
-    place, off = max(each.sizes.items(), key=lambda item: item[1])
-    return f"{each.name}, off by up to {off:.2g} at {place}"
+    place, off = max(each.sizes.items(), key=lambda item: item[1].max_abs)
+    return f"{each.name}, off by {format_off(off)} at {place}"
 
 
 def describe_fix(answer: Answer) -> str:

@@ -88,7 +88,7 @@ def list_charts(result: Result) -> dict[str, Chart]:
     """Input to its errors along the depth, where there are any."""
     drawn = {}
     for each in result.inputs:
-        otherwise = {name: rms for name, (_, rms) in each.get("otherwise", {}).items()}
+        otherwise = {name: rms for name, (_, rms, *_) in each.get("otherwise", {}).items()}
         if chart := draw_errors(read_points(each["points"], result.dtype), otherwise):
             drawn[each["input"]] = chart
     return drawn

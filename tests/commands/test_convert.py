@@ -49,10 +49,9 @@ def test_a_checkpoint_becomes_a_model_that_is_the_same(here: Path, capsys: pytes
 def test_what_transformers_does_otherwise_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
     said = " ".join(output.split())
-    assert "position-embeddings-offset: the original resamples position embeddings" in said
-    assert re.search(
-        r"What this model returns is off by up to [\d.]+ at 98 x 98, [\d.]+ at 56 x 98, [\d.]+ at 224 x 224\.", said
-    )
+    assert "position-embeddings-offset: position embeddings are resized from M patches a side to n" in said
+    sizes = r"[\d.]+ % at 98 x 98, [\d.]+ % at 56 x 98, [\d.]+ % at 224 x 224; a single value by up to [\d.]+\."
+    assert re.search(f"What this model returns is off by {sizes}", said)
     assert "Only 70 x 70 pixels are identical. The image processor makes 224 x 224, where" in said
     assert "--image-size 224" in said
 

@@ -13,7 +13,8 @@ RESAMPLING = {
 POSITION_EMBEDDINGS = Deviation(
     name="position-embeddings-offset",
     where="models without registers, at every image size but the native one",
-    cause="the original resamples position embeddings with scale_factor=(n + 0.1) / M, transformers with size=n",
+    cause="position embeddings are resized from M patches a side to n. The original does so by "
+    "(n + 0.1) / M, transformers by n / M: to the right and below they lie up to a tenth of a patch apart",
     size="at 224, on last hidden states: CLS 3e-3 to 3e-2, patches 5e-2 to 1.5e-1; up to 0.6 on tiny models",
     counterfactual="the original with interpolate_offset=0 and without antialias",
     remedy="bake the original's resampling for one square size with --image-size",
@@ -23,8 +24,8 @@ POSITION_EMBEDDINGS = Deviation(
 POSITION_EMBEDDINGS_OF_REGISTERS = Deviation(
     name="position-embeddings-antialias",
     where="models with registers that were trained otherwise than the official ones, at every size but the native one",
-    cause="transformers resamples position embeddings with size=n and antialias; the authors' training by default with "
-    "scale_factor=(n + 0.1) / M and without antialias, with registers too",
+    cause="position embeddings are resized from M patches a side to n. transformers does so by the factor n / M, with "
+    "antialias; the authors' training, by default, by (n + 0.1) / M and without antialias",
     size="on a small model with a native size of 98: CLS 0.06 and patches 1.3 at 56, patches 0.3 at 224",
     counterfactual="the original with interpolate_offset=0 and antialias",
     remedy="bake the original's resampling for one square size with --image-size",

@@ -18,8 +18,9 @@ from conversion.artifact.answer import (
     write_usage,
 )
 from conversion.artifact.card import MatrixVerdict, Provenance, build_parity_card
+from conversion.artifact.off import Off
 from conversion.artifact.reading import read_card
-from conversion.parity.metrics import NO_DIFFERENCE, Distance
+from conversion.parity.metrics import NO_DIFFERENCE, Departure, Distance
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.parity.verify import InputVerdict
 from conversion.suite.inputs import open_photo
@@ -28,10 +29,10 @@ from tests.support.golden import read_golden
 EXACT = (PointVerdict("pixels", Verdict.EXACT, NO_DIFFERENCE),)
 OFFSET = "position-embeddings-offset"
 NATIVE = InputVerdict("native", Verdict.EXACT, (1, 3, 70, 70), EXACT)
-OFF = {"embeddings": Distance(9.0, 1.0), "returned.x": Distance(0.5, 0.1)}
+OFF = {"embeddings": Departure(9.0, 1.0, 1.0), "returned.x": Departure(0.5, 0.1, 2.0)}
 SMALLER = InputVerdict("224", Verdict.EXACT, (1, 3, 224, 224), EXACT, OFFSET, OFF)
 BOTH = f"{OFFSET}, center-crop-rounding"
-PHOTO = replace(SMALLER, name="photo", deviation=BOTH, otherwise={"returned.x": Distance(2.0, 1.0)})
+PHOTO = replace(SMALLER, name="photo", deviation=BOTH, otherwise={"returned.x": Departure(2.0, 1.0, 2.0)})
 
 
 def build(*inputs: InputVerdict, name: str = "dinov2_tiny", **options: Any) -> dict[str, Any]:
@@ -51,16 +52,27 @@ def test_a_deviation_is_no_verdict() -> None:
 def test_how_far_off_it_is_is_told_of_what_the_model_returns() -> None:
     """Not of what is inside, where it may be farther off; by the size of an image, not by the name of an input."""
     found = {each.name: each for each in build_answer(build(NATIVE, SMALLER)).otherwise}
-    assert describe_off(found[OFFSET]) == "What this model returns is off by up to 0.5 at 224 x 224."
+    said = "What this model returns is off by 5 % at 224 x 224; a single value by up to 0.5."
+    assert describe_off(found[OFFSET]) == said
     assert describe_off(found["center-crop-rounding"]) == ""
+
+
+def test_how_far_off_it_is_is_told_of_a_card_that_does_not_say_how_large_values_are() -> None:
+    without = replace(SMALLER, otherwise={name: Distance(off.max_abs, off.rms) for name, off in OFF.items()})
+    found = {each.name: each for each in build_answer(build(NATIVE, without)).otherwise}
+    assert describe_off(found[OFFSET]) == "What this model returns is off by up to 0.5 at 224 x 224."
 
 
 def test_only_sizes_that_are_identical_are_called_so() -> None:
     sizes = build_answer(build(NATIVE, SMALLER, PHOTO)).sizes
-    assert (sizes.identical, sizes.processor, sizes.off_by) == ((70,), 224, 0.5)  # not by what the image processor does
+    assert (sizes.identical, sizes.processor, sizes.off_by) == (
+        (70,),
+        224,
+        Off(0.5, 0.05),
+    )  # not by what the image processor does
     assert describe_sizes(sizes) == (
         "Only 70 x 70 pixels are identical. The image processor makes 224 x 224, where what the model returns is "
-        "off by up to 0.5. To be identical there, convert with --image-size 224."
+        "off by 5 % (a single value by up to 0.5). To be identical there, convert with --image-size 224."
     )
     assert describe_sizes(build_answer(build(NATIVE, image_size=224)).sizes) == ""
     assert describe_sizes(build_answer(build(NATIVE, name="dinov2_tiny_reg")).sizes) == ""

@@ -9,18 +9,20 @@ from typing import Annotated
 
 import typer
 
-import conversion
 from conversion.cli.options import (
     NOT_DONE,
     NOT_THE_SAME,
     SAME,
     Like,
+    LinearHeadEntry,
     Machine,
     Named,
     Tolerance,
+    Version,
     plain_errors,
     plain_warnings,
     tell_github,
+    with_help_all,
     with_settings,
 )
 from conversion.parity.verdict import OURS, Tolerances
@@ -35,22 +37,13 @@ app = typer.Typer(
 )
 
 
-def _show_version(is_asked_for: bool) -> None:
-    if is_asked_for:
-        typer.echo(f"vision-parity {conversion.__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def describe(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version, and leave.", is_eager=True, callback=_show_version)
-    ] = False,
-) -> None:
+def describe(version: Version = False) -> None:
     """Take the options that belong to no command."""
 
 
 @app.command()
+@with_help_all
 @with_settings
 def convert(
     source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, folder or official variant.")],
@@ -58,7 +51,7 @@ def convert(
     name: Annotated[str | None, typer.Option(help="Of the folder in artifacts/.", hidden=True)] = None,
     image_size: Annotated[int | None, typer.Option(help="Bake positions for N x N pixels.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
-    linear_head_entry: Annotated[str | None, typer.Option(help="Of several in that file, one.")] = None,
+    linear_head_entry: LinearHeadEntry = None,
     entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
     like: Like = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.")] = None,
@@ -112,13 +105,14 @@ def convert(
 
 
 @app.command()
+@with_help_all
 @with_settings
 def compare(
     source: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="The original checkpoint.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or a repository on the Hub.")],
     revision: Annotated[str | None, typer.Option(help="Of the repository: a branch, a tag, a commit.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
-    linear_head_entry: Annotated[str | None, typer.Option(help="Of several in that file, one.")] = None,
+    linear_head_entry: LinearHeadEntry = None,
     entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
     like: Like = None,
     variant: Named = None,
@@ -151,13 +145,14 @@ def compare(
 
 
 @app.command("inspect")
+@with_help_all
 @with_settings
 def inspect_(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or a folder.")],
     entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
     like: Like = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
-    linear_head_entry: Annotated[str | None, typer.Option(help="Of several in that file, one.")] = None,
+    linear_head_entry: LinearHeadEntry = None,
     variant: Named = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
@@ -176,6 +171,7 @@ def inspect_(
 
 
 @app.command()
+@with_help_all
 def verify(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="As convert left them.")],
     deep: Annotated[bool, typer.Option("--deep", help="Run both models again, too.")] = False,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+import conversion
 from conversion.errors import ConversionError, ConversionWarning
 from conversion.families.base import list_settings
 from conversion.families.told import option_of
@@ -23,6 +24,20 @@ Named = Annotated[str | None, typer.Option("--variant", help="The official model
 Like = Annotated[
     str | None,
     typer.Option("--like", help="The official model that tells shapes of FSDP's flat parameters.", hidden=True),
+]
+
+
+def _show_version(is_asked_for: bool) -> None:
+    if is_asked_for:
+        typer.echo(f"vision-parity {conversion.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version, and leave.", is_eager=True, callback=_show_version)
+]
+LinearHeadEntry = Annotated[
+    str | None, typer.Option("--linear-head-entry", help="Of several in that file, one.", hidden=True)
 ]
 Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
@@ -75,28 +90,58 @@ def tell_github(variant: str, cells: Iterable[Any], otherwise: Iterable[Any], me
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each setting that a checkpoint cannot tell; they come as ``settings``."""
-    parameters = list(inspect.signature(command).parameters.values())
+    helps = {name: setting.help for name, setting in list_settings().items() if setting.is_option}
     added = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[str | None, typer.Option(option_of(name), help=setting.help, hidden=True)],
-        )
-        for name, setting in list_settings().items()
-        if setting.is_option
+        _describe_option(name, str | None, None, typer.Option(option_of(name), help=_as_sentence(said), hidden=True))
+        for name, said in helps.items()
     ]
-    names = [parameter.name for parameter in added]
 
     def call(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in names}
+        given = {name: arguments.pop(name) for name in helps}
         settings = {name: _parse(name, text) for name, text in given.items() if text is not None}
         command(**arguments, settings=settings)
 
-    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    shown = [parameter for parameter in shown if parameter.name != "settings"]
-    call.__signature__ = inspect.Signature([*shown, *added])  # type: ignore[attr-defined]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in (*shown, *added)}
+    return _present(call, command, added, without="settings")
+
+
+def with_help_all(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose help does not show all of its options an option that does."""
+    help_all = typer.Option(
+        "--help-all", help="Show the rarer options, too.", is_eager=True, callback=_show_all_options
+    )
+
+    def call(**arguments: Any) -> None:
+        del arguments["help_all"]
+        command(**arguments)
+
+    return _present(call, command, [_describe_option("help_all", bool, False, help_all)])
+
+
+def _show_all_options(context: typer.Context, is_asked_for: bool) -> None:
+    if is_asked_for:
+        for parameter in context.command.params:
+            parameter.hidden = False  # type: ignore[attr-defined]
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def _as_sentence(said: str) -> str:
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def _describe_option(name: str, kind: Any, default: Any, option: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _present(
+    call: Callable[..., None], command: Callable[..., None], added: Iterable[inspect.Parameter], without: str = ""
+) -> Callable[..., None]:
+    """What is called in a command's place, with more parameters and without one."""
+    parameters = inspect.signature(command).parameters.values()
+    own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters if each.name != without]
+    call.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
     call.__name__, call.__doc__ = command.__name__, command.__doc__
     return call
 

@@ -12,7 +12,7 @@ HEAD_DIM = 64
 """Width of an attention head in every official model."""
 
 
-NUM_ATTENTION_HEADS_HELP = "of --checkpoint, where neither shapes nor a file beside it tell"
+NUM_ATTENTION_HEADS_HELP = "number of attention heads"
 
 
 def parse_integer(value: Any) -> int:

@@ -203,6 +203,16 @@ def test_help_is_short(command: str, capsys: pytest.CaptureFixture[str], monkeyp
     assert any(f"vision-parity {command} " in line or f"vision-parity {command}" in line for line in shown)
 
 
+@pytest.mark.parametrize("command", ["convert", "compare", "inspect", "verify"])
+def test_rarer_options_are_shown_where_asked_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    short = capsys.readouterr().out
+    assert main([command, "--help-all"]) == 0
+    whole = capsys.readouterr().out
+    rare = "--floor-max-ulp" if command == "verify" else "--num-attention-heads"
+    assert (rare in short, rare in whole, "--help-all" in short) == (False, True, True)
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"vision-parity {conversion.__version__}\n"

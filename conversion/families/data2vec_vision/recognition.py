@@ -48,10 +48,10 @@ HALF = (0.5, 0.5, 0.5)
 SETTINGS = {
     **TRANSFORMER_SETTINGS,
     "out_indices": Setting(
-        "out_indices", parse_integers, "of a segmentation --checkpoint: its features' blocks, as 3,5,7,11", neutral=()
+        "out_indices", parse_integers, "blocks whose features a segmentation head takes, as 3,5,7,11", neutral=()
     ),
     "pool_scales": Setting(
-        "pool_scales", parse_integers, "of a segmentation --checkpoint: its pooled maps, as 1,2,3,6", neutral=()
+        "pool_scales", parse_integers, "sides of a segmentation head's pooled maps, as 1,2,3,6", neutral=()
     ),
     # the authors' training takes either normalisation, by an option
     **{name: replace(setting, fixed_by=frozenset()) for name, setting in NORMALISATION_SETTINGS.items()},

@@ -3,18 +3,18 @@
 Whoever reads them reads the same: at a terminal, in a model card, in a report, as JSON.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from conversion.artifact.off import Off, find_largest, format_off, format_share, measure_returned
+from conversion.artifact.card_points import read_points
 from conversion.artifact.reading import rebuild_spec
 from conversion.families.base import Family, load_family
-from conversion.families.target import transformers_major
-from conversion.families.told import Told, describe_told
+from conversion.families.told import Told, describe_condition, describe_told
 from conversion.parity.deviations import Deviation, split_names
-from conversion.parity.verdict import Verdict, worst
+from conversion.parity.metrics import Distance
+from conversion.parity.off import RETURNED, Off, find_largest, format_off, format_share
+from conversion.parity.verdict import OVERFLOW, Verdict, worst
 
 # task: pipeline on the Hub, class that loads a model of it
 TASKS = {
@@ -36,6 +36,7 @@ class Judged:
         inputs, points: how many were compared.
         error_ratio: the largest error, as a multiple of the original's own; 1 where exact.
         failing: names of the inputs on which it failed.
+        cause: why nothing can be concluded of those; empty where it computes something else.
     """
 
     attention: str
@@ -46,6 +47,7 @@ class Judged:
     points: int
     error_ratio: float
     failing: tuple[str, ...] = ()
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Otherwise:
     """Something that transformers computes otherwise than the original, with any weights.
 
     Attributes:
+        size: how much it usually is, in words.
         sizes: ``height x width`` of an image to how far what this model returns is off there, at most; empty where
             that was not measured.
     """
@@ -61,6 +64,7 @@ class Otherwise:
     where: str
     cause: str
     remedy: str
+    size: str
     sizes: Mapping[str, Off]
 
 
@@ -89,6 +93,8 @@ class Answer:
         conversion: in each cell of the matrix; none where activations were not compared.
         otherwise: what transformers does otherwise.
         told: settings that no tensor tells, and on whose word they are taken.
+        rounded: what the weights were rounded to when they were read, in words; empty where they are the file's.
+        condition: under which the verdict holds, since nobody but the caller has told it; empty where there is none.
         notes: what else its user must know.
     """
 
@@ -98,6 +104,8 @@ class Answer:
     otherwise: tuple[Otherwise, ...]
     sizes: Sizes
     told: tuple[str, ...]
+    condition: str
+    rounded: str
     notes: tuple[str, ...]
 
     @property
@@ -122,20 +130,30 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         otherwise=tuple(list_otherwise(family, spec, size, card["activations"], baked=card["baked_image_size"])),
         sizes=find_sizes(family, spec, size, card["activations"]),
         told=tuple(describe_told(told, caller)),
-        notes=(*card["notes"], *_note_rounding(card)),
+        condition=describe_condition(told, caller),
+        rounded=(rounded := _describe_rounding(card)),
+        notes=(*card["notes"], *_note_rounding(rounded)),
     )
 
 
-def _note_rounding(card: Record) -> Iterator[str]:
+def _describe_rounding(card: Record) -> str:
+    steps = (step for checkpoint in card["source"]["checkpoints"].values() for step in checkpoint["intake"])
+    return next((step["did"] for step in steps if step["name"] == "cast"), "")
+
+
+def _note_rounding(rounded: str) -> list[str]:
     """That the weights are not those of the file, where they were rounded when it was read."""
-    for checkpoint in card["source"]["checkpoints"].values():
-        for step in checkpoint["intake"]:
-            if step["name"] == "cast":
-                yield f"the weights are not the file's: {step['did']}; both models were compared with the rounded ones"
+    return (
+        [f"the weights are not the file's: {rounded}; both models were compared with the rounded ones"]
+        if rounded
+        else []
+    )
 
 
 def describe_cell(cell: Record) -> Judged:
     """What a cell came to."""
+    points = (point for result in cell["inputs"] for point in read_points(result["points"], cell["dtype"]))
+    failed = next((point for point in points if point.verdict is Verdict.FAILED), None)
     return Judged(
         attention=cell["attention"],
         device=cell["device"],
@@ -145,6 +163,7 @@ def describe_cell(cell: Record) -> Judged:
         points=sum(len(result["points"]) for result in cell["inputs"]),
         error_ratio=max(result["error_ratio"] for result in cell["inputs"]),
         failing=tuple(result["input"] for result in cell["inputs"] if result["verdict"] == Verdict.FAILED),
+        cause=OVERFLOW if failed and failed.reason == OVERFLOW else "",
     )
 
 
@@ -179,7 +198,17 @@ def list_otherwise(
     for entry in family.ledger:
         shown = sizes.get(entry.name, {})
         if shown or entry.name in applying:
-            yield Otherwise(entry.name, entry.where, entry.cause, entry.remedy, shown)
+            yield Otherwise(entry.name, entry.where, entry.cause, entry.remedy, entry.size, shown)
+
+
+def measure_returned(result: Record) -> Off | None:
+    """How far off what the model returns is on an input of a card; None where every bit agrees."""
+    sizes: Mapping[str, Sequence[float]] = result.get("otherwise", {})
+    return find_largest(_read_off(*figures) for name, figures in sizes.items() if name.startswith(RETURNED))
+
+
+def _read_off(largest: float, rms: float, scale: float | None = None) -> Off:
+    return Off.of(Distance(largest, rms), scale)
 
 
 def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record]) -> Sizes:
@@ -220,40 +249,13 @@ def _find_at(family: Family[Any], spec: Any, size: int) -> Deviation | None:
     return family.find_deviation(spec, (1, 3, size, size), "float32", family.choose_attention())
 
 
-def write_usage(card: Record, place: str) -> list[str]:
-    """Lines that load model and processor; at a size that is identical, where the processor's own is not.
-
-    Args:
-        place: what ``from_pretrained`` takes: a folder, or a repository on the Hub.
-    """
-    family, spec = load_family(card["family"]), rebuild_spec(card)
-    auto_class, attention = TASKS[spec.task][1], family.choose_attention()
-    size = card["baked_image_size"] or family.choose_input_size(spec)
-    sizes = list_identical_sizes(family, spec, size)
-    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")'
-    if not family.build_image_processor(spec, size):
-        return [f"from transformers import {auto_class}", "", loaded]
-    pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
-    made = [f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow})']
-    if sizes and size not in sizes:
-        there = family.build_image_processor(replace(spec, input_size=None), sizes[0])
-        changed = [f"{name}={json.dumps(there[name])}" for name in ("size", "crop_size") if name in there]
-        made = [made[0].removesuffix(")") + ",", f"    {', '.join(changed)})"]
-    return [
-        f"from transformers import AutoImageProcessor, {auto_class}",
-        "",
-        loaded,
-        *made,
-    ]
-
-
 def describe_judged(judged: Judged) -> str:
     """What the comparison came to in a cell, in words."""
     compared = f"{judged.points} points on {judged.inputs} inputs"
     said = {
         Verdict.EXACT: f"every bit agrees at {compared}",
         Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {compared}",
-        Verdict.FAILED: f"it computes something else on {', '.join(judged.failing)}",
+        Verdict.FAILED: f"{judged.cause or 'it computes something else'} on {', '.join(judged.failing)}",
     }[judged.verdict]
     return f"{judged.verdict} with {judged.attention}: {said}"
 
@@ -272,9 +274,9 @@ def describe_sizes(sizes: Sizes) -> str:
 
 
 def describe_off(each: Otherwise) -> str:
-    """How far off this model is, by the sizes of images; empty where that was not measured."""
+    """How far off this model is, by the sizes of images; where that was not measured, how much it usually is."""
     if not each.sizes:
-        return ""
+        return f"How much: {each.size}."
     if any(off.relative_rms is None for off in each.sizes.values()):
         sizes = ", ".join(f"{off.max_abs:.2g} at {place}" for place, off in each.sizes.items())
         return f"What this model returns is off by up to {sizes}."

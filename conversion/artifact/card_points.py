@@ -7,10 +7,8 @@ from typing import Any
 import torch
 
 from conversion.parity.metrics import NO_DIFFERENCE, Departure, Distance
+from conversion.parity.off import RETURNED
 from conversion.parity.verdict import PointVerdict, Verdict, allow, judge_again
-
-RETURNED = "returned."
-"""How the names of what a model returns begin, among the capture points."""
 
 DIGITS = 6
 """Significant ones that a figure is recorded with, unless its verdict needs more."""

@@ -15,6 +15,9 @@ from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.filled import fill_in
 from conversion.state_dicts.restore import find_majors
 
+ROUNDED = "rounded by up to"
+"""How a line says that all in which tensors differ is their rounding."""
+
 
 def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str]:
     """Every tensor of a folder that is not what the conversion gives, a line each, with the original's key.
@@ -70,7 +73,8 @@ def _describe_casts(
     for (own, wanted, rounded), names in sorted(kinds.items()):
         off = max(float((expected[name].double() - found[name].double()).abs().max()) for name in names)
         are = f"{own}, the original's {wanted}" if own != wanted else f"{own} with values of {rounded}"
-        yield f"{len(names)} of {len(expected)} tensors are {are}: rounded by up to {off:.2g}"
+        way = f"; --save-dtype {rounded} rounds the original alike" if own == rounded else ""
+        yield f"{len(names)} of {len(expected)} tensors are {are}: {ROUNDED} {off:.2g}{way}"
 
 
 def _describe(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from conversion.families.told import write_value
 from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
 
 AGAIN = ("synthetic", "pretrained")
@@ -25,6 +26,21 @@ def describe_other(present: Mapping[str, Any] | None, card: Mapping[str, Any]) -
         return f"{present['variant']}, {_describe_source(present['source'])}"
     except (AttributeError, KeyError, TypeError, ValueError):  # a card that is not as its schema says
         return "a model whose card cannot be read"
+
+
+def describe_other_settings(present: Mapping[str, Any] | None, card: Mapping[str, Any]) -> str:
+    """How the same checkpoint was converted otherwise, in words; empty where it was not.
+
+    Args:
+        present: of an artifact that is there, of whatever version; None where there is none.
+    """
+    try:
+        told = (one.get("told", {}) for one in (present or {}, card))
+        before, now = ({name: write_value(each["value"]) for name, each in one.items()} for one in told)
+        others = [f"{name} {value}" for name, value in before.items() if now.get(name) != value]
+    except (AttributeError, KeyError, TypeError):  # a card that is not as its schema says
+        return ""
+    return f"the same checkpoint's model with {', '.join(others)}" if others else ""
 
 
 def has_own_weights(card: Mapping[str, Any]) -> bool:

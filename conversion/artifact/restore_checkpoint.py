@@ -92,7 +92,8 @@ def _write_all(contents: Mapping[Path, object]) -> None:
         for file in written:
             file.unlink(missing_ok=True)
         hint = "Nothing was left behind. Check free space and permissions."
-        raise CheckpointError(f"{next(iter(contents))}: cannot be written: {error}", hint=hint) from error
+        reason = error if isinstance(error, OSError) else "torch.save came to no end, as on a full disk"
+        raise CheckpointError(f"{next(iter(contents))}: cannot be written: {reason}.", hint=hint) from error
     finally:
         for partial in written.values():
             partial.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from conversion.artifact.card import (
 )
 from conversion.artifact.checks import check_files
 from conversion.artifact.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
-from conversion.artifact.identity import describe_other, has_own_weights
+from conversion.artifact.identity import describe_other, describe_other_settings, has_own_weights
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import render_model_card
 from conversion.artifact.weights import is_published, publish_weights, save_tensors, save_weights
@@ -71,7 +71,8 @@ class StagedArtifact:
             card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             (self.directory / PARITY_CARD).write_text(format_json(card) + "\n", encoding="utf-8")
-            replaced = describe_other(_read_parity_card(self.target), card)
+            present = _read_parity_card(self.target)
+            replaced = describe_other(present, card) or describe_other_settings(present, card)
             previous = _hidden(self.target, "previous")
             if self.target.exists():
                 self.target.rename(previous)

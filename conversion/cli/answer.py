@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.answer import Answer, build_answer, write_usage
+from conversion.artifact.answer import Answer, build_answer
 from conversion.artifact.card import MatrixVerdict, build_parity_card
+from conversion.artifact.usage import write_usage
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from conversion.suite.subject import Subject

@@ -17,6 +17,7 @@ from conversion.cli.options import (
     LinearHeadEntry,
     Machine,
     Named,
+    SaveDtype,
     Tolerance,
     Version,
     plain_errors,
@@ -62,7 +63,7 @@ def convert(
     original: Annotated[str, typer.Option(help="The reference: bundled, hub, timm, or a clone.", hidden=True)] = "auto",
     device: Annotated[str, typer.Option(help="Where both models run.", hidden=True)] = "cpu",
     dtype: Annotated[str, typer.Option(help="The precision they run in.", hidden=True)] = "float32",
-    save_dtype: Annotated[str | None, typer.Option(help="Cast the weights.", hidden=True)] = None,
+    save_dtype: SaveDtype = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Write shards, as 5GB.", hidden=True)] = None,
     mirror: Annotated[str | None, typer.Option(help="Where to download from.", hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic weights and inputs.", hidden=True)] = 0,
@@ -116,6 +117,7 @@ def compare(
     entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
     like: Like = None,
     variant: Named = None,
+    save_dtype: SaveDtype = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
 ) -> None:
@@ -135,11 +137,14 @@ def compare(
             linear_head_entry=linear_head_entry,
             entry=entry,
             like=like,
+            save_dtype=save_dtype,
             overrides=settings or {},
         )
         comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
-    message = "\n".join(filter(None, [comparison.failure, *comparison.tensors, *comparison.settings]))
+    message = "\n".join(
+        filter(None, [comparison.obstacle, comparison.failure, *comparison.tensors, *comparison.settings])
+    )
     tell_github(comparison.variant, comparison.conversion, comparison.otherwise, message, file=str(source))
     raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
 

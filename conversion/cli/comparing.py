@@ -1,5 +1,6 @@
 """``vision-parity compare``: is this folder, or this repository on the Hub, that checkpoint?"""
 
+import shlex
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from conversion.artifact.answer import Judged, Otherwise, describe_cell, list_otherwise
 from conversion.artifact.card import MatrixVerdict, record_cell
 from conversion.artifact.checks import check_settings
-from conversion.artifact.differences import list_tensor_differences
+from conversion.artifact.differences import ROUNDED, list_tensor_differences
 from conversion.artifact.repository import describe_error
 from conversion.artifact.settings import list_sizes
 from conversion.cli.answer import describe_failures
@@ -16,7 +17,8 @@ from conversion.cli.convert import choose_name
 from conversion.cli.target import find_target
 from conversion.errors import ConversionError
 from conversion.families.base import load_family
-from conversion.families.told import describe_told
+from conversion.families.told import describe_condition, describe_told, option_of, write_value
+from conversion.parity.diagnosis import drop_unexplained
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PREPROCESSOR, read_config
 from conversion.state_dicts.restore import describe_alike, find_family
@@ -39,9 +41,12 @@ class Comparison:
         conversion: with each attention implementation; none where the folder does not load.
         otherwise: what transformers does otherwise, with any weights.
         told: what no tensor tells, with who told it.
+        condition: under which the verdict holds, as the answer of a conversion has it.
         notes: what its user should know of the checkpoint.
         skipped: inputs on which activations were not compared, with the reason, each in a line.
-        failure: where activations first differ, in full; or why they were not compared.
+        obstacle: why activations were not compared.
+        failure: where activations first differ, in full.
+        command: that converts the original, with what was told of it.
     """
 
     original: str
@@ -54,14 +59,22 @@ class Comparison:
     conversion: tuple[Judged, ...]
     otherwise: tuple[Otherwise, ...]
     told: tuple[str, ...]
+    condition: str
     notes: tuple[str, ...]
     skipped: tuple[str, ...]
+    obstacle: str
     failure: str
+    command: str
 
     @property
     def is_same(self) -> bool:
         """Whether nothing differs."""
-        return not (self.tensors or self.settings or self.failure)
+        return not (self.tensors or self.settings or self.obstacle or self.failure)
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether its tensors are the original's with less precision, and nothing else differs in files."""
+        return bool(self.tensors) and not self.settings and all(ROUNDED in line for line in self.tensors)
 
 
 def compare(request: Request, target: str, revision: str | None = None) -> Comparison:
@@ -84,7 +97,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
     _, _, attentions = check_axes(None, None, None)
     cells = [("cpu", "float32", attention) for attention in attentions]
     subject = ComparedSubject(variant, request, cells=cells, folder=folder)
-    verdicts, skipped, failure = list[MatrixVerdict](), list[str](), ""
+    verdicts, skipped, obstacle = list[MatrixVerdict](), list[str](), ""
     try:
         out = subject.converted
         if not (folder / PREPROCESSOR).exists():
@@ -97,10 +110,12 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
             with show_steps(), warnings.catch_warnings(action="ignore"):  # what is missing is among the tensors
                 verdicts = [verify_cell(subject, cell) for cell in cells]
         except ConversionError as error:
-            failure = f"Activations were not compared: {error}"
+            obstacle = f"not compared: {error.headline if tensors else error}"  # which tensors is said already
         except Exception as error:  # a model with other settings than it needs may fail anywhere
-            failure = f"Activations were not compared: {describe_error(error)}"
-        failure = failure or describe_failures(subject.variant, verdicts, most=1)
+            obstacle = f"not compared: {describe_error(error)}"
+        failure = describe_failures(subject.variant, verdicts, most=1)
+        if tensors or settings:  # what else is known of the difference stands there
+            failure = drop_unexplained(failure)
         records = [record_cell(cell) for cell in verdicts]
         return Comparison(
             original=str(request.checkpoint or request.keyword),
@@ -112,14 +127,35 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
             settings=tuple(settings),
             conversion=tuple(map(describe_cell, records)),
             # beside a fault it cannot be told how much of a difference is whose
-            otherwise=() if failure else tuple(list_otherwise(subject.family, out.spec, out.input_size, records)),
+            otherwise=()
+            if obstacle or failure
+            else tuple(list_otherwise(subject.family, out.spec, out.input_size, records)),
             told=tuple(describe_told(out.told, "you")),
+            condition=describe_condition(out.told, "you"),
             notes=(*out.notes, *_describe_class(folder)),
             skipped=tuple(skipped),
+            obstacle=obstacle,
             failure=failure,
+            command=write_command(request),
         )
     finally:
         subject.close()
+
+
+def write_command(request: Request) -> str:
+    """The command that converts the checkpoint of a request, with what it says of it."""
+    options = {
+        "linear-head": request.linear_head,
+        "linear-head-entry": request.linear_head_entry,
+        "entry": request.entry,
+        "like": request.like,
+        "variant": request.variant,
+        "save-dtype": request.save_dtype and str(request.save_dtype).removeprefix("torch."),
+    }
+    given = {f"--{name}": str(value) for name, value in options.items() if value is not None}
+    given |= {option_of(name): write_value(value) for name, value in request.overrides.items()}
+    words = (word for pair in given.items() for word in pair)
+    return shlex.join(["vision-parity", "convert", str(request.checkpoint or request.keyword), *words])
 
 
 def _describe_class(folder: Path) -> list[str]:

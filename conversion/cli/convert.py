@@ -56,6 +56,8 @@ def build_request(
     }
     path = Path(source).expanduser()
     if path.exists() or source not in VARIANTS:
+        if weights != "pretrained":
+            raise CheckpointError(f"{source}: --weights {weights} is for an official variant; this is a checkpoint.")
         if not path.exists() and not any(sign in source for sign in "./*["):
             try:
                 find_variant(source)  # which names the nearest

@@ -39,6 +39,7 @@ Version = Annotated[
 LinearHeadEntry = Annotated[
     str | None, typer.Option("--linear-head-entry", help="Of several in that file, one.", hidden=True)
 ]
+SaveDtype = Annotated[str | None, typer.Option("--save-dtype", help="Round the original's weights.", hidden=True)]
 Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 

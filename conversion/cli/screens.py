@@ -46,9 +46,13 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     yield from _write_remarks(answer)
     yield ""
     if not outcome.is_same:
-        yield "Not the same model. Nothing was saved."
+        is_told = not any(judged.cause for judged in answer.conversion)
+        yield f"{'Not' if is_told else 'Not shown to be'} the same model. Nothing was saved."
         return
-    yield f"The same model: {shorten(Path(str(outcome.output)))}"
+    same = "The same model as the rounded checkpoint" if answer.rounded else "The same model"
+    yield f"{same}: {shorten(Path(str(outcome.output)))}"
+    if answer.condition:
+        yield from fold(answer.condition)
     if outcome.replaced:
         yield from fold(f"It replaced {outcome.replaced}.")
     yield ""
@@ -73,10 +77,8 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
             yield f"  and {len(differences) - MANY} more (all of them with --json)"
     yield ""
     yield "Activations"
-    for judged in comparison.conversion:
-        yield from fold(describe_judged(judged), indent=2)
-    for line in comparison.skipped:
-        yield from fold(line, indent=2)
+    for line in (*map(describe_judged, comparison.conversion), *comparison.skipped, comparison.obstacle):
+        yield from fold(line, indent=2) if line else ()
     if comparison.failure:
         yield ""
         yield comparison.failure
@@ -89,10 +91,13 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
     if comparison.is_same:
         at = f" at {comparison.baked} x {comparison.baked} pixels, which it was baked for" if comparison.baked else ""
         yield f"The same model{at}."
+        if comparison.condition:
+            yield from fold(comparison.condition)
     else:
-        yield from fold(f"To convert the original itself: vision-parity convert {comparison.original}")
+        yield "To convert the original itself:"
+        yield comparison.command
         yield ""
-        yield "Not the same."
+        yield "Not the same: its weights are rounded." if comparison.is_rounded else "Not the same."
 
 
 def _write_remarks(said: Answer | Comparison) -> Iterator[str]:
@@ -107,7 +112,7 @@ def _write_remarks(said: Answer | Comparison) -> Iterator[str]:
 def _list_otherwise(otherwise: Sequence[Otherwise]) -> Iterator[str]:
     for each in otherwise:
         yield from fold(f"{each.name}: {each.cause}.", indent=2)
-        for line in filter(None, (describe_off(each), f"What to do: {each.remedy}.")):
+        for line in (describe_off(each), f"What to do: {each.remedy}."):
             yield from fold(line, indent=4)
 
 

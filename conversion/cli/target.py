@@ -8,7 +8,7 @@ from conversion.artifact.library_fields import OVERRIDING
 from conversion.artifact.repository import LOG_IN, TIMEOUT, describe_error
 from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_entrance, is_published
 from conversion.errors import CheckpointError, concerning
-from conversion.intake.transformers_folder import demand_transformers_folder
+from conversion.intake.transformers_folder import demand_transformers_folder, is_transformers_folder
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
 from conversion.suite.publishing import is_target
 
@@ -56,7 +56,11 @@ def find_target(name: str, revision: str | None = None) -> Target:
     elif folder.is_dir():
         target = Target(folder)
     elif folder.exists():
-        raise CheckpointError(f"{name}: is a file.", hint=f"Give the folder that it lies in: {folder.parent}")
+        of_model = is_transformers_folder(folder.parent)
+        hint = (
+            f"Give the folder that it lies in: {folder.parent}" if of_model else "Give a folder that convert has made."
+        )
+        raise CheckpointError(f"{name}: is a file, and no folder of a converted model.", hint=hint)
     else:
         raise CheckpointError(f"{name}: there is no such folder.", hint="Check its path.")
     with concerning(name):

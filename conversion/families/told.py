@@ -122,6 +122,15 @@ def describe_told(told: Mapping[str, Told], caller: str = "whoever converted it"
     return [f"{', '.join(settings)}: told by {who}" for who, settings in by.items()]
 
 
+def describe_condition(told: Mapping[str, Told], caller: str = "whoever converted it") -> str:
+    """What a verdict rests on that the caller alone has said; empty where that is nothing."""
+    given = [f"{name} {write_value(each.value)}" for name, each in told.items() if each.by == CALLER]
+    if not given:
+        return ""
+    are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+    return f"This holds if {', '.join(given)} {are} right: {caller} said so, and no tensor shows {them}."
+
+
 def write_value(value: object) -> str:
     """A value as its option takes it."""
     if isinstance(value, Iterable) and not isinstance(value, str):

@@ -14,7 +14,8 @@ from conversion.parity.compare import Evidence
 from conversion.parity.deviations import split_names
 from conversion.parity.hypotheses import list_hypotheses
 from conversion.parity.metrics import Distance, error_of
-from conversion.parity.verdict import PointVerdict, Verdict, judge
+from conversion.parity.off import RETURNED, Off, find_largest, format_off
+from conversion.parity.verdict import OVERFLOW, PointVerdict, Verdict, judge
 from conversion.parity.verify import InputVerdict
 
 REDUCTION = 0.01
@@ -31,7 +32,8 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) 
     Of what is close, which is the same model, where it is not exact.
     """
     is_failed = any(result.verdict is Verdict.FAILED for result in results)
-    lines = [f"{variant} ({where}): {'not the same model' if is_failed else 'the same model, rounded otherwise'}."]
+    said = "nothing can be concluded" if has_overflowed(results) else "not the same model"
+    lines = [f"{variant} ({where}): {said if is_failed else 'the same model, rounded otherwise'}."]
     is_first = True
     for result in results:
         failed = [point for point in result.points if point.verdict is Verdict.FAILED]
@@ -42,12 +44,25 @@ def describe_failure(variant: str, where: str, results: Sequence[InputVerdict]) 
         lines.append(f"  {result.name}: failed at {count}, first at {failed[0].point}")
         if is_first:
             found = _describe_point(failed[0], result.evidence) if result.evidence else [failed[0].reason]
-            lines += [f"    {line}" for line in found]
+            lines += [f"    {line}" for line in (*found, *_describe_returned(result))]
             is_first = False
     names = {name: None for result in results if is_failed for name in split_names(result.deviation)}
     if names:
         lines.append(f"  What transformers does otherwise was allowed for: {', '.join(names)}.")
     return "\n".join(lines)
+
+
+def has_overflowed(results: Sequence[InputVerdict]) -> bool:
+    """Whether, where an input first fails, the original itself has no numbers."""
+    failed = [next((point for point in each.points if point.verdict is Verdict.FAILED), None) for each in results]
+    return any(point is not None and point.reason == OVERFLOW for point in failed)
+
+
+def _describe_returned(result: InputVerdict) -> list[str]:
+    """How far off what the model returns is on an input, beside the original's values."""
+    failed = [each for each in result.points if each.verdict is Verdict.FAILED and each.point.startswith(RETURNED)]
+    off = find_largest(Off.of(each.difference, each.scale.rms) for each in failed if each.difference and each.scale)
+    return [f"returned   off by {format_off(off)}"] if off else []
 
 
 def _locate_close(result: InputVerdict) -> str:
@@ -85,6 +100,11 @@ def read_explanation(message: str) -> str:
     """The known fault that a failure's description names; empty where it names none."""
     found = re.search(r"^ *explained  by (.+)$", message, re.MULTILINE)
     return found[1] if found and found[1] != UNEXPLAINED else ""
+
+
+def drop_unexplained(message: str) -> str:
+    """A failure's description without the line that says that no known fault explains it."""
+    return "\n".join(line for line in message.splitlines() if not line.endswith(UNEXPLAINED))
 
 
 def arose_here(evidence: Evidence) -> bool:

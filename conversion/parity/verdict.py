@@ -56,6 +56,10 @@ FEW_RUNS, HOPELESS = 2, 1000.0
 """After so many runs, none is asked any more where the error is so many times the largest: it is not of their kind."""
 
 
+OVERFLOW = "the original has NaN or Inf"
+"""The reason why nothing can be concluded of a point: the original itself computes no numbers there."""
+
+
 @dataclass(frozen=True)
 class Tolerances:
     """What a difference may come to and still be rounding; see the constants."""
@@ -259,7 +263,7 @@ def find_vacuity(expected: Tensor, actual: Tensor, find_zero_source: Callable[[]
     ranges = {"original": range_of(expected), "converted": range_of(actual)}
     for name, found in ranges.items():
         if not all(map(math.isfinite, found)):
-            return f"the {name} has NaN or Inf"
+            return OVERFLOW if name == "original" else "the converted has NaN or Inf"
     if expected.is_floating_point() and ranges["original"] == (0.0, 0.0):
         is_told = ranges["converted"] == (0.0, 0.0) and find_zero_source()
         return "" if is_told else "nothing to compare: all zeros"

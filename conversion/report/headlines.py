@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversion.artifact.answer import Answer, Judged, Otherwise, build_answer, describe_judged, describe_sizes
-from conversion.artifact.answer import write_usage as write_lines
 from conversion.artifact.card_points import read_points
-from conversion.artifact.off import format_off
+from conversion.artifact.usage import write_usage
 from conversion.parity.diagnosis import read_explanation
+from conversion.parity.off import format_off
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.report.matrix import Model
 from conversion.report.records import LOST_EXACTNESS, RANDOM, Result, read_error
@@ -54,10 +54,12 @@ def write_headlines(model: Model) -> Headlines:
     failed = [result for result in model.results.values() if result.verdict is Verdict.FAILED]
     return Headlines(
         answer=answer,
-        conversion=describe_conversion(answer.conversion) if answer else "Nothing was compared.",
+        conversion=f"{describe_conversion(answer.conversion)} {answer.condition}".strip()
+        if answer
+        else "Nothing was compared.",
         otherwise=describe_otherwise(answer.otherwise) if answer else "",
         fix=describe_fix(answer) if answer and not failed else "",
-        usage=tuple(write_lines(card, f"path/to/{model.variant}")) if card and not failed else (),
+        usage=tuple(write_usage(card, f"path/to/{model.variant}")) if card and not failed else (),
         cause=find_cause(failed),
         place=next(filter(None, map(locate_failure, failed)), ""),
         remark=next(filter(None, map(find_remark, model.results.values())), ""),

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from conversion.artifact.answer import write_usage
 from conversion.artifact.card import MatrixVerdict
 from conversion.artifact.reading import read_card
+from conversion.artifact.usage import write_usage
 from conversion.families.base import families
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import Verdict, rank

@@ -46,6 +46,22 @@ def test_a_checkpoint_becomes_a_model_that_is_the_same(here: Path, capsys: pytes
     assert conversion.verify_artifact(here / "mine")["variant"] == "dinov2_custom"
 
 
+def test_the_end_says_what_the_verdict_rests_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No tensor tells the number of heads: with a wrong one, both models would compute alike."""
+    _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
+    told = "num_attention_heads 2, interpolate_offset 0.1, interpolate_antialias false"
+    said = f"The same model: mine This holds if {told} are right: you said so, and no tensor shows them."
+    assert said in " ".join(output.split())
+    others = [each.replace("=2", "=4") for each in SETTINGS]
+    _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *others)
+    assert "It replaced the same checkpoint's model with num_attention_heads 2." in " ".join(output.split())
+
+
+def test_a_checkpoint_has_its_own_weights(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, errors = call(capsys, "convert", "tiny.pth", "--weights", "synthetic", *SETTINGS)
+    assert (status, errors) == (2, "tiny.pth: --weights synthetic is for an official variant; this is a checkpoint.\n")
+
+
 def test_what_transformers_does_otherwise_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
     said = " ".join(output.split())

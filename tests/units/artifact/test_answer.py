@@ -15,12 +15,12 @@ from conversion.artifact.answer import (
     describe_off,
     describe_sizes,
     find_sizes,
-    write_usage,
 )
 from conversion.artifact.card import MatrixVerdict, Provenance, build_parity_card
-from conversion.artifact.off import Off
 from conversion.artifact.reading import read_card
+from conversion.artifact.usage import write_usage
 from conversion.parity.metrics import NO_DIFFERENCE, Departure, Distance
+from conversion.parity.off import Off
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.parity.verify import InputVerdict
 from conversion.suite.inputs import open_photo
@@ -54,7 +54,7 @@ def test_how_far_off_it_is_is_told_of_what_the_model_returns() -> None:
     found = {each.name: each for each in build_answer(build(NATIVE, SMALLER)).otherwise}
     said = "What this model returns is off by 5 % at 224 x 224; a single value by up to 0.5."
     assert describe_off(found[OFFSET]) == said
-    assert describe_off(found["center-crop-rounding"]) == ""
+    assert describe_off(found["center-crop-rounding"]) == "How much: the crop is shifted by one pixel."
 
 
 def test_how_far_off_it_is_is_told_of_a_card_that_does_not_say_how_large_values_are() -> None:
@@ -81,7 +81,8 @@ def test_only_sizes_that_are_identical_are_called_so() -> None:
 def test_what_was_not_measured_is_told_without_a_figure() -> None:
     answer = build_answer(build())
     assert answer.verdict is None
-    assert {each.name: describe_off(each) for each in answer.otherwise}[OFFSET] == ""
+    said = {each.name: describe_off(each) for each in answer.otherwise}[OFFSET]
+    assert said.startswith("How much: at 224, on last hidden states: ")
     assert "off by" not in describe_sizes(answer.sizes)
     baked = build_answer(build(image_size=224))
     assert OFFSET not in {each.name for each in baked.otherwise}

@@ -44,7 +44,11 @@ def test_what_passed_has_both_answers_the_fix_and_lines_to_load_it(gathered: Rec
     said = say(pick(gathered, "eager"), pick(gathered, "sdpa"))
     assert said.answer
     assert [cell.attention for cell in said.answer.conversion] == ["eager", "sdpa"]
-    assert said.conversion == describe_conversion(said.answer.conversion)
+    assert said.conversion == f"{describe_conversion(said.answer.conversion)} {said.answer.condition}"
+    assert (
+        "This holds if interpolate_antialias false, interpolate_offset 0.1, num_attention_heads 2 are"
+        in said.conversion
+    )
     assert "position-embeddings-offset, off by " in said.otherwise
     assert "convert with --image-size" in said.fix
     assert any(".from_pretrained(" in line for line in said.usage)

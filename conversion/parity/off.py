@@ -1,10 +1,12 @@
-"""How far off what a model returns is, where transformers computes something else."""
+"""How far off what a model returns is, in figures that a user understands."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from conversion.artifact.card_points import RETURNED
+from conversion.parity.metrics import Distance
+
+RETURNED = "returned."
+"""How the names of what a model returns begin, among the capture points."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,10 @@ class Off:
     max_abs: float
     relative_rms: float | None
 
-
-def measure_returned(result: Mapping[str, Any]) -> Off | None:
-    """How far off what the model returns is on an input of a card; None where every bit agrees."""
-    sizes: Mapping[str, Sequence[float]] = result.get("otherwise", {})
-    return find_largest(_read_off(*figures) for name, figures in sizes.items() if name.startswith(RETURNED))
-
-
-def _read_off(largest: float, rms: float, scale: float | None = None) -> Off:
-    return Off(largest, rms / scale if scale else None)
+    @classmethod
+    def of(cls, distance: Distance, scale: float | None) -> "Off":
+        """A distance, beside the root mean square of the original's values."""
+        return cls(distance.max_abs, distance.rms / scale if scale else None)
 
 
 def find_largest(found: Iterable[Off | None]) -> Off | None:

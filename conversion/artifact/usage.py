@@ -1,0 +1,38 @@
+"""Lines of Python that load a converted model with its image processor, to be pasted."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from conversion.artifact.answer import TASKS, list_identical_sizes
+from conversion.artifact.reading import rebuild_spec
+from conversion.families.base import load_family
+from conversion.families.target import transformers_major
+
+
+def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
+    """Lines that load model and processor; at a size that is identical, where the processor's own is not.
+
+    Args:
+        place: what ``from_pretrained`` takes: a folder, or a repository on the Hub.
+    """
+    family, spec = load_family(card["family"]), rebuild_spec(card)
+    auto_class, attention = TASKS[spec.task][1], family.choose_attention()
+    size = card["baked_image_size"] or family.choose_input_size(spec)
+    sizes = list_identical_sizes(family, spec, size)
+    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")'
+    if not family.build_image_processor(spec, size):
+        return [f"from transformers import {auto_class}", "", loaded]
+    pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
+    made = [f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow})']
+    if sizes and size not in sizes:
+        there = family.build_image_processor(replace(spec, input_size=None), sizes[0])
+        changed = [f"{name}={json.dumps(there[name])}" for name in ("size", "crop_size") if name in there]
+        made = [made[0].removesuffix(")") + ",", f"    {', '.join(changed)})"]
+    return [
+        f"from transformers import AutoImageProcessor, {auto_class}",
+        "",
+        loaded,
+        *made,
+    ]

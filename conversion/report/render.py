@@ -129,6 +129,7 @@ def render_report(record: Record, now: datetime) -> str:
         columns=columns,
         models=models,
         counts=count_verdicts(models),
+        is_timed=any(result.seconds for result in record.results),  # verification cards do not tell
         meanings=MEANINGS,
         versions=sorted({describe_versions(result.card) for result in record.results if result.card}),
         now=now,

@@ -62,6 +62,18 @@ def test_a_checkpoint_has_its_own_weights(here: Path, capsys: pytest.CaptureFixt
     assert (status, errors) == (2, "tiny.pth: --weights synthetic is for an official variant; this is a checkpoint.\n")
 
 
+def test_of_an_original_that_overflows_nothing_is_concluded(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state_dict = dict(read_golden("dinov2_tiny").state_dict)
+    state_dict["blocks.1.mlp.fc1.weight"] = state_dict["blocks.1.mlp.fc1.weight"] * 1e38
+    torch.save(state_dict, here / "large.pth")
+    status, output, _ = call(capsys, "convert", "large.pth", *SETTINGS)
+    said = " ".join(output.split())
+    assert status == 1
+    assert "failed with sdpa: the original has NaN or Inf on native" in said
+    assert "(cpu, float32, sdpa): nothing can be concluded." in said
+    assert said.endswith("Not shown to be the same model. Nothing was saved.")
+
+
 def test_what_transformers_does_otherwise_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
     said = " ".join(output.split())

@@ -66,6 +66,15 @@ def test_the_page_is_whole_and_loads_nothing(gathered: Record) -> None:
     assert len([address for address in page.loaded if address.startswith("data:image/png")]) == 1
 
 
+def test_a_column_of_seconds_is_shown_where_they_are_known(gathered: Record) -> None:
+    """A verification card does not tell how long a conversion took."""
+    first, *others = gathered.results
+    two = replace(first, variant="another")
+    heading = '<button type="button">seconds</button>'
+    assert heading not in render_report(replace(gathered, results=(first, *others, two)), NOW)
+    assert heading in render_report(replace(gathered, results=(replace(first, seconds=2.0), *others, two)), NOW)
+
+
 UNDRAWABLE = [
     PointVerdict("pixels", Verdict.FAILED, reason="the converted has NaN or Inf"),
     PointVerdict("pixels", Verdict.FAILED, Distance(nan, inf), reason="off"),

@@ -17,6 +17,8 @@ from conversion.cli.options import (
     LinearHeadEntry,
     Machine,
     Named,
+    RareReport,
+    Report,
     SaveDtype,
     Tolerance,
     Version,
@@ -51,19 +53,18 @@ def convert(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the folder in artifacts/.", hidden=True)] = None,
     image_size: Annotated[int | None, typer.Option(help="Bake positions for N x N pixels.")] = None,
-    linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    linear_head: Annotated[Path | None, typer.Option(help="The classifier that goes with it.")] = None,
     linear_head_entry: LinearHeadEntry = None,
-    entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The file's entry with the model.")] = None,
     like: Like = None,
-    labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.", hidden=True)] = None,
     variant: Named = None,
-    weights: Annotated[
-        str, typer.Option(help="Pretrained, the default, or synthetic.", show_default=False)
-    ] = "pretrained",
+    weights: Annotated[str, typer.Option(help="pretrained or synthetic.", show_default=False)] = "pretrained",
     original: Annotated[str, typer.Option(help="The reference: bundled, hub, timm, or a clone.", hidden=True)] = "auto",
     device: Annotated[str, typer.Option(help="Where both models run.", hidden=True)] = "cpu",
     dtype: Annotated[str, typer.Option(help="The precision they run in.", hidden=True)] = "float32",
     save_dtype: SaveDtype = None,
+    report: RareReport = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Write shards, as 5GB.", hidden=True)] = None,
     mirror: Annotated[str | None, typer.Option(help="Where to download from.", hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic weights and inputs.", hidden=True)] = 0,
@@ -93,6 +94,7 @@ def convert(
             weights=weights,
             original=original,
             save_dtype=save_dtype,
+            report=report,
             max_shard_size=max_shard_size,
             mirror=mirror,
             seed=seed,
@@ -111,13 +113,14 @@ def convert(
 def compare(
     source: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="The original checkpoint.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or a repository on the Hub.")],
-    revision: Annotated[str | None, typer.Option(help="Of the repository: a branch, a tag, a commit.")] = None,
-    linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of the repository.")] = None,
+    linear_head: Annotated[Path | None, typer.Option(help="The classifier that goes with it.")] = None,
     linear_head_entry: LinearHeadEntry = None,
-    entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The file's entry with the model.")] = None,
     like: Like = None,
     variant: Named = None,
     save_dtype: SaveDtype = None,
+    report: Report = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
 ) -> None:
@@ -138,6 +141,7 @@ def compare(
             entry=entry,
             like=like,
             save_dtype=save_dtype,
+            report=report,
             overrides=settings or {},
         )
         comparison = compare_with(request, target, revision)
@@ -154,9 +158,9 @@ def compare(
 @with_settings
 def inspect_(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or a folder.")],
-    entry: Annotated[str | None, typer.Option(help="The file's entry that holds the model.")] = None,
+    entry: Annotated[str | None, typer.Option(help="The file's entry with the model.")] = None,
     like: Like = None,
-    linear_head: Annotated[Path | None, typer.Option(help="The classifier file that goes with it.")] = None,
+    linear_head: Annotated[Path | None, typer.Option(help="The classifier that goes with it.")] = None,
     linear_head_entry: LinearHeadEntry = None,
     variant: Named = None,
     machine: Machine = False,
@@ -205,15 +209,10 @@ def restore(
     vision-parity restore my-model back.pth
     """
     from conversion.artifact.restore_checkpoint import describe_restored, restore_checkpoint
-    from conversion.report.text import fold
+    from conversion.cli.screens import show_restored
 
     with plain_errors():
-        for path in restore_checkpoint(directory, file):
-            typer.echo(str(path))
-        if others := describe_restored(directory):
-            typer.echo("What the checkpoint had otherwise")
-            for line in others:
-                typer.echo("\n".join(fold(line, indent=2)))
+        show_restored(restore_checkpoint(directory, file), describe_restored(directory))
 
 
 @app.command()

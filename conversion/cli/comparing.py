@@ -14,6 +14,7 @@ from conversion.artifact.repository import describe_error
 from conversion.artifact.settings import list_sizes
 from conversion.cli.answer import describe_failures
 from conversion.cli.convert import choose_name
+from conversion.cli.reporting import report_on
 from conversion.cli.target import find_target
 from conversion.errors import ConversionError
 from conversion.families.base import load_family
@@ -116,6 +117,9 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
         failure = describe_failures(subject.variant, verdicts, most=1)
         if tensors or settings:  # what else is known of the difference stands there
             failure = drop_unexplained(failure)
+        if request.report:
+            with show_steps():
+                report_on(subject, verdicts, request.report, filter(None, [*tensors, *settings, obstacle]))
         records = [record_cell(cell) for cell in verdicts]
         return Comparison(
             original=str(request.checkpoint or request.keyword),

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from conversion.cli.answer import Outcome, build_outcome
+from conversion.cli.reporting import report_on
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Spec
 from conversion.families.labels import read_labels
 from conversion.families.variants import VARIANTS, find_variant
 from conversion.intake.transformers_folder import find_entrance, is_transformers_folder
+from conversion.report.render import demand_place
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
 from conversion.suite.cells import verify_cell
@@ -48,6 +50,8 @@ def build_request(
         raise CheckpointError(f"--weights {weights}: neither pretrained nor synthetic.")
     if save_dtype is not None and save_dtype not in DTYPES:
         raise CheckpointError(f"--save-dtype {save_dtype}: not one of {', '.join(DTYPES)}.")
+    if options.get("report"):
+        demand_place(options["report"], "--report")
     known = {
         "labels": read_labels(labels) if labels else None,
         "save_dtype": getattr(torch, save_dtype) if save_dtype else None,
@@ -107,6 +111,8 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
         with show_steps():
             verdicts = tuple(verify_cell(subject, cell) for cell in cells)
             outcome = build_outcome(subject, verdicts)
+            if request.report:
+                report_on(subject, verdicts, request.report)
         if outcome.is_same:
             outcome = replace(outcome, replaced=subject.staged.publish(subject.provenance, verdicts))
         return outcome

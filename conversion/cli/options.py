@@ -4,6 +4,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,6 +16,9 @@ from conversion.families.told import option_of
 from conversion.report.text import fold
 from conversion.suite.github import annotate_error, is_listening, report
 from conversion.suite.job_summary import list_rows
+
+SHOWN = "num_attention_heads"
+"""The setting whose option every help shows, since most checkpoints of one's own need it."""
 
 SAME, NOT_THE_SAME, NOT_DONE = 0, 1, 2
 """Exit statuses: the same model; not the same; nothing was compared, since what was asked for cannot be done."""
@@ -39,6 +43,8 @@ Version = Annotated[
 LinearHeadEntry = Annotated[
     str | None, typer.Option("--linear-head-entry", help="Of several in that file, one.", hidden=True)
 ]
+Report = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.")]
+RareReport = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.", hidden=True)]
 SaveDtype = Annotated[str | None, typer.Option("--save-dtype", help="Round the original's weights.", hidden=True)]
 Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
@@ -93,7 +99,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each setting that a checkpoint cannot tell; they come as ``settings``."""
     helps = {name: setting.help for name, setting in list_settings().items() if setting.is_option}
     added = [
-        _describe_option(name, str | None, None, typer.Option(option_of(name), help=_as_sentence(said), hidden=True))
+        _describe_option(
+            name, str | None, None, typer.Option(option_of(name), help=_as_sentence(said), hidden=name != SHOWN)
+        )
         for name, said in helps.items()
     ]
 

@@ -152,6 +152,12 @@ def write_findings(findings: Findings) -> Iterator[str]:
             yield from fold(line, indent=2)
 
 
+def show_restored(written: Sequence[Path], others: Sequence[str]) -> None:
+    """Write which files were written, and what the checkpoint had otherwise."""
+    lines = [line for other in others for line in fold(other, indent=2)]
+    _show(iter([*map(str, written), *(["What the checkpoint had otherwise", *lines] if lines else [])]))
+
+
 def show_variants(*, as_json: bool) -> None:
     """Write the official variants."""
     rows: list[dict[str, Any]] = [

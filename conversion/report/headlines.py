@@ -54,9 +54,7 @@ def write_headlines(model: Model) -> Headlines:
     failed = [result for result in model.results.values() if result.verdict is Verdict.FAILED]
     return Headlines(
         answer=answer,
-        conversion=f"{describe_conversion(answer.conversion)} {answer.condition}".strip()
-        if answer
-        else "Nothing was compared.",
+        conversion=_answer_first(answer, is_failed=bool(failed)),
         otherwise=describe_otherwise(answer.otherwise) if answer else "",
         fix=describe_fix(answer) if answer and not failed else "",
         usage=tuple(write_usage(card, f"path/to/{model.variant}")) if card and not failed else (),
@@ -65,6 +63,14 @@ def write_headlines(model: Model) -> Headlines:
         remark=next(filter(None, map(find_remark, model.results.values())), ""),
         is_random=model.origin.startswith(RANDOM) if card is None else card["source"]["weights"] == "synthetic",
     )
+
+
+def _answer_first(answer: Answer | None, *, is_failed: bool) -> str:
+    """The first answer, with what it rests on."""
+    if answer is None:
+        return "Nothing was compared."
+    condition = "" if is_failed else answer.condition
+    return " ".join(filter(None, [describe_conversion(answer.conversion), condition]))
 
 
 def join_cells(model: Model) -> Mapping[str, Any] | None:

@@ -34,6 +34,9 @@ LOST_EXACTNESS = "exact was reached here before"
 RANDOM = "random weights"
 """How the origin of weights begins that were drawn."""
 
+ANY = "any"
+"""The device, dtype and attention of a model of which no cell was reached."""
+
 NOT_RUN = "This was not run: the run ended before."
 """The message of a test that was selected, and was not run."""
 

@@ -12,6 +12,14 @@ from conversion.suite.subject import Cell, Subject
 HEAD = 0
 
 
+def take_what_can_be(subject: Subject, cell: Cell) -> tuple[Picture, ...]:
+    """The pictures of a variant; or, where they cannot be taken, why not."""
+    try:
+        return take_pictures(subject, cell)
+    except Exception as error:  # of models whose shapes differ, say: not their verdict
+        return (Picture("No pictures", {}, f"They could not be taken: {error!r}"),)
+
+
 def take_pictures(subject: Subject, cell: Cell) -> tuple[Picture, ...]:
     """What there is to see of a variant; nothing where no photo is among its inputs.
 

@@ -16,10 +16,10 @@ from conversion.errors import ArtifactError
 from conversion.parity.verdict import Verdict
 from conversion.report.baseline import was_exact
 from conversion.report.records import (
+    ANY,
     LOST_EXACTNESS,
     NOT_RUN,
     SCHEMA,
-    Picture,
     Record,
     Result,
     describe_origin,
@@ -28,7 +28,7 @@ from conversion.report.records import (
     write_record,
 )
 from conversion.report.render import demand_place, explain_writing, write_report
-from conversion.suite.pictures import take_pictures
+from conversion.suite.pictures import take_what_can_be
 from conversion.suite.subject import Subject
 
 FOUND = pytest.StashKey[dict[str, Any]]()
@@ -39,7 +39,6 @@ WRITTEN = pytest.StashKey[Path]()
 # tests of a variant by their ids: of one cell of the matrix, and of all of it
 CELL = re.compile(r"test_parity\[(?P<variant>\w+)-(?P<device>[\w:]+)-(?P<dtype>\w+)-(?P<attention>.+?)\]$")
 WHOLE = re.compile(r"test_restore\[(?P<variant>\w+)\]$")
-ANY = "any"
 
 
 def keep_for_report(test: pytest.Item, subject: Subject, cell: MatrixVerdict) -> None:
@@ -53,10 +52,7 @@ def keep_for_report(test: pytest.Item, subject: Subject, cell: MatrixVerdict) ->
     test.stash[FOUND] = {"card": card, "pictures": []}
     if not subject.is_pictured:
         subject.is_pictured = True
-        try:
-            pictures = take_pictures(subject, (cell.device, cell.dtype, cell.attention))
-        except Exception as error:  # of models whose shapes differ, say: not their verdict
-            pictures = (Picture("No pictures", {}, f"They could not be taken: {error!r}"),)
+        pictures = take_what_can_be(subject, (cell.device, cell.dtype, cell.attention))
         test.stash[FOUND]["pictures"] = [asdict(picture) for picture in pictures]
 
 

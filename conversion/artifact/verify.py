@@ -96,10 +96,10 @@ def find_contradictions(
     if card["digest"] != digest_of(card):
         yield "the card was edited: its digest is another"
     if card["family"] != family.name:
-        yield f"the card speaks of another family: {card['family']}, by {CONFIG} {family.name}"
+        yield f"the card describes another family: {card['family']}, by {CONFIG} {family.name}"
     # a card of before a field was there speaks of a model that has its default
     if json.loads(json.dumps({**list_defaults(spec), **card["spec"]})) != json.loads(json.dumps(asdict(spec))):
-        yield f"the card speaks of another model: {card['spec']}, by config.json {asdict(spec)}"
+        yield f"the card describes another model: {card['spec']}, by config.json {asdict(spec)}"
         return
     yield from find_false_entries(card, family, spec)
     yield from find_repetitions(card)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.artifact.library_fields import OVERRIDING
-from conversion.artifact.repository import LOG_IN, TIMEOUT, describe_error
+from conversion.artifact.repository import TIMEOUT, describe_error
 from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_entrance, is_published
 from conversion.errors import CheckpointError, concerning
 from conversion.intake.transformers_folder import demand_transformers_folder
@@ -22,6 +22,8 @@ KINDS_OF_WEIGHTS = (
     ("pytorch_model.bin",),
     ("pytorch_model.bin.index.json", "pytorch_model-?????-of-?????.bin"),
 )
+
+LOG_IN = "Log in with a token that may read it: hf auth login, or HF_TOKEN."
 
 NAME_LENGTH = 12
 """Digits of a commit that are shown."""

@@ -16,10 +16,7 @@ from conversion.intake.transformers_folder import find_entrance, is_of_library, 
 
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
 
-CONSOLIDATE = (
-    "A training run saved in pieces: give all of its rank files, as a folder or as 'model_*.rank_*.pth'; or "
-    "the file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
-)
+CONSOLIDATE = "Give all rank files of the run, as their folder or as a pattern in quotes: 'model_*.rank_*.pth'."
 DISTRIBUTED = ".metadata"
 """What torch.distributed.checkpoint calls the file that tells where each tensor lies."""
 
@@ -81,7 +78,10 @@ def find_source(path: Path) -> Source:
         # other numbers have other meanings
         if len(ranks) > 1 and sorted(map(_rank_of, ranks)) == list(range(len(ranks))):
             names = [sibling.name for sibling in ranks[1:]]
-            raise CheckpointError("one rank file of several; the others lie beside it.", names, hint=CONSOLIDATE)
+            pattern = path.with_name(RANK.sub(r"\1*", path.name))
+            raise CheckpointError(
+                "one rank file of several; the others lie beside it.", names, f"Give all: {suggest(pattern)}"
+            )
         return Source("file", (path,))
 
 
@@ -113,7 +113,8 @@ def _look_into(folder: Path) -> Source:
         return _choose(indices[0], files, "whose shards are one model")
     if len(indices) > 1:
         names = [path.name for path in indices]
-        raise CheckpointError("a folder with several indices of shards in it.", names, hint="Give one of these files.")
+        hint = f"Give one of these files, as: {suggest(indices[-1])}"
+        raise CheckpointError("a folder with several indices of shards in it.", names, hint)
     refuse_shards(weights)
     if weights and is_transformers_folder(folder):
         _refuse_unread(weights)
@@ -123,7 +124,7 @@ def _look_into(folder: Path) -> Source:
         return _order_ranks(weights)
     within = [path.name for path in sorted(folder.iterdir()) if (path / DISTRIBUTED).is_file()]
     if not weights and within:
-        hint = f"Give one of them, as {folder / within[0]}."
+        hint = f"Give one of them, as: {suggest(folder / within[0])}"
         raise CheckpointError("a folder of checkpoints of torch.distributed.checkpoint.", within, hint)
     if not weights:
         raise _explain_emptiness(folder, files)
@@ -140,8 +141,8 @@ def _explain_emptiness(folder: Path, files: list[Path]) -> CheckpointError:
         names = [path.name for path in files]
         return CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
     names = [f"{path.name}/" for path in inner]
-    hint = f"Give one of its folders, as: {suggest(inner[-1])}"
-    return CheckpointError("a folder without a checkpoint in it, but in its folders.", names, hint)
+    hint = f"Give one of these, as: {suggest(inner[-1])}"
+    return CheckpointError("a folder without a checkpoint in it; there are some in its subfolders.", names, hint)
 
 
 def _may_hold_checkpoint(folder: Path) -> bool:
@@ -170,13 +171,13 @@ def _refuse_part(path: Path) -> None:
 
 def _refuse_unread(weights: list[Path]) -> None:
     """Refuse a folder of transformers without a file that ``from_pretrained`` reads."""
-    hint = f"Copy {WHOLE[0]} into it. If one of these is an original checkpoint, give it itself: {suggest(weights[-1])}"
+    hint = f"If one of these is an original checkpoint, give that file: {suggest(weights[-1])}"
     names = [path.name for path in weights]
     raise CheckpointError("a folder of transformers without weights that from_pretrained reads.", names, hint=hint)
 
 
 def _read_index(index: Path) -> Source:
-    """The shards that an index of safetensors or PyTorch files speaks of; all must lie beside it."""
+    """The shards that an index of safetensors or PyTorch files names; all must lie beside it."""
     hint = "Copy all its files into one folder."
     try:
         names: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
@@ -210,7 +211,7 @@ def _order_ranks(files: list[Path]) -> Source:
         names = [file.name for file in files]
         raise CheckpointError("several files of one rank.", names, "Give the pattern of one checkpoint.")
     if missing or len(files) == 1:
-        raise CheckpointError("rank files are missing.", missing, hint=CONSOLIDATE)
+        raise CheckpointError("rank files are missing.", missing, hint="Copy them beside the others.")
     return Source("ranks", tuple(by_rank[rank] for rank in sorted(by_rank)))
 
 

@@ -191,7 +191,7 @@ def read_record(path: Path) -> Record:
     except ConversionError:
         raise
     except Exception as error:  # values of other types, sizes and lengths than a card has
-        raise ArtifactError(f"{path}: speaks of no model that is known: {error!r}") from error
+        raise ArtifactError(f"{path}: describes no model that is known: {error!r}") from error
     if isinstance(schema, str) and schema.startswith(("parity-card/", "parity-run/")):
         raise ArtifactError(f"{path}: its schema is {schema!r}, not {CARD_SCHEMA!r} or {SCHEMA!r}.")
     return Record()
@@ -246,7 +246,7 @@ def _check_card(path: Path, card: Mapping[str, Any]) -> Mapping[str, Any]:
     """The card, of whatever version, as this one writes it."""
     card = demand_card(card, path)
     if not 0 < card["spec"].get("depth", 0) <= DEEPEST:
-        raise ArtifactError(f"{path}: speaks of no model that is known: its depth is {card['spec'].get('depth')}.")
+        raise ArtifactError(f"{path}: describes no model that is known: its depth is {card['spec'].get('depth')}.")
     if problems := list(find_contradictions(card, load_family(card["family"]), rebuild_spec(card))):
         raise ArtifactError(f"{path}: contradicts itself.", problems)
     return card

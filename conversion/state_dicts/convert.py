@@ -171,7 +171,7 @@ def convert(
 def _note_lookalikes(found: Recognised) -> Iterator[str]:
     if found.lookalikes:
         kinds = " and ".join((found.family.name, *found.lookalikes))
-        yield f"the shapes of {kinds} models are the same: which one this is, nobody told; its name says all of them"
+        yield f"the shapes of {kinds} models are the same: no tensor tells which one this is; its name says all of them"
 
 
 def _note_others(found: Recognised, like: Variant | None) -> Iterator[str]:

@@ -134,12 +134,13 @@ def _complete(
     complete, missing = dict(told), []
     by = f"{official.name}, the official model of these shapes" if official else ""
     known = family.spec_of(official) if official else None
+    theirs = family.list_open(family.converted_shapes(known)) if known else {}
     for name, value in usual.items():
         setting = family.settings[name]
         if name in told:
             if not setting.field and told[name].value != value:
                 missing.append(f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported")
-        elif known is not None and setting.field and (writer == AUTHORS or setting.is_needed):
+        elif name in theirs and setting.field and (writer == AUTHORS or setting.is_needed):
             # how positions are resampled is a matter of code, and timm's is another than the authors'
             complete[name] = Told(getattr(known, setting.field), by, is_given=False)
         elif writer in setting.fixed_by:
@@ -209,8 +210,9 @@ def select_settings(family: Family[Any], settings: Mapping[str, Any]) -> dict[st
     if unknown - list_settings().keys():
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
     if unknown:
-        takes = ", ".join(family.settings)
-        raise VariantError(f"{', '.join(sorted(unknown))}: not of a {family.name} model.", hint=f"It takes {takes}.")
+        names = sorted(unknown)
+        hint = f"Leave out {', '.join(map(option_of, names))}."
+        raise VariantError(f"A {family.name} model has no {', '.join(names)}.", hint=hint)
     parsed, problems = {}, []
     for name, value in given.items():
         try:
@@ -218,5 +220,5 @@ def select_settings(family: Family[Any], settings: Mapping[str, Any]) -> dict[st
         except (ValueError, TypeError) as error:
             problems.append(f"{name}: {error}")
     if problems:
-        raise VariantError(f"Settings that a {family.name} model cannot have.", problems)
+        raise VariantError(f"A {family.name} model cannot have these values.", problems, "Correct them.")
     return parsed

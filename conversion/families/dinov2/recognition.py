@@ -107,7 +107,7 @@ def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]
         notes.append("the checkpoint has no mask token: patches cannot be masked (bool_masked_pos)")
     if not spec.any_size:
         notes.append(
-            f"nothing is claimed at another size than {spec.image_size} x {spec.image_size} pixels: nobody told how "
+            f"nothing is claimed at another size than {spec.image_size} x {spec.image_size} pixels: nothing tells how "
             "the original resamples position embeddings. Give --interpolate-offset and --interpolate-antialias, or "
             "put the training's config.yaml beside the checkpoint (the authors' training has 0.1 and false by default)"
         )

@@ -195,7 +195,9 @@ def test_an_artifact_with_other_files_than_its_card_says_is_refused(made: dict[s
     artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
     config = artifact / CONFIG
     config.write_text(config.read_text().replace("1e-06", "1e-05"))
-    with pytest.raises(ArtifactError, match=rf"is not what {PARITY_CARD} speaks of[\s\S]*{CONFIG}: SHA-256"):
+    with pytest.raises(
+        ArtifactError, match=rf"its files are not those that {PARITY_CARD} lists[\s\S]*{CONFIG}: SHA-256"
+    ):
         gather([tmp_path])
     config.unlink()  # a card on its own is a record still
     assert gather([tmp_path]).results

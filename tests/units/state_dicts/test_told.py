@@ -167,7 +167,7 @@ def test_models_that_beit_has_the_shapes_of_get_no_official_name() -> None:
     given = tell_settings(DATA2VEC, spec, "image_mean", "image_std")
     out = conversion.convert(DATA2VEC.original_tensors(spec), **given)
     assert out.variant == "data2vec_vision_or_beit_or_beitv2"
-    assert "which one this is, nobody told" in out.notes[0]
+    assert "no tensor tells which one this is" in out.notes[0]
     pretrained = DATA2VEC.original_tensors(DATA2VEC.spec_of(VARIANTS["data2vec_vision_base"]))
     assert conversion.convert(pretrained).variant == "data2vec_vision_base"
     words = {"lm_head.weight": torch.empty(8192, 768, device="meta"), "lm_head.bias": torch.empty(8192, device="meta")}
@@ -197,7 +197,7 @@ def test_nothing_is_claimed_off_the_native_size_where_nobody_told_how_it_is_resa
     assert out.input_size == out.spec.image_size == 70
     assert not out.spec.any_size
     assert any("nothing is claimed at another size than 70 x 70" in note for note in out.notes)
-    with pytest.raises(CheckpointError, match=r"nobody told how it resamples.*\n.*--interpolate-offset"):
+    with pytest.raises(CheckpointError, match=r"nothing tells how it resamples.*\n.*--interpolate-offset"):
         conversion.convert(golden.backbone, num_attention_heads=2, image_size=42)
 
 

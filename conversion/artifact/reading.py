@@ -35,7 +35,7 @@ def read_card(directory: Path) -> dict[str, Any]:
         hint = hint if (directory / CONFIG).exists() else "Check the path of the folder."
         raise ArtifactError(f"{directory}: has no verification card, {PARITY_CARD}.", hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: cannot be read: {error}") from error
+        raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
     found = card.get("schema") if isinstance(card, dict) else None
     if found not in READABLE:
         hint = "Verify it with the version that wrote it, or convert the checkpoint again."

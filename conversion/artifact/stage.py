@@ -93,7 +93,7 @@ class StagedArtifact:
         if touched:
             problems = [f"{name}: was changed since" for name in sorted(touched)]
             hint = "Convert the checkpoint again, with nobody else at the files."
-            raise ArtifactError(f"{directory}: is not what was compared.", problems, hint)
+            raise ArtifactError(f"{directory}: its files are not those that were compared.", problems, hint)
 
 
 def save_artifact(
@@ -190,7 +190,6 @@ def refuse_other(target: Path, card: Mapping[str, Any], *, is_own: bool) -> None
     present = _read_parity_card(target)
     other = describe_other(present, card)
     if other and present and (is_own or has_own_weights(present)):
-        # an official model takes no --name
         hint = "Give this one a name of its own: --name NAME." if is_own else f"Move {target} to another place first."
         raise ArtifactError(f"{target}: another model has this name, and is not replaced: {other}.", hint=hint)
 
@@ -204,7 +203,7 @@ def check_card(directory: str | Path) -> None:
     directory = Path(directory)
     card = _read_parity_card(directory)
     if card is None:
-        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
+        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.", hint="Convert the checkpoint again.")
     result, loaded = card.get("result"), list_files(directory)
     if not isinstance(result, dict):
         raise ArtifactError(

@@ -52,7 +52,8 @@ def find_target(name: str, revision: str | None = None) -> Target:
     """
     folder = Path(name).expanduser()
     if folder.exists() and revision is not None:
-        raise CheckpointError(f"--revision {revision} is of a repository on the Hub; {name} lies here.")
+        headline = f"--revision {revision} is of a repository on the Hub; {name} lies here."
+        raise CheckpointError(headline, hint="Leave --revision out.")
     if not folder.exists() and name.count("/") == 1 and is_target(name):
         target = fetch_repository(name, revision or "main")
     elif folder.is_dir():
@@ -68,7 +69,8 @@ def find_target(name: str, revision: str | None = None) -> Target:
         problems = [f"{find_entrance(target.folder).name}: from_pretrained does not read it"]
         raise CheckpointError(f"{name}: a conversion was killed here before it was verified.", problems, hint)
     if not any((target.folder / kind[0]).exists() for kind in KINDS_OF_WEIGHTS):
-        raise CheckpointError(f"{name}: holds a {CONFIG}, and no weights that transformers reads.")
+        headline = f"{name}: holds a {CONFIG}, and no weights that transformers reads."
+        raise CheckpointError(headline, hint=f"Copy {WEIGHTS} into it.")
     return target
 
 

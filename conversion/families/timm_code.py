@@ -18,7 +18,7 @@ Description = Mapping[str, Any]
 """What a timm ``config.json`` tells: ``architecture``, and ``model_args`` where it gives any."""
 
 BUNDLED_INSTEAD = "Compare with the bundled original: give convert, or pytest, --original bundled."
-TELL_INSTEAD = "Move it away, and give what it tells as options: vision-parity inspect names them."
+TELL_INSTEAD = "Move that file away, and give what it tells as options: vision-parity inspect names them."
 """Of a ``config.json`` beside a checkpoint."""
 
 

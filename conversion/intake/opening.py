@@ -240,7 +240,7 @@ def explain_absence(path: Path, error: Exception) -> CheckpointError:
         return CheckpointError("you have no permission to read it.", [str(error)], _permit(path))
     if isinstance(error, FileNotFoundError) and path.parent.is_dir():
         nearest = sorted(other.name for other in path.parent.glob(f"*{path.suffix}") if other.is_file())[:5]
-        hint = f"In its folder there are {', '.join(nearest)}." if nearest else "Check its path."
+        hint = f"Its folder holds {', '.join(nearest)}." if nearest else "Check its path."
         return CheckpointError("there is no such file.", hint=hint)
     if isinstance(error, FileNotFoundError):
         return CheckpointError("there is no such file or folder.", hint="Check its path.")

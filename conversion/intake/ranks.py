@@ -83,8 +83,7 @@ def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
         raise CheckpointError("flattened parameters, whose shapes their file does not tell.", flat, WHOLE)
     empty = [key for key, tensor in state_dict.items() if tensor.numel() == 0]
     if 2 * len(empty) > len(state_dict):  # whole are at most what is computed, and no parameter
-        hint = "If DeepSpeed's ZeRO 3 wrote it, give the folder out that this command writes in the run's own folder: "
-        hint += "python zero_to_fp32.py . out"
+        hint = "If DeepSpeed's ZeRO 3 wrote it, run python zero_to_fp32.py . out in the run's folder, and give out."
         count = f"all {len(empty)}" if len(empty) == len(state_dict) else f"{len(empty)} of {len(state_dict)}"
         raise CheckpointError(f"{count} tensors are empty.", empty, hint)
 

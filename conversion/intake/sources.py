@@ -59,11 +59,10 @@ def find_source(path: Path) -> Source:
     """
     with concerning(path):
         try:
-            is_folder = path.is_dir()
+            if path.is_dir():
+                return _look_into(path)
         except (OSError, ValueError) as error:
             raise explain_absence(path, error) from error
-        if is_folder:
-            return _look_into(path)
         if glob.has_magic(str(path)) and not path.exists():
             found = sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207 (it may be absolute)
             if not found:
@@ -178,21 +177,22 @@ def _refuse_unread(weights: list[Path]) -> None:
 
 def _read_index(index: Path) -> Source:
     """The shards that an index of safetensors or PyTorch files names; all must lie beside it."""
-    hint = "Copy all its files into one folder."
     try:
         names: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems = [f"{type(error).__name__}: {error}"]
-        raise CheckpointError(f"{index.name}: cannot be read as an index of shards.", problems, hint) from error
+        raise CheckpointError(f"{index}: cannot be read as an index of shards.", problems, "Copy it again.") from error
     # nothing but the names of files: an index does not lead out of its folder
     foreign = sorted({str(name) for name in names.values() if Path(str(name)).name != name})
     if foreign or not names:
-        raise CheckpointError(f"{index.name}: names no files beside it.", foreign, hint)
+        hint = "Copy it again, and the shards that it names beside it."
+        raise CheckpointError(f"{index}: names no files beside it.", foreign, hint)
     keys = {str(key): index.parent / name for key, name in names.items()}
     files = tuple(dict.fromkeys(keys.values()))
     absent = [file.name for file in files if not file.is_file()]
     if absent:
-        raise CheckpointError(f"{index.name}: {len(absent)} of {len(files)} shards are not there.", absent, hint)
+        headline = f"{index}: {len(absent)} of {len(files)} shards are not there."
+        raise CheckpointError(headline, absent, "Copy them beside it.")
     return Source("shards", files, keys)
 
 
@@ -200,16 +200,18 @@ def _order_ranks(files: list[Path]) -> Source:
     """Rank files in the order of their ranks, none missing, all of one run."""
     unnumbered = [file.name for file in files if not RANK.search(file.name)]
     if unnumbered:
-        hint = "Give one of these files, or a pattern that rank files alone match."
+        hint = f"Give one of them, as: {suggest(files[-1])}"
         raise CheckpointError("several files, and not all of them rank files.", unnumbered, hint)
     runs = {RANK.sub(r"\1*", file.name) for file in files}
     if len(runs) > 1:
-        raise CheckpointError("rank files of several checkpoints.", sorted(runs), "Give the pattern of one of them.")
+        hint = f"Give the pattern of one, as: {suggest(files[-1].with_name(max(runs)))}"
+        raise CheckpointError("rank files of several checkpoints.", sorted(runs), hint)
     by_rank = {_rank_of(file): file for file in files}
     missing = [f"rank {rank}" for rank in range(max(by_rank) + 1) if rank not in by_rank]
     if len(by_rank) < len(files):
         names = [file.name for file in files]
-        raise CheckpointError("several files of one rank.", names, "Give the pattern of one checkpoint.")
+        hint = "Move all but one file of each rank to another folder."
+        raise CheckpointError("several files of one rank.", names, hint)
     if missing or len(files) == 1:
         raise CheckpointError("rank files are missing.", missing, hint="Copy them beside the others.")
     return Source("ranks", tuple(by_rank[rank] for rank in sorted(by_rank)))

@@ -87,7 +87,7 @@ def describe_other_type(folder: Path) -> CheckpointError:
     said = "names no model_type" if model_type is None else f"says model_type {model_type!r}"
     return CheckpointError(
         f"its {CONFIG} {said}; the types that are known here are {', '.join(list_model_types())}.",
-        hint="Models of other types of transformers' are neither verified nor restored.",
+        hint="Models of other types are neither verified nor converted.",
     )
 
 

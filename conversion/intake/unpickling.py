@@ -155,7 +155,7 @@ def refuse_code(names: Collection[str]) -> None:
         raise CheckpointError(
             "its pickle refers to callables that could run code; none was called.",
             code,
-            hint="Do not load it otherwise. Ask its author for the weights alone, as safetensors.",
+            hint="Do not load it with anything else. Ask its author for the weights alone, as safetensors.",
         )
 
 

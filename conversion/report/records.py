@@ -234,7 +234,7 @@ def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
     if any((path.parent / name).exists() for name in ENTRANCES):
         raise ArtifactError(f"{path}: was not published: a run was killed here.")
     if card.get("verdict") == NOT_COMPARED:
-        raise ArtifactError(f"{path}: its activations were never compared; verify it with --checkpoint {path.parent}.")
+        raise ArtifactError(f"{path}: its activations were never compared; vision-parity convert compares them.")
     card = _check_card(path, card)
     for cell in card["activations"]:
         of_cell = {**card, "activations": [cell], "verdict": cell["verdict"]}

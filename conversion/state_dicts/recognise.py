@@ -167,7 +167,7 @@ def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
     """
     found = [family for family in families() if family.matches(shapes)]
     if not found and any(key.endswith("embeddings.cls_token") for key in shapes):
-        hint = "Give its whole folder, with its config.json: it is verified, and conversion.restore takes it back."
+        hint = "Read its folder, with its config.json in it, by conversion.load_checkpoint: that restores the original."
         raise CheckpointError("in the layout of transformers already.", list(shapes), hint)
     if len(found) != 1:
         whose = f"several families ({', '.join(each.name for each in found)})" if found else "no known family"
@@ -184,7 +184,7 @@ def _refuse_prefix(state_dict: StateDict) -> None:
     common = takewhile(lambda pair: pair[0] == pair[1], zip(min(modules), max(modules), strict=False))
     prefix = ".".join(first for first, _ in common)
     if prefix and len(state_dict) > 1:
-        hint = "In Python, conversion.load_checkpoint takes such prefixes off. They may not be those of a whole model."
+        hint = "conversion.load_checkpoint takes it off where a whole model lies under it."
         headline = f"every key begins with {prefix + '.'!r}, which no known model's keys do."
         raise CheckpointError(headline, list(state_dict), hint)
 

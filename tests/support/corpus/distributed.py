@@ -104,7 +104,7 @@ DISTRIBUTED: dict[str, BadInput] = {
     ),
     "a folder of distributed checkpoints": BadInput(
         lambda folder: save(folder / "pytorch_model_fsdp_0"),
-        r"a folder of checkpoints of torch.*\n.*pytorch_model_fsdp_0\nGive one of them, as: vision-parity inspect \S*/pytorch_model_fsdp_0$",
+        r"a folder of checkpoints of torch.*\n.*pytorch_model_fsdp_0\n.* inspect \S*/pytorch_model_fsdp_0$",
         ".",
     ),
     "empty metadata": BadInput(with_file(".metadata", lambda _: b""), r"\.metadata: cannot be read; truncated", "."),

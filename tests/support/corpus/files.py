@@ -30,7 +30,7 @@ from tests.support.corpus.making import (
 NO_FILE: dict[str, BadInput] = {
     "an absent file": BadInput(lambda _: None, r"there is no such file"),
     "an absent file beside others": BadInput(
-        lambda folder: write(PICKLED, folder, "good.pth"), r"In its folder there are good\.pth"
+        lambda folder: write(PICKLED, folder, "good.pth"), r"Its folder holds good\.pth\."
     ),
     "a name that is too long": BadInput(lambda _: None, "cannot be looked at", "x" * 300),
     "a name with a null byte": BadInput(lambda _: None, "cannot be looked at", "x\0y"),

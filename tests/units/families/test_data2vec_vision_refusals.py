@@ -186,8 +186,17 @@ def test_pool_scales_of_another_number_are_refused() -> None:
 
 def test_a_decode_head_of_another_width_is_refused() -> None:
     narrow = SEGMENTATION.recorded | {"decode_head.conv_seg.weight": torch.zeros(6, 16, 1, 1)}
-    with pytest.raises(CheckpointError, match="16 channels; transformers' has the backbone's width, 32"):
+    with pytest.raises(CheckpointError, match="16 channels; transformers' has the backbone's width, 32") as raised:
         conversion.convert(narrow, **SEGMENTATION.overrides)
+    assert "--out-indices" not in str(raised.value)  # no option mends it
+
+
+def test_a_pooling_module_that_is_missing_is_no_matter_of_options() -> None:
+    gap = {key: each for key, each in SEGMENTATION.recorded.items() if "psp_modules.1." not in key}
+    with pytest.raises(
+        CheckpointError, match=r"psp_modules\.1\.\*: missing.*\nA model is converted whole: give a file"
+    ):
+        conversion.convert(gap, **SEGMENTATION.overrides)
 
 
 def test_overrides_of_another_family_are_refused() -> None:

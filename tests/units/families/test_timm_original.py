@@ -137,7 +137,7 @@ def test_a_model_that_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(KeyMapError, match=r"norm\.weight: \(127,\), not \(128,\)"):
         family.load_timm(spec, {**untranslated, "norm.weight": torch.zeros(127)}, written.description)
     with pytest.raises(
-        CheckpointError, match=r"(?s)cannot build vit_nowhere, which config\.json names.*\nMove it away"
+        CheckpointError, match=r"(?s)cannot build vit_nowhere, which config\.json names.*\nMove that file away"
     ):
         family.load_timm(spec, untranslated, {"architecture": "vit_nowhere"})
     with pytest.raises(CheckpointError, match=r"(?s)cannot build.*mlp_layer=Nowhere"):

@@ -91,10 +91,13 @@ def test_a_file_of_another_model_is_refused_with_what_differs(tmp_path: Path) ->
         ("[" * 100_000, "cannot be read"),
         (
             '{"architecture": "hf-hub:owner/name"}',
-            r"/config\.json: 'hf-hub:owner/name' is not timm's own name of an architecture\.\nMove it away, ",
+            r"/config\.json: 'hf-hub:owner/name' is not timm's own name of an architecture\.\nMove that file away, ",
         ),
         ('{"architecture": "no_such_model"}', r"cannot build no_such_model, which config\.json names"),
-        ('{"architecture": "vit_tiny_patch16_224", "model_args": {"no_such": 1}}', r"(?s)cannot build.*\nMove it away"),
+        (
+            '{"architecture": "vit_tiny_patch16_224", "model_args": {"no_such": 1}}',
+            r"(?s)cannot build.*\nMove that file away",
+        ),
         ('{"architecture": "resnet18"}', "names timm's ResNet, which has no transformer blocks"),
     ],
 )

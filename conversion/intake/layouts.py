@@ -14,7 +14,7 @@ from conversion.families.variants import find_variant
 from conversion.intake.beside import ARCHITECTURES, Beside, find_training
 
 # in a training's config
-FFN_LAYERS = {"mlp": "mlp", "swiglufused": "swiglu"}
+FFN_LAYERS = {"mlp": "mlp", "swiglufused": "swiglu", "swiglu": "swiglu"}  # the last two are one
 DEFAULT_PATCH_SIZE, DEFAULT_IMAGE_SIZE = 16, 224
 
 # switch of a training's config to the parameters that a model has only where it is on

@@ -182,7 +182,7 @@ def test_a_folder_goes_before_a_repository(compare: Compare, hub: Hub, files: di
     assert hub.requests == []
     assert compare(NAME, "--revision", "main") == (
         2,
-        "--revision main is of a repository on the Hub; us/tiny lies here.",
+        "--revision main is of a repository on the Hub; us/tiny lies here. Leave --revision out.",
     )
 
 

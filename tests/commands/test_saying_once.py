@@ -30,8 +30,8 @@ def test_a_command_warns_once_and_shows_no_line_of_source(
     assert main(["convert", "two.pth", "-o", "converted", *TOLD]) == 0
     said = capsys.readouterr()
     assert said.err.splitlines() == [
-        "warning: two.pth: entry ['ema_model'] taken; not 'model', which holds a model",
-        "  too (--entry to choose)",
+        "warning: two.pth: entry ['ema_model'] taken; not 'model', which also holds a",
+        "  model (--entry to choose)",
     ]
     assert "entry" not in said.out
 

@@ -223,5 +223,5 @@ def test_other_files_are_left_aside(made: dict[str, Path], tmp_path: Path) -> No
 def test_an_artifact_whose_activations_nobody_compared_is_told_apart(made: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(made["dinov2_tiny"], tmp_path / "artifact")
     edit(tmp_path / "artifact", lambda card: card.update(activations=[], verdict="not compared"))
-    with pytest.raises(ArtifactError, match="were never compared; verify it"):
+    with pytest.raises(ArtifactError, match="were never compared; vision-parity convert compares"):
         gather([tmp_path])

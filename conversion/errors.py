@@ -1,5 +1,6 @@
 """What goes wrong, said once and completely: one base class, one kind per stage."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,7 @@ def concerning(path: str | Path) -> Iterator[None]:
     try:
         yield
     except ConversionError as error:
-        if str(path) in error.headline:
+        if error.headline.startswith((f"{path}:", f"{path}{os.sep}")):
             raise
         headline = f"{path}: {error.headline}"
         raise type(error)(headline, error.problems, error.hint) from error.__cause__

@@ -55,7 +55,8 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
     names = sorted([*list_files(directory), MODEL_CARD, PARITY_CARD])
     absent = [name for name in names if not (directory / name).is_file()]
     if absent:
-        raise PublishError(f"{directory}: is not whole.", [f"{name}: not there" for name in absent])
+        problems = [f"{name}: not there" for name in absent]
+        raise PublishError(f"{directory}: is not whole.", problems, "Convert the checkpoint again.")
     files = {name: (directory / name).stat().st_size for name in names}
     return Push(directory, repo_id, card["variant"], files, public, summarise(card))
 
@@ -124,7 +125,8 @@ def push(plan: Push, api: "HfApi | None" = None) -> str:
         api.create_repo(plan.repo_id, private=not plan.public, exist_ok=True)
         found = find_repository(plan.repo_id, api)
         if found is None:
-            raise PublishError(f"{plan.repo_id}: was made, and is not there.", hint="Run the same again.")
+            headline = f"{plan.repo_id}: the Hub made it, and does not find it."
+            raise PublishError(headline, hint="Run the same again.")
         check_repository(found, public=plan.public, variant=plan.variant)
         operations: list[Any] = [CommitOperationAdd(name, plan.directory / name) for name in plan.files]
         operations += [CommitOperationDelete(name) for name in sorted(found.files - plan.files.keys())]

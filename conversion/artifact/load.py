@@ -66,7 +66,8 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     # a config need not name it
     architecture = own if find_alike(family, config) else (config.architectures or [own])[0]
     if not architecture or not hasattr(transformers, architecture):
-        raise ArtifactError(f"{directory}: transformers has no architecture {architecture!r}, which its config names.")
+        headline = f"{directory}: transformers has no architecture {architecture!r}, which its config names."
+        raise ArtifactError(headline, hint="Convert the original again, with the transformers that is installed here.")
     model, info = getattr(transformers, architecture).from_pretrained(
         directory,
         config=config,

@@ -10,6 +10,7 @@ from conversion.artifact.card_points import COLUMNS, record_distances, record_po
 from conversion.artifact.schemas import demand_schema
 from conversion.errors import ArtifactError
 from conversion.families.base import load_family
+from conversion.intake.transformers_folder import compare_command
 from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD
@@ -31,11 +32,11 @@ def read_card(directory: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = f"To compare it with the original: vision-parity compare ORIGINAL {directory}"
+        hint = f"To compare it with the original: {compare_command(directory)}"
         hint = hint if (directory / CONFIG).exists() else "Check the path of the folder."
         raise ArtifactError(f"{directory}: has no verification card, {PARITY_CARD}.", hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: cannot be read: {error}") from error
+        raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
     found = card.get("schema") if isinstance(card, dict) else None
     if found not in READABLE:
         hint = "Verify it with the version that wrote it, or convert the checkpoint again."

@@ -94,7 +94,7 @@ class StagedArtifact:
         if touched:
             problems = [f"{name}: was changed since" for name in sorted(touched)]
             hint = "Convert the checkpoint again, with nobody else at the files."
-            raise ArtifactError(f"{directory}: is not what was compared.", problems, hint)
+            raise ArtifactError(f"{directory}: its files are not those that were compared.", problems, hint)
 
 
 def save_artifact(
@@ -191,7 +191,7 @@ def refuse_other(target: Path, card: Mapping[str, Any], *, is_own: bool) -> None
     present = _read_parity_card(target)
     other = describe_other(present, card)
     if other and present and (is_own or has_own_weights(present)):
-        hint = f"Give this one a name of its own (--name NAME), or remove {target}."
+        hint = "Give this one a name of its own: --name NAME." if is_own else f"Move {target} to another place first."
         raise ArtifactError(f"{target}: another model has this name, and is not replaced: {other}.", hint=hint)
 
 
@@ -204,7 +204,7 @@ def check_card(directory: str | Path) -> None:
     directory = Path(directory)
     card = _read_parity_card(directory)
     if card is None:
-        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.")
+        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.", hint="Convert the checkpoint again.")
     result, loaded = card.get("result"), list_files(directory)
     if not isinstance(result, dict):
         raise ArtifactError(
@@ -214,7 +214,7 @@ def check_card(directory: str | Path) -> None:
     problems = [f"{name}: the card says nothing of it" for name in loaded if name not in result]
     for name in result:
         if name not in loaded and (Path(name).name != name or (directory / name).is_file()):
-            problems.append(f"{name}: the card speaks of it, and no model is loaded from it")
+            problems.append(f"{name}: the card lists it, and no model is loaded from it")
             continue
         path = loaded.get(name, directory / name)
         found = f"SHA-256 {hash_file(path)}" if path.is_file() else "not there"
@@ -222,7 +222,9 @@ def check_card(directory: str | Path) -> None:
             problems.append(f"{name}: {found}, in the card SHA-256 {result[name]}")
     if problems:
         raise ArtifactError(
-            f"{directory}: is not what {PARITY_CARD} speaks of.", problems, hint="Convert the checkpoint again."
+            f"{directory}: its files are not those that {PARITY_CARD} lists.",
+            problems,
+            hint="Convert the checkpoint again.",
         )
 
 

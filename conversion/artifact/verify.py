@@ -96,12 +96,12 @@ def find_contradictions(
     if card["digest"] != digest_of(card):
         yield "the card was edited: its digest is another"
     if card["family"] != family.name:
-        yield f"the card speaks of another family: {card['family']}, by {CONFIG} {family.name}"
-    # a card of before a field was there speaks of a model that has its default
+        yield f"the card describes another family: {card['family']}, by {CONFIG} {family.name}"
+    # a card of before a field was there describes a model that has its default
     said, found = (json.loads(json.dumps(each)) for each in ({**list_defaults(spec), **card["spec"]}, asdict(spec)))
     if others := [name for name in dict.fromkeys([*said, *found]) if said.get(name) != found.get(name)]:
         sides = (f"{name} {found.get(name)}, in the card {said.get(name)}" for name in others)
-        yield f"{CONFIG} is of another model than the card: {'; '.join(sides)}"
+        yield f"{CONFIG} describes another model than the card: {'; '.join(sides)}"
         return
     yield from find_false_entries(card, family, spec)
     yield from find_repetitions(card)

@@ -1,5 +1,6 @@
 """``vision-parity convert``: a checkpoint, converted, verified and saved."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -69,8 +70,9 @@ def build_request(
                 headline = f"{source}: there is no such file or folder, and no such official variant."
                 raise VariantError(headline, error.problems, error.hint) from None
         if is_transformers_folder(path) and find_entrance(path):
-            check = f"verify {path}" if (path / PARITY_CARD).exists() else f"compare ORIGINAL {path}"
-            hint = f"To check it: vision-parity {check}. To convert it anew: vision-parity restore {path} FILE."
+            folder = shlex.quote(str(path))
+            check = f"verify {folder}" if (path / PARITY_CARD).exists() else f"compare ORIGINAL {folder}"
+            hint = f"To check it: vision-parity {check}. To convert it anew: vision-parity restore {folder} FILE."
             raise CheckpointError(f"{path}: is converted already; the original checkpoint is needed.", hint=hint)
         return Request(checkpoint=path, **known)
     return Request(keyword=source, weights=weights, **known)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.artifact.library_fields import OVERRIDING
-from conversion.artifact.repository import LOG_IN, TIMEOUT, describe_error
+from conversion.artifact.repository import TIMEOUT, describe_error
 from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_entrance, is_published
 from conversion.errors import CheckpointError, concerning
 from conversion.intake.transformers_folder import demand_transformers_folder, is_transformers_folder
@@ -22,6 +22,8 @@ KINDS_OF_WEIGHTS = (
     ("pytorch_model.bin",),
     ("pytorch_model.bin.index.json", "pytorch_model-?????-of-?????.bin"),
 )
+
+LOG_IN = "Log in with a token that may read it: hf auth login, or HF_TOKEN."
 
 NAME_LENGTH = 12
 """Digits of a commit that are shown."""
@@ -50,7 +52,8 @@ def find_target(name: str, revision: str | None = None) -> Target:
     """
     folder = Path(name).expanduser()
     if folder.exists() and revision is not None:
-        raise CheckpointError(f"--revision {revision} is of a repository on the Hub; {name} lies here.")
+        headline = f"--revision {revision} is of a repository on the Hub; {name} lies here."
+        raise CheckpointError(headline, hint="Leave --revision out.")
     if not folder.exists() and name.count("/") == 1 and is_target(name):
         target = fetch_repository(name, revision or "main")
     elif folder.is_dir():
@@ -70,7 +73,8 @@ def find_target(name: str, revision: str | None = None) -> Target:
         problems = [f"{find_entrance(target.folder).name}: from_pretrained does not read it"]
         raise CheckpointError(f"{name}: a conversion was killed here before it was verified.", problems, hint)
     if not any((target.folder / kind[0]).exists() for kind in KINDS_OF_WEIGHTS):
-        raise CheckpointError(f"{name}: holds a {CONFIG}, and no weights that transformers reads.")
+        headline = f"{name}: holds a {CONFIG}, and no weights that transformers reads."
+        raise CheckpointError(headline, hint=f"Copy {WEIGHTS} into it.")
     return target
 
 

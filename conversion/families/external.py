@@ -140,7 +140,7 @@ def construct(
         raise CheckpointError(
             f"{root}: its {model_class.__name__} does not know what this model needs.",
             needed,
-            hint="Update the clone to the authors' main branch, or compare with the bundled original.",
+            hint="Update the clone to the authors' main branch, or give --original bundled.",
         )
     try:
         with warnings.catch_warnings(action="ignore"), NumbersOnCpu():
@@ -149,7 +149,7 @@ def construct(
         raise CheckpointError(
             f"{root}: its {model_class.__name__} cannot be built.",
             [f"{type(error).__name__}: {error}"],
-            hint="Check out the authors' main branch, unchanged, or compare with the bundled original.",
+            hint="Check out the authors' main branch, or give --original bundled.",
         ) from error
 
 

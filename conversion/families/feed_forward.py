@@ -7,7 +7,7 @@ from itertools import chain
 from conversion.errors import CheckpointError
 from conversion.mapping.key_map import Shapes
 
-ITS_OWN_CODE = "transformers' config cannot say this, so it cannot be converted: use it with the code that trained it."
+ITS_OWN_CODE = "Use the model with the code that trained it."
 
 
 def reckon_swiglu_width(width: int) -> int:
@@ -54,7 +54,8 @@ def _find_width(shapes: Shapes, *axes: tuple[str, int]) -> int:
     if not widths:
         looked_for = _join(ending for ending, _ in axes)
         problems = [f"missing in every block: {looked_for} (a training's config calls this ffn_layer: identity)"]
-        raise CheckpointError("This model has no feed-forward that is known.", problems, ITS_OWN_CODE)
+        headline = "This model has no feed-forward; transformers' model always has one."
+        raise CheckpointError(headline, problems, ITS_OWN_CODE)
     return widths.most_common(1)[0][0]
 
 
@@ -63,5 +64,5 @@ def _join(endings: Iterable[str]) -> str:
 
 
 def _refuse_ratio(found: str) -> CheckpointError:
-    headline = f"Its feed-forward is {found}: only whole ratios (mlp_ratio) are converted."
+    headline = f"Its feed-forward is {found}: transformers 5 takes only whole ratios (mlp_ratio)."
     return CheckpointError(headline, hint=ITS_OWN_CODE)

@@ -18,7 +18,9 @@ def find_size_problem(spec: Any, image_size: object) -> str | None:
     if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
         return f"not a whole number of pixels from 1 up; give a multiple of the patch size {patch}"
     if not spec.any_size and image_size != spec.image_size and hasattr(spec, "interpolate_offset"):
-        return "nobody told how it resamples position embeddings; give --interpolate-offset and --interpolate-antialias"
+        return (
+            "nothing tells how it resamples position embeddings; give --interpolate-offset and --interpolate-antialias"
+        )
     if not spec.any_size and image_size != spec.image_size:
         return f"the model is made for {spec.image_size}, and knows positions of that size alone; leave the size out"
     grid, rest = divmod(image_size, patch)

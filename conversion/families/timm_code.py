@@ -17,7 +17,9 @@ TIMM_CODE = "timm"
 Description = Mapping[str, Any]
 """What a timm ``config.json`` tells: ``architecture``, and ``model_args`` where it gives any."""
 
-BUNDLED_INSTEAD = "Compare with the bundled original: --original bundled."
+BUNDLED_INSTEAD = "Compare with the bundled original: give convert, or pytest, --original bundled."
+TELL_INSTEAD = "Move that file away, and give what it tells as options: vision-parity inspect names them."
+"""Of a ``config.json`` beside a checkpoint."""
 
 
 def build_model(
@@ -47,7 +49,10 @@ def build_model(
             return model_class(**arguments)
     except Exception as error:  # timm raises nearly everything on values that it does not expect
         problems = [f"{type(error).__name__}: {error}", *(f"{key}={value}" for key, value in described.items())]
-        raise CheckpointError(f"{describe_timm(description)} cannot be built.", problems, BUNDLED_INSTEAD) from error
+        if description:
+            headline = f"timm {version('timm')} cannot build {name}, which config.json names."
+            raise CheckpointError(headline, problems, TELL_INSTEAD) from error
+        raise CheckpointError(f"timm {version('timm')} cannot build its {name}.", problems, BUNDLED_INSTEAD) from error
 
 
 def read_arguments(described: Mapping[str, object]) -> dict[str, object]:

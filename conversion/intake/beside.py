@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
-from conversion.families.timm_code import Description, build_model
+from conversion.families.timm_code import TELL_INSTEAD, Description, build_model
 from conversion.families.told import Told, write_value
 from conversion.state_dicts.folder import CONFIG
 
@@ -117,8 +117,8 @@ def merge_beside(found: Sequence[Beside]) -> Beside | None:
     if first.labels and second.labels and first.labels != second.labels:
         problems.append(f"class names: those in {first.file.name} are not those in {second.file.name}")
     if problems:
-        hint = f"If {second.file} is not this checkpoint's, move one of them away."
-        raise CheckpointError("Two files tell the same setting differently.", problems, hint)
+        hint = f"If {second.file} is another checkpoint's, move it away."
+        raise CheckpointError("Two sources tell the same setting differently.", problems, hint)
     return replace(second, told={**second.told, **first.told}, labels=first.labels or second.labels)
 
 
@@ -135,10 +135,10 @@ def check_facts(beside: Beside, state_dict: Mapping[str, Tensor]) -> None:
         if name in found and found[name] != told
     ]
     if problems:
-        hint = f"If {beside.file} is not this checkpoint's, move one of them away, and give what it told as options."
+        hint = f"If {beside.file} is another checkpoint's, move it away, and give what it tells as options."
         if beside.is_itself:
-            hint = "The file holds parts of different models. Save the state dict alone, and give settings as options."
-        raise CheckpointError(f"{beside.file.name} speaks of another model.", problems, hint)
+            hint = "Save the state dict alone in another file, and give the settings as options."
+        raise CheckpointError(f"{beside.file.name} describes another model.", problems, hint)
 
 
 def measure(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
@@ -175,7 +175,8 @@ def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
     from timm.data.config import resolve_data_config
 
     if ":" in config["architecture"]:
-        raise CheckpointError(f"{path.name}: {config['architecture']!r} is no architecture of timm's by name.")
+        headline = f"{path}: {config['architecture']!r} is not timm's own name of an architecture."
+        raise CheckpointError(headline, hint=TELL_INSTEAD)
     pretrained = config.get("pretrained_cfg") or config
     arguments = dict(config.get("model_args") or {})
     description = {"architecture": config["architecture"], "model_args": arguments}
@@ -186,7 +187,7 @@ def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
     problems = [f"crop_mode: {images['crop_mode']!r}, only 'center' is supported"] * (images["crop_mode"] != "center")
     problems += [f"input_size: {images['input_size']}, only square images are supported"] * (not isinstance(side, int))
     if problems:
-        raise CheckpointError(f"{path.name}: prepares images otherwise than is supported.", problems)
+        raise CheckpointError(f"{path}: images are prepared in a way that is not supported.", problems, TELL_INSTEAD)
     of_images = {name: images[name] for name in ("crop_pct", "interpolation")} | {"input_size": side}
     of_images |= {"image_mean": tuple(images["mean"]), "image_std": tuple(images["std"])}
     by = f"{path.name}, {config['architecture']}"
@@ -212,8 +213,8 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, int]]
     blocks = getattr(any_model, "blocks", None)
     if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not hasattr(blocks[0], "attn"):
         raise CheckpointError(
-            f"timm's {type(model).__name__} is no vision transformer with blocks.",
-            hint="Only models of this project's families are converted.",
+            f"{CONFIG} names timm's {type(model).__name__}, which has no transformer blocks and is not converted.",
+            hint=f"If {CONFIG} is another checkpoint's, move it away.",
         )
     block: Any = blocks[0]
     activation = block.mlp.act
@@ -247,12 +248,11 @@ def _load(path: Path, parse: Callable[[str], Any]) -> Any:
     if not path.is_file():
         return None
     if path.stat().st_size > LARGEST:
-        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, too many for a file of settings.", hint=MOVE)
+        raise CheckpointError(
+            f"{path}: has {path.stat().st_size:,} bytes, too many for a file of settings.", hint=TELL_INSTEAD
+        )
     try:
         return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        headline = f"{path}: lies beside the weights and cannot be read ({type(error).__name__})."
-        raise CheckpointError(headline, [str(error)[:300]], MOVE) from error
-
-
-MOVE = "Copy it again; or move it away, and give what it tells as options."
+        headline = f"{path}: cannot be read ({type(error).__name__}), and lies beside the weights."
+        raise CheckpointError(headline, [str(error)[:300]], TELL_INSTEAD) from error

@@ -115,9 +115,7 @@ def read_checkpoint(
 
     with concerning(path):
         if like is not None and source.kind != "ranks":
-            raise CheckpointError(
-                "not the rank files of a sharded run, whose shapes --like tells.", hint="Leave it out."
-            )
+            raise CheckpointError("--like is for the rank files of a sharded run only.", hint="Leave --like out.")
         note("choose", source.choice)
         if folder:
             state_dict, told, did = _restore_folder(folder, source)
@@ -235,7 +233,7 @@ def _take_model(
             f"{file.name}: {' '.join(each.path) or 'the file itself'}"
             for file, each in zip(source.files, taken, strict=True)
         ]
-        hint = "Choose one that all of them have: --entry."
+        hint = "Give the name of one that all of them have: --entry NAME."
         raise CheckpointError("rank files whose models lie in different entries.", found, hint)
     steps = [Step("open", did), *([Step("unwrap", taken[0].did)] if taken[0].did else [])]
     if source.kind == "ranks" and is_flattened(taken[0].state_dict):
@@ -255,7 +253,7 @@ def _take_model(
 def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
     converted, _, _ = _take_model(source, _open_files(source), None)
-    hint = f"Its {CONFIG} and its weights do not belong together, or it is no model of this project's families."
+    hint = f"Give a folder whose {CONFIG} and weights were saved together."
     try:
         _demand_modesty(folder, len(converted), hint)
         config = read_config(folder)
@@ -279,4 +277,4 @@ def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:
     """Refuse a config of more blocks than there are tensors: transformers makes a list of them, however many."""
     depth = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("num_hidden_layers", 0)
     if not isinstance(depth, int) or depth > num_tensors:
-        raise CheckpointError(f"{CONFIG} speaks of {depth!r} blocks, for {num_tensors} tensors.", hint=hint)
+        raise CheckpointError(f"its {CONFIG} tells of {depth!r} blocks; there are {num_tensors} tensors.", hint=hint)

@@ -38,7 +38,7 @@ MAX_ENTRIES = 16
 MAX_LOOKED_INTO = 10_000
 """Mappings that are looked into for tensors; of an optimizer's state there may be more."""
 
-TOO = "which holds a model too"
+TOO = "which also holds a model"
 EXCHANGED = "which holds the raw weights: mmengine exchanges them with the averaged ones as it saves"
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from conversion.errors import CheckpointError
 from conversion.families.base import find_dropped
 from conversion.intake.layouts import Layout
-from conversion.intake.ranks import FLAT, join_pieces, read_piece
+from conversion.intake.ranks import FLAT, WHOLE, join_pieces, read_piece
 from conversion.intake.steps import CHUNKED_BLOCK, take_off_prefixes
 from conversion.parity.metrics import is_bit_equal
 
@@ -26,11 +26,6 @@ ALIGNMENTS = (0, 2, 4, 8)
 
 None where FSDP does not keep the original parameters.
 """
-
-OTHERWISE = (
-    "If the model is another, save a whole state dict where the run was made: FSDP.state_dict_type(model, "
-    "StateDictType.FULL_STATE_DICT)."
-)
 
 Spans = dict[str, tuple[int, int]]
 
@@ -79,7 +74,7 @@ def unflatten_ranks(state_dicts: Sequence[Mapping[str, Tensor]], layout: Layout)
         if not is_bit_equal(tensor, values[name])
     ]
     if problems:
-        raise CheckpointError("parameters in another order than is known of this model.", problems, OTHERWISE)
+        raise CheckpointError("parameters in another order than is known of this model.", problems, WHOLE)
     did = f"{len(shapes)} parameters of {len(held.units)} FSDP unit(s) on {held.num_ranks} ranks put back into the "
     did += f"shapes that {layout.by} tells; their counts agree" + (", and their names" if held.named else "")
     did += "".join(f"; left out, {reason}: {name}" for name, reason in held.left.items())
@@ -94,7 +89,7 @@ def _collect(state_dicts: Sequence[Mapping[str, Tensor]]) -> Flattened:
     kept = {key: name for key, name in names.items() if not find_dropped(name)}
     key, name = next(((key, name) for key, name in kept.items() if FLAT_NAME.search(name)), ("", ""))
     if not name:
-        raise CheckpointError("flattened parameters of training losses alone.", list(keys), OTHERWISE)
+        raise CheckpointError("flattened parameters of training losses alone.", list(keys), WHOLE)
     units, named, problems = {}, {}, []
     for each, short in kept.items():
         parts = [state_dict[each] for state_dict in state_dicts if each in state_dict]
@@ -113,7 +108,7 @@ def _collect(state_dicts: Sequence[Mapping[str, Tensor]]) -> Flattened:
         else:
             named[CHUNKED_BLOCK.sub(r"blocks.\2.", short)] = whole
     if problems:
-        raise CheckpointError("rank files that do not make up one state dict.", problems, OTHERWISE)
+        raise CheckpointError("rank files that do not make up one state dict.", problems, WHOLE)
     return Flattened(units, named, key.removesuffix(name), left, len(state_dicts))
 
 
@@ -127,7 +122,7 @@ def _find_spans(held: Flattened, shapes: Mapping[str, tuple[int, ...]], by: str)
     unknown = sorted(held.units.keys() - {"", *blocks})
     if unknown:
         headline = "flattened parameters of modules that are neither the model nor its blocks."
-        raise CheckpointError(headline, unknown, OTHERWISE)
+        raise CheckpointError(headline, unknown, WHOLE)
     found: list[dict[str, Spans]] = []
     problems: list[str] = []
     for alignment in ALIGNMENTS:
@@ -144,9 +139,9 @@ def _find_spans(held: Flattened, shapes: Mapping[str, tuple[int, ...]], by: str)
         if not differing and spans not in found:
             found.append(spans)
     if not found:
-        raise CheckpointError(f"flattened parameters of another model than {by} tells.", problems, OTHERWISE)
+        raise CheckpointError(f"flattened parameters of another model than {by} tells.", problems, WHOLE)
     if len(found) > 1:
-        raise CheckpointError("flattened parameters whose counts fit in several ways.", list(held.units), OTHERWISE)
+        raise CheckpointError("flattened parameters whose counts fit in several ways.", list(held.units), WHOLE)
     return found[0]
 
 

@@ -14,7 +14,7 @@ from conversion.families.variants import find_variant
 from conversion.intake.beside import ARCHITECTURES, Beside, find_training
 
 # in a training's config
-FFN_LAYERS = {"mlp": "mlp", "swiglufused": "swiglu"}
+FFN_LAYERS = {"mlp": "mlp", "swiglufused": "swiglu", "swiglu": "swiglu"}  # the last two are one
 DEFAULT_PATCH_SIZE, DEFAULT_IMAGE_SIZE = 16, 224
 
 # switch of a training's config to the parameters that a model has only where it is on
@@ -31,6 +31,8 @@ TELL_SHAPES = (
     "Put the config.yaml of the training run beside them, which DINOv2's training writes into its output folder; or "
     "name an official model of the same widths: --like dinov2_vits14."
 )
+OTHER_CONFIG = "Put the config.yaml of the run that wrote these files in its place."
+OTHER_MODEL = "Name an official model of the same width and depth: --like NAME (vision-parity variants lists them)."
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Layout:
         ]
         if problems:
             headline = f"flattened parameters of another model than {self.by} tells."
-            raise CheckpointError(headline, problems, TELL_SHAPES)
+            raise CheckpointError(headline, problems, OTHER_MODEL if self.is_likeness else OTHER_CONFIG)
         return shapes
 
 
@@ -129,8 +131,8 @@ def describe_training(path: Path, config: Mapping[str, Any]) -> Layout:
     ffn_layer = str(student.get("ffn_layer", "mlp"))
     problems += [f"student.ffn_layer: {ffn_layer!r}"] * (ffn_layer not in FFN_LAYERS)
     if problems or not 0 < sizes["patch_size"] <= sizes["image_size"] <= 10_000:
-        headline = f"{path}: tells no shapes of parameters that are known."
-        raise CheckpointError(headline, problems or [f"{name}: {value}" for name, value in sizes.items()], TELL_SHAPES)
+        headline = f"{path}: these values tell no shapes of parameters."
+        raise CheckpointError(headline, problems or [f"{name}: {value}" for name, value in sizes.items()], OTHER_CONFIG)
     family: Family[Any] = load_family("dinov2")
     shapes = family.original_shapes(
         family.build_spec(

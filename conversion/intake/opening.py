@@ -1,6 +1,8 @@
 """Open one file, whatever its format, without running anything in it."""
 
+import os
 import pickle
+import shlex
 import struct
 import zipfile
 from collections import Counter
@@ -168,7 +170,7 @@ def _look_through_archive(file: IO[bytes]) -> tuple[list[int], Foreign]:
             counted = "no data.pkl" if not pickled else f"{len(pickled)} of data.pkl"
             raise CheckpointError(f"a zip archive, but not one of torch.save: it has {counted}.", found, hint=UNZIP)
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-            raise CheckpointError("a compressed archive, which torch.save does not write.", hint=UNZIP)
+            raise CheckpointError("a compressed archive; torch.save compresses nothing.", hint=STORE)
     if pickled[0].file_size > BUDGET.size:
         raise exceed("bytes", BUDGET.size, f"{pickled[0].filename} has {pickled[0].file_size:,}")
     file.seek(_find_data(file, pickled[0]))
@@ -176,6 +178,7 @@ def _look_through_archive(file: IO[bytes]) -> tuple[list[int], Foreign]:
 
 
 UNZIP = "If a checkpoint was zipped for transport, unpack it and give the file inside."
+STORE = "Unpack it, and in its folder pack it again without compression: zip -0 -r ../stored.pth ."
 
 
 def _find_data(file: IO[bytes], record: zipfile.ZipInfo) -> int:
@@ -227,21 +230,28 @@ def _check_sizes(content: Any, sizes: list[int]) -> None:
     if beyond:
         problems = [f"{size} bytes, of {count} storage(s)" for size, count in beyond.items()]
         raise CheckpointError(
-            "its pickle speaks of tensors of other sizes than it stores.", problems, hint="Copy it again."
+            "its pickle describes tensors of other sizes than it stores.", problems, hint="Copy it again."
         )
 
 
 def explain_absence(path: Path, error: Exception) -> CheckpointError:
     """What to say of a path that cannot be opened."""
     if isinstance(error, PermissionError):
-        return CheckpointError("may not be read.", [str(error)], hint="Give yourself read permission: chmod u+r.")
+        return CheckpointError("you have no permission to read it.", [str(error)], _permit(path))
     if isinstance(error, FileNotFoundError) and path.parent.is_dir():
         nearest = sorted(other.name for other in path.parent.glob(f"*{path.suffix}") if other.is_file())[:5]
-        hint = f"In its folder there are {', '.join(nearest)}." if nearest else "Check its path."
+        hint = f"Its folder holds {', '.join(nearest)}." if nearest else "Check its path."
         return CheckpointError("there is no such file.", hint=hint)
     if isinstance(error, FileNotFoundError):
         return CheckpointError("there is no such file or folder.", hint="Check its path.")
     return CheckpointError("cannot be looked at.", [str(error)], hint="Check its path.")
+
+
+def _permit(path: Path) -> str:
+    """The command that lets everybody read a file: of its folders, the outermost that is closed comes first."""
+    closed = next((folder for folder in reversed(path.absolute().parents) if not os.access(folder, os.X_OK)), None)
+    mode, place = ("a+x", closed) if closed else ("a+rX", path)
+    return f"Have its owner run: chmod {mode} {shlex.quote(str(place))}"
 
 
 def _first_sentence(error: Exception) -> str:

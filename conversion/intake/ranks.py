@@ -13,11 +13,11 @@ from conversion.parity.metrics import is_bit_equal
 FLAT = "flat_param"
 """In the name of a tensor that holds all of a module's parameters, flattened: its file does not tell their shapes."""
 
-ALL_RANKS = (
-    "Give all rank files, as a folder or as 'model_*.rank_*.pth', with the training's config.yaml beside them; or the "
-    "file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
+ALL_RANKS = "Give all rank files of the run, as their folder, with the config.yaml of the training run in it."
+WHOLE = (
+    "Save the whole state dict where the run was made: with FSDP.state_dict_type(model, "
+    "StateDictType.FULL_STATE_DICT): state_dict = model.state_dict()."
 )
-WHOLE = "Save a whole state dict where the run was made, FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT)."
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
         raise CheckpointError("flattened parameters, whose shapes their file does not tell.", flat, WHOLE)
     empty = [key for key, tensor in state_dict.items() if tensor.numel() == 0]
     if 2 * len(empty) > len(state_dict):  # whole are at most what is computed, and no parameter
-        hint = "DeepSpeed's ZeRO 3 keeps them elsewhere: python zero_to_fp32.py . out, in the folder where it lies."
+        hint = "If DeepSpeed's ZeRO 3 wrote it, run python zero_to_fp32.py . out in the run's folder, and give out."
         count = f"all {len(empty)}" if len(empty) == len(state_dict) else f"{len(empty)} of {len(state_dict)}"
         raise CheckpointError(f"{count} tensors are empty.", empty, hint)
 

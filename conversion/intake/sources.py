@@ -16,10 +16,7 @@ from conversion.intake.transformers_folder import find_entrance, is_of_library, 
 
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
 
-CONSOLIDATE = (
-    "A training run saved in pieces: give all of its rank files, as a folder or as 'model_*.rank_*.pth'; or "
-    "the file that DINOv2's training writes for evaluation, eval/training_*/teacher_checkpoint.pth."
-)
+CONSOLIDATE = "Give all rank files of the run, as their folder or as a pattern in quotes: 'model_*.rank_*.pth'."
 DISTRIBUTED = ".metadata"
 """What torch.distributed.checkpoint calls the file that tells where each tensor lies."""
 
@@ -62,11 +59,10 @@ def find_source(path: Path) -> Source:
     """
     with concerning(path):
         try:
-            is_folder = path.is_dir()
+            if path.is_dir():
+                return _look_into(path)
         except (OSError, ValueError) as error:
             raise explain_absence(path, error) from error
-        if is_folder:
-            return _look_into(path)
         if glob.has_magic(str(path)) and not path.exists():
             found = sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207 (it may be absolute)
             if not found:
@@ -81,7 +77,10 @@ def find_source(path: Path) -> Source:
         # other numbers have other meanings
         if len(ranks) > 1 and sorted(map(_rank_of, ranks)) == list(range(len(ranks))):
             names = [sibling.name for sibling in ranks[1:]]
-            raise CheckpointError("one rank file of several; the others lie beside it.", names, hint=CONSOLIDATE)
+            pattern = path.with_name(RANK.sub(r"\1*", path.name))
+            raise CheckpointError(
+                "one rank file of several; the others lie beside it.", names, f"Give all: {suggest(pattern)}"
+            )
         return Source("file", (path,))
 
 
@@ -113,7 +112,8 @@ def _look_into(folder: Path) -> Source:
         return _choose(indices[0], files, "whose shards are one model")
     if len(indices) > 1:
         names = [path.name for path in indices]
-        raise CheckpointError("a folder with several indices of shards in it.", names, hint="Give one of these files.")
+        hint = f"Give one of these files, as: {suggest(indices[-1])}"
+        raise CheckpointError("a folder with several indices of shards in it.", names, hint)
     refuse_shards(weights)
     if weights and is_transformers_folder(folder):
         _refuse_unread(weights)
@@ -123,7 +123,7 @@ def _look_into(folder: Path) -> Source:
         return _order_ranks(weights)
     within = [path.name for path in sorted(folder.iterdir()) if (path / DISTRIBUTED).is_file()]
     if not weights and within:
-        hint = f"Give one of them, as {folder / within[0]}."
+        hint = f"Give one of them, as: {suggest(folder / within[0])}"
         raise CheckpointError("a folder of checkpoints of torch.distributed.checkpoint.", within, hint)
     if not weights:
         raise _explain_emptiness(folder, files)
@@ -140,8 +140,8 @@ def _explain_emptiness(folder: Path, files: list[Path]) -> CheckpointError:
         names = [path.name for path in files]
         return CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
     names = [f"{path.name}/" for path in inner]
-    hint = f"Give one of its folders, as: {suggest(inner[-1])}"
-    return CheckpointError("a folder without a checkpoint in it, but in its folders.", names, hint)
+    hint = f"Give one of these, as: {suggest(inner[-1])}"
+    return CheckpointError("a folder without a checkpoint in it; there are some in its subfolders.", names, hint)
 
 
 def _may_hold_checkpoint(folder: Path) -> bool:
@@ -170,28 +170,29 @@ def _refuse_part(path: Path) -> None:
 
 def _refuse_unread(weights: list[Path]) -> None:
     """Refuse a folder of transformers without a file that ``from_pretrained`` reads."""
-    hint = f"Copy {WHOLE[0]} into it. If one of these is an original checkpoint, give it itself: {suggest(weights[-1])}"
+    hint = f"If one of these is an original checkpoint, give that file: {suggest(weights[-1])}"
     names = [path.name for path in weights]
     raise CheckpointError("a folder of transformers without weights that from_pretrained reads.", names, hint=hint)
 
 
 def _read_index(index: Path) -> Source:
-    """The shards that an index of safetensors or PyTorch files speaks of; all must lie beside it."""
-    hint = "Copy all its files into one folder."
+    """The shards that an index of safetensors or PyTorch files names; all must lie beside it."""
     try:
         names: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems = [f"{type(error).__name__}: {error}"]
-        raise CheckpointError(f"{index.name}: cannot be read as an index of shards.", problems, hint) from error
+        raise CheckpointError(f"{index}: cannot be read as an index of shards.", problems, "Copy it again.") from error
     # nothing but the names of files: an index does not lead out of its folder
     foreign = sorted({str(name) for name in names.values() if Path(str(name)).name != name})
     if foreign or not names:
-        raise CheckpointError(f"{index.name}: names no files beside it.", foreign, hint)
+        hint = "Copy it again, and the shards that it names beside it."
+        raise CheckpointError(f"{index}: names no files beside it.", foreign, hint)
     keys = {str(key): index.parent / name for key, name in names.items()}
     files = tuple(dict.fromkeys(keys.values()))
     absent = [file.name for file in files if not file.is_file()]
     if absent:
-        raise CheckpointError(f"{index.name}: {len(absent)} of {len(files)} shards are not there.", absent, hint)
+        headline = f"{index}: {len(absent)} of {len(files)} shards are not there."
+        raise CheckpointError(headline, absent, "Copy them beside it.")
     return Source("shards", files, keys)
 
 
@@ -199,18 +200,20 @@ def _order_ranks(files: list[Path]) -> Source:
     """Rank files in the order of their ranks, none missing, all of one run."""
     unnumbered = [file.name for file in files if not RANK.search(file.name)]
     if unnumbered:
-        hint = "Give one of these files, or a pattern that rank files alone match."
+        hint = f"Give one of them, as: {suggest(files[-1])}"
         raise CheckpointError("several files, and not all of them rank files.", unnumbered, hint)
     runs = {RANK.sub(r"\1*", file.name) for file in files}
     if len(runs) > 1:
-        raise CheckpointError("rank files of several checkpoints.", sorted(runs), "Give the pattern of one of them.")
+        hint = f"Give the pattern of one, as: {suggest(files[-1].with_name(max(runs)))}"
+        raise CheckpointError("rank files of several checkpoints.", sorted(runs), hint)
     by_rank = {_rank_of(file): file for file in files}
     missing = [f"rank {rank}" for rank in range(max(by_rank) + 1) if rank not in by_rank]
     if len(by_rank) < len(files):
         names = [file.name for file in files]
-        raise CheckpointError("several files of one rank.", names, "Give the pattern of one checkpoint.")
+        hint = "Move all but one file of each rank to another folder."
+        raise CheckpointError("several files of one rank.", names, hint)
     if missing or len(files) == 1:
-        raise CheckpointError("rank files are missing.", missing, hint=CONSOLIDATE)
+        raise CheckpointError("rank files are missing.", missing, hint="Copy them beside the others.")
     return Source("ranks", tuple(by_rank[rank] for rank in sorted(by_rank)))
 
 

@@ -1,6 +1,7 @@
 """Whether a folder is one that ``from_pretrained`` reads a known model from; if not, what it is."""
 
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -70,15 +71,20 @@ def refuse_layout(path: Path, files: Iterable[Path], keys: Iterable[str]) -> Non
     model_type = read_config_of(folder).get("model_type")
     if model_type in list_model_types():
         if is_telling:
-            hint = f"To check it: vision-parity compare ORIGINAL {folder}"
+            hint = f"To check it: {compare_command(folder)}"
             raise CheckpointError("in the layout of transformers already.", hint=hint)
     elif isinstance(model_type, str) and (is_telling or (is_named and _is_own_type(model_type))):
         raise describe_other_type(folder)
     elif is_telling:
-        hint = f"Copy its {CONFIG} beside it. Then: vision-parity compare ORIGINAL {folder}"
+        hint = f"Copy its {CONFIG} beside it. Then: {compare_command(folder)}"
         raise CheckpointError(
             f"in the layout of transformers already, without a {CONFIG} that names its type.", hint=hint
         )
+
+
+def compare_command(folder: Path) -> str:
+    """The command that compares a folder with its original."""
+    return f"vision-parity compare ORIGINAL {shlex.quote(str(folder))}"
 
 
 def describe_other_type(folder: Path) -> CheckpointError:
@@ -87,7 +93,7 @@ def describe_other_type(folder: Path) -> CheckpointError:
     said = "names no model_type" if model_type is None else f"says model_type {model_type!r}"
     return CheckpointError(
         f"its {CONFIG} {said}; the types that are known here are {', '.join(list_model_types())}.",
-        hint="Models of other types of transformers' are neither verified nor restored.",
+        hint="Models of other types are neither verified nor converted.",
     )
 
 

@@ -153,9 +153,9 @@ def refuse_code(names: Collection[str]) -> None:
     code = sorted(modernise(name) for name in names if not _is_inert(name))
     if code:
         raise CheckpointError(
-            "holds a pickle that wants to run code; nothing was run.",
+            "its pickle refers to callables that could run code; none was called.",
             code,
-            hint="Do not open it with anything else. Get the weights from a source that you trust, as safetensors.",
+            hint="Do not load it with anything else. Ask its author for the weights alone, as safetensors.",
         )
 
 

@@ -215,4 +215,5 @@ def _describe(value: object) -> str:
     if isinstance(value, dict):
         keys = ", ".join(map(_shorten, list(value)[:5]))
         return f"a mapping with the entries {keys}{', ...' if len(value) > 5 else ''}" if value else "an empty mapping"
-    return f"a {type(value).__qualname__}"
+    name = type(value).__qualname__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

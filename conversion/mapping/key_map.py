@@ -127,7 +127,7 @@ def convert(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor
     problems = [f"not in the key map: {key}" for key in state_dict if key not in expanded]
     problems += [f"missing: {key}" for key in expanded if key not in state_dict]
     if problems:
-        raise KeyMapError("State dict and key map do not cover each other.", problems)
+        raise KeyMapError("The state dict has other keys than its key map.", problems)
     return {
         name: part
         for source, targets in expanded.items()
@@ -147,8 +147,8 @@ def restore(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor
 def restore_each(state_dict: StateDict, expanded: ExpandedKeyMap) -> Iterator[tuple[str, Tensor]]:
     """As :func:`restore`, but key by key, so that nothing that was fused need stay in memory."""
     targets = {name for names in expanded.values() for name in names}
-    problems = [f"not a target of the key map: {key}" for key in state_dict if key not in targets]
+    problems = [f"unexpected: {key}" for key in state_dict if key not in targets]
     problems += [f"missing: {key}" for key in sorted(targets) if key not in state_dict]
     if problems:
-        raise KeyMapError("Converted state dict and key map do not cover each other.", problems)
+        raise KeyMapError("The converted state dict has other keys than its config tells.", problems)
     return ((source, fuse_rows([state_dict[name] for name in names])) for source, names in expanded.items())

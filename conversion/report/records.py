@@ -194,7 +194,7 @@ def read_record(path: Path) -> Record:
     except ConversionError:
         raise
     except Exception as error:  # values of other types, sizes and lengths than a card has
-        raise ArtifactError(f"{path}: speaks of no model that is known: {error!r}") from error
+        raise ArtifactError(f"{path}: describes no model that is known: {error!r}") from error
     if isinstance(schema, str) and schema.startswith(("parity-card/", "parity-run/")):
         raise ArtifactError(f"{path}: its schema is {schema!r}, not {CARD_SCHEMA!r} or {SCHEMA!r}.")
     return Record()
@@ -237,7 +237,7 @@ def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
     if any((path.parent / name).exists() for name in ENTRANCES):
         raise ArtifactError(f"{path}: was not published: a run was killed here.")
     if card.get("verdict") == NOT_COMPARED:
-        raise ArtifactError(f"{path}: its activations were never compared; verify it with --checkpoint {path.parent}.")
+        raise ArtifactError(f"{path}: its activations were never compared; vision-parity convert compares them.")
     card = _check_card(path, card)
     for cell in card["activations"]:
         of_cell = {**card, "activations": [cell], "verdict": cell["verdict"]}
@@ -249,7 +249,7 @@ def _check_card(path: Path, card: Mapping[str, Any]) -> Mapping[str, Any]:
     """The card, of whatever version, as this one writes it."""
     card = demand_card(card, path)
     if not 0 < card["spec"].get("depth", 0) <= DEEPEST:
-        raise ArtifactError(f"{path}: speaks of no model that is known: its depth is {card['spec'].get('depth')}.")
+        raise ArtifactError(f"{path}: describes no model that is known: its depth is {card['spec'].get('depth')}.")
     if problems := list(find_contradictions(card, load_family(card["family"]), rebuild_spec(card))):
         raise ArtifactError(f"{path}: contradicts itself.", problems)
     return card

@@ -27,6 +27,8 @@ from conversion.state_dicts.recognise import Recognised, find_official, merge_to
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+NAME_NONE = "Name no variant to convert it as what it is."
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -114,7 +116,8 @@ def convert(
     named = _demand_variant(row, merged, settings) if row else None
     family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
-        raise VariantError(f"A {family.name} model has no linear head file of its own; one was given.")
+        headline = f"A {family.name} model has no linear head file of its own; one was given."
+        raise VariantError(headline, hint="Leave it out.")
     if image_size is not None:
         check_image_size(spec, image_size)
     kept, dropped = key_map.drop(merged, family.dropped)
@@ -171,7 +174,7 @@ def convert(
 def _note_lookalikes(found: Recognised) -> Iterator[str]:
     if found.lookalikes:
         kinds = " and ".join((found.family.name, *found.lookalikes))
-        yield f"the shapes of {kinds} models are the same: which one this is, nobody told; its name says all of them"
+        yield f"the shapes of {kinds} models are the same: no tensor tells which one this is; its name says all of them"
 
 
 def _note_others(found: Recognised, like: Variant | None) -> Iterator[str]:
@@ -194,7 +197,8 @@ def _demand_tensors(*state_dicts: StateDict) -> None:
         if not isinstance(key, str) or not isinstance(value, Tensor)
     ]
     if foreign:
-        raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign)
+        hint = "Read the file by conversion.load_checkpoint: that takes the state dict out of it."
+        raise KeyMapError("A state dict holds tensors under names, and nothing else.", foreign, hint)
 
 
 def _select_left_out(dropped: StateDict, original: StateDict, derived: StateDict) -> dict[str, Tensor]:
@@ -221,7 +225,7 @@ def _demand_variant(row: Variant, state_dict: StateDict, settings: Mapping[str, 
         if value != given[name].value
     ]
     if contradictions:
-        raise VariantError(f"{row.name} has {', '.join(contradictions)}.")
+        raise VariantError(f"{row.name} has {', '.join(contradictions)}.", hint=NAME_NONE)
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     by = f"{row.name}, which was named"
     told = {name: Told(getattr(spec, field), by, is_given=False) for name, field in fields.items()}
@@ -240,7 +244,7 @@ def _demand_variant(row: Variant, state_dict: StateDict, settings: Mapping[str, 
     name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
     untold = {family.settings[name].field for name in family.list_open(shapes)}
     differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)
-    hint = "Name no variant to convert it as what it is."
+    hint = NAME_NONE
     if "linear_head" in row.files and not found.num_classes:
         hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
     described = name or f"another {family.name} model ({differing})"
@@ -259,4 +263,4 @@ def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
     except (CheckpointError, KeyMapError):
         like = None
     described = like.name if like else f"a {other.name} model"
-    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.")
+    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=NAME_NONE)

@@ -79,7 +79,7 @@ def take_out_filled(family: Family[Any], spec: Spec, state_dict: StateDict, majo
     ]
     if changed:
         raise KeyMapError(
-            "Tensors that the original had not, and that were filled in, have been trained since.",
+            "Tensors that the conversion filled in have changed since; the original has none of these.",
             sorted(changed),
             f"To have them in the restored model, take {ORIGINAL_LACKS!r} out of config.json.",
         )

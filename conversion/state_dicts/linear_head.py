@@ -48,7 +48,7 @@ def merge_linear_head(
     prefixed = {HEAD_PREFIX + key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()}
     twice = [name for name in prefixed if name in state_dict]
     if twice:
-        raise KeyMapError("Tensors that are in the checkpoint and in the linear head's file as well.", twice)
+        raise KeyMapError("The checkpoint has a linear head of its own.", twice, "Leave --linear-head out.")
     merged = {**state_dict, **prefixed}
     own = state_dict if isinstance(state_dict, ToldStateDict) else ToldStateDict({})
     told = {**own.told, **(head.told if isinstance(head, ToldStateDict) else {})}
@@ -81,8 +81,9 @@ def complete_linear_head(
         return state_dict, ()
     told = merge_told(family, getattr(state_dict, "told", {}), settings).get("global_pool")
     if told is None and variant is not None:
-        headline = f"{variant} has a linear head on CLS token and mean of patches; this one takes one vector."
-        raise VariantError(headline, hint=f"Say which: {option_of('global_pool')} token or avg; or name no variant.")
+        headline = f"The linear head of {variant} takes CLS token and mean of patches; this one takes one of both."
+        option = option_of("global_pool")
+        raise VariantError(headline, hint=f"Name no variant, and say which it takes: {option} token, or {option} avg.")
     widened, note = widen_head(state_dict, str(told.value) if told else "token")
     if isinstance(state_dict, ToldStateDict):
         widened = ToldStateDict(widened, state_dict.told, state_dict.writer, state_dict.labels)

@@ -15,8 +15,8 @@ from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.state_dicts.other_kinds import list_converted, refuse_other_kinds
 
 WAYS = (
-    "Give these options, or put the config.json or config.yaml that came with the weights beside them. If it is an "
-    "official model, name it: --variant NAME, for pytest -k NAME (vision-parity variants lists them)."
+    "Give these options (in Python, arguments: num_attention_heads=12), or put the config.json or config.yaml that came "
+    "with the weights beside them. If it is an official model, name it: --variant NAME; with pytest, -k NAME."
 )
 """Who may tell what tensors do not."""
 
@@ -134,19 +134,20 @@ def _complete(
     complete, missing = dict(told), []
     by = f"{official.name}, the official model of these shapes" if official else ""
     known = family.spec_of(official) if official else None
+    theirs = family.list_open(family.converted_shapes(known)) if known else {}
     for name, value in usual.items():
         setting = family.settings[name]
         if name in told:
             if not setting.field and told[name].value != value:
                 missing.append(f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported")
-        elif known is not None and setting.field and (writer == AUTHORS or setting.is_needed):
+        elif name in theirs and setting.field and (writer == AUTHORS or setting.is_needed):
             # how positions are resampled is a matter of code, and timm's is another than the authors'
             complete[name] = Told(getattr(known, setting.field), by, is_given=False)
         elif writer in setting.fixed_by:
             complete[name] = Told(value, f"{writer}, which has no other", is_given=False)
         elif setting.is_needed:
-            likely = f" {write_value(value)} if it is like most such models" if value is not None else ""
-            missing.append(f"{name}: give {option_of(name)}{likely}")
+            usual_value = f"; most such models have {write_value(value)}" if value is not None else ""
+            missing.append(f"{name}: give {option_of(name)} as it was in training{usual_value}")
     if missing:
         headline = f"The tensors of this {family.name} model do not tell these settings, and no file does."
         raise CheckpointError(headline, missing, WAYS)
@@ -166,7 +167,7 @@ def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
     """
     found = [family for family in families() if family.matches(shapes)]
     if not found and any(key.endswith("embeddings.cls_token") for key in shapes):
-        hint = "Give its whole folder, with its config.json: it is verified, and conversion.restore takes it back."
+        hint = "Read its folder, with its config.json in it, by conversion.load_checkpoint: that restores the original."
         raise CheckpointError("in the layout of transformers already.", list(shapes), hint)
     if len(found) != 1:
         whose = f"several families ({', '.join(each.name for each in found)})" if found else "no known family"
@@ -183,7 +184,7 @@ def _refuse_prefix(state_dict: StateDict) -> None:
     common = takewhile(lambda pair: pair[0] == pair[1], zip(min(modules), max(modules), strict=False))
     prefix = ".".join(first for first, _ in common)
     if prefix and len(state_dict) > 1:
-        hint = "In Python, conversion.load_checkpoint takes such prefixes off. They may not be those of a whole model."
+        hint = "conversion.load_checkpoint takes it off where a whole model lies under it."
         headline = f"every key begins with {prefix + '.'!r}, which no known model's keys do."
         raise CheckpointError(headline, list(state_dict), hint)
 
@@ -209,8 +210,9 @@ def select_settings(family: Family[Any], settings: Mapping[str, Any]) -> dict[st
     if unknown - list_settings().keys():
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
     if unknown:
-        takes = ", ".join(family.settings)
-        raise VariantError(f"{', '.join(sorted(unknown))}: not of a {family.name} model.", hint=f"It takes {takes}.")
+        names = sorted(unknown)
+        hint = f"Leave out {', '.join(map(option_of, names))}."
+        raise VariantError(f"A {family.name} model has no {', '.join(names)}.", hint=hint)
     parsed, problems = {}, []
     for name, value in given.items():
         try:
@@ -218,5 +220,5 @@ def select_settings(family: Family[Any], settings: Mapping[str, Any]) -> dict[st
         except (ValueError, TypeError) as error:
             problems.append(f"{name}: {error}")
     if problems:
-        raise VariantError(f"Settings that a {family.name} model cannot have.", problems)
+        raise VariantError(f"A {family.name} model cannot have these values.", problems, "Correct them.")
     return parsed

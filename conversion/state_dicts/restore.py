@@ -46,7 +46,7 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
         if key in original and tensor.shape != original[key].shape
     ]
     if problems:
-        raise KeyMapError("What was left out does not go with this model.", problems)
+        raise KeyMapError("What was left out is of another model.", problems, "Give the original of this very model.")
     restored = {**left_out, **restored}
     if gone := describe_gone(family, original, restored):
         warnings.warn(f"{gone[0].upper()}{gone[1:]}.", ConversionWarning, stacklevel=2)

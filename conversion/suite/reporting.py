@@ -149,7 +149,7 @@ def check_report(path: Path | None) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         is_ours = False
     if not is_ours:
-        raise ArtifactError(f"--parity-report {path}: its record would take the place of {record}, which is none.")
+        raise ArtifactError(f"--parity-report {path}: its record would replace {record}, which is another file.")
 
 
 def find_record(report: Path) -> Path:

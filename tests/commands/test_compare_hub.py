@@ -126,7 +126,10 @@ class Runs:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(Runs(), "wants to run code; nothing was run"), (Namespace(lr=1), "not a state dict, 1 of 62 entries")],
+    [
+        (Runs(), "refers to callables that could run code; none was called"),
+        (Namespace(lr=1), "not a state dict, 1 of 62 entries"),
+    ],
     ids=["code", "foreign"],
 )
 def test_a_pickle_is_opened_without_running_code(
@@ -179,7 +182,7 @@ def test_a_folder_goes_before_a_repository(compare: Compare, hub: Hub, files: di
     assert hub.requests == []
     assert compare(NAME, "--revision", "main") == (
         2,
-        "--revision main is of a repository on the Hub; us/tiny lies here.",
+        "--revision main is of a repository on the Hub; us/tiny lies here. Leave --revision out.",
     )
 
 

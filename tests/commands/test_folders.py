@@ -85,7 +85,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         set_field(CONFIG, "architectures", ["Dinov2Model", "Dinov2Backbone"]),
         r"architectures: .*, expected \['Dinov2Model'\]",
     ),
-    "many blocks": (set_field(CONFIG, "num_hidden_layers", 10**9), "speaks of 1000000000 blocks, for 61 tensors"),
+    "many blocks": (set_field(CONFIG, "num_hidden_layers", 10**9), "tells of 1000000000 blocks; there are 61 tensors"),
 }
 
 

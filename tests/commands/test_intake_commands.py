@@ -208,7 +208,7 @@ def test_a_folder_is_held_against_its_card(tmp_path: Path) -> None:
     edit_config(save(tmp_path), layer_norm_eps=1e-5)
     code, output = run(tmp_path, "--checkpoint", "artifact")
     assert code == 1
-    assert "is not what parity.json speaks of" in output
+    assert "its files are not those that parity.json lists" in output
 
 
 def test_a_folder_without_an_image_processor_is_verified_without_the_photo(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import torch
 
 import conversion
 from conversion.artifact.identity import describe_other, has_own_weights
+from conversion.artifact.stage import refuse_other
 from conversion.cli.app import main
-from conversion.errors import ConversionError
+from conversion.errors import ArtifactError, ConversionError
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.state_dicts.folder import MODEL_CARD, PARITY_CARD
 from tests.support.commands import TINY, assert_refused, left_over, run
@@ -151,6 +152,14 @@ def test_only_what_can_be_made_again_gives_way() -> None:
         True,
     ]
     assert has_own_weights({"source": None})
+
+
+def test_an_official_model_does_not_take_the_place_of_ones_own(here: Path) -> None:
+    conversion.save_artifact(conversion.convert(load_checkpoint("tiny.pth"), **TOLD), "mine")
+    official = change(result=OTHER_WEIGHTS, source=source("pretrained", "2"))
+    for is_own, way_out in ((True, "--name NAME"), (False, "Move mine to another place first")):
+        with pytest.raises(ArtifactError, match=rf"(?s)of tiny\.pth\..*{way_out}\."):
+            refuse_other(Path("mine"), official, is_own=is_own)
 
 
 def test_python_names_the_file_that_was_read(here: Path) -> None:

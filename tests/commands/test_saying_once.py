@@ -30,8 +30,8 @@ def test_a_command_warns_once_and_shows_no_line_of_source(
     assert main(["convert", "two.pth", "-o", "converted", *TOLD]) == 0
     said = capsys.readouterr()
     assert said.err.splitlines() == [
-        "warning: two.pth: entry ['ema_model'] taken; not 'model', which holds a model",
-        "  too (--entry to choose)",
+        "warning: two.pth: entry ['ema_model'] taken; not 'model', which also holds a",
+        "  model (--entry to choose)",
     ]
     assert "entry" not in said.out
 
@@ -40,7 +40,7 @@ def test_a_run_of_pytest_says_it_among_the_remarks(tmp_path: Path) -> None:
     write_two(tmp_path / "tiny.pth")
     status, output = run(tmp_path, "--checkpoint", "tiny.pth", *TOLD, PARITY)
     assert status == 0, output
-    assert output.count("not 'model', which holds a model too") == 1
+    assert output.count("not 'model', which also holds a model") == 1
     assert "dinov2_custom: entry ['ema_model'] taken; not 'model'" in output
     assert "Warning" not in output
 

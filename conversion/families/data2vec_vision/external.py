@@ -15,6 +15,7 @@ from conversion.errors import CheckpointError
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.external import construct, import_class
 from conversion.families.images import RGB
+from conversion.families.timm_code import BUNDLED_INSTEAD
 
 FOLDER = "beit"
 """Of the clone: its modules import each other from there."""
@@ -106,7 +107,7 @@ def build_external(spec: Data2VecVisionSpec, clone: Path) -> nn.Module:
         raise CheckpointError(
             f"{clone}: the authors' code has no such model.",
             problems,
-            hint="Compare with the bundled original: leave out --original.",
+            hint=BUNDLED_INSTEAD,
         )
     adapter, module, name = MODELS[spec.task]
     root = clone / FOLDER if (clone / FOLDER).is_dir() else clone

@@ -79,7 +79,7 @@ def find_image_deviation(spec: Data2VecVisionSpec, size: tuple[int, int], _input
 def _normalisation(spec: Data2VecVisionSpec) -> tuple[Channels, Channels]:
     if spec.image_mean is None or spec.image_std is None:
         raise CheckpointError(
-            "Nobody told how images are normalised.",
+            "Nothing tells how images are normalised.",
             hint="Give image_mean and image_std (--image-mean, --image-std).",
         )
     return spec.image_mean, spec.image_std

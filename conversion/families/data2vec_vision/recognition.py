@@ -95,6 +95,7 @@ def recognise_spec(
     optional |= dict.fromkeys(tables, 2)
     depth, problems = count_blocks(shapes, f"{prefix}blocks.")
     problems = find_misshapen(shapes, needed, optional) + problems
+    problems += count_blocks(shapes, "decode_head.psp_modules.")[1]
     if problems:
         raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems, WHOLE)
     embed_dim, patch_size = shapes[f"{prefix}cls_token"][2], shapes[f"{prefix}patch_embed.proj.weight"][3]
@@ -236,19 +237,20 @@ def _recognise_segmentation(
     out_indices: tuple[int, ...],
     pool_scales: tuple[int, ...],
 ) -> dict[str, Any]:
+    channels = shapes["decode_head.conv_seg.weight"][1]
+    if channels != embed_dim:
+        headline = f"Its decode_head has {channels} channels; transformers' has the backbone's width, {embed_dim}."
+        raise CheckpointError(headline, hint="Use the model with the code that trained it.")
     num_scales, problems = count_blocks(shapes, "decode_head.psp_modules.")
     if pool_scales and len(pool_scales) != num_scales:
-        problems.append(f"decode_head.psp_modules: {num_scales} of them, for pool_scales {pool_scales}: give others")
+        problems.append(f"decode_head.psp_modules: {num_scales} of them, for pool_scales {pool_scales}")
     if min(pool_scales, default=1) < 1:
         problems.append(f"pool_scales: {pool_scales}, none may be below 1")
     if out_indices and (len(out_indices) != 4 or list(out_indices) != sorted(set(out_indices) & set(range(depth)))):
-        problems.append(f"out_indices: {out_indices}, needed four, in order, of {depth} blocks")
-    channels = shapes["decode_head.conv_seg.weight"][1]
-    if channels != embed_dim:
-        problems.append(f"decode_head: {channels} channels; transformers' has the backbone's width, {embed_dim}")
+        problems.append(f"out_indices: {out_indices}, needed four, in order, of {depth} blocks, counted from 0")
     if problems:
         hint = "Give out_indices (--out-indices) and pool_scales (--pool-scales) as the model was configured."
-        raise CheckpointError("This cannot be converted as a Data2Vec-Vision segmentation model.", problems, hint)
+        raise CheckpointError("These out_indices or pool_scales do not fit its tensors.", problems, hint)
     auxiliary = shapes.get("auxiliary_head.conv_seg.weight")
     return {
         # while nobody has told them, as many as there are

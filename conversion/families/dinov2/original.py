@@ -201,7 +201,7 @@ class Dinov2(nn.Module):
 def _resample(pos_embed: Tensor, grid: tuple[int, int], offset: float | None, antialias: bool | None) -> Tensor:
     if offset is None or antialias is None:
         raise CheckpointError(
-            "This model takes its native image size only: nobody told how it resamples position embeddings.",
+            "This model takes its native image size only: nothing tells how it resamples position embeddings.",
             hint="Give interpolate_offset and interpolate_antialias (--interpolate-offset, --interpolate-antialias).",
         )
     return resample_position_embeddings(pos_embed, grid, offset=offset, antialias=antialias)

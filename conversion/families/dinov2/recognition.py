@@ -58,8 +58,10 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) ->
         headline = f"pos_embed {tuple(shapes['pos_embed'])}: {error.headline}"
         raise CheckpointError(headline, hint="Only models of square images are converted.") from error
     if settings.get("global_pool") == "avg" and not is_of_one_vector(shapes):
-        headline = "global_pool: told 'avg'; of a model without a classifier on one vector only 'token' is supported."
-        raise CheckpointError(headline, hint="transformers' model pools its CLS token, and gives all others as well.")
+        headline = (
+            "global_pool is told as 'avg'; without a classifier on one vector, transformers' model pools its CLS token."
+        )
+        raise CheckpointError(headline, hint="Tell 'token': it gives every other token, too, to take the mean of.")
     is_gated = has_any(shapes, ".mlp.w12.weight")
     return Dinov2Spec(
         embed_dim=embed_dim,
@@ -107,7 +109,7 @@ def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]
         notes.append("the checkpoint has no mask token: patches cannot be masked (bool_masked_pos)")
     if not spec.any_size:
         notes.append(
-            f"nothing is claimed at another size than {spec.image_size} x {spec.image_size} pixels: nobody told how "
+            f"nothing is claimed at another size than {spec.image_size} x {spec.image_size} pixels: nothing tells how "
             "the original resamples position embeddings. Give --interpolate-offset and --interpolate-antialias, or "
             "put the training's config.yaml beside the checkpoint (the authors' training has 0.1 and false by default)"
         )

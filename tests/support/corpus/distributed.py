@@ -104,7 +104,7 @@ DISTRIBUTED: dict[str, BadInput] = {
     ),
     "a folder of distributed checkpoints": BadInput(
         lambda folder: save(folder / "pytorch_model_fsdp_0"),
-        r"a folder of checkpoints of torch.*\n.*pytorch_model_fsdp_0\nGive one of them, as .*/pytorch_model_fsdp_0",
+        r"a folder of checkpoints of torch.*\n.*pytorch_model_fsdp_0\n.* inspect \S*/pytorch_model_fsdp_0$",
         ".",
     ),
     "empty metadata": BadInput(with_file(".metadata", lambda _: b""), r"\.metadata: cannot be read; truncated", "."),
@@ -113,7 +113,9 @@ DISTRIBUTED: dict[str, BadInput] = {
         with_file(".metadata", lambda _: pickle.dumps({"a": 1})), r"\.metadata: is not what torch\.distributed", "."
     ),
     "metadata that call a program": BadInput(
-        call_in_metadata, r"\.metadata: holds a pickle that wants to run code; nothing was run.*\n.*system", "."
+        call_in_metadata,
+        r"\.metadata: its pickle refers to callables that could run code; none was called.*\n.*system",
+        ".",
     ),
     "metadata of a file outside": BadInput(
         with_place(relative_path="../" + SHARD), rf"\.\./{WHERE}: the file is not in the folder itself", "."
@@ -169,7 +171,9 @@ DISTRIBUTED: dict[str, BadInput] = {
         swap_tensor(tiny()[WEIGHT].mT.contiguous()), rf"other\.distcp: {KEY} .*: holds \(32, 128\)", "."
     ),
     "a chunk that calls a program": BadInput(
-        swap_tensor([tiny()[WEIGHT], Calls("os.system", *RUN)]), rf"other\.distcp: {KEY} .*: .*wants to run code", "."
+        swap_tensor([tiny()[WEIGHT], Calls("os.system", *RUN)]),
+        rf"other\.distcp: {KEY} .*: .*refers to callables that could run code",
+        ".",
     ),
     "a chunk that is no tensor": BadInput(
         swap_tensor({"a": tiny()[WEIGHT]}), rf"other\.distcp: {KEY} .*: holds a dict, not a tensor", "."

@@ -55,7 +55,7 @@ PARTS: dict[str, BadInput] = {
     ),
     "the folder above checkpoints": BadInput(
         lambda folder: [write_lightning(make_folder(folder / name), tiny(), "last.ckpt") for name in ("a", "b")],
-        r"without a checkpoint in it, but in its folders.*\n.*a/\n.*b/\n.*vision-parity inspect \S*b$",
+        r"without a checkpoint in it; there are some in its subfolders.*\n.*a/\n.*b/\n.*vision-parity inspect \S*b$",
         ".",
     ),
     "several of Lightning's": BadInput(

@@ -68,12 +68,12 @@ SHARDS: dict[str, BadInput] = {
 RANKS: dict[str, BadInput] = {
     "one rank file of two": BadInput(
         lambda folder: write_ranks(folder, *cut_in_two(tiny())),
-        r"one rank file of several.*\n.*rank_1\.pth\n.*all of its rank files",
+        r"one rank file of several.*\n.*rank_1\.pth\nGive all: vision-parity inspect '\S*rank_\*\.pth'$",
         "model_0001.rank_0.pth",
     ),
     "ranks with a gap": BadInput(
         lambda folder: [write_ranks(folder, tiny()), write_ranks(folder, tiny(), first=2)],
-        r"rank files are missing.*\n.*rank 1",
+        r"rank files are missing.*\n.*rank 1\nCopy them beside the others",
         ".",
     ),
     "ranks of two checkpoints": BadInput(
@@ -163,7 +163,7 @@ FOLDERS: dict[str, BadInput] = {
     ),
     "a config of a thousand million blocks": BadInput(
         configured(b'{"model_type": "dinov2", "num_hidden_layers": 1000000000}', tiny()),
-        r"speaks of 1000000000 blocks, for 49 tensors",
+        r"its config\.json tells of 1000000000 blocks; there are 49 tensors",
         ".",
     ),
     "a converted model without its weights": BadInput(
@@ -173,7 +173,7 @@ FOLDERS: dict[str, BadInput] = {
     ),
     "a converted model's folder with the original's weights": BadInput(
         configured(b'{"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3}', tiny()),
-        r"do not cover each other.*\n.*not a target of the key map: (cls_token|blocks)",
+        r"has other keys than its config tells.*\n.*unexpected: (cls_token|blocks)",
         ".",
     ),
     "the weights of a converted model without its folder": BadInput(

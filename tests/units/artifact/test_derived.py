@@ -176,10 +176,10 @@ def renew(artifact: Path, name: str, change: Callable[[dict[str, Any]], object])
     ("name", "field", "value", "said"),
     [
         (CONFIG, "drop_path_rate", 0.5, "config.json: drop_path_rate: 0.5, expected 0.0"),
-        (CONFIG, "layer_norm_eps", 1e-5, "the card speaks of another model"),
+        (CONFIG, "layer_norm_eps", 1e-5, "config.json describes another model than the card: "),
         (CONFIG, "architectures", None, r"config.json: architectures: None, expected \['Dinov2Model'\]"),
         (PREPROCESSOR, "resample", 2, "preprocessor_config.json: resample: 2, expected 3"),
-        (PREPROCESSOR, "crop_size", {"height": 70, "width": 70}, "224 is what its card and its config speak of"),
+        (PREPROCESSOR, "crop_size", {"height": 70, "width": 70}, "224 is what its card and its config say"),
         (PREPROCESSOR, "auto_map", {"AutoImageProcessor": "code.Mine"}, "code that comes with a model is not run"),
         (PREPROCESSOR, "image_processor_type", "Moon", "preprocessor_config.json: is not what transformers reads"),
     ],
@@ -256,7 +256,7 @@ def test_a_card_without_a_table_of_files_is_one_error(result: object, artifact: 
 def test_a_file_that_no_model_is_loaded_from_is_not_of_the_card(name: str, artifact: Path) -> None:
     (artifact / name).write_text("mine")
     edit(artifact, lambda card: card["result"].update({name: hash_file(artifact / name)}))
-    with pytest.raises(ArtifactError, match=f"{name}: the card speaks of it, and no model is loaded from it"):
+    with pytest.raises(ArtifactError, match=f"{name}: the card lists it, and no model is loaded from it"):
         check_card(artifact)
 
 

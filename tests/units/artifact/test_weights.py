@@ -126,7 +126,8 @@ def test_a_shard_that_was_written_to_is_not_published(tmp_path: Path) -> None:
     with stage_artifact(out, tmp_path / "tiny", SIZE) as staged:
         flip_a_byte(list_weights(staged.directory)[0])
         with pytest.raises(
-            ArtifactError, match=r"is not what was compared[\s\S]*model-00001-of-\d+.safetensors: was changed"
+            ArtifactError,
+            match=r"its files are not those that were compared[\s\S]*model-00001-of-\d+.safetensors: was changed",
         ):
             staged.publish(Provenance())
     assert list(tmp_path.iterdir()) == []

@@ -116,9 +116,16 @@ def test_a_segmentation_model_of_a_recipes_shapes_is_not_taken_for_it() -> None:
     official = official_tensors("data2vec_vision_base_ade20k")
     with pytest.raises(CheckpointError) as raised:
         conversion.convert(official)
-    assert "out_indices: give --out-indices 3,5,7,11 if it is like most such models" in raised.value.problems
-    assert "pool_scales: give --pool-scales 1,2,3,6 if it is like most such models" in raised.value.problems
-    assert "image_mean: give --image-mean 0.485,0.456,0.406 if it is like most such models" in raised.value.problems
+    assert (
+        "out_indices: give --out-indices as it was in training; most such models have 3,5,7,11" in raised.value.problems
+    )
+    assert (
+        "pool_scales: give --pool-scales as it was in training; most such models have 1,2,3,6" in raised.value.problems
+    )
+    assert (
+        "image_mean: give --image-mean as it was in training; most such models have 0.485,0.456,0.406"
+        in raised.value.problems
+    )
     out = conversion.convert(official, "data2vec_vision_base_ade20k")  # who names it tells
     assert (out.variant, out.spec, out.notes) == ("data2vec_vision_base_ade20k", RECIPE, ())
 
@@ -186,13 +193,22 @@ def test_pool_scales_of_another_number_are_refused() -> None:
 
 def test_a_decode_head_of_another_width_is_refused() -> None:
     narrow = SEGMENTATION.recorded | {"decode_head.conv_seg.weight": torch.zeros(6, 16, 1, 1)}
-    with pytest.raises(CheckpointError, match="16 channels; transformers' has the backbone's width, 32"):
+    with pytest.raises(CheckpointError, match="16 channels; transformers' has the backbone's width, 32") as raised:
         conversion.convert(narrow, **SEGMENTATION.overrides)
+    assert "--out-indices" not in str(raised.value)  # no option mends it
+
+
+def test_a_pooling_module_that_is_missing_is_no_matter_of_options() -> None:
+    gap = {key: each for key, each in SEGMENTATION.recorded.items() if "psp_modules.1." not in key}
+    with pytest.raises(
+        CheckpointError, match=r"psp_modules\.1\.\*: missing.*\nA model is converted whole: give a file"
+    ):
+        conversion.convert(gap, **SEGMENTATION.overrides)
 
 
 def test_overrides_of_another_family_are_refused() -> None:
     golden = read_golden("dinov2_tiny")
-    with pytest.raises(VariantError, match="out_indices: not of a dinov2 model"):
+    with pytest.raises(VariantError, match=r"A dinov2 model has no out_indices\.\nLeave out --out-indices\."):
         conversion.convert(golden.backbone, **golden.overrides, out_indices=(0, 1, 2, 3))
     with pytest.raises(TypeError, match="number_of_heads"):
         conversion.convert(golden.backbone, number_of_heads=2)

@@ -260,7 +260,7 @@ def test_a_clone_of_no_use_is_refused(name: str, fault: Break, message: str, clo
 
 
 @pytest.mark.parametrize(("name", "mask_token", "message"), [
-    ("data2vec_vision_tiny_ade20k", False, "segmentation.*leave out --original"),
+    ("data2vec_vision_tiny_ade20k", False, "segmentation.*--original bundled"),
     ("data2vec_vision_tiny_ft1k",   True,  "a classifier with a mask token"),
     ("data2vec_vision_tiny",        False, "a pretrained model without a mask token"),
 ])  # fmt: skip

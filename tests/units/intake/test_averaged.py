@@ -76,7 +76,7 @@ def test_a_pretraining_file_gives_the_official_answer_whoever_asks(tmp_path: Pat
     official, _, _ = read(path, VARIANTS["data2vec_vision_base"].entry)  # as --weights pretrained reads it
     assert same(out.state_dict, official.state_dict)
     assert same(out.source, {key: tensor for key, tensor in trained["model"].items() if key in out.source})
-    assert steps["unwrap"].startswith("entry ['model'] taken; not 'model_ema', which holds a model too (--entry")
+    assert steps["unwrap"].startswith("entry ['model'] taken; not 'model_ema', which also holds a model (--entry")
     assert any("not 'model_ema'" in text for text in warned)
     assert not out.notes
     assert not out.recomputed

@@ -78,7 +78,9 @@ def test_a_file_of_another_model_is_refused_with_what_differs(tmp_path: Path) ->
     config = json.loads((tmp_path / CONFIG).read_text())
     config["model_args"]["depth"] = 3
     (tmp_path / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"(?s)another model.*depth: 3 in config\.json, 2 by the tensors.*move"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)another model.*depth: 3 in config\.json, 2 by the tensors.*move it away"
+    ):
         conversion.load_checkpoint(tmp_path)
 
 
@@ -87,10 +89,16 @@ def test_a_file_of_another_model_is_refused_with_what_differs(tmp_path: Path) ->
     [
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
-        ('{"architecture": "hf-hub:owner/name"}', "no architecture of timm's by name"),
-        ('{"architecture": "no_such_model"}', "cannot be built"),
-        ('{"architecture": "vit_tiny_patch16_224", "model_args": {"no_such": 1}}', "cannot be built"),
-        ('{"architecture": "resnet18"}', "no vision transformer"),
+        (
+            '{"architecture": "hf-hub:owner/name"}',
+            r"/config\.json: 'hf-hub:owner/name' is not timm's own name of an architecture\.\nMove that file away, ",
+        ),
+        ('{"architecture": "no_such_model"}', r"cannot build no_such_model, which config\.json names"),
+        (
+            '{"architecture": "vit_tiny_patch16_224", "model_args": {"no_such": 1}}',
+            r"(?s)cannot build.*\nMove that file away",
+        ),
+        ('{"architecture": "resnet18"}', "names timm's ResNet, which has no transformer blocks"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_one_error(content: str, says: str, tmp_path: Path) -> None:

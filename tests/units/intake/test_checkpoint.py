@@ -161,7 +161,7 @@ def test_models_side_by_side_in_one_state_dict_are_told_apart(tmp_path: Path) ->
     flat |= {f"teacher.backbone.{key}": tensor for key, tensor in tiny().items()}
     flat |= {"teacher.dino_head.last_layer.weight": torch.zeros(2), "dino_loss.center": torch.zeros(1, 3)}
     path = save({"model": flat, "iteration": 7}, tmp_path / "model_0000007.pth")
-    with pytest.warns(UserWarning, match="'student', which holds a model too"):
+    with pytest.warns(UserWarning, match="'student', which also holds a model"):
         assert same(load_checkpoint(path), tiny() | TRAINING_HEAD)
     assert same(load_checkpoint(path, entry="student"), {key: tensor + 1 for key, tensor in tiny().items()})
 
@@ -170,7 +170,7 @@ def test_models_under_one_wrapper_are_told_apart(tmp_path: Path) -> None:
     flat = {f"module._orig_mod.{name}.{key}": tensor + offset for name, offset in (("student", 1), ("teacher", 0))
             for key, tensor in tiny().items()}  # fmt: skip
     path = save({"model": flat}, tmp_path / "last.pth")
-    with pytest.warns(UserWarning, match="'student', which holds a model too"):
+    with pytest.warns(UserWarning, match="'student', which also holds a model"):
         assert same(load_checkpoint(path), tiny())
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import conversion
-from conversion.errors import ConversionError, concerning
+from conversion.errors import CheckpointError, ConversionError, concerning
+from conversion.intake.opening import explain_absence
 from tests.support.corpus import CORPUS, BadInput
 
 NOBODY = 65534
@@ -47,6 +48,22 @@ def test_it_is_refused_by_name_with_the_way_out(name: str, tmp_path: Path, monke
     assert str(path) in error.headline
     assert error.hint
     assert list_files(tmp_path) == before  # nothing ran, nothing was written
+
+
+def test_who_may_not_read_is_told_what_the_owner_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, path = PermissionError(13, "Permission denied"), tmp_path / "a b.pth"
+    assert explain_absence(path, error).hint == f"Have its owner run: chmod a+rX '{path}'"
+    monkeypatch.setattr(os, "access", lambda folder, _mode: folder not in (tmp_path, tmp_path.parent))
+    assert explain_absence(path, error).hint == f"Have its owner run: chmod a+x {tmp_path.parent}"
+
+
+def test_a_folder_that_may_not_be_listed_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(_folder: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", forbid)
+    with pytest.raises(CheckpointError, match=r"no permission to read it.*\n.*\nHave its owner run: chmod a\+rX"):
+        conversion.read_checkpoint(tmp_path)
 
 
 def test_the_corpus_is_large_enough_to_mean_something() -> None:

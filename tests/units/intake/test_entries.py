@@ -87,13 +87,13 @@ def is_verified(path: Path) -> bool:
 def test_an_averaged_model_is_known_by_the_words_of_its_name(name: str, tmp_path: Path) -> None:
     checkpoint, steps, said = read({"model": shift(tiny()), name: tiny(), "epoch": 3}, tmp_path)
     assert same(checkpoint.state_dict, tiny())
-    choice = f"entry [{name!r}] taken; not 'model', which holds a model too (--entry to choose)"
+    choice = f"entry [{name!r}] taken; not 'model', which also holds a model (--entry to choose)"
     assert steps["unwrap"] == f"{choice}; left out, no part of the model: 'epoch'"
     assert said == [f"{checkpoint.path}: {choice}"]
     assert is_verified(checkpoint.path)
     raw, steps, said = read({"model": shift(tiny()), name: tiny(), "epoch": 3}, tmp_path, "model")
     assert same(raw.state_dict, shift(tiny()))
-    assert f"not {name!r}, which holds a model too; left out" in steps["unwrap"]
+    assert f"not {name!r}, which also holds a model; left out" in steps["unwrap"]
     assert said == []
 
 
@@ -102,7 +102,7 @@ def test_whatever_holds_a_model_and_is_not_taken_is_named(name: str, tmp_path: P
     checkpoint, _, said = read({name: {"inner": shift(tiny())}, "model": tiny()}, tmp_path)
     assert same(checkpoint.state_dict, tiny())
     assert said == [
-        f"{checkpoint.path}: entry ['model'] taken; not {name!r}, which holds a model too (--entry to choose)"
+        f"{checkpoint.path}: entry ['model'] taken; not {name!r}, which also holds a model (--entry to choose)"
     ]
 
 
@@ -133,7 +133,7 @@ def test_tensors_beside_an_entry_that_make_a_model_are_named(tmp_path: Path) -> 
     checkpoint, _, said = read({**put_under("net.vit.", shift(tiny())), "ema": tiny()}, tmp_path)
     assert same(checkpoint.state_dict, tiny())
     count = len(tiny())
-    assert f"not 'net.' ({count} tensors, as {min(put_under('net.vit.', tiny()))}), which holds a model too" in said[0]
+    assert f"not 'net.' ({count} tensors, as {min(put_under('net.vit.', tiny()))}), which also holds a model" in said[0]
 
 
 def test_torchs_averaged_model_is_taken_with_its_counter_left_out_by_name(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_mmengines_average_lies_where_it_puts_it(tmp_path: Path) -> None:
     assert steps["strip"].endswith("left out, counts the updates of an average: 'steps'")
     other, _, said = read(write_mmengine(), tmp_path)  # of a code that exchanges nothing
     assert same(other.state_dict, tiny())
-    assert "entry ['ema_state_dict'] taken; not 'state_dict', which holds a model too" in said[0]
+    assert "entry ['ema_state_dict'] taken; not 'state_dict', which also holds a model" in said[0]
 
 
 HEAD = {"depth_head.projects.0.weight": torch.ones(4, 32, 1, 1), "depth_head.projects.0.bias": torch.ones(4)}
@@ -223,7 +223,7 @@ def test_the_teacher_is_taken_before_the_student_by_the_names_of_their_prefixes(
     assert same(checkpoint.state_dict, tiny())
     assert steps["select"] == (
         f"'teacher{inner}.' taken, under which a whole model lies; "
-        f"not 'student{inner}.', which holds a model too (--entry to choose); "
+        f"not 'student{inner}.', which also holds a model (--entry to choose); "
         "left out, outside of it: 'teacher_head.dino_head.last_layer.weight'"
     )
     assert len(said) == 1
@@ -247,7 +247,7 @@ def test_one_model_under_two_names_is_one_model(tmp_path: Path) -> None:
     checkpoint, steps, _ = read(put_under("a.", tiny()) | put_under("b.c.", tiny()) | HEAD, tmp_path)
     assert same(checkpoint.state_dict, tiny())
     assert "'a.' taken" in steps["select"]
-    assert "not 'b.c.', which holds a model too" in steps["select"]
+    assert "not 'b.c.', which also holds a model" in steps["select"]
 
 
 def test_what_lies_under_the_prefix_is_the_models_own(tmp_path: Path) -> None:

@@ -144,8 +144,11 @@ def test_without_names_in_the_files_an_official_model_must_have_the_very_shapes(
 
 
 def test_another_official_model_is_refused_with_what_differs(copied: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"(?s)another model than --like dinov2_vits14.*missing: blocks\.4\."):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)another model than --like dinov2_vits14.*missing: blocks\.4\."
+    ) as raised:
         load_checkpoint(copied / RANKS, like="dinov2_vits14")
+    assert raised.value.hint.startswith("Name an official model of the same width and depth: --like NAME")
     with pytest.raises(VariantError, match="Did you mean dinov2_vits14"):
         load_checkpoint(copied / RANKS, like="dinov2_vits")
     with pytest.raises(CheckpointError, match=r"order of its parameters .* not known.*\n.*dinov2_vits14"):
@@ -153,7 +156,9 @@ def test_another_official_model_is_refused_with_what_differs(copied: Path) -> No
 
 
 def test_likeness_belongs_to_rank_files_alone(copied: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"--like.*\nLeave it out"):
+    with pytest.raises(
+        CheckpointError, match=r"--like is for the rank files of a sharded run only\.\nLeave --like out\."
+    ):
         load_checkpoint(copied / WHOLE, like="dinov2_vits14")
 
 
@@ -164,9 +169,10 @@ def test_likeness_belongs_to_rank_files_alone(copied: Path) -> None:
         ("global_crops_size: 28", "global_crops_size: 35", r"pos_embed: 544 elements, \(1, 26, 32\) by config\.yaml"),
         ("qkv_bias: true", "qkv_bias: false", r"unexpected: blocks\.0\.attn\.qkv\.bias, 96 elements"),
         ("layerscale: 1.0e-05", "layerscale: null", r"unexpected: blocks\.0\.ls1\.gamma, 32 elements"),
-        ("ffn_layer: mlp", "ffn_layer: swiglu", r"tells no shapes.*\n.*student\.ffn_layer: 'swiglu'"),
-        ("patch_size: 7", "patch_size: seven", r"tells no shapes.*\n.*patch_size: 'seven'"),
-        ("global_crops_size: 28", "global_crops_size: 6", r"tells no shapes.*\n.*patch_size: 7"),
+        ("ffn_layer: mlp", "ffn_layer: swiglu", r"missing: blocks\.0\.mlp\.w12\.weight"),
+        ("ffn_layer: mlp", "ffn_layer: identity", r"these values tell no shapes.*\n.*student\.ffn_layer: 'identity'"),
+        ("patch_size: 7", "patch_size: seven", r"these values tell no shapes.*\n.*patch_size: 'seven'"),
+        ("global_crops_size: 28", "global_crops_size: 6", r"these values tell no shapes.*\n.*patch_size: 7"),
     ],
 )
 def test_the_config_of_another_training_is_refused(copied: Path, old: str, new: str, says: str) -> None:
@@ -176,6 +182,7 @@ def test_the_config_of_another_training_is_refused(copied: Path, old: str, new: 
     with pytest.raises(CheckpointError, match=f"(?s).*{says}") as raised:
         load_checkpoint(copied / RANKS)
     assert str(copied) in raised.value.headline
+    assert raised.value.hint == "Put the config.yaml of the run that wrote these files in its place."
 
 
 def test_another_order_than_is_known_is_noticed_by_the_names_in_the_files(

@@ -165,5 +165,5 @@ def test_latest_leads_nowhere_else(latest: str, tmp_path: Path) -> None:
     write_zero(run, tiny(), 2)
     write_zero(tmp_path, tiny(), 2)
     (run / "latest").write_text(latest)
-    with pytest.raises(conversion.ConversionError, match="a folder without a checkpoint in it, but in its folders"):
+    with pytest.raises(conversion.ConversionError, match="there are some in its subfolders"):
         load_checkpoint(run)

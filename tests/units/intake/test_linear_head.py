@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 
 import conversion
 from conversion.cli.app import main
-from conversion.errors import CheckpointError
+from conversion.errors import CheckpointError, VariantError
+from conversion.families.base import Family, load_family
 from conversion.families.told import Told
+from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.intake.linear_head import read_linear_head
 from conversion.parity.metrics import is_bit_equal
@@ -82,6 +85,22 @@ def test_a_head_on_the_cls_token_is_filled_up_with_zeros(evaluated: Path) -> Non
     assert not second.any()
     assert out.told["global_pool"] == Told("token", f"the linear head's name, {ALONE}")
     assert any("the CLS token alone: zeros stand" in note for note in out.notes)
+
+
+def test_an_official_model_does_not_tell_what_another_head_than_its_own_takes() -> None:
+    family: Family[Any] = load_family("dinov2")
+    shapes = family.original_shapes(family.spec_of(VARIANTS["dinov2_vits14"]))
+    backbone = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    head = {"weight": torch.zeros(1000, 384), "bias": torch.zeros(1000)}
+    with pytest.raises(CheckpointError, match=r"\n.*global_pool: give --global-pool token if it is like") as raised:
+        conversion.convert(backbone, linear_head=head)
+    assert len(raised.value.problems) == 1
+    for named in ("dinov2_vits14_1layer", "dinov2_vits14"):
+        with pytest.raises(VariantError, match=r"(?s)takes one of both\.\nName no variant, .*--global-pool avg"):
+            conversion.convert(backbone, named, linear_head=head)
+    for pooling, taken in (("token", "CLS token"), ("avg", "mean of patches")):
+        out = conversion.convert(backbone, linear_head=head, global_pool=pooling)
+        assert any(f"takes the {taken} alone" in note for note in out.notes)
 
 
 def test_heads_that_do_not_fit_are_refused(evaluated: Path) -> None:

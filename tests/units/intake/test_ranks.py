@@ -53,7 +53,11 @@ def test_a_lone_rank_file_is_refused_even_without_the_others_beside_it(run: Path
         alone.write_bytes((run / kind / "model_0001.rank_1.pth").read_bytes())
         with pytest.raises(CheckpointError, match="one rank file of a sharded run") as raised:
             load_checkpoint(alone)
-        way_out = "all rank files.*config.yaml" if kind == "LOCAL_STATE_DICT" else "all of its rank files"
+        way_out = (
+            "all rank files.*config.yaml"
+            if kind == "LOCAL_STATE_DICT"
+            else "all rank files.*as their folder or as a pattern"
+        )
         assert re.search(way_out, raised.value.hint)
 
 

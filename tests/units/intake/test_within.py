@@ -67,7 +67,7 @@ def test_the_pickled_model_tells_what_tensors_do_not(tmp_path: Path) -> None:
 
 
 def test_a_pickled_model_of_other_widths_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"(?s)last.ckpt speaks of another model.*depth: 4 in last.ckpt, 3 by"):
+    with pytest.raises(CheckpointError, match=r"(?s)last.ckpt describes another model.*depth: 4 in last.ckpt, 3 by"):
         read_checkpoint(write(tmp_path / "last.ckpt", n_blocks=4), entry=PREFIX)
 
 

@@ -197,7 +197,9 @@ def test_an_artifact_with_other_files_than_its_card_says_is_refused(made: dict[s
     artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
     config = artifact / CONFIG
     config.write_text(config.read_text().replace("1e-06", "1e-05"))
-    with pytest.raises(ArtifactError, match=rf"is not what {PARITY_CARD} speaks of[\s\S]*{CONFIG}: SHA-256"):
+    with pytest.raises(
+        ArtifactError, match=rf"its files are not those that {PARITY_CARD} lists[\s\S]*{CONFIG}: SHA-256"
+    ):
         gather([tmp_path])
     config.unlink()  # a card on its own is a record still
     assert gather([tmp_path]).results
@@ -223,5 +225,5 @@ def test_other_files_are_left_aside(made: dict[str, Path], tmp_path: Path) -> No
 def test_an_artifact_whose_activations_nobody_compared_is_told_apart(made: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(made["dinov2_tiny"], tmp_path / "artifact")
     edit(tmp_path / "artifact", lambda card: card.update(activations=[], verdict="not compared"))
-    with pytest.raises(ArtifactError, match="were never compared; verify it"):
+    with pytest.raises(ArtifactError, match="were never compared; vision-parity convert compares"):
         gather([tmp_path])

@@ -104,7 +104,9 @@ def test_the_official_model_of_these_very_shapes_tells_and_nobody_else_of_the_sa
     out = conversion.convert(DINOV2.original_tensors(spec))
     assert out.told["num_attention_heads"] == Told(6, "dinov2_vits14, the official model of these shapes", False)
     assert out.spec == spec
-    with pytest.raises(CheckpointError, match="num_attention_heads: give --num-attention-heads 6 if it is like most"):
+    with pytest.raises(
+        CheckpointError, match="num_attention_heads: give --num-attention-heads as it was in training; most"
+    ):
         conversion.convert(DINOV2.original_tensors(replace(spec, image_size=224)))
 
 
@@ -167,7 +169,7 @@ def test_models_that_beit_has_the_shapes_of_get_no_official_name() -> None:
     given = tell_settings(DATA2VEC, spec, "image_mean", "image_std")
     out = conversion.convert(DATA2VEC.original_tensors(spec), **given)
     assert out.variant == "data2vec_vision_or_beit_or_beitv2"
-    assert "which one this is, nobody told" in out.notes[0]
+    assert "no tensor tells which one this is" in out.notes[0]
     pretrained = DATA2VEC.original_tensors(DATA2VEC.spec_of(VARIANTS["data2vec_vision_base"]))
     assert conversion.convert(pretrained).variant == "data2vec_vision_base"
     words = {"lm_head.weight": torch.empty(8192, 768, device="meta"), "lm_head.bias": torch.empty(8192, device="meta")}
@@ -197,7 +199,7 @@ def test_nothing_is_claimed_off_the_native_size_where_nobody_told_how_it_is_resa
     assert out.input_size == out.spec.image_size == 70
     assert not out.spec.any_size
     assert any("nothing is claimed at another size than 70 x 70" in note for note in out.notes)
-    with pytest.raises(CheckpointError, match=r"nobody told how it resamples.*\n.*--interpolate-offset"):
+    with pytest.raises(CheckpointError, match=r"nothing tells how it resamples.*\n.*--interpolate-offset"):
         conversion.convert(golden.backbone, num_attention_heads=2, image_size=42)
 
 
@@ -234,7 +236,7 @@ def test_heads_that_nobody_tells_are_refused_with_the_likely_number() -> None:
     state_dict = {key: torch.randn(shape) for key, shape in DINOV2.original_shapes(wide).items()}
     with pytest.raises(CheckpointError) as raised:
         conversion.convert(state_dict)
-    said = "num_attention_heads: give --num-attention-heads 2 if it is like most such models"
+    said = "num_attention_heads: give --num-attention-heads as it was in training; most such models have 2"
     assert raised.value.problems == (said,)
     given = conversion.convert(state_dict, num_attention_heads=4)
     assert given.config.num_attention_heads == 4

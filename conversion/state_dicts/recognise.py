@@ -15,8 +15,9 @@ from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.state_dicts.other_kinds import list_converted, refuse_other_kinds
 
 WAYS = (
-    "Give these options (in Python, arguments: num_attention_heads=12), or put the config.json or config.yaml that came "
-    "with the weights beside them. If it is an official model, name it: --variant NAME; with pytest, -k NAME."
+    "Give these options (in Python, arguments: num_attention_heads=12), or put the config.json or config.yaml that "
+    "came with the weights beside them. If it is an official model, name it: --variant NAME; with pytest, -k NAME "
+    "(vision-parity variants lists them)."
 )
 """Who may tell what tensors do not."""
 

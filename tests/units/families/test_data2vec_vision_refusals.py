@@ -9,7 +9,7 @@ import torch
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError, VariantError
-from conversion.families.told import CALLER, Told
+from conversion.families.told import CALLER, Told, option_of
 from conversion.families.variants import VARIANTS
 from tests.support.golden import read_golden
 from tests.units.families.test_data2vec_vision import (
@@ -111,21 +111,18 @@ def test_sparse_whole_numbers_are_refused() -> None:
             convert_quietly(SEGMENTATION.recorded | {key: sparse}, **SEGMENTATION.overrides)
 
 
+def say(name: str, usual: str) -> str:
+    return f"{name}: give {option_of(name)} as it was in training; most such models have {usual}"
+
+
 def test_a_segmentation_model_of_a_recipes_shapes_is_not_taken_for_it() -> None:
     """It is a user's own, and may have been trained with other blocks, or be BEiT's."""
     official = official_tensors("data2vec_vision_base_ade20k")
     with pytest.raises(CheckpointError) as raised:
         conversion.convert(official)
-    assert (
-        "out_indices: give --out-indices as it was in training; most such models have 3,5,7,11" in raised.value.problems
-    )
-    assert (
-        "pool_scales: give --pool-scales as it was in training; most such models have 1,2,3,6" in raised.value.problems
-    )
-    assert (
-        "image_mean: give --image-mean as it was in training; most such models have 0.485,0.456,0.406"
-        in raised.value.problems
-    )
+    assert say("out_indices", "3,5,7,11") in raised.value.problems
+    assert say("pool_scales", "1,2,3,6") in raised.value.problems
+    assert say("image_mean", "0.485,0.456,0.406") in raised.value.problems
     out = conversion.convert(official, "data2vec_vision_base_ade20k")  # who names it tells
     assert (out.variant, out.spec, out.notes) == ("data2vec_vision_base_ade20k", RECIPE, ())
 
@@ -174,7 +171,7 @@ def test_impossible_out_indices_are_refused(out_indices: tuple[int, ...]) -> Non
 
 def test_out_indices_that_shapes_cannot_tell_are_asked_for() -> None:
     with pytest.raises(
-        CheckpointError, match=r"(?m)out_indices: give --out-indices$"
+        CheckpointError, match=r"(?m)out_indices: give --out-indices as it was in training$"
     ):  # of four blocks nothing is usual
         convert_quietly(SEGMENTATION.recorded, pool_scales=(1, 2, 3, 6))
 

@@ -104,7 +104,7 @@ def test_the_pooling_of_a_file_alone_has_to_be_told(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         bare = conversion.load_checkpoint(tmp_path / "bare")
         told: dict[str, Any] = {"num_attention_heads": 2, **IMAGES}
-        with pytest.raises(CheckpointError, match="global_pool: give --global-pool token"):
+        with pytest.raises(CheckpointError, match="global_pool: give --global-pool as it was in training"):
             conversion.convert(bare, **told)
         for half, pooling in enumerate(("token", "avg")):
             out = conversion.convert(bare, **told, global_pool=pooling)

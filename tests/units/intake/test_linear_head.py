@@ -92,7 +92,9 @@ def test_an_official_model_does_not_tell_what_another_head_than_its_own_takes() 
     shapes = family.original_shapes(family.spec_of(VARIANTS["dinov2_vits14"]))
     backbone = {key: torch.zeros(shape) for key, shape in shapes.items()}
     head = {"weight": torch.zeros(1000, 384), "bias": torch.zeros(1000)}
-    with pytest.raises(CheckpointError, match=r"\n.*global_pool: give --global-pool token if it is like") as raised:
+    with pytest.raises(
+        CheckpointError, match=r"\n.*global_pool: give --global-pool as it was in training; most such models have token"
+    ) as raised:
         conversion.convert(backbone, linear_head=head)
     assert len(raised.value.problems) == 1
     for named in ("dinov2_vits14_1layer", "dinov2_vits14"):
@@ -120,7 +122,7 @@ def test_heads_that_do_not_fit_are_refused(evaluated: Path) -> None:
     ({"weight": (10, 6 * WIDTH), "bias": (10,)}, r"head.pth: .*\(10, 192\) does not fit this backbone: .* 64 wide"),
     ({"weight": (10, 2 * WIDTH)}, "missing: linear_head.bias"),
     ({"weight": (10, 2 * WIDTH), "bias": (10,), "extra": (1,)}, "unexpected: linear_head.extra"),
-    ({"weight": (10, WIDTH), "bias": (10,)}, "global_pool: give --global-pool token"),
+    ({"weight": (10, WIDTH), "bias": (10,)}, "global_pool: give --global-pool as it was in training"),
 ])  # fmt: skip
 def test_a_head_of_its_own_file_is_refused(tensors: dict[str, tuple[int, ...]], said: str, tmp_path: Path) -> None:
     golden = read_golden("dinov2_tiny_1layer")

@@ -246,4 +246,4 @@ def test_heads_that_nobody_tells_are_refused_with_the_likely_number() -> None:
 def test_where_no_number_of_heads_is_likely_none_is_named() -> None:
     with pytest.raises(CheckpointError) as raised:
         conversion.convert(read_golden("dinov2_tiny").backbone)
-    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads",)
+    assert raised.value.problems == ("num_attention_heads: give --num-attention-heads as it was in training",)

@@ -1,7 +1,7 @@
 """Files with several things in them: which model is taken, and what is said of all that is not."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def exchange(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_mmengine(**others: Any) -> dict[str, Any]:
-    """A file of mmengine's, its average in the entry that is named for it."""
+    """A file of mmengine's, its average in the entry that is named for it; ``fixtures/tools`` has one that it wrote."""
     averaged = put_under("module.", tiny()) | {"steps": torch.tensor(7)}
     return {"meta": {}, "state_dict": shift(tiny()), "ema_state_dict": averaged, **others}
 
@@ -70,9 +70,10 @@ def read(content: object, folder: Path, entry: str | None = None) -> tuple[Check
     return checkpoint, {step.name: step.did for step in checkpoint.steps}, said
 
 
-def is_verified(path: Path) -> bool:
-    """Whether the converted model is the original, run side by side."""
-    subject = Subject("dinov2_custom", Request(checkpoint=path, overrides=DINOV2.overrides))
+def is_verified(path: Path, told: Mapping[str, Any] | None = None) -> bool:
+    """Whether the converted model is the original, run side by side; with what its user tells of it."""
+    overrides = DINOV2.overrides if told is None else told
+    subject = Subject("dinov2_custom", Request(checkpoint=path, overrides=overrides))
     with warnings.catch_warnings(action="ignore"):
         try:
             return verify_cell(subject, ("cpu", "float32", "sdpa")).verdict in (Verdict.EXACT, Verdict.CLOSE)

@@ -1,7 +1,7 @@
 """Folders as training libraries leave them, written by hand in the layout that the library itself was seen to write.
 
 DeepSpeed's is that of 0.19.8 on the CPU, two processes with gloo; Lightning's that of 2.6.6. Where they are installed,
-``tests/units/intake/test_files_of_tools.py`` has them write their own.
+``test_files_of_tools.py`` and ``test_files_of_heavy_tools.py`` have them write their own.
 """
 
 from collections.abc import Mapping

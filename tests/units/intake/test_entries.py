@@ -161,6 +161,19 @@ def test_mmengines_average_lies_where_it_puts_it(tmp_path: Path) -> None:
     assert "entry ['ema_state_dict'] taken; not 'state_dict', which holds a model too" in said[0]
 
 
+def test_lightnings_average_lies_under_state_dict(tmp_path: Path) -> None:
+    """As its WeightAveraging leaves the file: without ``module.``, the counter in an entry of its own."""
+    content = {
+        "current_model_state": put_under("backbone.", shift(tiny())),
+        "state_dict": put_under("backbone.", tiny()),
+        "averaging_state": {"n_averaged": torch.tensor(3)},
+    }
+    checkpoint, steps, said = read(content, tmp_path)
+    assert same(checkpoint.state_dict, tiny())
+    assert "not 'current_model_state', which holds the raw weights: Lightning's WeightAveraging" in said[0]
+    assert steps["unwrap"].endswith("left out, no model of a known family: 'averaging_state' (1 tensor)")
+
+
 HEAD = {"depth_head.projects.0.weight": torch.ones(4, 32, 1, 1), "depth_head.projects.0.bias": torch.ones(4)}
 TRACKING = {"camera_head.weight": torch.ones(2, 2), "aggregator.camera_token": torch.ones(1, 2, 1, 32)}
 CLASSIFIER = {"model.classifier.weight": torch.ones(7, 32), "model.classifier.bias": torch.ones(7)}

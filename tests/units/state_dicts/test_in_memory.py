@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import conversion
@@ -36,12 +38,14 @@ def test_names_of_memory_become_those_of_the_file(name: str, tmp_path: Path) -> 
     assert name_as_in_files(named) == (named, "")
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("name", DINOV2)
-def test_a_folder_with_names_of_memory_is_read_and_compared(name: str, tmp_path: Path) -> None:
+def test_a_folder_with_names_of_memory_is_read_and_compared(name: str, file: str, tmp_path: Path) -> None:
     folder = conversion.save_artifact(convert(name), tmp_path / "model")
     other = tmp_path / "other"
     other.mkdir()
-    torch.save(list_in_memory(folder), other / "pytorch_model.bin")
+    save: Any = save_file if file.endswith(".safetensors") else torch.save
+    save(list_in_memory(folder), other / file)
     shutil.copy(folder / "config.json", other)
     checkpoint = read_checkpoint(other)
     assert same(checkpoint.state_dict, read_golden(name).state_dict)

@@ -13,6 +13,7 @@ from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.filled import fill_in
+from conversion.state_dicts.in_memory import name_as_in_files
 from conversion.state_dicts.restore import find_majors
 
 ROUNDED = "rounded by up to"
@@ -43,7 +44,8 @@ def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str
 
 def read_found(directory: Path) -> dict[str, Tensor]:
     """The tensors that ``from_pretrained`` takes: those in safetensors where there are such, else the pickled ones."""
-    return read_tensors(directory) if find_entrance(directory).exists() else read_weights(directory)
+    found = read_tensors(directory) if find_entrance(directory).exists() else read_weights(directory)
+    return name_as_in_files(found)[0]
 
 
 def is_derived(name: str, tensor: Tensor, derived: Mapping[str, Tensor]) -> bool:

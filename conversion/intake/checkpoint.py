@@ -26,11 +26,16 @@ from conversion.intake.shards import join_shards
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
-from conversion.intake.transformers_folder import is_transformers_folder, refuse_layout
+from conversion.intake.transformers_folder import (
+    is_transformers_folder,
+    refuse_adapters,
+    refuse_layout,
+)
 from conversion.intake.unwrapping import Unwrapped, unwrap
 from conversion.intake.within import find_within
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
+from conversion.state_dicts.in_memory import name_as_in_files
 from conversion.state_dicts.restore import describe_alike, describe_gone, find_family, restore
 
 
@@ -118,6 +123,7 @@ def read_checkpoint(
             raise CheckpointError("--like is for the rank files of a sharded run only.", hint="Leave --like out.")
         note("choose", source.choice)
         if folder:
+            refuse_adapters(folder)
             state_dict, told, did = _restore_folder(folder, source)
             note("restore", did)
         else:
@@ -180,7 +186,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     with concerning(folder):
         source = find_source(folder)
-        return _take_model(source, _open_files(source), None)[0]
+        return name_as_in_files(_take_model(source, _open_files(source), None)[0])[0]
 
 
 class Read(NamedTuple):
@@ -252,7 +258,7 @@ def _take_model(
 
 def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
-    converted, _, _ = _take_model(source, _open_files(source), None)
+    converted, named = name_as_in_files(_take_model(source, _open_files(source), None)[0])
     hint = f"Give a folder whose {CONFIG} and weights were saved together."
     try:
         _demand_modesty(folder, len(converted), hint)
@@ -270,7 +276,7 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
     told = read_told(folder, family, spec)
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
-    return restored, told, "; ".join(filter(None, [did, gone, alike]))
+    return restored, told, "; ".join(filter(None, [did, named, gone, alike]))
 
 
 def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:

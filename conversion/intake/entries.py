@@ -39,7 +39,12 @@ MAX_LOOKED_INTO = 10_000
 """Mappings that are looked into for tensors; of an optimizer's state there may be more."""
 
 TOO = "which also holds a model"
-EXCHANGED = "which holds the raw weights: mmengine exchanges them with the averaged ones as it saves"
+
+EXCHANGED: Mapping[str, tuple[str, str]] = {
+    "message_hub": ("ema_state_dict", "mmengine exchanges them with the averaged ones as it saves"),
+    "averaging_state": ("current_model_state", "Lightning's WeightAveraging puts the averaged ones into 'state_dict'"),
+}
+"""Of codes that save the average as ``state_dict``: an entry that shows it, where the raw weights are, and why."""
 
 
 def rank_name(name: str) -> int:
@@ -71,9 +76,10 @@ def list_models(content: Mapping[Any, Any]) -> list[Model]:
     names = [name for name, of in found.items() if of or (name in ENTRIES and find_nearest(content[name]))]
     ranks = {name: rank_name(name) for name in names}
     reasons: dict[str, str] = {}
-    if "message_hub" in content and {"state_dict", "ema_state_dict"} <= ranks.keys():
-        ranks |= {"state_dict": AVERAGED, "ema_state_dict": PLAIN}
-        reasons["ema_state_dict"] = EXCHANGED
+    for sign, (raw, why) in EXCHANGED.items():
+        if sign in content and {"state_dict", raw} <= ranks.keys():
+            ranks |= {"state_dict": AVERAGED, raw: PLAIN}
+            reasons[raw] = f"which holds the raw weights: {why}"
     defaults = _list_defaults(found)
 
     def order(name: str) -> tuple[int, ...]:

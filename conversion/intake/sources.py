@@ -23,6 +23,9 @@ DISTRIBUTED = ".metadata"
 PART = ".distcp"
 """What the names of its files with tensors end with."""
 
+MAX_DEPTH, MAX_FOLDERS = 4, 100
+"""How deep in each other folders are searched for a checkpoint that a message can name, and how many of a level."""
+
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 """What the one file of a model goes by in a folder of transformers."""
 
@@ -135,13 +138,30 @@ def _look_into(folder: Path) -> Source:
 
 def _explain_emptiness(folder: Path, files: list[Path]) -> CheckpointError:
     """What to say of a folder without a checkpoint; those in its own folders are named."""
-    inner = sorted(path for path in folder.iterdir() if path.is_dir() and _may_hold_checkpoint(path))
+    inner = _find_folders(folder)
     if not inner:
         names = [path.name for path in files]
         return CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
-    names = [f"{path.name}/" for path in inner]
+    names = [f"{path.relative_to(folder)}/" for path in inner]
     hint = f"Give one of these, as: {suggest(inner[-1])}"
     return CheckpointError("a folder without a checkpoint in it; there are some in its subfolders.", names, hint)
+
+
+def _find_folders(folder: Path) -> list[Path]:
+    """The nearest folders within a folder that may hold a checkpoint; ``lightning_logs/version_0/checkpoints``."""
+    level = [folder]
+    for _ in range(MAX_DEPTH):
+        level = [inner for each in level for inner in _list_folders(each)][:MAX_FOLDERS]
+        if found := [each for each in level if _may_hold_checkpoint(each)]:
+            return found
+    return []
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def _may_hold_checkpoint(folder: Path) -> bool:

@@ -2,17 +2,24 @@
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.families.base import families
 from conversion.intake.folder_files import ENTRANCES, SHARD
+from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG
+from conversion.state_dicts.other_kinds import ADAPTERS, refuse_other_kinds
 
 TELLING = "embeddings.cls_token"
 """What the key of a class token ends with in transformers' layouts, and in no original's."""
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""What PEFT writes beside its adapters."""
 
 
 def is_transformers_folder(path: Path) -> bool:
@@ -27,14 +34,30 @@ def demand_transformers_folder(folder: Path) -> None:
     """Demand that a folder holds a model of a known family in transformers' layout.
 
     Raises:
-        CheckpointError: it does not; with the type that its config names.
+        CheckpointError: it does not; with the type that its config names. Or PEFT's adapters lie beside it.
     """
     if is_transformers_folder(folder):
+        refuse_adapters(folder)
         return
     if not (folder / CONFIG).is_file():
         headline = f"not what from_pretrained reads: there is no {CONFIG} in it."
         raise CheckpointError(headline, hint=f"Give the folder in which {CONFIG} lies beside the weights.")
     raise describe_other_type(folder)
+
+
+def refuse_adapters(folder: Path) -> None:
+    """Refuse a folder that is another model where PEFT is installed: ``from_pretrained`` adds the adapters in it.
+
+    Raises:
+        CheckpointError: there are adapters in it.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        headline = f"PEFT's adapters lie beside the model ({ADAPTER_CONFIG}), and from_pretrained may add them to it."
+        hint = (
+            f"To take the model without them, move {ADAPTER_CONFIG} out of the folder; to take it with them, merge "
+            'them first: model.merge_and_unload().save_pretrained("merged").'
+        )
+        raise CheckpointError(headline, hint=hint)
 
 
 def list_model_types() -> list[str]:
@@ -53,30 +76,34 @@ def find_entrance(folder: Path) -> Path | None:
     return next((folder / name for name in ENTRANCES if (folder / name).is_file()), None)
 
 
-def refuse_layout(path: Path, files: Iterable[Path], keys: Iterable[str]) -> None:
+def refuse_layout(path: Path, files: Sequence[Path], state_dict: Mapping[str, Tensor]) -> None:
     """Refuse the weights of a model in transformers' layout that cannot be read as such.
 
     Args:
         path: that was given: their folder, or a file in it.
         files: that were opened.
-        keys: of their tensors, which are no original's of any family.
+        state_dict: what they hold, with keys that are no original's of any family.
 
     Raises:
-        CheckpointError: their folder was not given, its config is not there, or the model is of another type.
+        CheckpointError: their folder was not given, its config is not there, or the model is of another type; or it has
+            adapters that are to be merged first.
     """
-    keys = list(keys)
     folder = path if path.is_dir() else path.parent
-    is_telling = any(key.endswith(TELLING) for key in keys)
+    is_telling = any(key.endswith(TELLING) for key in state_dict)
+    if is_telling:
+        refuse_other_kinds(shapes_of(state_dict), [ADAPTERS])
     is_named = all(file.name in ENTRANCES or SHARD.fullmatch(file.name) for file in files)
-    model_type = read_config_of(folder).get("model_type")
+    model_type, name = read_config_of(folder).get("model_type"), _choose_name(files)
     if model_type in list_model_types():
         if is_telling:
-            hint = f"To check it: {compare_command(folder)}"
+            naming = f", name the file {name}. Then" if name else ""
+            hint = f"To check it{naming}: {compare_command(folder)}"
             raise CheckpointError("in the layout of transformers already.", hint=hint)
     elif isinstance(model_type, str) and (is_telling or (is_named and _is_own_type(model_type))):
         raise describe_other_type(folder)
     elif is_telling:
-        hint = f"Copy its {CONFIG} beside it. Then: {compare_command(folder)}"
+        naming = f", and name the file {name}" if name else ""
+        hint = f"Copy its {CONFIG} beside it{naming}. Then: {compare_command(folder)}"
         raise CheckpointError(
             f"in the layout of transformers already, without a {CONFIG} that names its type.", hint=hint
         )
@@ -85,6 +112,13 @@ def refuse_layout(path: Path, files: Iterable[Path], keys: Iterable[str]) -> Non
 def compare_command(folder: Path) -> str:
     """The command that compares a folder with its original."""
     return f"vision-parity compare ORIGINAL {shlex.quote(str(folder))}"
+
+
+def _choose_name(files: Sequence[Path]) -> str:
+    """What a file is to be called for ``from_pretrained`` to find it; empty where it is, or where there are several."""
+    if len(files) != 1 or files[0].name in ENTRANCES:
+        return ""
+    return "model.safetensors" if files[0].suffix == ".safetensors" else "pytorch_model.bin"
 
 
 def describe_other_type(folder: Path) -> CheckpointError:

@@ -137,10 +137,9 @@ def convert(
     told_labels = getattr(merged, "labels", None)
     if labels is None and told_labels is not None and len(told_labels) == spec.num_classes:
         labels = told_labels
-    elif labels is None and told_labels is not None and spec.num_classes:
-        notes += (
-            f"the file names {len(told_labels)} classes, the model has {spec.num_classes}: its names are left out",
-        )
+    elif labels is None and told_labels is not None:
+        count = spec.num_classes or "none"
+        notes += (f"the file names {len(told_labels)} classes, the model has {count}: its names are left out",)
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
     chosen = choose_labels(spec.task, spec.num_classes, labels)

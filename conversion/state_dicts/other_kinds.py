@@ -12,6 +12,13 @@ MERGE = (
     "Merge it into its base model where it was trained: merged = model.merge_and_unload(); "
     'torch.save(merged.state_dict(), "merged.pth").'
 )
+MERGE_IN_TRANSFORMERS = (
+    "Merge it into its base model where it was trained, and give the folder: "
+    'model.merge_and_unload().save_pretrained("merged").'
+)
+
+IN_TRANSFORMERS = "encoder.layer."
+"""What the key of a block's tensor has in it in transformers' layouts, and in no original's."""
 
 
 @dataclass(frozen=True)
@@ -22,21 +29,25 @@ class Kind:
         name: what it is, with its article.
         signs: shell-style patterns of keys; no model of a family has any of them, and each is enough.
         hint: the way out; empty where there is none.
+        hint_in_transformers: the way out of a model in transformers' layout, where it is another one.
     """
 
     name: str
     signs: tuple[str, ...]
     hint: str = ""
+    hint_in_transformers: str = ""
 
 
 # names of PEFT's layers: lora, of LoRA and DoRA; hada and lokr, of LoHa and LoKr; ia3; base_layer, which each wraps
+ADAPTERS = Kind(
+    "a model with adapters of PEFT (LoRA and its like) that are not merged",
+    ("*.lora_[AB].*", "*.lora_[AB]", "*.lora_magnitude_vector*", "*.hada_w*", "*.lokr_w*", "*.ia3_l*",
+     "*.base_layer.*"),
+    MERGE,
+    MERGE_IN_TRANSFORMERS,
+)  # fmt: skip
 OTHER_KINDS = (
-    Kind(
-        "a model with adapters of PEFT (LoRA and its like) that are not merged",
-        ("*.lora_[AB].*", "*.lora_[AB]", "*.lora_magnitude_vector*", "*.hada_w*", "*.lokr_w*", "*.ia3_l*",
-         "*.base_layer.*"),
-        MERGE,
-    ),
+    ADAPTERS,
     Kind("a DINOv3 checkpoint", ("rope_embed.*", "*.rope_embed.*", "storage_tokens", "*.storage_tokens")),
     Kind("a checkpoint of MAE's pretraining", ("decoder_pos_embed", "*.decoder_pos_embed")),
     Kind("a CLIP checkpoint", ("visual.transformer.resblocks.*", "vision_model.embeddings.class_embedding")),
@@ -44,17 +55,19 @@ OTHER_KINDS = (
 )  # fmt: skip
 
 
-def refuse_other_kinds(shapes: Shapes) -> None:
+def refuse_other_kinds(shapes: Shapes, kinds: Iterable[Kind] = OTHER_KINDS) -> None:
     """Refuse a state dict that is known to be of another kind than any family's.
 
     Raises:
         CheckpointError: naming what it is, and the keys that say so.
     """
-    for kind in OTHER_KINDS:
+    for kind in kinds:
         found = [key for key in shapes if any(fnmatch.fnmatchcase(key, sign) for sign in kind.signs)]
         if found:
             problems = [f"{key} {tuple(shapes[key])}" for key in found]
-            raise CheckpointError(f"{kind.name}, which is not converted.", problems, kind.hint or list_converted())
+            is_transformers = any(IN_TRANSFORMERS in key for key in found)
+            hint = (is_transformers and kind.hint_in_transformers) or kind.hint or list_converted()
+            raise CheckpointError(f"{kind.name}, which is not converted.", problems, hint)
 
 
 def list_converted() -> str:

@@ -10,8 +10,10 @@ from tests.support.corpus.making import BadInput, configured, holding, tiny, wri
 from tests.support.training_folders import STEP, write_lightning, write_zero
 
 OPTIMIZER = "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+RUN = "lightning_logs/version_0/checkpoints"
 PART = "zero_pp_rank_1_mp_rank_00_model_states.pt"
 KEYS = {"embeddings.cls_token": torch.zeros(1, 1, 32), "encoder.layer.0.norm1.bias": torch.zeros(32)}
+ADAPTERS = {f"base_model.model.encoder.layer.0.mlp.fc1.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
 TYPES = "the types that are known here are dinov2, dinov2_with_registers, data2vec-vision"
 
 
@@ -21,7 +23,7 @@ def write_lone_shards(folder: Path, *numbers: int) -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     return folder
 
 
@@ -56,6 +58,11 @@ PARTS: dict[str, BadInput] = {
     "the folder above checkpoints": BadInput(
         lambda folder: [write_lightning(make_folder(folder / name), tiny(), "last.ckpt") for name in ("a", "b")],
         r"without a checkpoint in it; there are some in its subfolders.*\n.*a/\n.*b/\n.*vision-parity inspect \S*b$",
+        ".",
+    ),
+    "the folder of a run of Lightning's": BadInput(
+        lambda folder: write_lightning(make_folder(folder / RUN), tiny(), "last.ckpt"),
+        rf"without a checkpoint in it, but in its folders.*\n.*- {RUN}/\n.*vision-parity inspect \S*{RUN}$",
         ".",
     ),
     "several of Lightning's": BadInput(
@@ -139,6 +146,35 @@ OTHER_TYPES: dict[str, BadInput] = {
     ),
     "transformers' names without a type": BadInput(
         configured(b"{}", KEYS), r"without a config\.json that names its type\.\nCopy its config\.json", "."
+    ),
+    "adapters beside a model": BadInput(
+        lambda folder: [
+            configured(b'{"model_type": "dinov2"}', KEYS)(folder),
+            write(b"{}", folder, "adapter_config.json"),
+            save_file(ADAPTERS, folder / "adapter_model.safetensors"),
+        ],
+        r"PEFT's adapters lie beside the model.*\n.*move adapter_config\.json out of the folder.*merge_and_unload\(\)",
+        ".",
+    ),
+    "adapters of a model of transformers": BadInput(
+        lambda folder: save_file(ADAPTERS, folder / "adapter_model.safetensors"),
+        r"adapters of PEFT .*\n(.*\n)*.*merge_and_unload\(\)\.save_pretrained\(",
+        ".",
+    ),
+    "adapters in a model of transformers": BadInput(
+        holding({f"base_model.model.{key}": tensor for key, tensor in KEYS.items()} | ADAPTERS),
+        r"adapters of PEFT .*\n(.*\n)*.*merge_and_unload\(\)\.save_pretrained\(",
+    ),
+    "transformers' names in a file of another name": BadInput(
+        holding(KEYS), r"Copy its config\.json beside it, and name the file pytorch_model\.bin\. Then: vision-parity"
+    ),
+    "the same with its config": BadInput(
+        lambda folder: [
+            write(b'{"model_type": "dinov2"}', folder, "config.json"),
+            save_file(KEYS, folder / "other.safetensors"),
+        ],
+        r"already\.\nTo check it, name the file model\.safetensors\. Then: vision-parity compare ORIGINAL",
+        "other.safetensors",
     ),
     "the file of a known type": BadInput(
         configured(b'{"model_type": "dinov2"}', KEYS),

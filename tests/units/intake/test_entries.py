@@ -1,7 +1,7 @@
 """Files with several things in them: which model is taken, and what is said of all that is not."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def exchange(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_mmengine(**others: Any) -> dict[str, Any]:
-    """A file of mmengine's, its average in the entry that is named for it."""
+    """A file of mmengine's, its average in the entry that is named for it; ``fixtures/tools`` has one that it wrote."""
     averaged = put_under("module.", tiny()) | {"steps": torch.tensor(7)}
     return {"meta": {}, "state_dict": shift(tiny()), "ema_state_dict": averaged, **others}
 
@@ -70,9 +70,10 @@ def read(content: object, folder: Path, entry: str | None = None) -> tuple[Check
     return checkpoint, {step.name: step.did for step in checkpoint.steps}, said
 
 
-def is_verified(path: Path) -> bool:
-    """Whether the converted model is the original, run side by side."""
-    subject = Subject("dinov2_custom", Request(checkpoint=path, overrides=DINOV2.overrides))
+def is_verified(path: Path, told: Mapping[str, Any] | None = None) -> bool:
+    """Whether the converted model is the original, run side by side; with what its user tells of it."""
+    overrides = DINOV2.overrides if told is None else told
+    subject = Subject("dinov2_custom", Request(checkpoint=path, overrides=overrides))
     with warnings.catch_warnings(action="ignore"):
         try:
             return verify_cell(subject, ("cpu", "float32", "sdpa")).verdict in (Verdict.EXACT, Verdict.CLOSE)
@@ -158,6 +159,19 @@ def test_mmengines_average_lies_where_it_puts_it(tmp_path: Path) -> None:
     other, _, said = read(write_mmengine(), tmp_path)  # of a code that exchanges nothing
     assert same(other.state_dict, tiny())
     assert "entry ['ema_state_dict'] taken; not 'state_dict', which also holds a model" in said[0]
+
+
+def test_lightnings_average_lies_under_state_dict(tmp_path: Path) -> None:
+    """As its WeightAveraging leaves the file: without ``module.``, the counter in an entry of its own."""
+    content = {
+        "current_model_state": put_under("backbone.", shift(tiny())),
+        "state_dict": put_under("backbone.", tiny()),
+        "averaging_state": {"n_averaged": torch.tensor(3)},
+    }
+    checkpoint, steps, said = read(content, tmp_path)
+    assert same(checkpoint.state_dict, tiny())
+    assert "not 'current_model_state', which holds the raw weights: Lightning's WeightAveraging" in said[0]
+    assert steps["unwrap"].endswith("left out, no model of a known family: 'averaging_state' (1 tensor)")
 
 
 HEAD = {"depth_head.projects.0.weight": torch.ones(4, 32, 1, 1), "depth_head.projects.0.bias": torch.ones(4)}

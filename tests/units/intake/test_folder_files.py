@@ -137,13 +137,16 @@ GIVEN: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("precision", ["", "bf16_"])
 @pytest.mark.parametrize("stage", [0, 1, 2])
-def test_deepspeeds_model_is_taken_and_its_optimizer_named(stage: int, given: str, tmp_path: Path) -> None:
+def test_deepspeeds_model_is_taken_and_its_optimizer_named(
+    stage: int, precision: str, given: str, tmp_path: Path
+) -> None:
     write_zero(tmp_path, {f"module.{key}": tensor for key, tensor in tiny().items()}, stage, step="global_step50")
-    write_zero(tmp_path, tiny(), stage)
+    write_zero(tmp_path, tiny(), stage, precision=precision)
     path = GIVEN[given](tmp_path)
     assert same(load_checkpoint(path), tiny())
-    optimizer = [f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(2 if stage else 0)]
+    optimizer = [f"{precision}zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(2 if stage else 0)]
     said = find_step(path)
     assert (f"the step {STEP}, which latest names; not global_step50" in said) == (given == "the top")
     assert ("mp_rank_00_model_states.pt taken" in said) == (given != "the file")

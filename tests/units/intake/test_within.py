@@ -21,7 +21,7 @@ PREFIX = "teacher_embedding_model.wrapped_model._model"
 
 
 def write(path: Path, **changes: Any) -> Path:
-    """Write what lightly-train's callback does: Lightning's checkpoint, with the pickled model and its images."""
+    """Write what lightly-train 0.18.0 does: Lightning's checkpoint, with a section for its pickled model and images."""
     state_dict = read_golden("dinov2_tiny_reg").backbone
     width = state_dict["cls_token"].shape[-1]
     registers = state_dict["register_tokens"].shape[1]
@@ -31,11 +31,23 @@ def write(path: Path, **changes: Any) -> Path:
     vars(model).update(values | {"interpolate_offset": 0.1, "interpolate_antialias": False} | changes)
     content = {
         "epoch": 3,
+        "global_step": 100,
+        "pytorch-lightning_version": "2.6.6",
         "state_dict": {f"{PREFIX}.{key}": value for key, value in state_dict.items()},
+        "loops": {},
+        "callbacks": {},
+        "optimizer_states": [],
+        "lr_schedulers": [],
         "lightly_train": {
-            "version": "0.14.1",
-            "models": {"model": model, "wrapped_model": nn.Sequential(model)},
+            "version": "0.18.0",
+            "date": "2026-11-26T15:38:29.507554+00:00",
+            "models": {
+                "model": model,
+                "wrapped_model": nn.Sequential(model),
+                "embedding_model": nn.Sequential(nn.Sequential(model)),
+            },
             "normalize_args": {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]},
+            "license_info": "",
         },
     }
     torch.save(content, path)

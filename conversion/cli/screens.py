@@ -95,7 +95,7 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
             yield from fold(comparison.condition)
     else:
         yield "To convert the original itself:"
-        yield comparison.command
+        yield f"  {comparison.command}"
         yield ""
         yield "Not the same: its weights are rounded." if comparison.is_rounded else "Not the same."
 

@@ -182,7 +182,7 @@ def test_the_command_that_is_proposed_works(tmp_path: Path, capsys: pytest.Captu
     _, folder = make(tmp_path, "dinov2_tiny")
     in_config(layer_norm_eps=1e-5)(folder)
     assert main(["compare", str(tmp_path / "original.pth"), str(folder), *list_options("dinov2_tiny")]) == 1
-    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vision-parity convert ")]
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  vision-parity convert ")]
     assert main([*shlex.split(command)[1:], "-o", str(tmp_path / "again")]) == 0
 
 

@@ -131,6 +131,7 @@ def read_checkpoint(
             note("strip", did)
             selected = select_model(state_dict, unwrapped.path)
             state_dict = selected.state_dict
+            demand_values(state_dict)  # of a distributed checkpoint, what was not selected has none
             note("select", selected.did)
             said.append(selected.did)
             state_dict, did = unchunk_blocks(state_dict)
@@ -204,7 +205,6 @@ def _read_source(source: Source, entry: str | None, like: str | None) -> Read:
     """Read the model in a source, of whichever kind it is."""
     if source.kind == "distributed":
         found = read_distributed(source.files[0].parent, entry)
-        demand_values(found.state_dict)
         demand_whole(found.state_dict, WHOLE)
         steps = [Step("open", found.opened), *([Step("unwrap", found.choice)] if found.choice else [])]
         return Read(found.state_dict, steps, found.taken, None, found.files)

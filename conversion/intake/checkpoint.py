@@ -31,6 +31,7 @@ from conversion.intake.unwrapping import Unwrapped, unwrap
 from conversion.intake.within import find_within
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
+from conversion.state_dicts.recognise import recognise_shapes
 from conversion.state_dicts.restore import describe_alike, describe_gone, find_family, restore
 
 
@@ -131,7 +132,6 @@ def read_checkpoint(
             note("strip", did)
             selected = select_model(state_dict, unwrapped.path)
             state_dict = selected.state_dict
-            demand_values(state_dict)  # of a distributed checkpoint, what was not selected has none
             note("select", selected.did)
             said.append(selected.did)
             state_dict, did = unchunk_blocks(state_dict)
@@ -148,6 +148,8 @@ def read_checkpoint(
                 untranslated = before if did and writer == TIMM else untranslated
             if not any(family.matches(shapes_of(state_dict)) for family in families()):
                 refuse_layout(path, source.files, state_dict)
+            if source.kind == "distributed":
+                _demand_read(state_dict)
             for each in filter(None, telling):
                 check_facts(each, state_dict)
                 note("tell", each.did)
@@ -210,6 +212,17 @@ def _read_source(source: Source, entry: str | None, like: str | None) -> Read:
         return Read(found.state_dict, steps, found.taken, None, found.files)
     opened = _open_files(source)
     return Read(*_take_model(source, opened, entry, like), opened[0].content, source.files)
+
+
+def _demand_read(state_dict: Mapping[str, Tensor]) -> None:
+    """Refuse what is no known model in a distributed checkpoint: it was not read, and has no values.
+
+    Raises:
+        CheckpointError: saying what it is, or is not.
+    """
+    if any(tensor.is_meta for tensor in state_dict.values()):
+        recognise_shapes(state_dict)
+    demand_values(state_dict)
 
 
 def _open_files(source: Source) -> list[Opened]:

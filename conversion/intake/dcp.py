@@ -14,6 +14,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.families.base import find_dropped
+from conversion.families.linear_head import are_heads
 from conversion.intake.dcp_metadata import (
     AGAIN,
     METADATA,
@@ -155,6 +156,8 @@ def _part(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 def _select(held: StateDict, path: Sequence[str]) -> list[Tensor]:
     """The tensors to read: those of the one model that is taken, and those that it is compared with before that.
 
+    Linear heads are read whole: they go with another file's model. Of what is nothing that is known, nothing is read.
+
     Args:
         path: the entries that lead to what is held.
 
@@ -163,6 +166,8 @@ def _select(held: StateDict, path: Sequence[str]) -> list[Tensor]:
     """
     named, _ = strip_prefixes(held, find_dropped)
     selected = select_model(named, path)
+    if not selected.is_recognised and not are_heads(named):
+        return []
     return [*selected.state_dict.values(), *selected.compared.values()]
 
 

@@ -29,11 +29,13 @@ class Selected:
     Attributes:
         did: what was taken and what was left out, in a line; empty where it was all of it.
         compared: the same model under other prefixes, with them: that it is the same, its values say.
+        is_recognised: whether it is a model at all.
     """
 
     state_dict: dict[str, Tensor]
     did: str = ""
     compared: Mapping[str, Tensor] = field(default_factory=dict)
+    is_recognised: bool = True
 
 
 def select_model(state_dict: StateDict, path: Sequence[str] = ()) -> Selected:
@@ -58,7 +60,7 @@ def select_model(state_dict: StateDict, path: Sequence[str] = ()) -> Selected:
     whole = [prefix for prefix, missing in found.items() if not missing]
     if not whole:
         _refuse_incomplete(state_dict, found, obstacle)
-        return Selected(dict(state_dict))
+        return Selected(dict(state_dict), is_recognised=False)
     models = {prefix: _take(state_dict, prefix) for prefix in whole}
     chosen, equal, others = _choose(models, path)
     outside = [key for key in state_dict if not key.startswith((chosen, *others))]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionWarning
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
+from conversion.intake.linear_head import read_linear_head
 from tests.support.counted import count_read
 from tests.units.intake.test_checkpoint import same, save, tiny
 from tests.units.intake.test_entries import HEAD, PREFIXED, put_under, shift
@@ -98,3 +99,29 @@ def test_a_model_that_is_not_whole_is_refused_before_anything_is_read(
     with pytest.raises(CheckpointError, match=r"under 'vit\.' is not whole.\n.*missing: vit\.norm\.bias"):
         read(folder)
     assert count.size <= (folder / ".metadata").stat().st_size
+
+
+# what is no model that is converted, and what is said of it
+FOREIGN = {
+    "another family": (lambda: put_under("layers.0.", LARGE) | {"norm.weight": torch.ones(4)}, "no known family"),
+    "DINOv3": (lambda: tiny() | LARGE | {"rope_embed.periods": torch.ones(4)}, "a DINOv3 checkpoint"),
+    "transformers": (lambda: put_under("embeddings.", {"cls_token": torch.ones(1, 1, 4)}) | LARGE, "already"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_no_known_model_is_refused_before_anything_is_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, says = FOREIGN[name]
+    folder = save_distributed({"model": make()}, tmp_path / "folder")
+    count = count_read(folder, monkeypatch)
+    with pytest.raises(CheckpointError, match=says):
+        read(folder)
+    assert count.size <= (folder / ".metadata").stat().st_size
+
+
+def test_a_linear_head_is_read(tmp_path: Path) -> None:
+    head = {"weight": torch.ones(3, 64), "bias": torch.ones(3)}
+    folder = save_distributed({"model": head}, tmp_path / "folder")
+    assert same(read_linear_head(folder, tiny()).state_dict, head)

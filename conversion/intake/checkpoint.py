@@ -24,7 +24,7 @@ from conversion.intake.prefixes import select_model
 from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
 from conversion.intake.shards import join_shards
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
-from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
+from conversion.intake.steps import cast, count_chunks, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
 from conversion.intake.transformers_folder import is_transformers_folder, refuse_layout
 from conversion.intake.unwrapping import Unwrapped, unwrap
@@ -134,6 +134,7 @@ def read_checkpoint(
             state_dict = selected.state_dict
             note("select", selected.did)
             said.append(selected.did)
+            num_chunks = count_chunks(state_dict)
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
             told_by = find_within(source.files[0], read.content) or (tell_likeness(like) if like else None)
@@ -151,7 +152,7 @@ def read_checkpoint(
             if source.kind == "distributed":
                 _demand_read(state_dict)
             for each in filter(None, telling):
-                check_facts(each, state_dict)
+                check_facts(each, state_dict, num_chunks)
                 note("tell", each.did)
             beside = merge_beside(list(filter(None, telling)))
         state_dict, did = cast(state_dict, dtype)

@@ -28,9 +28,10 @@ from conversion.intake.dcp_metadata import (
 from conversion.intake.entries import ENTRIES, STATES
 from conversion.intake.opening import open_saved_tensor
 from conversion.intake.prefixes import select_model
-from conversion.intake.steps import HEADS, strip_prefixes, take_off_prefixes
+from conversion.intake.steps import HEADS, demand_values, strip_prefixes, take_off_prefixes
 from conversion.intake.unwrapping import MAX_LISTED, Unwrapped, unwrap
 from conversion.mapping.key_map import StateDict
+from conversion.state_dicts.recognise import recognise_shapes
 
 CONTAINERS = frozenset({*ENTRIES, *STATES, "app", "lr_scheduler"})
 """What keys begin with where the metadata does not tell which entries they lie in; ``app`` is torch's own example."""
@@ -92,6 +93,20 @@ def read_distributed(folder: Path, entry: str | None) -> Distributed:
         _describe_choice(taken, path, left, unread),
         taken,
     )
+
+
+def demand_read(state_dict: StateDict) -> None:
+    """Refuse what is no known model: it was not read, and has no values.
+
+    Args:
+        state_dict: what intake made of one that :func:`read_distributed` gave.
+
+    Raises:
+        CheckpointError: saying what it is, or is not.
+    """
+    if any(tensor.is_meta for tensor in state_dict.values()):
+        recognise_shapes(state_dict)
+    demand_values(state_dict)
 
 
 def _nest(metadata: Metadata) -> tuple[dict[int, str], dict[Any, Any]]:

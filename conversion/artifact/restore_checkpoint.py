@@ -14,7 +14,7 @@ from conversion.families.linear_head import HEAD_PREFIX
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import demand_transformers_folder
 from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
-from conversion.state_dicts.restore import describe_gone, find_family
+from conversion.state_dicts.restore import find_family
 
 NOT_UNDONE = ("unwrap", "merge", "strip", "unchunk", "translate", "cast")
 """Steps of intake after which a checkpoint has other entries, keys or values than its file."""
@@ -59,8 +59,8 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     if present:
         raise CheckpointError(f"{path}: exists already; it is not overwritten.", present, "Choose another name.")
     _write_all(contents)
-    if gone := describe_gone(family, family.original_shapes(spec), checkpoint.state_dict):
-        warnings.warn(f"{path}: {gone}.", ConversionWarning, stacklevel=2)
+    if checkpoint.gone:
+        warnings.warn(f"{path}: {checkpoint.gone}.", ConversionWarning, stacklevel=2)
     return list(contents)
 
 

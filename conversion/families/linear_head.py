@@ -5,7 +5,7 @@ facebookresearch/dinov2. transformers' classifier takes the last layer's CLS tok
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -140,14 +140,19 @@ def find_misfit(head: LinearHead, width: int) -> tuple[str, str]:
 OTHER_BACKBONE = "Give the head that was trained on this backbone, or the backbone that this head was trained on."
 
 
+def are_heads(keys: Collection[str]) -> bool:
+    """Whether these are the keys of linear heads, and of nothing else."""
+    names = {NAMED.sub("", key).removeprefix("module.").removeprefix("classifiers_dict.").lstrip(".") for key in keys}
+    return bool(keys) and {SOLE.sub("", name) for name in names} <= {"weight", "bias"}
+
+
 def refuse_head(shapes: Shapes) -> None:
     """Refuse a linear head that is given as a model.
 
     Raises:
         CheckpointError: these are the shapes of linear heads, and of nothing else.
     """
-    names = {NAMED.sub("", key).removeprefix("module.").removeprefix("classifiers_dict.").lstrip(".") for key in shapes}
-    if not shapes or not {SOLE.sub("", name) for name in names} <= {"weight", "bias"}:
+    if not are_heads(shapes):
         return
     num_heads = len({found[1] for key in shapes if (found := NAMED.search(key))})
     widths = ", ".join(str(shape) for key, shape in shapes.items() if key.endswith("weight"))

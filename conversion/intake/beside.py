@@ -11,8 +11,10 @@ import yaml
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
+from conversion.families.base import list_settings
 from conversion.families.timm_code import TELL_INSTEAD, Description, build_model
-from conversion.families.told import Told, write_value
+from conversion.families.told import Told, option_of, write_value
+from conversion.intake.facts import Fact, measure, read_student
 from conversion.state_dicts.folder import CONFIG
 
 TRAINING_CONFIG = "config.yaml"
@@ -44,7 +46,8 @@ class Beside:
 
     Attributes:
         told: settings that no tensor tells.
-        facts: what tensors tell, too, by the names of :func:`measure`: so a file of another model shows.
+        facts: what tensors tell, too, by the names of :func:`conversion.intake.facts.measure`: so a file of another
+            model shows.
         labels: class names, in the order of the logits.
         timm: the architecture and its arguments, for timm's own code.
         is_itself: the file is the checkpoint's own.
@@ -53,7 +56,7 @@ class Beside:
 
     file: Path
     told: Mapping[str, Told] = field(default_factory=dict)
-    facts: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
     labels: tuple[str, ...] | None = None
     timm: Description | None = None
     is_itself: bool = False
@@ -122,36 +125,29 @@ def merge_beside(found: Sequence[Beside]) -> Beside | None:
     return replace(second, told={**second.told, **first.told}, labels=first.labels or second.labels)
 
 
-def check_facts(beside: Beside, state_dict: Mapping[str, Tensor]) -> None:
-    """Check that what a file tells of widths and depth is what the tensors have.
+def check_facts(beside: Beside, state_dict: Mapping[str, Tensor], num_chunks: int = 0) -> None:
+    """Check that what a file tells of widths, depth and parts is what the tensors have.
+
+    Args:
+        num_chunks: of its blocks, as its keys had them.
 
     Raises:
         CheckpointError: it is not: then the file is another checkpoint's.
     """
-    found = measure(state_dict)
+    found = measure(state_dict, num_chunks)
     problems = [
-        f"{name}: {told} in {beside.file.name}, {found[name]} by the tensors"
-        for name, told in beside.facts.items()
-        if name in found and found[name] != told
+        f"{fact.key}: {write_value(fact.value)} in {beside.file.name}, {write_value(found[name])} by the tensors"
+        for name, fact in beside.facts.items()
+        if name in found and found[name] != fact.value
     ]
     if problems:
-        hint = f"If {beside.file} is another checkpoint's, move it away, and give what it tells as options."
+        settings = list_settings()
+        options = [option_of(name) for name in beside.told if name in settings and settings[name].is_option]
+        told = f", and give what it told as options: {', '.join(options)}" if options else ""
+        hint = f"If {beside.file} is another checkpoint's, move it away{told}."
         if beside.is_itself:
             hint = "Save the state dict alone in another file, and give the settings as options."
         raise CheckpointError(f"{beside.file.name} describes another model.", problems, hint)
-
-
-def measure(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Widths, depth and the like of a vision transformer in the original's layout, of those that its keys show."""
-    facts = {}
-    if state_dict.get("cls_token") is not None:
-        facts["embed_dim"] = state_dict["cls_token"].shape[-1]
-        registers = state_dict.get("register_tokens")
-        facts["num_register_tokens"] = 0 if registers is None else registers.shape[1]
-    if state_dict.get("patch_embed.proj.weight") is not None:
-        facts["patch_size"] = state_dict["patch_embed.proj.weight"].shape[-1]
-    blocks = {key.split(".")[1] for key in state_dict if key.startswith("blocks.")}
-    return facts | ({"depth": len(blocks)} if blocks else {})
 
 
 def read_training(path: Path, student: Mapping[str, Any]) -> Beside:
@@ -162,8 +158,14 @@ def read_training(path: Path, student: Mapping[str, Any]) -> Beside:
     by = f"{path.name} of the training run"
     told = {"num_attention_heads": Told(num_heads, by)}
     told |= {name: Told(value, by) for name, value in values.items() if name.startswith("interpolate_")}
-    facts = {name: int(value) for name, value in values.items() if not name.startswith("interpolate_")}
-    return Beside(path, told, {"embed_dim": embed_dim, "depth": depth, **facts})
+    facts = {
+        name: Fact(int(value), f"student.{name}{'' if name in student else ' (by default)'}")
+        for name, value in values.items()
+        if not name.startswith("interpolate_")
+    }
+    sizes = {"embed_dim": embed_dim, "depth": depth}
+    facts |= {name: Fact(size, f"student.arch ({student['arch']}), {name}") for name, size in sizes.items()}
+    return Beside(path, told, {**facts, **read_student(student, depth)})
 
 
 def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
@@ -207,7 +209,7 @@ def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
     )
 
 
-def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, int]]:
+def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, Fact]]:
     """What timm's own model has: settings that no tensor tells, and facts that tensors tell, too."""
     any_model: Any = model
     blocks = getattr(any_model, "blocks", None)
@@ -228,8 +230,9 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, int]]
         settings["global_pool"] = any_model.global_pool
     if getattr(any_model, "dynamic_img_size", False):  # else it takes its native size alone
         settings |= {"interpolate_offset": 0.0, "interpolate_antialias": True}
-    facts = {"embed_dim": any_model.embed_dim, "depth": len(blocks), "patch_size": any_model.patch_embed.patch_size[0]}
-    return settings, facts | {"num_register_tokens": getattr(any_model, "num_reg_tokens", 0)}
+    sizes = {"embed_dim": any_model.embed_dim, "depth": len(blocks), "patch_size": any_model.patch_embed.patch_size[0]}
+    sizes |= {"num_register_tokens": getattr(any_model, "num_reg_tokens", 0)}
+    return settings, {name: Fact(size, name) for name, size in sizes.items()}
 
 
 def _read_side(size: Any) -> int | None:

@@ -15,7 +15,7 @@ from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Origin, Told, ToldStateDict, read_version
 from conversion.intake.beside import check_facts, find_beside, merge_beside
-from conversion.intake.dcp import read_distributed
+from conversion.intake.dcp import demand_read, read_distributed
 from conversion.intake.evaluated import check_teacher
 from conversion.intake.flattened import is_flattened, unflatten_ranks
 from conversion.intake.layouts import find_layout, tell_likeness
@@ -24,7 +24,7 @@ from conversion.intake.prefixes import select_model
 from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
 from conversion.intake.shards import join_shards
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
-from conversion.intake.steps import cast, demand_values, strip_prefixes, unchunk_blocks
+from conversion.intake.steps import cast, count_chunks, demand_values, strip_prefixes, unchunk_blocks
 from conversion.intake.told_by_folder import read_told
 from conversion.intake.transformers_folder import (
     is_transformers_folder,
@@ -36,7 +36,7 @@ from conversion.intake.within import find_within
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.in_memory import name_as_in_files
-from conversion.state_dicts.restore import describe_alike, describe_gone, find_family, restore
+from conversion.state_dicts.restore import describe_alike, find_family, restore_whole
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Checkpoint:
         untranslated: the state dict as timm wrote it, where timm did: its own code takes that. None where it did not.
         timm: what a ``config.json`` of timm's beside it tells: ``architecture``, ``model_args``.
         said: what was warned of: which of several models was taken, what was left out, what was filled in.
+        gone: what of the original is neither in a folder of transformers nor beside it, in words; empty if nothing.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Checkpoint:
     untranslated: Mapping[str, Tensor] | None = None
     timm: Description | None = None
     said: tuple[str, ...] = ()
+    gone: str = ""
 
     @property
     def known(self) -> dict[str, object]:
@@ -113,6 +115,7 @@ def read_checkpoint(
     untranslated: dict[str, Tensor] | None = None
     folder, files = path if is_transformers_folder(path) else None, source.files
     said: list[str] = []
+    gone = ""
 
     def note(name: str, did: str) -> None:
         if did:
@@ -124,7 +127,7 @@ def read_checkpoint(
         note("choose", source.choice)
         if folder:
             refuse_adapters(folder)
-            state_dict, told, did = _restore_folder(folder, source)
+            state_dict, told, did, gone = _restore_folder(folder, source)
             note("restore", did)
         else:
             read = _read_source(source, entry, like)
@@ -137,6 +140,7 @@ def read_checkpoint(
             state_dict = selected.state_dict
             note("select", selected.did)
             said.append(selected.did)
+            num_chunks = count_chunks(state_dict)
             state_dict, did = unchunk_blocks(state_dict)
             note("unchunk", did)
             told_by = find_within(source.files[0], read.content) or (tell_likeness(like) if like else None)
@@ -151,8 +155,10 @@ def read_checkpoint(
                 untranslated = before if did and writer == TIMM else untranslated
             if not any(family.matches(shapes_of(state_dict)) for family in families()):
                 refuse_layout(path, source.files, state_dict)
+            if source.kind == "distributed":
+                demand_read(state_dict)
             for each in filter(None, telling):
-                check_facts(each, state_dict)
+                check_facts(each, state_dict, num_chunks)
                 note("tell", each.did)
             beside = merge_beside(list(filter(None, telling)))
         state_dict, did = cast(state_dict, dtype)
@@ -165,7 +171,7 @@ def read_checkpoint(
     told, labels, timm = (beside.told, beside.labels, beside.timm) if beside else (told, None, None)
     origin = _note_origin(files, steps, state_dict)
     state_dict = ToldStateDict(state_dict, told, TIMM if timm else writer, labels, origin)
-    return Checkpoint(path, files, state_dict, tuple(steps), folder, untranslated, timm, tuple(said))
+    return Checkpoint(path, files, state_dict, tuple(steps), folder, untranslated, timm, tuple(said), gone)
 
 
 def _note_origin(files: Sequence[Path], steps: Sequence[Step], state_dict: Mapping[str, Tensor]) -> Origin:
@@ -208,7 +214,6 @@ def _read_source(source: Source, entry: str | None, like: str | None) -> Read:
     """Read the model in a source, of whichever kind it is."""
     if source.kind == "distributed":
         found = read_distributed(source.files[0].parent, entry)
-        demand_values(found.state_dict)
         demand_whole(found.state_dict, WHOLE)
         steps = [Step("open", found.opened), *([Step("unwrap", found.choice)] if found.choice else [])]
         return Read(found.state_dict, steps, found.taken, None, found.files)
@@ -256,8 +261,12 @@ def _take_model(
     return state_dict, steps, taken[0]
 
 
-def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str]:
-    """The original state dict of a model that is in transformers' layout already, and what its config tells of it."""
+def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str, str]:
+    """The original state dict of a model that is in transformers' layout already, and what its config tells of it.
+
+    Returns:
+        these, what was done, and what is gone, in words.
+    """
     converted, named = name_as_in_files(_take_model(source, _open_files(source), None)[0])
     hint = f"Give a folder whose {CONFIG} and weights were saved together."
     try:
@@ -265,10 +274,8 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         config = read_config(folder)
         family = find_family(config)
         spec = family.read_config(config)
-        with warnings.catch_warnings(action="ignore"):  # what it says is in the step
-            restored = restore(converted, config, read_left_out(folder))
+        restored, gone = restore_whole(converted, config, read_left_out(folder))
         alike = describe_alike(family, config)
-        gone = describe_gone(family, family.original_shapes(spec), restored)
     except ConversionError as error:
         raise CheckpointError(error.headline, error.problems, error.hint or hint) from None
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
@@ -276,7 +283,7 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
     told = read_told(folder, family, spec)
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
-    return restored, told, "; ".join(filter(None, [did, named, gone, alike]))
+    return restored, told, "; ".join(filter(None, [did, named, gone, alike])), gone
 
 
 def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:

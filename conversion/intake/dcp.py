@@ -1,4 +1,4 @@
-"""A folder of torch.distributed.checkpoint, read selectively: the model's tensors alone, chosen by name beforehand."""
+"""A folder of torch.distributed.checkpoint, read selectively: one model's tensors alone, chosen by name beforehand."""
 
 import json
 import math
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.families.base import find_dropped
+from conversion.families.linear_head import are_heads
 from conversion.intake.dcp_metadata import (
     AGAIN,
     METADATA,
@@ -26,8 +27,11 @@ from conversion.intake.dcp_metadata import (
 )
 from conversion.intake.entries import ENTRIES, STATES
 from conversion.intake.opening import open_saved_tensor
-from conversion.intake.steps import HEADS, take_off_prefixes
+from conversion.intake.prefixes import select_model
+from conversion.intake.steps import HEADS, demand_values, strip_prefixes, take_off_prefixes
 from conversion.intake.unwrapping import MAX_LISTED, Unwrapped, unwrap
+from conversion.mapping.key_map import StateDict
+from conversion.state_dicts.recognise import recognise_shapes
 
 CONTAINERS = frozenset({*ENTRIES, *STATES, "app", "lr_scheduler"})
 """What keys begin with where the metadata does not tell which entries they lie in; ``app`` is torch's own example."""
@@ -41,6 +45,8 @@ class Distributed:
     """What was read of a folder.
 
     Attributes:
+        state_dict: all that lies where the model does. What is no part of it was not read, and is on the meta device,
+            so that later steps of intake say of it what they say of any file.
         files: that were read.
         opened: what was read of how much, in a line.
         choice: what was taken and what was left, in a line; empty where all was taken.
@@ -71,9 +77,9 @@ def read_distributed(folder: Path, entry: str | None) -> Distributed:
     is_reached = entry and entry.partition(".")[0] in content
     content, path, left = (content, [], []) if is_reached else _descend(content)
     taken = unwrap(content, entry)
-    wanted, unread = _part(taken.state_dict)
-    chosen = {name: keys[id(tensor)] for name, tensor in wanted.items()}
-    entries = {key: metadata.tensors[key] for key in chosen.values()}
+    held, unread = _part(taken.state_dict)
+    wanted = _select(held, taken.path)
+    entries = {keys[id(tensor)]: metadata.tensors[keys[id(tensor)]] for tensor in wanted}
     problems = [problem for key, each in entries.items() for problem in list_problems(folder, key, each)]
     problems = problems or list_shared_bytes(folder, entries)
     if problems:
@@ -81,12 +87,26 @@ def read_distributed(folder: Path, entry: str | None) -> Distributed:
     tensors = read_tensors(folder, entries)
     files = sorted({folder / chunk.file for each in entries.values() for chunk in each.chunks})
     return Distributed(
-        {name: tensors[key] for name, key in chosen.items()},
+        {name: tensors.get(keys[id(tensor)], tensor) for name, tensor in held.items()},
         (folder / METADATA, *files),
         _describe_size(entries.values(), metadata, len(files)),
         _describe_choice(taken, path, left, unread),
         taken,
     )
+
+
+def demand_read(state_dict: StateDict) -> None:
+    """Refuse what is no known model: it was not read, and has no values.
+
+    Args:
+        state_dict: what intake made of one that :func:`read_distributed` gave.
+
+    Raises:
+        CheckpointError: saying what it is, or is not.
+    """
+    if any(tensor.is_meta for tensor in state_dict.values()):
+        recognise_shapes(state_dict)
+    demand_values(state_dict)
 
 
 def _nest(metadata: Metadata) -> tuple[dict[int, str], dict[Any, Any]]:
@@ -142,10 +162,28 @@ def _descend(content: dict[Any, Any]) -> tuple[dict[Any, Any], list[str], list[s
 
 
 def _part(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors to read, and the keys of others with the reason why they are dropped anyway."""
+    """The tensors that may be a model's, and the keys of others with the reason why they are dropped anyway."""
     names, _ = take_off_prefixes(state_dict, lambda name: find_dropped(name) or name.startswith(HEADS))
     unread = {key: reason for key, name in names.items() if (reason := find_dropped(name))}
     return {key: tensor for key, tensor in state_dict.items() if key not in unread}, unread
+
+
+def _select(held: StateDict, path: Sequence[str]) -> list[Tensor]:
+    """The tensors to read: those of the one model that is taken, and those that it is compared with before that.
+
+    Linear heads are read whole: they go with another file's model. Of what is nothing that is known, nothing is read.
+
+    Args:
+        path: the entries that lead to what is held.
+
+    Raises:
+        CheckpointError: as :func:`select_model`, which decides again when there are values.
+    """
+    named, _ = strip_prefixes(held, find_dropped)
+    selected = select_model(named, path)
+    if not selected.is_recognised and not are_heads(named):
+        return []
+    return [*selected.state_dict.values(), *selected.compared.values()]
 
 
 def _describe_size(entries: Iterable[Entry], metadata: Metadata, num_files: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -28,17 +28,22 @@ class Selected:
 
     Attributes:
         did: what was taken and what was left out, in a line; empty where it was all of it.
+        compared: the same model under other prefixes, with them: that it is the same, its values say.
+        is_recognised: whether it is a model at all.
     """
 
     state_dict: dict[str, Tensor]
     did: str = ""
+    compared: Mapping[str, Tensor] = field(default_factory=dict)
+    is_recognised: bool = True
 
 
 def select_model(state_dict: StateDict, path: Sequence[str] = ()) -> Selected:
     """Take the model that lies under a prefix, where there is none without one.
 
     Whole means: every key that its family needs is there. Of several, teacher and averaged ones come before plain ones.
-    What lies under the prefix is the model's own, all of it.
+    What lies under the prefix is the model's own, all of it. Where tensors have no values, those of one dtype and shape
+    count as the same.
 
     Args:
         path: the entries of the file that lead to this state dict.
@@ -55,16 +60,17 @@ def select_model(state_dict: StateDict, path: Sequence[str] = ()) -> Selected:
     whole = [prefix for prefix, missing in found.items() if not missing]
     if not whole:
         _refuse_incomplete(state_dict, found, obstacle)
-        return Selected(dict(state_dict))
+        return Selected(dict(state_dict), is_recognised=False)
     models = {prefix: _take(state_dict, prefix) for prefix in whole}
-    chosen, others = _choose(models, path)
+    chosen, equal, others = _choose(models, path)
     outside = [key for key in state_dict if not key.startswith((chosen, *others))]
     _refuse_registers(models[chosen], chosen, outside, path)
     did = [f"{chosen!r} taken, under which a whole model lies"]
     did += [f"not {', nor '.join(f'{prefix!r}, {TOO}' for prefix in others)} (--entry to choose)"] if others else []
     groups = [describe_group(group, keys) for group, keys in group_keys(outside, chosen).items()]
     did += [f"left out, outside of it: {', '.join(groups)}"] if groups else []
-    return Selected(models[chosen], "; ".join(did))
+    compared = {prefix + key: tensor for prefix in equal for key, tensor in models[prefix].items()}
+    return Selected(models[chosen], "; ".join(did), compared)
 
 
 def list_missing(state_dict: StateDict) -> list[str]:
@@ -107,8 +113,8 @@ def _list_recognised(state_dict: StateDict) -> dict[str, list[str]]:
     return found
 
 
-def _choose(models: Mapping[str, StateDict], path: Sequence[str]) -> tuple[str, list[str]]:
-    """The prefix that is taken, and those of other models."""
+def _choose(models: Mapping[str, StateDict], path: Sequence[str]) -> tuple[str, list[str], list[str]]:
+    """The prefix that is taken; of the others, those of the same model; and all others."""
     ranked = sorted(models, key=rank_name)
     first = ranked[0]
     equal = [prefix for prefix in ranked[1:] if rank_name(prefix) == rank_name(first)]
@@ -116,12 +122,18 @@ def _choose(models: Mapping[str, StateDict], path: Sequence[str]) -> tuple[str, 
     if different:
         headline = "it holds several models, each under a prefix, and nothing says which is meant."
         raise CheckpointError(headline, [_option(prefix, path) for prefix in models], "Give one of these options.")
-    return first, ranked[1:]
+    return first, equal, ranked[1:]
 
 
 def _is_same(left: StateDict, right: StateDict) -> bool:
     """Whether two modules hold the same tensors, as where one model was given two names."""
-    return left.keys() == right.keys() and all(is_bit_equal(left[key], right[key]) for key in left)
+    return left.keys() == right.keys() and all(_is_equal(left[key], right[key]) for key in left)
+
+
+def _is_equal(left: Tensor, right: Tensor) -> bool:
+    if left.is_meta or right.is_meta:
+        return left.dtype == right.dtype and left.shape == right.shape
+    return is_bit_equal(left, right)
 
 
 def _refuse_incomplete(state_dict: StateDict, found: Mapping[str, Sequence[str]], obstacle: ConversionError) -> None:

@@ -63,11 +63,15 @@ def unchunk_blocks(state_dict: StateDict) -> tuple[dict[str, Tensor], str]:
     Raises:
         CheckpointError: two keys become one.
     """
-    chunked = {key: found for key in state_dict if (found := CHUNKED_BLOCK.match(key))}
     renamed = {key: CHUNKED_BLOCK.sub(r"blocks.\2.", key) for key in state_dict}
-    num_chunks = len({found[1] for found in chunked.values()})
-    did = f"blocks counted through {num_chunks} chunk(s)" if chunked else ""
+    num_chunks = count_chunks(state_dict)
+    did = f"blocks counted through {num_chunks} chunk(s)" if num_chunks else ""
     return _rename(state_dict, renamed, "with their blocks counted through"), did
+
+
+def count_chunks(keys: Iterable[str]) -> int:
+    """The chunks that blocks lie in; 0 where they lie in none."""
+    return len({found[1] for key in keys if (found := CHUNKED_BLOCK.match(key))})
 
 
 def cast(state_dict: StateDict, dtype: torch.dtype | None) -> tuple[dict[str, Tensor], str]:

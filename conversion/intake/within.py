@@ -7,6 +7,7 @@ from typing import Any
 
 from conversion.families.told import Told
 from conversion.intake.beside import Beside, merge_beside
+from conversion.intake.facts import Fact
 from conversion.intake.unpickling import read_attribute
 
 LIGHTLY_TRAIN = "lightly_train"
@@ -58,7 +59,7 @@ def _read_lightly_train(path: Path, content: Mapping[Any, Any]) -> Beside | None
     return Beside(
         path,
         {name: Told(value, by) for name, value in told.items()},
-        {name: value for name, value in facts.items() if isinstance(value, int)},
+        {name: Fact(value, name) for name, value in facts.items() if isinstance(value, int)},
         is_itself=True,
     )
 

@@ -112,7 +112,6 @@ def convert(
     _demand_tensors(state_dict, linear_head or {})
     given = merge_linear_head(state_dict, linear_head, linear_head_entry)
     merged, widened = complete_linear_head(given, settings, variant)
-    refuse_other_kinds(shapes_of(merged))
     named = _demand_variant(row, merged, settings) if row else None
     family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
     if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
@@ -213,6 +212,7 @@ def _select_left_out(dropped: StateDict, original: StateDict, derived: StateDict
 
 def _demand_variant(row: Variant, state_dict: StateDict, settings: Mapping[str, Any]) -> Recognised:
     """The variant that was named, provided that this is not another model altogether."""
+    refuse_other_kinds(shapes_of(state_dict))
     family = load_family(row.family)
     spec: Spec = family.spec_of(row)
     given = merge_told(family, getattr(state_dict, "told", {}), settings)

@@ -34,6 +34,20 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
         CheckpointError: no family produces this type of model.
         KeyMapError: keys do not add up, what was left out has another shape, or what was filled in was trained since.
     """
+    restored, gone = restore_whole(state_dict, config, dropped)
+    if gone:
+        warnings.warn(f"{gone[0].upper()}{gone[1:]}.", ConversionWarning, stacklevel=2)
+    return restored
+
+
+def restore_whole(
+    state_dict: StateDict, config: "PretrainedConfig", dropped: StateDict | None = None
+) -> tuple[dict[str, Tensor], str]:
+    """What :func:`restore` gives; and, in place of its warning, what is gone, in words, empty if nothing.
+
+    Raises:
+        CheckpointError, KeyMapError: as :func:`restore`.
+    """
     family = find_family(config)
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
@@ -48,10 +62,9 @@ def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDic
     if problems:
         raise KeyMapError("What was left out is of another model.", problems, "Give the original of this very model.")
     restored = {**left_out, **restored}
-    if gone := describe_gone(family, original, restored):
-        warnings.warn(f"{gone[0].upper()}{gone[1:]}.", ConversionWarning, stacklevel=2)
     in_order = [key for key in original if key in restored]
-    return {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
+    ordered = {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
+    return ordered, describe_gone(family, original, restored)
 
 
 def describe_gone(family: Family[Any], original: Iterable[str], restored: Container[str]) -> str:

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,8 @@ def build_model(name: str) -> nn.Module:
     return family.load_original(golden.spec, weights).requires_grad_(True)
 
 
-def train(name: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+def train(model: nn.Module) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The model cut among all ranks, and Adam with its state; the weights are left as they were."""
-    model = build_model(name)
     fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
     for parameter in model.parameters():
@@ -64,24 +64,36 @@ def train(name: str) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
+class Larger(nn.Module):
+    """A backbone under a prefix, beside other modules: a student of its own make, and a head that is larger."""
+
+    def __init__(self, backbone: nn.Module, width: int) -> None:
+        super().__init__()
+        self.pretrained, self.student = backbone, deepcopy(backbone)
+        self.depth_head = nn.Sequential(*(nn.Linear(width, width) for _ in range(2)))
+        with torch.no_grad():
+            for parameter in self.student.parameters():
+                parameter += 1
+
+
 def save_app(name: str, folder: Path) -> None:
-    dcp.save({"app": Training(*train(name)), "epoch": 3}, checkpoint_id=folder)
+    dcp.save({"app": Training(*train(build_model(name))), "epoch": 3}, checkpoint_id=folder)
 
 
 def save_model_and_optimizer(name: str, folder: Path) -> None:
-    model, optimizer = get_state_dict(*train(name))
+    model, optimizer = get_state_dict(*train(build_model(name)))
     dcp.save({"model": model, "optimizer": optimizer, "iteration": 3}, checkpoint_id=folder)
 
 
 def save_beside(name: str, folder: Path) -> None:
     """The model's tensors at the top, the optimizer in an entry beside them."""
-    model, optimizer = get_state_dict(*train(name))
+    model, optimizer = get_state_dict(*train(build_model(name)))
     dcp.save({**model, "optimizer": optimizer, "train_state": {"step": 3}}, checkpoint_id=folder)
 
 
 def save_teacher(name: str, folder: Path) -> None:
     """Teacher and student with the heads of their losses, under flat keys, as DINOv2's modules are called."""
-    model, _ = train(name)
+    model, _ = train(build_model(name))
     head = {"dino_head.mlp.0.weight": torch.ones(4, 2), "ibot_head.mlp.0.weight": torch.ones(4, 2)}
     held = {f"backbone.{key}": tensor for key, tensor in model.state_dict().items()} | head
     student = {f"student.{key}": tensor + 1 for key, tensor in held.items()}
@@ -92,8 +104,13 @@ def save_replicated(name: str, folder: Path) -> None:
     dcp.save(build_model(name).state_dict(), checkpoint_id=folder)
 
 
+def save_larger(name: str, folder: Path) -> None:
+    model, optimizer = get_state_dict(*train(Larger(build_model(name), 4096 if name == WIDE else 8)))
+    dcp.save({"model": model, "optimizer": optimizer, "iteration": 3}, checkpoint_id=folder)
+
+
 def save_safetensors(name: str, folder: Path) -> None:
-    model, _ = train(name)
+    model, _ = train(build_model(name))
     writer = dcp.FileSystemWriter(folder, serialization_format=SerializationFormat.SAFETENSORS)
     dcp.save({"model": model.state_dict(), "iteration": 3}, storage_writer=writer)
 
@@ -113,6 +130,7 @@ KINDS: dict[str, Callable[[str, Path], None]] = {
     "model and optimizer": save_model_and_optimizer,
     "beside": save_beside,
     "teacher": save_teacher,
+    "larger": save_larger,
     "replicated": save_replicated,
     "safetensors": save_safetensors,
     "two dimensions": save_two_dimensions,

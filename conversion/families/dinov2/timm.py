@@ -78,9 +78,11 @@ def place_positions(state_dict: Mapping[str, Tensor], description: Description |
         return {}, ""
     first, of_registers, patches = pos_embed.split((1, num_prefix - 1, pos_embed.shape[1] - num_prefix), dim=1)
     dtype = torch.promote_types(torch.promote_types(pos_embed.dtype, registers.dtype), torch.float32)
+    name = str(dtype).removeprefix("torch.")
     placed = (
-        f"position embeddings of {num_prefix - 1} registers added into these, as timm does on every image; restored, "
-        "they stay added"
+        f"position embeddings of {num_prefix - 1} registers added into these, as timm does on every image; each sum is "
+        f"rounded to {name}, as timm's is in a {name} model, by at most half a unit in the last place: a model that is "
+        "run in a wider dtype differs by that; restored, they stay added"
     )
     summed = registers.to(dtype) + of_registers.to(dtype)  # (1, R, D)
     return {"pos_embed": torch.cat((first, patches), dim=1), "register_tokens": summed}, placed

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
@@ -62,6 +63,28 @@ def test_the_original_is_timms_model(name: str, tmp_path: Path) -> None:
     assert original.state_dict().keys() == written.model.state_dict().keys()
     with pytest.raises(ValueError, match="no mask token"):
         original(pixel_values, torch.zeros(2, 25, dtype=torch.bool))
+
+
+def test_registers_with_their_positions_added_are_timms_bit_for_bit(tmp_path: Path) -> None:
+    """In float32, in which they were added; in float64 by half a unit in the last place of float32."""
+    architecture, arguments = narrow("virchow2")
+    # whose hidden layer is a whole number of vectors wide: else torch takes SiLU of its last columns otherwise
+    written = write(tmp_path, architecture, {**arguments, "mlp_ratio": 4})
+    assert list_verdicts(verify(written, 2)) == {Verdict.EXACT}
+    model: Any = load_converted(convert(written, 2), attention="sdpa")
+    timms: Any = written.model
+    pixel_values = torch.randn(2, 3, 70, 70, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert is_bit_equal(model(pixel_values).last_hidden_state, timms.forward_features(pixel_values))
+        wide = pixel_values.double()
+        ours, theirs = model.double().embeddings(wide), timms.double()._pos_embed(timms.patch_embed(wide))
+    off = (ours - theirs).abs()
+    assert is_bit_equal(ours[:, 5:], theirs[:, 5:])  # of the patches
+    assert is_bit_equal(ours[:, 0], theirs[:, 0])  # of the CLS token, whose position is not added beforehand
+    assert 0 < off.max() <= (theirs.abs() * 2.0**-24).max()
+    assert bool((off <= theirs.abs() * 2.0**-24).all())
+    [step] = [step.did for step in written.checkpoint.steps if step.name == "translate"]
+    assert "each sum is rounded to float32, as timm's is in a float32 model, by at most half a unit in the" in step
 
 
 @pytest.mark.parametrize("name", ["uni", "uni2-h", "virchow2"])

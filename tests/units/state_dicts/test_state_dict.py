@@ -92,6 +92,13 @@ def test_weights_of_another_family_are_named(given: str, asked: str) -> None:
         conversion.convert(meta(given), asked)
 
 
+@pytest.mark.parametrize("asked", [None, "dinov2_vits14"])
+def test_adapters_that_are_not_merged_are_refused_as_what_they_are(asked: str | None) -> None:
+    adapted = read_golden("dinov2_tiny").backbone | {"blocks.0.attn.qkv.lora_A.weight": torch.ones(4, 32)}
+    with pytest.raises(CheckpointError, match=r"adapters of PEFT"):
+        conversion.convert(adapted, asked)
+
+
 def test_a_linear_head_for_a_family_that_has_none_is_refused() -> None:
     head = {"weight": torch.zeros(10, 32), "bias": torch.zeros(10)}
     with pytest.raises(VariantError, match="data2vec_vision model has no linear head file"):

@@ -111,7 +111,7 @@ def _read(content: Any) -> Metadata:
         except CheckpointError as error:
             problems.append(error.headline)
     if problems:
-        raise CheckpointError("speaks of tensors that cannot be.", problems, AGAIN)
+        raise CheckpointError("describes impossible tensors.", problems, AGAIN)
     paths = {
         key: path
         for key, path in _items(read_attribute(content, "planner_data"))

@@ -59,7 +59,7 @@ def test_nothing_outside_of_the_prefix_is_read(tmp_path: Path, monkeypatch: pyte
     assert count.size < metadata + 1.05 * size_of(tiny()) + 2000 * len(tiny())  # each tensor lies in an archive
     assert said == [
         "'pretrained.' taken, under which a whole model lies; "
-        "not 'student_net.', which holds a model too (--entry to choose); "
+        "not 'student_net.', which also holds a model (--entry to choose); "
         "left out, outside of it: 'decoder.' (2 tensors, as decoder.0.weight)"
     ]
     [opened] = [step.did for step in checkpoint.steps if step.name == "open"]
@@ -82,7 +82,7 @@ def test_models_under_two_names_are_compared_by_their_values(tmp_path: Path) -> 
     checkpoint, said = read(save_distributed({"model": one}, tmp_path / "one"))
     assert same(checkpoint.state_dict, tiny())
     assert "'a.' taken" in said[0]
-    assert "not 'b.c.', which holds a model too" in said[0]
+    assert "not 'b.c.', which also holds a model" in said[0]
     two = put_under("a.", tiny()) | put_under("b.c.", shift(tiny()))
     with pytest.raises(CheckpointError, match="nothing says which is meant") as raised:
         read(save_distributed({"model": two}, tmp_path / "two"))

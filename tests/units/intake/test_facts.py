@@ -132,7 +132,7 @@ def test_the_way_out_works_as_it_is_typed(
     monkeypatch.chdir(tmp_path)
     assert main(["convert", str(path)]) != 0
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "config.yaml speaks of another model. - student.qkv_bias: true in config.yaml, false by the tensors" in said
+    assert "config.yaml describes another model. - student.qkv_bias: true in config.yaml, false by the tensors" in said
     assert (
         f"If {tmp_path / 'config.yaml'} is not this checkpoint's, move it away, and give what it told as options: "
         in said

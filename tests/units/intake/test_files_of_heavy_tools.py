@@ -71,7 +71,7 @@ def test_lightly_trains_teacher_is_taken_and_told_by_its_pickled_model(tmp_path:
     in_a_chunk = dict(list_tensors(section["models"]["model"]))
     pickled = {key.replace("blocks.0.", "blocks.", 1): tensor for key, tensor in in_a_chunk.items()}
     assert same(checkpoint.state_dict, pickled)
-    assert "not 'student_embedding_model.wrapped_model._model.', which holds a model too" in steps["select"]
+    assert "not 'student_embedding_model.wrapped_model._model.', which also holds a model" in steps["select"]
     assert "left out, outside of it: 'teacher_projection_head.' (" in steps["select"]
     assert checkpoint.known == {
         "num_attention_heads": 2,

@@ -75,7 +75,7 @@ def test_lightnings_backbone_is_taken(is_averaged: bool, tmp_path: Path) -> None
         enable_model_summary=False,
     ).fit(Module(), DataLoader(torch.zeros(STEPS, 1)))
     folder = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
-    with pytest.raises(CheckpointError, match="but in its folders") as raised:
+    with pytest.raises(CheckpointError, match="there are some in its subfolders") as raised:
         read(tmp_path)
     assert raised.value.hint.endswith(f"vision-parity inspect {folder}")
     checkpoint, steps, said = read(folder)

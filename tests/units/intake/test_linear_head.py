@@ -195,10 +195,3 @@ def test_pytest_takes_the_one_that_is_chosen(evaluated: Path) -> None:
     code, output = run(evaluated, *heads, parity)
     assert code != 0
     assert "holds 4 linear heads" in output
-
-
-def test_help_names_the_option_in_less_than_25_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["convert", "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert "--linear-head-entry" in shown
-    assert len(shown.splitlines()) < 25

@@ -62,7 +62,7 @@ PARTS: dict[str, BadInput] = {
     ),
     "the folder of a run of Lightning's": BadInput(
         lambda folder: write_lightning(make_folder(folder / RUN), tiny(), "last.ckpt"),
-        rf"without a checkpoint in it; there are some in its subfolders.*\n.*- {RUN}/\n.*vision-parity inspect \S*{RUN}$",
+        rf"without a checkpoint in it; there are some in its subfolders.*\n.*- {RUN}/\n.*inspect \S*{RUN}$",
         ".",
     ),
     "several of Lightning's": BadInput(

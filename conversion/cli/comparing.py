@@ -23,7 +23,7 @@ from conversion.parity.diagnosis import drop_unexplained
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PREPROCESSOR, read_config
 from conversion.state_dicts.restore import describe_alike, find_family
-from conversion.suite.axes import check_axes, choose_variants, prepare_torch
+from conversion.suite.axes import check_axes, prepare_torch, read_variants
 from conversion.suite.cells import verify_cell
 from conversion.suite.compared import ComparedSubject
 from conversion.suite.progress import show_steps, silence_loading
@@ -92,12 +92,13 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
     prepare_torch(0, 1)
     silence_loading()
     # the checkpoint first: the repository may take long to fetch
-    variant = choose_name(request, choose_variants(request))
+    specs, read = read_variants(request)
+    variant = choose_name(request, specs)
     found = find_target(target, revision)
     folder = found.folder
     _, _, attentions = check_axes(None, None, None)
     cells = [("cpu", "float32", attention) for attention in attentions]
-    subject = ComparedSubject(variant, request, cells=cells, folder=folder)
+    subject = ComparedSubject(variant, request, cells=cells, given=read, folder=folder)
     verdicts, skipped, obstacle = list[MatrixVerdict](), list[str](), ""
     try:
         out = subject.converted

@@ -17,7 +17,7 @@ from conversion.families.variants import VARIANTS, find_variant
 from conversion.intake.transformers_folder import find_entrance, is_transformers_folder
 from conversion.report.render import demand_place
 from conversion.state_dicts.folder import PARITY_CARD
-from conversion.suite.axes import DTYPES, check_axes, check_image_size, choose_variants, prepare_torch
+from conversion.suite.axes import DTYPES, check_axes, check_image_size, prepare_torch, read_variants
 from conversion.suite.cells import verify_cell
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
@@ -102,13 +102,13 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
     """
     prepare_torch(0, 1)
     silence_loading()
-    specs = choose_variants(request)
+    specs, read = read_variants(request)
     name = choose_name(request, specs)
     request = replace(request, artifacts=ARTIFACTS)
     check_image_size(request.image_size, {name: specs[name]})
     devices, dtypes, attentions = check_axes([device], [dtype], None)
     cells = [(devices[0], dtypes[0], attention) for attention in attentions]
-    subject = Subject(name, request, cells=cells)
+    subject = Subject(name, request, cells=cells, given=read)
     try:
         with show_steps():
             verdicts = tuple(verify_cell(subject, cell) for cell in cells)

@@ -17,7 +17,7 @@ from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Tolerances, Verdict
 from conversion.report.text import fold
 from conversion.state_dicts.folder import PARITY_CARD
-from conversion.suite.axes import choose_variants, prepare_torch
+from conversion.suite.axes import prepare_torch, read_variants
 from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
 from conversion.suite.github import report
@@ -93,7 +93,8 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
         places = [(cell["device"], cell["dtype"], cell["attention"]) for cell in cells if cell["input_seed"] == seed]
         request = Request(checkpoint=directory, seed=seed)
         try:
-            subject = FolderSubject(next(iter(choose_variants(request))), request, cells=places)
+            specs, read = read_variants(request)
+            subject = FolderSubject(next(iter(specs)), request, cells=places, given=read)
             try:
                 with show_steps():
                     verdicts = [verify_cell(subject, place) for place in places]

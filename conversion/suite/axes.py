@@ -13,8 +13,7 @@ from conversion.families.image_sizes import find_size_problem
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
-from conversion.intake.checkpoint import read_checkpoint
-from conversion.intake.linear_head import read_linear_head
+from conversion.intake.checkpoint import Checkpoint
 from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.mapping.key_map import StateDict
 from conversion.state_dicts.convert import convert
@@ -22,6 +21,7 @@ from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.extent import choose_row
 from conversion.suite.memory import keep_freed_memory
+from conversion.suite.reading import list_own_files, read_files
 from conversion.suite.settings import Request
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -37,18 +37,28 @@ def choose_variants(request: Request) -> dict[str, Spec]:
     Raises:
         CheckpointError: the checkpoint cannot be read or recognised, or what was asked for does not go together.
     """
+    return read_variants(request)[0]
+
+
+def read_variants(request: Request) -> tuple[dict[str, Spec], dict[str, Checkpoint]]:
+    """What :func:`choose_variants` gives, and role to checkpoint of what was read for it: that need be read once alone.
+
+    Raises:
+        CheckpointError: as there.
+    """
     _refuse_contradictions(request)
     if request.checkpoint is None:
         names = [row.name for row in VARIANTS.values() if row.is_published or request.weights == "synthetic"]
         rows = [row for name in names if (row := choose_row(name, request))]
-        return {row.name: load_family(row.family).spec_of(row) for row in rows}
+        return {row.name: load_family(row.family).spec_of(row) for row in rows}, {}
     if request.variant:
-        return {request.variant: load_family(VARIANTS[request.variant].family).spec_of(VARIANTS[request.variant])}
-    state_dict, head = _read(request, request.checkpoint)
+        row = VARIANTS[request.variant]
+        return {row.name: load_family(row.family).spec_of(row)}, {}
+    read = read_files(request, list_own_files(request), request.entry)
     with concerning(request.checkpoint):
-        merged = merge_linear_head(state_dict, head)
+        merged = merge_linear_head(read["checkpoint"].state_dict, _head_of(read))
         found = recognise(merged, **request.overrides)
-        return {found.name: found.spec}
+        return {found.name: found.spec}, read
 
 
 def check_checkpoint(request: Request, specs: Mapping[str, Spec]) -> None:
@@ -62,24 +72,21 @@ def check_checkpoint(request: Request, specs: Mapping[str, Spec]) -> None:
     """
     if request.checkpoint is None or not specs or is_transformers_folder(request.checkpoint):
         return
-    state_dict, head = _read(request, request.checkpoint)
+    read = read_files(request, list_own_files(request), request.entry)
     with concerning(request.checkpoint):
         convert(
-            state_dict,
+            read["checkpoint"].state_dict,
             request.variant,
-            linear_head=head,
+            linear_head=_head_of(read),
             image_size=request.image_size,
             labels=request.labels,
             **request.overrides,
         )
 
 
-def _read(request: Request, path: Path) -> tuple[StateDict, StateDict | None]:
-    """The state dict of a checkpoint, and of the linear head that goes with it, if one was given."""
-    state_dict = read_checkpoint(path, entry=request.entry, like=request.like, dtype=request.save_dtype).state_dict
-    if request.linear_head is None:
-        return state_dict, None
-    return state_dict, read_linear_head(request.linear_head, state_dict, request.linear_head_entry).state_dict
+def _head_of(read: Mapping[str, Checkpoint]) -> StateDict | None:
+    """The state dict of the linear head that goes with a checkpoint, if one was given."""
+    return read["linear_head"].state_dict if "linear_head" in read else None
 
 
 def _refuse_contradictions(request: Request) -> None:

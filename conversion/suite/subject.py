@@ -23,9 +23,8 @@ from conversion.families.external import AUTO, BUNDLED, describe_original
 from conversion.families.timm_code import TIMM_CODE, describe_timm
 from conversion.families.told import describe_told
 from conversion.families.variants import VARIANTS, Variant
-from conversion.intake.checkpoint import Checkpoint, read_checkpoint
+from conversion.intake.checkpoint import Checkpoint
 from conversion.intake.download import download_checkpoint, find_checksums
-from conversion.intake.linear_head import read_linear_head
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import read_config, read_left_out
@@ -35,6 +34,7 @@ from conversion.suite.failing import fail_plainly
 from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
 from conversion.suite.progress import describe_size, say
+from conversion.suite.reading import list_own_files, read_files
 from conversion.suite.scratch import open_scratch
 from conversion.suite.settings import Request
 
@@ -51,6 +51,7 @@ class Subject:
         cells: of the matrix, (device, dtype, attention), that this run is to verify.
         classifier: on this backbone, if it is to be verified, too: they have a file in common.
         row: the official variant as this run verifies it; None of any other model.
+        given: role to checkpoint, of what was read already.
         verified: cells that were, beside others, and are still to be asked for.
         is_pictured: what a report shows of it was taken.
     """
@@ -61,6 +62,7 @@ class Subject:
     cells: Sequence[Cell] = ()
     classifier: "Subject | None" = None
     row: Variant | None = None
+    given: dict[str, Checkpoint] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
     verdicts: list[MatrixVerdict] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
@@ -87,8 +89,7 @@ class Subject:
     def files(self) -> dict[str, Path]:
         """Role to checkpoint file: the user's, the official ones, or synthetic ones that are gone afterwards."""
         if self.request.checkpoint:
-            files = {"checkpoint": self.request.checkpoint}
-            return files | ({"linear_head": self.request.linear_head} if self.request.linear_head else {})
+            return list_own_files(self.request)
         if self.request.weights == "pretrained":
             return download_checkpoint(self.official, find_checksums(), self.request.mirror)
         if self.classifier:  # drawn, it has this one's file; each has a link to it, and deletes its own
@@ -117,18 +118,12 @@ class Subject:
     @cached_property
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Role to checkpoint, read."""
+        if self.given:
+            return self.given
         entry = self.request.entry if self.request.checkpoint else self.official.entry
         size = sum(path.stat().st_size for path in self.files.values() if path.is_file())
         say(f"{self.variant}: reading {describe_size(size) if size else 'a folder'}")
-        dtype, head = self.request.save_dtype, self.files.get("linear_head")
-        backbone = read_checkpoint(self.files["checkpoint"], entry=entry, dtype=dtype, like=self.request.like)
-        if head is None:
-            return {"checkpoint": backbone}
-        chosen = self.request.linear_head_entry
-        return {
-            "checkpoint": backbone,
-            "linear_head": read_linear_head(head, backbone.state_dict, chosen, dtype=dtype),
-        }
+        return read_files(self.request, self.files, entry)
 
     @property
     def read(self) -> dict[str, Tensor]:

@@ -79,7 +79,10 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         lambda f: (f / PARITY_CARD).write_text('{"schema": "parity-card/2", "result": ["config.json"]}'),
         "its result is a JSON list, not a table of files",
     ),
-    "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "adapter_config.json: from_pretrained puts"),
+    "an adapter": (
+        lambda f: (f / "adapter_config.json").write_text("{}"),
+        r"PEFT.s adapters lie beside the model \(adapter_config.json\)",
+    ),
     "a dropout": (set_field(CONFIG, "hidden_dropout_prob", 0.5), "hidden_dropout_prob: 0.5, expected 0.0"),
     "two architectures": (
         set_field(CONFIG, "architectures", ["Dinov2Model", "Dinov2Backbone"]),

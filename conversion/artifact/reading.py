@@ -32,10 +32,13 @@ def read_card(directory: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = f"To compare it with the original: {compare_command(directory)}"
+        hint = f"Only convert writes one. To compare the folder with its original: {compare_command(directory)}"
         hint = hint if (directory / CONFIG).exists() else "Check the path of the folder."
         raise ArtifactError(f"{directory}: has no verification card, {PARITY_CARD}.", hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:
+        if directory.is_file():
+            hint = f"Give its folder: {directory.parent}"
+            raise ArtifactError(f"{directory}: is a file, not a converted model.", hint=hint) from error
         raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
     found = card.get("schema") if isinstance(card, dict) else None
     if found not in READABLE:

@@ -57,7 +57,9 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         }
     present = [str(file) for file in contents if os.path.lexists(file)]
     if present:
-        raise CheckpointError(f"{path}: exists already; it is not overwritten.", present, "Choose another name.")
+        raise CheckpointError(f"{present[0]}: exists already; it is not overwritten.", hint="Choose another name.")
+    if not path.absolute().parent.is_dir():
+        raise CheckpointError(f"{path.parent}: there is no such folder.", hint="Make it first.")
     _write_all(contents)
     if checkpoint.gone:
         warnings.warn(f"{path}: {checkpoint.gone}.", ConversionWarning, stacklevel=2)

@@ -61,14 +61,16 @@ def build_request(
     }
     path = Path(source).expanduser()
     if path.exists() or source not in VARIANTS:
-        if weights != "pretrained":
-            raise CheckpointError(f"{source}: --weights {weights} is for an official variant; this is a checkpoint.")
         if not path.exists() and not any(sign in source for sign in "./*["):
             try:
                 find_variant(source)  # which names the nearest
             except VariantError as error:
                 headline = f"{source}: there is no such file or folder, and no such official variant."
                 raise VariantError(headline, error.problems, error.hint) from None
+        if weights != "pretrained":
+            rename = f"Rename {path}, which has the name of an official variant."
+            headline = f"{source}: --weights {weights} is for an official variant; this is a file or folder."
+            raise CheckpointError(headline, hint=rename if source in VARIANTS else f"Leave --weights {weights} out.")
         if is_transformers_folder(path) and find_entrance(path):
             folder = shlex.quote(str(path))
             check = f"verify {folder}" if (path / PARITY_CARD).exists() else f"compare ORIGINAL {folder}"

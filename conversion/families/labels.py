@@ -35,6 +35,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
             content = [content[str(index)] for index in range(len(content))]
         if not isinstance(content, list):
             raise TypeError(f"a {type(content).__name__}, not a list")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such file.", hint="Check its path.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as class names ({type(error).__name__}: {error}).",

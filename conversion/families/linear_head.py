@@ -96,6 +96,8 @@ def choose_head(tensors: Mapping[str, Tensor], width: int, entry: str | None = N
     misfit, hint = find_misfit(head, width)
     if misfit:
         others = _list_fitting(heads, width) if len(heads) > 1 else []
+        if hint == CHOOSE and all(find_misfit(each, width)[0] for each in heads.values()):
+            hint = "Give a head that was trained on one layer."
         raise CheckpointError(f"{head.name or 'a linear head'} {misfit}.", others, hint)
     told = {key: each for key, each in getattr(tensors, "told", {}).items() if each.by.startswith(BY_NAME)}
     if head.has_mean is False:

@@ -257,5 +257,5 @@ def _load(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        headline = f"{path}: cannot be read ({type(error).__name__}), and lies beside the weights."
+        headline = f"{path}: cannot be read ({type(error).__name__}), and lies beside or above the weights."
         raise CheckpointError(headline, [str(error)[:300]], TELL_INSTEAD) from error

@@ -123,7 +123,7 @@ def read_checkpoint(
 
     with concerning(path):
         if like is not None and source.kind != "ranks":
-            raise CheckpointError("--like is for the rank files of a sharded run only.", hint="Leave --like out.")
+            raise CheckpointError("--like is for all rank files of a sharded run.", hint="Leave --like out.")
         note("choose", source.choice)
         if folder:
             refuse_adapters(folder)

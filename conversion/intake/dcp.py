@@ -82,6 +82,8 @@ def read_distributed(folder: Path, entry: str | None) -> Distributed:
     entries = {keys[id(tensor)]: metadata.tensors[keys[id(tensor)]] for tensor in wanted}
     problems = [problem for key, each in entries.items() for problem in list_problems(folder, key, each)]
     problems = problems or list_shared_bytes(folder, entries)
+    if any(chunk.transforms for each in entries.values() for chunk in each.chunks):
+        raise CheckpointError("its files are written through extensions.", problems, "Save it again without them.")
     if problems:
         raise CheckpointError(f"its files do not hold what its {METADATA} says.", problems, AGAIN)
     tensors = read_tensors(folder, entries)

@@ -94,6 +94,8 @@ def refuse_part(path: Path) -> None:
     if PART.fullmatch(path.name):
         headline = "one file of DeepSpeed's ZeRO 3, in which every rank has a part of each parameter."
         raise CheckpointError(headline, hint=_suggest_script(path.parent))
+    if MODEL.fullmatch(path.name):
+        find_model([each for each in sorted(path.parent.iterdir()) if MODEL.fullmatch(each.name)])
     if OPTIMIZER.fullmatch(path.name):
         model = find_model(sorted(path.parent.iterdir()))
         raise CheckpointError("DeepSpeed's optimizer, not the model.", hint=f"Give the model: {suggest(model)}")

@@ -178,7 +178,7 @@ def _look_through_archive(file: IO[bytes]) -> tuple[list[int], Foreign]:
 
 
 UNZIP = "If a checkpoint was zipped for transport, unpack it and give the file inside."
-STORE = "Unpack it, and in its folder pack it again without compression: zip -0 -r ../stored.pth ."
+STORE = "Pack it again without compression: unzip FILE -d unpacked && cd unpacked && zip -0 -r ../stored.pth ."
 
 
 def _find_data(file: IO[bytes], record: zipfile.ZipInfo) -> int:

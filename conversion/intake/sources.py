@@ -220,8 +220,10 @@ def _order_ranks(files: list[Path]) -> Source:
     """Rank files in the order of their ranks, none missing, all of one run."""
     unnumbered = [file.name for file in files if not RANK.search(file.name)]
     if unnumbered:
-        hint = f"Give one of them, as: {suggest(files[-1])}"
+        hint = f"Give one of them, as: {suggest(files[0].with_name(unnumbered[-1]))}"
         raise CheckpointError("several files, and not all of them rank files.", unnumbered, hint)
+    if all(map(deepspeed.MODEL.fullmatch, [file.name for file in files])):
+        deepspeed.find_model(files)
     runs = {RANK.sub(r"\1*", file.name) for file in files}
     if len(runs) > 1:
         hint = f"Give the pattern of one, as: {suggest(files[-1].with_name(max(runs)))}"

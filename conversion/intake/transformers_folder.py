@@ -39,6 +39,8 @@ def demand_transformers_folder(folder: Path) -> None:
     if is_transformers_folder(folder):
         refuse_adapters(folder)
         return
+    if not folder.exists():
+        raise CheckpointError("there is no such folder.", hint="Check its path.")
     if not (folder / CONFIG).is_file():
         headline = f"not what from_pretrained reads: there is no {CONFIG} in it."
         raise CheckpointError(headline, hint=f"Give the folder in which {CONFIG} lies beside the weights.")
@@ -96,17 +98,22 @@ def refuse_layout(path: Path, files: Sequence[Path], state_dict: Mapping[str, Te
     model_type, name = read_config_of(folder).get("model_type"), _choose_name(files)
     if model_type in list_model_types():
         if is_telling:
-            naming = f", name the file {name}. Then" if name else ""
-            hint = f"To check it{naming}: {compare_command(folder)}"
+            hint = f"{_tell_name(name)}To check it: {compare_command(folder)}"
             raise CheckpointError("in the layout of transformers already.", hint=hint)
     elif isinstance(model_type, str) and (is_telling or (is_named and _is_own_type(model_type))):
         raise describe_other_type(folder)
     elif is_telling:
-        naming = f", and name the file {name}" if name else ""
-        hint = f"Copy its {CONFIG} beside it{naming}. Then: {compare_command(folder)}"
+        hint = f"Copy its {CONFIG} beside it. {_tell_name(name)}Then: {compare_command(folder)}"
         raise CheckpointError(
             f"in the layout of transformers already, without a {CONFIG} that names its type.", hint=hint
         )
+
+
+def _tell_name(name: str) -> str:
+    if not name:
+        return ""
+    does = "Name the file" if name.endswith(".safetensors") else "Save the model's own state dict as"
+    return f"{does} {name}. "
 
 
 def compare_command(folder: Path) -> str:
@@ -115,7 +122,10 @@ def compare_command(folder: Path) -> str:
 
 
 def _choose_name(files: Sequence[Path]) -> str:
-    """What a file is to be called for ``from_pretrained`` to find it; empty where it is, or where there are several."""
+    """What a file is to be called for ``from_pretrained`` to find it; empty where it is, or where there are several.
+
+    A pickle may hold more than the model; a file of safetensors does not.
+    """
     if len(files) != 1 or files[0].name in ENTRANCES:
         return ""
     return "model.safetensors" if files[0].suffix == ".safetensors" else "pytorch_model.bin"
@@ -123,7 +133,10 @@ def _choose_name(files: Sequence[Path]) -> str:
 
 def describe_other_type(folder: Path) -> CheckpointError:
     """The error of a folder whose config names no type that is known here."""
-    model_type = read_config_of(folder).get("model_type")
+    config = read_config_of(folder)
+    if not config and (folder / CONFIG).is_file():
+        return CheckpointError(f"its {CONFIG} is no JSON object.", hint="Copy the folder again.")
+    model_type = config.get("model_type")
     said = "names no model_type" if model_type is None else f"says model_type {model_type!r}"
     return CheckpointError(
         f"its {CONFIG} {said}; the types that are known here are {', '.join(list_model_types())}.",

@@ -19,7 +19,7 @@ from conversion.intake.entries import (
     list_models,
 )
 from conversion.intake.opening import SAVE_ALONE, list_tensors
-from conversion.intake.steps import take_off_prefixes
+from conversion.intake.steps import COUNTERS, take_off_prefixes
 
 MAX_KEY = 1_000
 """Characters of a tensor's name; longer ones fill a message and nothing else."""
@@ -147,7 +147,7 @@ def _find(content: Mapping[Any, Any], name: str) -> tuple[Any, set[Any]]:
     if name in content:
         return (content[name] if isinstance(content[name], dict) else None), {name}
     keys = [key for key in content if isinstance(key, str)]
-    for names in ({key: key for key in keys}, take_off_prefixes(keys)[0]):
+    for names in ({key: key for key in keys}, take_off_prefixes(keys, COUNTERS.__contains__)[0]):
         found = {key: each.removeprefix(f"{name}.") for key, each in names.items() if each.startswith(f"{name}.")}
         if found:
             return {rest: content[key] for key, rest in found.items()}, set(found)

@@ -63,7 +63,7 @@ def demand_place(path: Path, name: str) -> None:
     problem = ""
     try:
         if path.suffix.lower() not in (".html", ".htm"):
-            problem = "a page is called report.html, or the like"
+            problem = "its name must end in .html"
         elif path.exists() and not (path.is_file() and path.read_bytes()[: len(HEAD)] == HEAD.encode()):
             problem = "something else lies there"
         else:

@@ -1,6 +1,6 @@
 """Which model an original state dict is: family and spec from its keys and shapes, and an official variant's name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -110,8 +110,8 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
             problems.append(f"{name}: {told[name].by} says {write_value(told[name].value)}, not {write_value(value)}")
         told.setdefault(name, Told(value, CALLER))
     if problems:
-        hint = "Leave the option out, or move the file away if it is not this checkpoint's."
-        raise VariantError("An option and a file give different values.", problems, hint)
+        hint = "Leave out the option that is wrong; or move a file beside the checkpoint away, if it is another's."
+        raise VariantError("A setting is told twice, with different values.", problems, hint)
     return told
 
 
@@ -132,7 +132,7 @@ def _complete(
     writer: str,
 ) -> dict[str, Told]:
     """Every setting that somebody tells: its user or a file, an official model of these shapes, the writer's code."""
-    complete, missing = dict(told), []
+    complete, missing, unsupported = dict(told), list[str](), dict[str, str]()
     by = f"{official.name}, the official model of these shapes" if official else ""
     known = family.spec_of(official) if official else None
     theirs = family.list_open(family.converted_shapes(known)) if known else {}
@@ -140,7 +140,7 @@ def _complete(
         setting = family.settings[name]
         if name in told:
             if not setting.field and told[name].value != value:
-                missing.append(f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported")
+                unsupported[name] = f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported"
         elif name in theirs and setting.field and (writer == AUTHORS or setting.is_needed):
             # how positions are resampled is a matter of code, and timm's is another than the authors'
             complete[name] = Told(getattr(known, setting.field), by, is_given=False)
@@ -149,10 +149,19 @@ def _complete(
         elif setting.is_needed:
             usual_value = f"; most such models have {write_value(value)}" if value is not None else ""
             missing.append(f"{name}: give {option_of(name)} as it was in training{usual_value}")
+    if unsupported:
+        hint = _suggest_supported([name for name in unsupported if told[name].by == CALLER])
+        raise CheckpointError("No model of transformers has these settings.", list(unsupported.values()), hint)
     if missing:
         headline = f"The tensors of this {family.name} model do not tell these settings, and no file does."
         raise CheckpointError(headline, missing, WAYS)
     return complete
+
+
+def _suggest_supported(given: Sequence[str]) -> str:
+    if given:
+        return f"Leave {', '.join(map(option_of, given))} out."
+    return "Use this model in the library that wrote it."
 
 
 def _by_spec(family: Family[Any], told: Mapping[str, Told]) -> dict[str, object]:
@@ -185,7 +194,7 @@ def _refuse_prefix(state_dict: StateDict) -> None:
     common = takewhile(lambda pair: pair[0] == pair[1], zip(min(modules), max(modules), strict=False))
     prefix = ".".join(first for first, _ in common)
     if prefix and len(state_dict) > 1:
-        hint = "conversion.load_checkpoint takes it off where a whole model lies under it."
+        hint = f"No whole model of a known family lies under it. {list_converted()}"
         headline = f"every key begins with {prefix + '.'!r}, which no known model's keys do."
         raise CheckpointError(headline, list(state_dict), hint)
 

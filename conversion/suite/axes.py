@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 import torch
 
@@ -14,7 +15,7 @@ from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import Checkpoint
-from conversion.intake.transformers_folder import is_transformers_folder
+from conversion.intake.transformers_folder import find_entrance, is_transformers_folder
 from conversion.mapping.key_map import StateDict
 from conversion.state_dicts.convert import convert
 from conversion.state_dicts.linear_head import merge_linear_head
@@ -125,7 +126,8 @@ def _refuse_contradictions(request: Request) -> None:
         raise CheckpointError("--mirror: nothing is downloaded for a checkpoint file.", hint="Leave --mirror out.")
     if request.mirror is not None and request.weights != "pretrained":
         raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")
-    if request.checkpoint is not None and is_transformers_folder(request.checkpoint):
+    is_folder = request.checkpoint is not None and is_transformers_folder(request.checkpoint)
+    if request.checkpoint is not None and is_folder and find_entrance(request.checkpoint):
         of_conversion = {
             "--save-artifacts": request.artifacts,
             "--save-dtype": request.save_dtype,
@@ -139,8 +141,8 @@ def _refuse_contradictions(request: Request) -> None:
         if given:
             raise CheckpointError(
                 f"{request.checkpoint}: is converted already and is verified as it is; {', '.join(given)} "
-                "belong to a conversion.",
-                hint="To convert it anew: conversion.restore_checkpoint(folder, file), then --checkpoint file.",
+                f"belong{'s' if len(given) == 1 else ''} to a conversion.",
+                hint=f"Convert it anew: vision-parity restore {quote(str(request.checkpoint))} FILE. Then give FILE.",
             )
 
 
@@ -159,7 +161,7 @@ def check_axes(
     given = [attention for attention in attentions if attention not in ATTENTIONS]  # those are in every transformers
     problems += [problem for attention in given if (problem := _find_attention_problem(attention))]
     if problems:
-        raise DeviceError("The matrix asked for cannot be run here.", problems)
+        raise DeviceError("This device, dtype or attention cannot be used here.", problems)
     return devices, dtypes, attentions
 
 
@@ -171,8 +173,8 @@ def check_image_size(image_size: int | None, specs: Mapping[str, Spec]) -> None:
     """
     if image_size is None or not specs:
         return
-    patch_sizes = sorted({spec.patch_size for spec in specs.values()})
-    if all(image_size % patch_size for patch_size in patch_sizes):
+    patch_sizes = sorted({spec.patch_size for spec in specs.values() if spec.any_size})
+    if patch_sizes and all(image_size % patch_size for patch_size in patch_sizes):
         described = " or ".join(map(str, patch_sizes))
         near = sorted({max(image_size // size, 1) * size + more for size in patch_sizes for more in (0, size)})
         headline = f"--image-size {image_size}: not a multiple of the patch size {described}."

@@ -61,7 +61,8 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) ->
         headline = (
             "global_pool is told as 'avg'; without a classifier on one vector, transformers' model pools its CLS token."
         )
-        raise CheckpointError(headline, hint="Tell 'token': it gives every other token, too, to take the mean of.")
+        hint = "Tell 'token', in the file that says 'avg' if one does; the mean can be taken of the other tokens."
+        raise CheckpointError(headline, hint=hint)
     is_gated = has_any(shapes, ".mlp.w12.weight")
     return Dinov2Spec(
         embed_dim=embed_dim,

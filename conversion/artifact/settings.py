@@ -184,7 +184,7 @@ def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     said = {field: raw[field] for field in DTYPES if raw.get(field) is not None}
     for field, found in said.items():
         if str(found).removeprefix("torch.") != widest:
-            yield f"{field}: {_show(found)}, expected {widest!r}, since the weights here are in that"
+            yield f"{field}: {_show(found)}, expected {widest!r}, the dtype of the weights"
     if not said and len(dtypes) > 1:
         yield f"dtype: absent, expected {widest!r}: the weights are {' and '.join(sorted(dtypes))}"
 

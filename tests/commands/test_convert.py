@@ -59,7 +59,8 @@ def test_the_end_says_what_the_verdict_rests_on(here: Path, capsys: pytest.Captu
 
 def test_a_checkpoint_has_its_own_weights(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, errors = call(capsys, "convert", "tiny.pth", "--weights", "synthetic", *SETTINGS)
-    assert (status, errors) == (2, "tiny.pth: --weights synthetic is for an official variant; this is a checkpoint.\n")
+    said = "tiny.pth: --weights synthetic is for an official variant; this is a file or folder."
+    assert (status, errors) == (2, f"{said}\nLeave --weights synthetic out.\n")
 
 
 def test_of_an_original_that_overflows_nothing_is_concluded(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

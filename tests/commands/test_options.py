@@ -118,7 +118,7 @@ def test_what_did_not_pass_whole_is_not_kept(interruption: str, here: Path) -> N
         (("--max-shard-size=-1GB",), "Give one with its unit"),
         (("--image-size", "100"), "--image-size 100: not a multiple of the patch size 14 or 16"),
         (("--out-indices", "3,x"), "--out-indices"),
-        (("--labels", "absent.txt"), "absent.txt: cannot be read as class names"),
+        (("--labels", "absent.txt"), "absent.txt: there is no such file"),
         (("--num-attention-heads", "0"), "--num-attention-heads"),
         (("--checkpoint", "absent.pth"), "absent.pth: there is no such file"),
         (("--checkpoint", "disturb.py"), "disturb.py"),

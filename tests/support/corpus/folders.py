@@ -166,14 +166,15 @@ OTHER_TYPES: dict[str, BadInput] = {
         r"adapters of PEFT .*\n(.*\n)*.*merge_and_unload\(\)\.save_pretrained\(",
     ),
     "transformers' names in a file of another name": BadInput(
-        holding(KEYS), r"Copy its config\.json beside it, and name the file pytorch_model\.bin\. Then: vision-parity"
+        holding(KEYS),
+        r"Copy its config\.json beside it\. Save the model's own state dict as pytorch_model\.bin\. Then: vision-parity",
     ),
     "the same with its config": BadInput(
         lambda folder: [
             write(b'{"model_type": "dinov2"}', folder, "config.json"),
             save_file(KEYS, folder / "other.safetensors"),
         ],
-        r"already\.\nTo check it, name the file model\.safetensors\. Then: vision-parity compare ORIGINAL",
+        r"already\.\nName the file model\.safetensors\. To check it: vision-parity compare ORIGINAL",
         "other.safetensors",
     ),
     "the file of a known type": BadInput(

@@ -134,7 +134,7 @@ def test_the_way_out_works_as_it_is_typed(
     said = " ".join("".join(capsys.readouterr()).split())
     assert "config.yaml describes another model. - student.qkv_bias: true in config.yaml, false by the tensors" in said
     assert (
-        f"If {tmp_path / 'config.yaml'} is not this checkpoint's, move it away, and give what it told as options: "
+        f"If {tmp_path / 'config.yaml'} is another checkpoint's, move it away, and give what it told as options: "
         in said
     )
     assert "--num-attention-heads, --interpolate-offset, --interpolate-antialias." in said

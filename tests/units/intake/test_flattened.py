@@ -156,9 +156,7 @@ def test_another_official_model_is_refused_with_what_differs(copied: Path) -> No
 
 
 def test_likeness_belongs_to_rank_files_alone(copied: Path) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"--like is for the rank files of a sharded run only\.\nLeave --like out\."
-    ):
+    with pytest.raises(CheckpointError, match=r"--like is for all rank files of a sharded run\.\nLeave --like out\."):
         load_checkpoint(copied / WHOLE, like="dinov2_vits14")
 
 

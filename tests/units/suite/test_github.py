@@ -74,7 +74,7 @@ def test_the_summary_has_failed_rows_first_and_says_why(summary: Path) -> None:
         f"| dinov2_vits14 | cpu | float32 | eager | exact | 1.00 |  | 12.3 | {OFFSET} | artifacts/dinov2_vits14 |",
     ]
     text = summary.read_text()
-    assert f"- {OFFSET} (224, photo): the original resamples position embeddings" in text
+    assert f"- {OFFSET} (224, photo): position embeddings are resized" in text
     assert text.endswith("Why dinov2_vitb14 failed:\n\n    first at b\n    fed by x\n")
 
 

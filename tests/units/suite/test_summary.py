@@ -100,7 +100,7 @@ def test_a_pipe_gets_a_line_a_row_and_nothing_else(monkeypatch: pytest.MonkeyPat
     assert all(len(row) < PIPE_WIDTH for row in rows)
     assert [ROW.match(row)["verdict"] for row in rows] == ["close", "exact", "failed"]  # type: ignore[index]
     assert rows[2].split()[-4:] == ["1", "s", "masked", "c"]
-    assert last.startswith(f"transformers does otherwise: {OFFSET} (224): the original resamples position embeddings")
+    assert last.startswith(f"transformers does otherwise: {OFFSET} (224): position embeddings are resized")
 
 
 def test_what_is_exact_with_aligned_weights_alone_is_said_in_words() -> None:

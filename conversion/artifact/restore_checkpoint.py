@@ -38,6 +38,8 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     directory, path = Path(directory), Path(path)
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: the original's own format is torch.save's.", hint="Name it .pth.")
+    if not directory.exists():
+        raise CheckpointError(f"{directory}: there is no such folder.", hint="Check its path.")
     with concerning(directory):
         demand_transformers_folder(directory)
     if (directory / PARITY_CARD).exists():
@@ -57,7 +59,9 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         }
     present = [str(file) for file in contents if os.path.lexists(file)]
     if present:
-        raise CheckpointError(f"{present[0]}: exists already; it is not overwritten.", hint="Choose another name.")
+        raise CheckpointError(
+            f"{present[0]}: exists already; it is not overwritten.", present[1:], "Choose another name."
+        )
     if not path.absolute().parent.is_dir():
         raise CheckpointError(f"{path.parent}: there is no such folder.", hint="Make it first.")
     _write_all(contents)

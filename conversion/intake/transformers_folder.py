@@ -39,8 +39,6 @@ def demand_transformers_folder(folder: Path) -> None:
     if is_transformers_folder(folder):
         refuse_adapters(folder)
         return
-    if not folder.exists():
-        raise CheckpointError("there is no such folder.", hint="Check its path.")
     if not (folder / CONFIG).is_file():
         headline = f"not what from_pretrained reads: there is no {CONFIG} in it."
         raise CheckpointError(headline, hint=f"Give the folder in which {CONFIG} lies beside the weights.")

@@ -173,8 +173,8 @@ def check_image_size(image_size: int | None, specs: Mapping[str, Spec]) -> None:
     """
     if image_size is None or not specs:
         return
-    patch_sizes = sorted({spec.patch_size for spec in specs.values() if spec.any_size})
-    if patch_sizes and all(image_size % patch_size for patch_size in patch_sizes):
+    patch_sizes = sorted({spec.patch_size for spec in specs.values()})
+    if any(spec.any_size for spec in specs.values()) and all(image_size % patch_size for patch_size in patch_sizes):
         described = " or ".join(map(str, patch_sizes))
         near = sorted({max(image_size // size, 1) * size + more for size in patch_sizes for more in (0, size)})
         headline = f"--image-size {image_size}: not a multiple of the patch size {described}."

@@ -167,7 +167,7 @@ OTHER_TYPES: dict[str, BadInput] = {
     ),
     "transformers' names in a file of another name": BadInput(
         holding(KEYS),
-        r"Copy its config\.json beside it\. Save the model's own state dict as pytorch_model\.bin\. Then: vision-parity",
+        r"Copy its config\.json beside it\. Save the model's own state dict as pytorch_model\.bin\. Then: ",
     ),
     "the same with its config": BadInput(
         lambda folder: [

@@ -72,7 +72,7 @@ def demand_size(text: str) -> str:
     except ValueError:
         is_size = False
     if not is_size:
-        raise ArtifactError(f"{text!r} is no size.", hint="Give one with its unit: 500MB, 5GB.")
+        raise ArtifactError(f"max_shard_size: {text!r} is no size.", hint="Give one with its unit: 500MB, 5GB.")
     return text
 
 

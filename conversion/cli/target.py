@@ -74,7 +74,7 @@ def find_target(name: str, revision: str | None = None) -> Target:
         raise CheckpointError(f"{name}: a conversion was killed here before it was verified.", problems, hint)
     if not any((target.folder / kind[0]).exists() for kind in KINDS_OF_WEIGHTS):
         headline = f"{name}: holds a {CONFIG}, and no weights that transformers reads."
-        raise CheckpointError(headline, hint=f"Copy {WEIGHTS} into it.")
+        raise CheckpointError(headline, hint=f"Copy {WEIGHTS} into it; of a repository, name a --revision that has it.")
     return target
 
 

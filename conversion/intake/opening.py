@@ -244,6 +244,8 @@ def explain_absence(path: Path, error: Exception) -> CheckpointError:
         return CheckpointError("there is no such file.", hint=hint)
     if isinstance(error, FileNotFoundError):
         return CheckpointError("there is no such file or folder.", hint="Check its path.")
+    if isinstance(error, IsADirectoryError):
+        return CheckpointError("is a folder.", hint=f"Give that folder alone: {path}")
     return CheckpointError("cannot be looked at.", [str(error)], hint="Check its path.")
 
 

@@ -139,7 +139,7 @@ def push(plan: Push, api: "HfApi | None" = None) -> str:
     except Exception as error:  # the client raises what its HTTP library does, another one in every major version
         raise PublishError(
             f"{plan.repo_id}: was not published: {describe_error(error)}",
-            hint="Run the same again: what has arrived is not sent twice. If the Hub refused it, log in first with a token "
-            "that may write there (hf auth login, or HF_TOKEN).",
+            hint="Run the same again: what has arrived is not sent twice. If the Hub refused it, log in first with a "
+            "token that may write there (hf auth login, or HF_TOKEN).",
         ) from error
     return str(commit.commit_url)

@@ -122,6 +122,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
     """
     family, spec = load_family(card["family"]), rebuild_spec(card)
     size = card["baked_image_size"] or family.choose_input_size(spec)
+    rounded = _describe_rounding(card)
     told = {name: Told(each["value"], each["by"]) for name, each in card.get("told", {}).items()}
     return Answer(
         variant=card["variant"],
@@ -131,7 +132,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         sizes=find_sizes(family, spec, size, card["activations"]),
         told=tuple(describe_told(told, caller)),
         condition=describe_condition(told, caller),
-        rounded=(rounded := _describe_rounding(card)),
+        rounded=rounded,
         notes=(*card["notes"], *_note_rounding(rounded)),
     )
 
@@ -143,16 +144,15 @@ def _describe_rounding(card: Record) -> str:
 
 def _note_rounding(rounded: str) -> list[str]:
     """That the weights are not those of the file, where they were rounded when it was read."""
-    return (
-        [f"the weights are not the file's: {rounded}; both models were compared with the rounded ones"]
-        if rounded
-        else []
-    )
+    if not rounded:
+        return []
+    return [f"the weights are not the file's: {rounded}; both models were compared with the rounded ones"]
 
 
 def describe_cell(cell: Record) -> Judged:
     """What a cell came to."""
-    points = (point for result in cell["inputs"] for point in read_points(result["points"], cell["dtype"]))
+    failing = [result for result in cell["inputs"] if result["verdict"] == Verdict.FAILED]
+    points = (point for result in failing for point in read_points(result["points"], cell["dtype"]))
     failed = next((point for point in points if point.verdict is Verdict.FAILED), None)
     return Judged(
         attention=cell["attention"],
@@ -162,7 +162,7 @@ def describe_cell(cell: Record) -> Judged:
         inputs=len(cell["inputs"]),
         points=sum(len(result["points"]) for result in cell["inputs"]),
         error_ratio=max(result["error_ratio"] for result in cell["inputs"]),
-        failing=tuple(result["input"] for result in cell["inputs"] if result["verdict"] == Verdict.FAILED),
+        failing=tuple(result["input"] for result in failing),
         cause=OVERFLOW if failed and failed.reason == OVERFLOW else "",
     )
 

@@ -154,8 +154,12 @@ def write_findings(findings: Findings) -> Iterator[str]:
 
 def show_restored(written: Sequence[Path], others: Sequence[str]) -> None:
     """Write which files were written, and what the checkpoint had otherwise."""
-    lines = [line for other in others for line in fold(other, indent=2)]
-    _show(iter([*map(str, written), *(["What the checkpoint had otherwise", *lines] if lines else [])]))
+    for path in written:
+        typer.echo(str(path))
+    if others:
+        typer.echo("What the checkpoint had otherwise")
+    for line in others:
+        typer.echo("\n".join(fold(line, indent=2)))
 
 
 def show_variants(*, as_json: bool) -> None:

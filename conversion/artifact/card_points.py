@@ -1,13 +1,12 @@
 """Capture points as a verification card has them: an exact one by its name alone, any other as a row of figures."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import torch
 
-from conversion.parity.metrics import NO_DIFFERENCE, Departure, Distance
-from conversion.parity.off import RETURNED
+from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.verdict import PointVerdict, Verdict, allow, judge_again
 
 DIGITS = 6
@@ -35,12 +34,7 @@ def record_points(points: Iterable[PointVerdict]) -> list[Row]:
 
 def record_distances(sizes: Mapping[str, Distance]) -> dict[str, list[float]]:
     """Capture point to ``[max_abs, rms]``; of what the model returns, with the original's own RMS if it is known."""
-    return {point: [_round(figure) for figure in _list_figures(point, size)] for point, size in sizes.items()}
-
-
-def _list_figures(point: str, size: Distance) -> tuple[float, ...]:
-    own = (size.scale,) if isinstance(size, Departure) and point.startswith(RETURNED) else ()
-    return (size.max_abs, size.rms, *own)
+    return {point: [_round(figure) for figure in astuple(size)] for point, size in sizes.items()}
 
 
 def read_points(rows: Iterable[Row], dtype: str) -> list[PointVerdict]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
-from conversion.parity.metrics import Departure, Distance, departure_of, error_of, is_bit_equal
+from conversion.parity.metrics import Distance, departure_of, error_of, is_bit_equal
+from conversion.parity.off import RETURNED
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
 from conversion.parity.readers import Reader
@@ -60,7 +61,8 @@ class Comparison:
         measures_local: in which stages the error is measured of the stage by itself, too, on the original's input.
         points: the verdicts, in the order of the capture points; where differences are noted only, those that failed:
             what cannot be compared at all.
-        noted: capture point to how far it is off, where not every bit agrees.
+        noted: capture point to how far it is off, where not every bit agrees; of what the model returns, with how
+            large that is.
         evidence: from the first stage that failed.
     """
 
@@ -68,7 +70,7 @@ class Comparison:
     is_judging: bool = True
     measures_local: Local = Local.EVERYWHERE
     points: list[PointVerdict] = field(default_factory=list)
-    noted: dict[str, Departure] = field(default_factory=dict)
+    noted: dict[str, Distance] = field(default_factory=dict)
     evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
@@ -118,7 +120,8 @@ class Comparison:
                 find = partial(find_zero_source, self.run.model, point)
                 reason = find_vacuity(expected[name], actual[name], find)
                 if not reason and not is_bit_equal(expected[name], actual[name]):
-                    self.noted[name] = departure_of(actual[name], expected[name])
+                    measure = departure_of if name.startswith(RETURNED) else error_of
+                    self.noted[name] = measure(actual[name], expected[name])
             if reason:
                 self.points.append(PointVerdict(name, Verdict.FAILED, reason=reason))
 

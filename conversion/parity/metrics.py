@@ -50,8 +50,7 @@ def departure_of(tensor: Tensor, reference: Tensor) -> Departure:
 
 
 def size_of(tensor: Tensor) -> Distance:
-    """Distance of ``tensor`` ``(...)`` from zero, in its own precision; of integers, in float64."""
-    tensor = tensor if tensor.is_floating_point() else tensor.double()
+    """Distance of ``tensor`` ``(...)`` from zero, in its own precision."""
     return Distance(_largest(tensor), float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel()))
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from conversion.parity.alignment import copy_aligned, find_misaligned
 from conversion.parity.compare import Comparison, Contender, Evidence, Local, compare
 from conversion.parity.deviations import Deviation
-from conversion.parity.metrics import NO_DIFFERENCE, Departure
+from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, Stage
 from conversion.parity.verdict import PointVerdict, Verdict, worst
@@ -39,7 +39,7 @@ class InputVerdict:
     shape: tuple[int, ...]
     points: tuple[PointVerdict, ...]
     deviation: str = ""
-    otherwise: Mapping[str, Departure] = field(default_factory=dict)
+    otherwise: Mapping[str, Distance] = field(default_factory=dict)
     baked: int | None = None
     masked: bool = False
     evidence: Evidence | None = field(default=None, repr=False, compare=False)

@@ -13,6 +13,7 @@ from conversion.cli.options import (
     NOT_DONE,
     NOT_THE_SAME,
     SAME,
+    CheckpointOrVariant,
     Like,
     LinearHeadEntry,
     Machine,
@@ -49,7 +50,7 @@ def describe(version: Version = False) -> None:
 @with_help_all
 @with_settings
 def convert(
-    source: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, folder or official variant.")],
+    source: CheckpointOrVariant,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the folder in artifacts/.", hidden=True)] = None,
     image_size: Annotated[int | None, typer.Option(help="Bake positions for N x N pixels.")] = None,

@@ -1,5 +1,6 @@
 """What the options of several commands have in common, and what becomes of errors."""
 
+import glob
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,22 @@ def _show_version(is_asked_for: bool) -> None:
         raise typer.Exit
 
 
+def _complete_checkpoint(begun: str) -> list[str]:
+    """What a checkpoint's name may go on to, for the shell: official variants and files.
+
+    A shell offers files of its own accord only where nothing else is offered.
+    """
+    paths = glob.glob(f"{glob.escape(begun)}*")  # noqa: PTH207 - Path drops "./", which was typed
+    variants = [variant for variant in conversion.VARIANTS if variant.startswith(begun)]
+    return variants + sorted(path + "/" * Path(path).is_dir() for path in paths)
+
+
+CheckpointOrVariant = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A file, folder or official variant.", autocompletion=_complete_checkpoint
+    ),
+]
 Version = Annotated[
     bool, typer.Option("--version", help="Show the version, and leave.", is_eager=True, callback=_show_version)
 ]

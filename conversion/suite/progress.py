@@ -32,6 +32,9 @@ INTERVAL = 0.5
 ROOM, SAVE, BELOW, BACK = "\x1bD\x1b[1A", "\x1b7", "\x1b[1B\r\x1b[2K", "\x1b8"
 
 
+SPINNER = 3
+"""Columns that the spinner takes: itself, a space, and the last one, which some terminals wrap at."""
+
 LISTENERS: list[Callable[[str], None]] = []
 """Of this process; called with what it is at."""
 
@@ -54,7 +57,9 @@ def show_steps() -> Iterator[None]:
     with console.status("") as status:
 
         def show(step: str) -> None:
-            status.update(Text(step, overflow="ellipsis", no_wrap=True))
+            text = Text(step)
+            text.truncate(console.width - SPINNER, overflow="ellipsis")  # rich wraps what stands beside a spinner
+            status.update(text)
 
         LISTENERS.append(show)
         try:

@@ -245,3 +245,21 @@ def test_rarer_options_are_shown_where_asked_for(command: str, capsys: pytest.Ca
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"vision-parity {conversion.__version__}\n"
+
+
+def test_a_shell_offers_variants_and_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dinov2_vits14.pth").touch()
+    (tmp_path / "dinov2_vits14_mine").mkdir()
+    monkeypatch.setenv("_VISION_PARITY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_CWORD", "2")
+
+    def offer(begun: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", f"vision-parity convert {begun}")
+        return call(capsys)[1].split()
+
+    variants = ["dinov2_vits14", "dinov2_vits14_1layer", "dinov2_vits14_reg", "dinov2_vits14_reg_1layer"]
+    assert offer("dinov2_vits") == [*variants, "dinov2_vits14.pth", "dinov2_vits14_mine/"]
+    assert offer("./dinov2_vits14_") == ["./dinov2_vits14_mine/"]

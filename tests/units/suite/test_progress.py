@@ -4,11 +4,15 @@ import io
 import os
 import pty
 import select
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
+from rich.text import Text
 
+from conversion.suite import progress
 from conversion.suite.progress import FOLDER, ROOM, StatusLine, describe_size, say
 from tests.support.commands import run, start
 from tests.support.golden import list_options, read_golden
@@ -46,6 +50,18 @@ def test_what_workers_say_is_shown(line: StatusLine, tmp_path: Path, monkeypatch
 def test_nobody_need_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FOLDER, raising=False)
     say("anything")
+
+
+def test_a_step_takes_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.delenv(FOLDER, raising=False)
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=terminal, force_terminal=True, width=40))
+    with progress.show_steps():
+        say("data2vec_vision_base_ade20k: cpu, float32, eager, sdpa: native, block.3")
+        time.sleep(0.5)  # it is drawn ten times a second or so
+    drawn = Text.from_ansi(terminal.getvalue()).plain
+    assert "data2vec_vision_base_ade20k: cpu, fl…" in drawn
+    assert "native" not in drawn
 
 
 def run_in_a_terminal(here: Path, *options: str, typed: bytes = b"") -> str:

@@ -94,6 +94,7 @@ class Answer:
         otherwise: what transformers does otherwise.
         told: settings that no tensor tells, and on whose word they are taken.
         rounded: what the weights were rounded to when they were read, in words; empty where they are the file's.
+        baked: side in pixels of the only images that the model is made for; None where positions are the original's.
         condition: under which the verdict holds, since nobody but the caller has told it; empty where there is none.
         notes: what else its user must know.
     """
@@ -106,7 +107,14 @@ class Answer:
     told: tuple[str, ...]
     condition: str
     rounded: str
+    baked: int | None
     notes: tuple[str, ...]
+
+    @property
+    def claim(self) -> str:
+        """What a model is that failed nowhere: the same as which, and where; the verb is left to the reader."""
+        same = "the same model as the rounded checkpoint" if self.rounded else "the same model"
+        return same + (f" at {self.baked} x {self.baked} pixels, which it was baked for" if self.baked else "")
 
     @property
     def verdict(self) -> Verdict | None:
@@ -133,6 +141,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         told=tuple(describe_told(told, caller)),
         condition=describe_condition(told, caller),
         rounded=rounded,
+        baked=card["baked_image_size"],
         notes=(*card["notes"], *_note_rounding(rounded)),
     )
 

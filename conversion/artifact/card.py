@@ -143,6 +143,7 @@ def build_parity_card(
         "architecture": conversion.architecture,
         "spec": asdict(conversion.spec),
         "baked_image_size": conversion.baked,
+        "dtype": str(conversion.config.dtype).removeprefix("torch."),
         "layout": [f"transformers {major}" for major in find_majors(family, conversion.spec, conversion.state_dict)],
         "notes": list(conversion.notes),
         "told": {name: {"value": each.value, "by": each.by} for name, each in conversion.told.items()},

@@ -19,6 +19,9 @@ from conversion.state_dicts.restore import find_majors
 ROUNDED = "rounded by up to"
 """How a line says that all in which tensors differ is their rounding."""
 
+ALIKE = "--save-dtype {} rounds the original alike"
+"""How a line names the dtype, where it is known."""
+
 
 def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str]:
     """Every tensor of a folder that is not what the conversion gives, a line each, with the original's key.
@@ -75,7 +78,7 @@ def _describe_casts(
     for (own, wanted, rounded), names in sorted(kinds.items()):
         off = max(float((expected[name].double() - found[name].double()).abs().max()) for name in names)
         are = f"{own}, the original's {wanted}" if own != wanted else f"{own} with values of {rounded}"
-        way = f"; --save-dtype {rounded} rounds the original alike" if own == rounded else ""
+        way = f"; {ALIKE.format(rounded)}" if own == rounded else ""
         yield f"{len(names)} of {len(expected)} tensors are {are}: {ROUNDED} {off:.2g}{way}"
 
 

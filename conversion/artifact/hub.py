@@ -78,7 +78,7 @@ def name_repository(directory: Path, card: Mapping[str, Any], target: str) -> st
         )
     if "/" not in target and card["source"]["weights"] != "pretrained":
         # other weights of the same shapes have the same variant, and must not take the official ones' place
-        raise PublishError(f"{directory}: its weights have no name.", hint=f"Give one: {target}/NAME.")
+        raise PublishError(f"{directory}: its weights have no name.", hint=f"Give them one: {target}/NAME.")
     return name_in(target, card["variant"], card["baked_image_size"])
 
 

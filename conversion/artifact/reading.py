@@ -1,6 +1,7 @@
 """Read verification cards, those of an earlier version too."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from conversion.artifact.card_points import COLUMNS, record_distances, record_po
 from conversion.artifact.schemas import demand_schema
 from conversion.errors import ArtifactError
 from conversion.families.base import load_family
-from conversion.intake.transformers_folder import compare_command
+from conversion.intake.transformers_folder import compare_command, is_transformers_folder
 from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.verdict import PointVerdict, Verdict, worst
-from conversion.state_dicts.folder import CONFIG, PARITY_CARD
+from conversion.state_dicts.folder import PARITY_CARD
 
 EARLIER = "parity-card/2"
 """In which a deviation was a verdict, and every capture point had all its figures by name."""
@@ -32,12 +33,14 @@ def read_card(directory: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = f"Only convert writes one. To compare the folder with its original: {compare_command(directory)}"
-        hint = hint if (directory / CONFIG).exists() else "Check the path of the folder."
+        hint = f"A conversion writes one. To compare the folder with its original: {compare_command(directory)}"
+        hint = hint if is_transformers_folder(directory) else "Check the path of the folder."
         raise ArtifactError(f"{directory}: has no verification card, {PARITY_CARD}.", hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:
         if directory.is_file():
-            hint = f"Give its folder: {directory.parent}"
+            is_of_card = (directory.parent / PARITY_CARD).is_file()
+            inspect = f"vision-parity inspect {shlex.quote(str(directory))} says what it is."
+            hint = f"Give its folder: {directory.parent}" if is_of_card else inspect
             raise ArtifactError(f"{directory}: is a file, not a converted model.", hint=hint) from error
         raise ArtifactError(f"{path}: cannot be read: {error}", hint="Convert the checkpoint again.") from error
     found = card.get("schema") if isinstance(card, dict) else None

@@ -174,16 +174,21 @@ def find_dtypes(directory: Path) -> set[str]:
 
 
 def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
-    """Compare the dtype that a model is loaded in with that of its weights, the widest if there are several."""
+    """Compare the dtype that a model is loaded in with that of its weights, the widest if there are several.
+
+    A wider one rounds nothing.
+    """
     import torch
 
     dtypes = find_dtypes(directory)
     if not dtypes:
         return
-    widest = str(reduce(torch.promote_types, [getattr(torch, name) for name in sorted(dtypes)])).removeprefix("torch.")
+    own = reduce(torch.promote_types, [getattr(torch, name) for name in sorted(dtypes)])
+    widest = str(own).removeprefix("torch.")
     said = {field: raw[field] for field in DTYPES if raw.get(field) is not None}
     for field, found in said.items():
-        if str(found).removeprefix("torch.") != widest:
+        loaded = getattr(torch, str(found).removeprefix("torch."), None)
+        if not isinstance(loaded, torch.dtype) or torch.promote_types(loaded, own) != loaded:
             yield f"{field}: {_show(found)}, expected {widest!r}, the dtype of the weights"
     if not said and len(dtypes) > 1:
         yield f"dtype: absent, expected {widest!r}: the weights are {' and '.join(sorted(dtypes))}"

@@ -14,6 +14,8 @@ from conversion.families.target import transformers_major
 def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     """Lines that load model and processor; at a size that is identical, where the processor's own is not.
 
+    They name the dtype that the model was compared in, where its weights have another: it is loaded in theirs else.
+
     Args:
         place: what ``from_pretrained`` takes: a folder, or a repository on the Hub.
     """
@@ -21,7 +23,10 @@ def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     auto_class, attention = TASKS[spec.task][1], family.choose_attention()
     size = card["baked_image_size"] or family.choose_input_size(spec)
     sizes = list_identical_sizes(family, spec, size)
-    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}")'
+    compared = dict.fromkeys(cell["dtype"] for cell in card["activations"])
+    dtype = next(iter(compared)) if compared and card.get("dtype", *compared) not in compared else ""
+    options = f', dtype="{dtype}"' if dtype else ""
+    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}"{options})'
     if not family.build_image_processor(spec, size):
         return [f"from transformers import {auto_class}", "", loaded]
     pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"

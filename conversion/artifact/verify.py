@@ -52,7 +52,8 @@ def verify_artifact(
     """
     directory = Path(directory)
     card = read_card(directory)
-    problems = list(_find_foreign_files(directory))
+    foreign = [f"{name}: not of an artifact; a model may be loaded from it" for name in list_foreign(directory)]
+    problems = list(_find_false_files(directory))
     try:
         config = read_config(directory)
         family = find_family(config)
@@ -66,14 +67,15 @@ def verify_artifact(
         problems += find_false_checksums(card, checksums)
     if card["verdict"] == Verdict.FAILED:
         problems.append("by the card itself, it is not the same model")
-    if problems:
+    if problems or foreign:
         hint = "Convert the original checkpoint again; do not use what is here."
-        raise ArtifactError(f"{directory}: is not verified.", problems, hint)
+        hint = hint if problems else "All else is as it was. Move these files out of the folder."
+        raise ArtifactError(f"{directory}: is not verified.", [*problems, *foreign], hint)
     return card
 
 
-def _find_foreign_files(directory: Path) -> Iterator[str]:
-    """What lies there and is not what the card speaks of; or is what it speaks of, and does not load."""
+def _find_false_files(directory: Path) -> Iterator[str]:
+    """What lies there and is not as the card says; or is, and was not published."""
     try:
         check_card(directory)
     except ArtifactError as error:
@@ -82,7 +84,6 @@ def _find_foreign_files(directory: Path) -> Iterator[str]:
         yield f"cannot be read: {error}"
     if not is_published(directory):
         yield "was not published: a run was killed here"
-    yield from (f"{name}: not of an artifact; a model may be loaded from it" for name in list_foreign(directory))
 
 
 def find_contradictions(

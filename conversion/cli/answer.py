@@ -22,6 +22,7 @@ class Outcome:
         output: where it was saved; None where it was not.
         usage: lines of Python that load it and are identical to the original.
         replaced: which other model was there before, in words; empty if none was.
+        unwritten: why the report that was asked for is not there; empty where it is, or was not asked for.
     """
 
     answer: Answer
@@ -29,6 +30,7 @@ class Outcome:
     output: str | None
     usage: tuple[str, ...]
     replaced: str = ""
+    unwritten: str = ""
 
     @property
     def is_same(self) -> bool:

@@ -11,7 +11,6 @@ import typer
 
 from conversion.cli.options import (
     NOT_DONE,
-    NOT_THE_SAME,
     SAME,
     CheckpointOrVariant,
     Like,
@@ -23,6 +22,7 @@ from conversion.cli.options import (
     SaveDtype,
     Tolerance,
     Version,
+    leave,
     plain_errors,
     plain_warnings,
     tell_github,
@@ -105,7 +105,7 @@ def convert(
     show_outcome(outcome, as_json=machine)
     answer, artifact = outcome.answer, outcome.output or ""
     tell_github(answer.variant, answer.conversion, answer.otherwise, outcome.failure, artifact=artifact, file=source)
-    raise typer.Exit(SAME if outcome.is_same else NOT_THE_SAME)
+    leave(outcome.is_same, outcome.unwritten)
 
 
 @app.command()
@@ -147,11 +147,9 @@ def compare(
         )
         comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
-    message = "\n".join(
-        filter(None, [comparison.obstacle, comparison.failure, *comparison.tensors, *comparison.settings])
-    )
-    tell_github(comparison.variant, comparison.conversion, comparison.otherwise, message, file=str(source))
-    raise typer.Exit(SAME if comparison.is_same else NOT_THE_SAME)
+    answer = comparison.answer
+    tell_github(comparison.variant, answer.conversion, answer.otherwise, comparison.message, file=str(source))
+    leave(comparison.is_same, comparison.unwritten)
 
 
 @app.command("inspect")

@@ -1,15 +1,16 @@
 """``vision-parity compare``: is this folder, or this repository on the Hub, that checkpoint?"""
 
+import re
 import shlex
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conversion.artifact.answer import Judged, Otherwise, describe_cell, list_otherwise
-from conversion.artifact.card import MatrixVerdict, record_cell
+from conversion.artifact.answer import Answer, build_answer
+from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.artifact.checks import check_settings
-from conversion.artifact.differences import ROUNDED, list_tensor_differences
+from conversion.artifact.differences import ALIKE, ROUNDED, list_tensor_differences
 from conversion.artifact.repository import describe_error
 from conversion.artifact.settings import list_sizes
 from conversion.cli.answer import describe_failures
@@ -18,7 +19,7 @@ from conversion.cli.reporting import report_on
 from conversion.cli.target import find_target
 from conversion.errors import ConversionError
 from conversion.families.base import load_family
-from conversion.families.told import describe_condition, describe_told, option_of, write_value
+from conversion.families.told import option_of, write_value
 from conversion.parity.diagnosis import drop_unexplained
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PREPROCESSOR, read_config
@@ -36,36 +37,28 @@ class Comparison:
 
     Attributes:
         origin: of a repository: which commit was compared; else empty.
-        baked: side in pixels of the images that the folder's position embeddings were resampled for; None where they
-            are the original's own.
         tensors, settings: each difference, in a line.
-        conversion: with each attention implementation; none where the folder does not load.
-        otherwise: what transformers does otherwise, with any weights.
-        told: what no tensor tells, with who told it.
-        condition: under which the verdict holds, as the answer of a conversion has it.
-        notes: what its user should know of the checkpoint.
+        answer: to what activations came, as the answer of a conversion has it; of no cell where the folder does not
+            load.
         skipped: inputs on which activations were not compared, with the reason, each in a line.
         obstacle: why activations were not compared.
         failure: where activations first differ, in full.
-        command: that converts the original, with what was told of it.
+        unwritten: why the report that was asked for is not there, as the outcome of a conversion has it.
+        command: what to run where it is not the same, with what was told of the original.
     """
 
     original: str
     target: str
     origin: str
     variant: str
-    baked: int | None
     tensors: tuple[str, ...]
     settings: tuple[str, ...]
-    conversion: tuple[Judged, ...]
-    otherwise: tuple[Otherwise, ...]
-    told: tuple[str, ...]
-    condition: str
-    notes: tuple[str, ...]
+    answer: Answer
     skipped: tuple[str, ...]
     obstacle: str
     failure: str
     command: str
+    unwritten: str = ""
 
     @property
     def is_same(self) -> bool:
@@ -73,9 +66,19 @@ class Comparison:
         return not (self.tensors or self.settings or self.obstacle or self.failure)
 
     @property
+    def message(self) -> str:
+        """All that differs."""
+        return "\n".join(filter(None, [self.obstacle, self.failure, *self.tensors, *self.settings]))
+
+    @property
     def is_rounded(self) -> bool:
         """Whether its tensors are the original's with less precision, and nothing else differs in files."""
-        return bool(self.tensors) and not self.settings and all(ROUNDED in line for line in self.tensors)
+        return is_rounded(self.tensors, self.settings)
+
+
+def is_rounded(tensors: Sequence[str], settings: Sequence[str]) -> bool:
+    """Whether these differences of tensors are their rounding, and there are no others in files."""
+    return bool(tensors) and not settings and all(ROUNDED in line for line in tensors)
 
 
 def compare(request: Request, target: str, revision: str | None = None) -> Comparison:
@@ -118,49 +121,51 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
         failure = describe_failures(subject.variant, verdicts, most=1)
         if tensors or settings:  # what else is known of the difference stands there
             failure = drop_unexplained(failure)
-        if request.report:
-            with show_steps():
-                report_on(subject, verdicts, request.report, filter(None, [*tensors, *settings, obstacle]))
-        records = [record_cell(cell) for cell in verdicts]
+        with show_steps():
+            differences = filter(None, [*tensors, *settings, obstacle])
+            unwritten = report_on(subject, verdicts, request.report, differences, target)
+        card = build_parity_card(out, subject.provenance, tuple(verdicts), {})
+        answer = build_answer({**card, "notes": [*card["notes"], *_describe_class(folder)]}, "you")
+        if obstacle or failure:  # beside a fault it cannot be told how much of a difference is whose
+            answer = replace(answer, otherwise=())
+        roundings = [known[1] for line in tensors if (known := re.search(ALIKE.format(r"(\w+)"), line))]
         return Comparison(
             original=str(request.checkpoint or request.keyword),
             target=target,
             origin=found.origin,
             variant=subject.variant,
-            baked=out.baked,
             tensors=tuple(tensors),
             settings=tuple(settings),
-            conversion=tuple(map(describe_cell, records)),
-            # beside a fault it cannot be told how much of a difference is whose
-            otherwise=()
-            if obstacle or failure
-            else tuple(list_otherwise(subject.family, out.spec, out.input_size, records)),
-            told=tuple(describe_told(out.told, "you")),
-            condition=describe_condition(out.told, "you"),
-            notes=(*out.notes, *_describe_class(folder)),
+            answer=answer,
             skipped=tuple(skipped),
             obstacle=obstacle,
             failure=failure,
-            command=write_command(request),
+            unwritten=unwritten,
+            command=write_command(request, target, roundings[0] if is_rounded(tensors, settings) and roundings else ""),
         )
     finally:
         subject.close()
 
 
-def write_command(request: Request) -> str:
-    """The command that converts the checkpoint of a request, with what it says of it."""
+def write_command(request: Request, target: str, rounding: str = "") -> str:
+    """The command that converts the checkpoint of a request, with what it says of it.
+
+    Args:
+        rounding: a dtype; the command compares the target with the checkpoint rounded to that.
+    """
     options = {
         "linear-head": request.linear_head,
         "linear-head-entry": request.linear_head_entry,
         "entry": request.entry,
         "like": request.like,
         "variant": request.variant,
-        "save-dtype": request.save_dtype and str(request.save_dtype).removeprefix("torch."),
+        "save-dtype": rounding or (request.save_dtype and str(request.save_dtype).removeprefix("torch.")),
     }
     given = {f"--{name}": str(value) for name, value in options.items() if value is not None}
     given |= {option_of(name): write_value(value) for name, value in request.overrides.items()}
     words = (word for pair in given.items() for word in pair)
-    return shlex.join(["vision-parity", "convert", str(request.checkpoint or request.keyword), *words])
+    paths = [str(request.checkpoint or request.keyword), *([target] if rounding else [])]
+    return shlex.join(["vision-parity", "compare" if rounding else "convert", *paths, *words])
 
 
 def _describe_class(folder: Path) -> list[str]:

@@ -17,7 +17,15 @@ from conversion.families.variants import VARIANTS, find_variant
 from conversion.intake.transformers_folder import find_entrance, is_transformers_folder
 from conversion.report.render import demand_place
 from conversion.state_dicts.folder import PARITY_CARD
-from conversion.suite.axes import DTYPES, check_axes, check_image_size, prepare_torch, read_variants
+from conversion.suite.axes import (
+    DTYPES,
+    check_axes,
+    check_image_size,
+    check_selected,
+    measure_memory,
+    prepare_torch,
+    read_variants,
+)
 from conversion.suite.cells import verify_cell
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
@@ -107,16 +115,17 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
     specs, read = read_variants(request)
     name = choose_name(request, specs)
     request = replace(request, artifacts=ARTIFACTS)
-    check_image_size(request.image_size, {name: specs[name]})
+    chosen = {name: specs[name]}
+    check_image_size(request.image_size, chosen)
     devices, dtypes, attentions = check_axes([device], [dtype], None)
+    check_selected(request.image_size, chosen, attentions, measure_memory())
     cells = [(devices[0], dtypes[0], attention) for attention in attentions]
     subject = Subject(name, request, cells=cells, given=read)
     try:
         with show_steps():
             verdicts = tuple(verify_cell(subject, cell) for cell in cells)
-            outcome = build_outcome(subject, verdicts)
-            if request.report:
-                report_on(subject, verdicts, request.report)
+            unwritten = report_on(subject, verdicts, request.report)
+            outcome = replace(build_outcome(subject, verdicts), unwritten=unwritten)
         if outcome.is_same:
             outcome = replace(outcome, replaced=subject.staged.publish(subject.provenance, verdicts))
         return outcome

@@ -102,6 +102,13 @@ def _refuse(message: str) -> NoReturn:
     raise typer.Exit(NOT_DONE) from None
 
 
+def leave(is_same: bool, unwritten: str) -> NoReturn:
+    """End a command with its answer; say why what else was asked for is not there, if it is not."""
+    if unwritten:
+        _refuse(unwritten)
+    raise typer.Exit(SAME if is_same else NOT_THE_SAME)
+
+
 def tell_github(variant: str, cells: Iterable[Any], otherwise: Iterable[Any], message: str, **others: str) -> None:
     """Have GitHub Actions show an answer, where that runs the command.
 

@@ -7,9 +7,8 @@ import typer
 from conversion.artifact.hub import name_repository, plan_push, push
 from conversion.artifact.reading import read_card
 from conversion.artifact.repository import check_login, check_repositories, describe_place
-from conversion.errors import PublishError
 from conversion.report.text import fold
-from conversion.suite.publishing import describe, is_target
+from conversion.suite.publishing import check_target, describe
 
 
 def publish(directory: Path, target: str, *, dry_run: bool, public: bool, is_agreed: bool) -> bool:
@@ -23,8 +22,7 @@ def publish(directory: Path, target: str, *, dry_run: bool, public: bool, is_agr
     Raises:
         ConversionError: it is not verified, or cannot be published there.
     """
-    if not is_target(target):
-        raise PublishError(f"{target!r}: is neither a namespace nor NAMESPACE/NAME.")
+    check_target(target)
     card = read_card(directory)
     repo_id, variant = name_repository(directory, card, target), card["variant"]
     if not dry_run:

@@ -6,22 +6,33 @@ from pathlib import Path
 
 from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.cli.answer import describe_failures
+from conversion.errors import ArtifactError
 from conversion.report.records import ANY, Record, Result, describe_origin
 from conversion.report.render import write_report
 from conversion.suite.pictures import take_what_can_be
 from conversion.suite.subject import Subject
 
 
-def report_on(subject: Subject, cells: Sequence[MatrixVerdict], path: Path, differences: Iterable[str] = ()) -> None:
+def report_on(
+    subject: Subject,
+    cells: Sequence[MatrixVerdict],
+    path: Path | None,
+    differences: Iterable[str] = (),
+    beside: str = "",
+) -> str:
     """Write a page about one model, with pictures of its first cell.
 
     Args:
         cells: none where the model does not run.
+        path: nothing is written without one.
         differences: in files, each in a line.
+        beside: what was compared with the checkpoint, if that is no conversion of it.
 
-    Raises:
-        ArtifactError: there is no room for it, or it may not be written there.
+    Returns:
+        why it could not be written, which takes nothing from the verdict; empty if it was.
     """
+    if path is None:
+        return ""
     lines = tuple(differences)
     results = [_describe_cell(subject, cell, lines) for cell in cells]
     if results:
@@ -31,7 +42,12 @@ def report_on(subject: Subject, cells: Sequence[MatrixVerdict], path: Path, diff
     else:
         card = build_parity_card(subject.converted, subject.provenance, (), {})
         results = [Result(subject.variant, ANY, ANY, ANY, describe_origin(card), message="\n".join(lines))]
-    write_report(Record(results=tuple(results)), path)
+    named = (replace(result, origin=result.origin + (f", beside {beside}" if beside else "")) for result in results)
+    try:
+        write_report(Record(results=tuple(named)), path)
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def _describe_cell(subject: Subject, cell: MatrixVerdict, differences: Sequence[str]) -> Result:

@@ -49,8 +49,9 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
         is_told = not any(judged.cause for judged in answer.conversion)
         yield f"{'Not' if is_told else 'Not shown to be'} the same model. Nothing was saved."
         return
-    same = "The same model as the rounded checkpoint" if answer.rounded else "The same model"
-    yield f"{same}: {shorten(Path(str(outcome.output)))}"
+    yield from fold(f"{_begin(answer.claim)}: {shorten(Path(str(outcome.output)))}")
+    if answer.baked:
+        yield "At any other size it is another model; for these, convert without --image-size."
     if answer.condition:
         yield from fold(answer.condition)
     if outcome.replaced:
@@ -61,7 +62,8 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
 
 def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """Write what differs, or that nothing does."""
-    _show({"same": comparison.is_same, **as_plain(comparison)} if as_json else write_comparison(comparison))
+    plain = as_plain(comparison)
+    _show({"same": comparison.is_same, **plain.pop("answer"), **plain} if as_json else write_comparison(comparison))
 
 
 def write_comparison(comparison: Comparison) -> Iterator[str]:
@@ -77,30 +79,37 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
             yield f"  and {len(differences) - MANY} more (all of them with --json)"
     yield ""
     yield "Activations"
-    for line in (*map(describe_judged, comparison.conversion), *comparison.skipped, comparison.obstacle):
+    answer = comparison.answer
+    for line in (*map(describe_judged, answer.conversion), *comparison.skipped, comparison.obstacle):
         yield from fold(line, indent=2) if line else ()
     if comparison.failure:
         yield ""
         yield comparison.failure
-    if comparison.otherwise:
+    if answer.otherwise:
         yield ""
         yield "What transformers does otherwise, with any weights"
-        yield from _list_otherwise(comparison.otherwise)
-    yield from _write_remarks(comparison)
+        if sizes := describe_sizes(answer.sizes):
+            yield from fold(sizes, indent=2)
+        yield from _list_otherwise(answer.otherwise)
+    yield from _write_remarks(answer)
     yield ""
     if comparison.is_same:
-        at = f" at {comparison.baked} x {comparison.baked} pixels, which it was baked for" if comparison.baked else ""
-        yield f"The same model{at}."
-        if comparison.condition:
-            yield from fold(comparison.condition)
+        yield from fold(f"{_begin(answer.claim)}.")
+        if answer.condition:
+            yield from fold(answer.condition)
     else:
-        yield "To convert the original itself:"
+        alike = "To compare it with the original rounded alike:" if comparison.is_rounded else ""
+        yield alike or "To convert the original itself:"
         yield f"  {comparison.command}"
         yield ""
         yield "Not the same: its weights are rounded." if comparison.is_rounded else "Not the same."
 
 
-def _write_remarks(said: Answer | Comparison) -> Iterator[str]:
+def _begin(sentence: str) -> str:
+    return f"{sentence[0].upper()}{sentence[1:]}"
+
+
+def _write_remarks(said: Answer) -> Iterator[str]:
     """On whose word settings are taken that no tensor tells, and what else a user should know."""
     for title, lines in (("Taken for granted", said.told), ("What to know", said.notes)):
         if lines:

@@ -42,7 +42,10 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
             typer.echo(str(error), err=True)
             rows.append(Row(str(directory), message=str(error), file=str(directory)))
             continue
-        for line in (*fold(f"{directory}: {describe_verdicts(card)}"), *fold(describe(card), indent=2)):
+        for line in (
+            *fold(f"{directory}: as its card says: {describe_verdicts(card)}"),
+            *fold(describe(card), indent=2),
+        ):
             typer.echo(line)
         sound.append((directory, card))
     if sound:

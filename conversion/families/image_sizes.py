@@ -40,7 +40,19 @@ def check_image_size(spec: Any, image_size: object) -> None:
     Raises:
         CheckpointError: with the size and the way out.
     """
-    if problem := find_size_problem(spec, image_size):
+    _refuse(find_size_problem(spec, image_size), f"An image size of {image_size} cannot be baked")
+
+
+def check_input_size(spec: Any, input_size: int) -> None:
+    """Refuse a size for the image processor that the model cannot be given.
+
+    Raises:
+        CheckpointError: with the size and the way out.
+    """
+    _refuse(find_size_problem(spec, input_size), f"An input size of {input_size} cannot be had")
+
+
+def _refuse(problem: str | None, headline: str) -> None:
+    if problem:
         what, _, hint = problem.rpartition("; ")
-        hint = f"{hint[0].upper()}{hint[1:]}."
-        raise CheckpointError(f"An image size of {image_size} cannot be baked: {what}.", hint=hint)
+        raise CheckpointError(f"{headline}: {what}.", hint=f"{hint[0].upper()}{hint[1:]}.")

@@ -143,7 +143,7 @@ def check_facts(beside: Beside, state_dict: Mapping[str, Tensor], num_chunks: in
     if problems:
         settings = list_settings()
         options = [option_of(name) for name in beside.told if name in settings and settings[name].is_option]
-        told = f", and give what it told as options: {', '.join(options)}" if options else ""
+        told = f", and give these as they were in this one's training: {', '.join(options)}" if options else ""
         hint = f"If {beside.file} is another checkpoint's, move it away{told}."
         if beside.is_itself:
             hint = "Save the state dict alone in another file, and give the settings as options."
@@ -258,4 +258,6 @@ def _load(path: Path, parse: Callable[[str], Any]) -> Any:
         return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         headline = f"{path}: cannot be read ({type(error).__name__}), and lies beside or above the weights."
-        raise CheckpointError(headline, [str(error)[:300]], TELL_INSTEAD) from error
+        raise CheckpointError(
+            headline, [str(error)[:300]], f"Copy that file again. Or {TELL_INSTEAD[0].lower()}{TELL_INSTEAD[1:]}"
+        ) from error

@@ -25,7 +25,7 @@ from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
 from conversion.intake.shards import join_shards
 from conversion.intake.sources import CONSOLIDATE, Source, find_source
 from conversion.intake.steps import cast, count_chunks, demand_values, strip_prefixes, unchunk_blocks
-from conversion.intake.told_by_folder import read_told
+from conversion.intake.told_by_folder import describe_others, read_told
 from conversion.intake.transformers_folder import (
     is_transformers_folder,
     refuse_adapters,
@@ -127,8 +127,9 @@ def read_checkpoint(
         note("choose", source.choice)
         if folder:
             refuse_adapters(folder)
-            state_dict, told, did, gone = _restore_folder(folder, source)
+            state_dict, told, did, others, gone = _restore_folder(folder, source)
             note("restore", did)
+            said.append(others)
         else:
             read = _read_source(source, entry, like)
             state_dict, files, unwrapped = read.state_dict, read.files, read.unwrapped
@@ -261,11 +262,11 @@ def _take_model(
     return state_dict, steps, taken[0]
 
 
-def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str, str]:
+def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], dict[str, Told], str, str, str]:
     """The original state dict of a model that is in transformers' layout already, and what its config tells of it.
 
     Returns:
-        these, what was done, and what is gone, in words.
+        these, what was done, what its config says otherwise than the original has it, and what is gone, in words.
     """
     converted, named = name_as_in_files(_take_model(source, _open_files(source), None)[0])
     hint = f"Give a folder whose {CONFIG} and weights were saved together."
@@ -283,7 +284,8 @@ def _restore_folder(folder: Path, source: Source) -> tuple[dict[str, Tensor], di
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
     told = read_told(folder, family, spec)
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
-    return restored, told, "; ".join(filter(None, [did, named, gone, alike])), gone
+    others = describe_others(family, spec, restored)
+    return restored, told, "; ".join(filter(None, [did, named, gone, alike, others])), others, gone
 
 
 def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:

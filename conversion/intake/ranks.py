@@ -80,7 +80,8 @@ def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
     if pieces:
         raise CheckpointError("one rank file of a sharded run.", pieces, ALL_RANKS if flat else hint)
     if flat:
-        raise CheckpointError("flattened parameters, whose shapes their file does not tell.", flat, WHOLE)
+        hint = f"{ALL_RANKS} Or save it anew: {WHOLE[0].lower()}{WHOLE[1:]}"
+        raise CheckpointError("flattened parameters, whose shapes their file does not tell.", flat, hint)
     empty = [key for key, tensor in state_dict.items() if tensor.numel() == 0]
     if 2 * len(empty) > len(state_dict):  # whole are at most what is computed, and no parameter
         hint = "If DeepSpeed's ZeRO 3 wrote it, run python zero_to_fp32.py . out in the run's folder, and give out."

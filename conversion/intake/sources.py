@@ -70,7 +70,7 @@ def find_source(path: Path) -> Source:
             found = sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207 (it may be absolute)
             if not found:
                 raise CheckpointError("no file matches this pattern.", hint="Check the path; quote it in a shell.")
-            return Source("file", (found[0],)) if len(found) == 1 else _order_ranks(found)
+            return find_source(found[0]) if len(found) == 1 else _order_ranks(found)
         if path.name.endswith(INDEX):
             return _read_index(path)
         if path.name == DISTRIBUTED and path.is_file():
@@ -141,6 +141,9 @@ def _explain_emptiness(folder: Path, files: list[Path]) -> CheckpointError:
     inner = _find_folders(folder)
     if not inner:
         names = [path.name for path in files]
+        if is_transformers_folder(folder):
+            hint = f"Copy {WHOLE[0]} into it, or the shards and their index."
+            return CheckpointError("a folder of transformers without weights in it.", names, hint)
         return CheckpointError("a folder without a checkpoint in it.", names, hint="Give the checkpoint file itself.")
     names = [f"{path.relative_to(folder)}/" for path in inner]
     hint = f"Give one of these, as: {suggest(inner[-1])}"

@@ -96,6 +96,15 @@ def cast(state_dict: StateDict, dtype: torch.dtype | None) -> tuple[dict[str, Te
     return result, f"{sum(is_cast.values())} tensors cast from {', '.join(before)} to {dtype}" if before else ""
 
 
+# what a problem says of itself, and the way to values
+WAYS_TO_VALUES = {
+    "meta device": "Save it from the model that has its weights loaded.",
+    "quantized":   "Dequantize its tensors first: tensor.dequantize().",
+    "not a dense": "Its tensors must be dense: tensor.to_dense().contiguous().",
+    "expanded":    "Its tensors must be dense: tensor.contiguous().",
+}  # fmt: skip
+
+
 def demand_values(state_dict: StateDict) -> None:
     """Refuse tensors without values of their own: none at all, fewer than they show, or in another layout than dense.
 
@@ -106,7 +115,8 @@ def demand_values(state_dict: StateDict) -> None:
     """
     problems = [f"{key}: {problem}" for key, tensor in state_dict.items() if (problem := _find_problem(tensor))]
     if problems:
-        hint = f"{SAVE_ALONE} Its tensors must be dense: tensor.to_dense().contiguous()."
+        ways = [way for sign, way in WAYS_TO_VALUES.items() if any(sign in problem for problem in problems)]
+        hint = " ".join([SAVE_ALONE, *ways])
         raise CheckpointError("tensors that are not dense, or whose values are not in the file.", problems, hint)
 
 
@@ -115,9 +125,10 @@ def _find_problem(tensor: Tensor) -> str:
         return ""
     if tensor.is_meta:
         return "on the meta device, which has no values"
-    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
-        kind = tensor.dtype if tensor.is_quantized else "nested" if tensor.is_nested else tensor.layout
-        return f"not a dense floating-point tensor ({kind})"
+    if tensor.is_quantized:
+        return f"quantized ({tensor.dtype})"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"not a dense floating-point tensor ({'nested' if tensor.is_nested else tensor.layout})"
     held = tensor.untyped_storage().nbytes()
     shown = math.prod(tensor.shape) * tensor.element_size()  # torch's own product may overflow
     return f"{tuple(tensor.shape)}, expanded from {held} bytes" if shown > held else ""

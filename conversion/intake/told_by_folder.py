@@ -1,11 +1,15 @@
 """What a folder in transformers' layout tells of the settings that no tensor tells."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from conversion.families.base import Family
-from conversion.families.told import AUTHORS, Told
+from conversion.families.told import AUTHORS, Told, write_value
+from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD, PREPROCESSOR
 
 
@@ -34,6 +38,23 @@ def read_told(folder: Path, family: Family[Any], spec: Any) -> dict[str, Told]:
             if name in family.settings and value not in (None, ()):
                 told[name] = Told(tuple(value) if isinstance(value, list) else value, file)
     return told
+
+
+def describe_others(family: Family[Any], spec: Any, original: Mapping[str, Tensor]) -> str:
+    """What a folder's config says otherwise than the authors' code has it, which is taken; empty if nothing.
+
+    Args:
+        spec: that its config describes.
+        original: its state dict, in the original's layout.
+    """
+    usual = family.list_open(shapes_of(original))
+    fixed = {name: setting.field for name, setting in family.settings.items() if AUTHORS in setting.fixed_by}
+    others = [
+        f"{name} {write_value(getattr(spec, field))}; the original has {write_value(usual[name])}, which is taken"
+        for name, field in fixed.items()
+        if field and name in usual and getattr(spec, field) != usual[name]
+    ]
+    return f"{CONFIG} says {', '.join(others)}" if others else ""
 
 
 def _read_fields(path: Path, places: tuple[str, ...]) -> dict[str, Any]:

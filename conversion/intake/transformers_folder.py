@@ -39,6 +39,10 @@ def demand_transformers_folder(folder: Path) -> None:
     if is_transformers_folder(folder):
         refuse_adapters(folder)
         return
+    if folder.is_file():
+        is_of_model = is_transformers_folder(folder.parent)
+        hint = f"Give its folder: {folder.parent}" if is_of_model else "Give the folder that convert has made."
+        raise CheckpointError("is a file, not the folder of a converted model.", hint=hint)
     if not (folder / CONFIG).is_file():
         headline = f"not what from_pretrained reads: there is no {CONFIG} in it."
         raise CheckpointError(headline, hint=f"Give the folder in which {CONFIG} lies beside the weights.")
@@ -133,7 +137,7 @@ def describe_other_type(folder: Path) -> CheckpointError:
     """The error of a folder whose config names no type that is known here."""
     config = read_config_of(folder)
     if not config and (folder / CONFIG).is_file():
-        return CheckpointError(f"its {CONFIG} is no JSON object.", hint="Copy the folder again.")
+        return CheckpointError(f"its {CONFIG} is empty, or no JSON object.", hint="Copy the folder again.")
     model_type = config.get("model_type")
     said = "names no model_type" if model_type is None else f"says model_type {model_type!r}"
     return CheckpointError(

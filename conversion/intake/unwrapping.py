@@ -110,7 +110,9 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
             [f"there is: {name}" for name in offered],
             "Give one of these, or leave --entry out." if offered else "Leave --entry out.",
         )
-    state_dict = demand_state_dict(content, _quote(path))
+    prefix = _find_prefix(content)
+    hint = f"Give --entry {'.'.join([*path, prefix])}: a model's keys begin with that." if prefix else SAVE_ALONE
+    state_dict = demand_state_dict(content, _quote(path), hint)
     return Unwrapped(
         state_dict, tuple(path), tuple(other_models), tuple(other_tensors), tuple(left), is_chosen=is_chosen
     )
@@ -154,6 +156,13 @@ def _find(content: Mapping[Any, Any], name: str) -> tuple[Any, set[Any]]:
     return None, set()
 
 
+def _find_prefix(content: Any) -> str:
+    """What the keys of a known model begin with, where these lie flat among others; empty if there is no such thing."""
+    keys = content if isinstance(content, dict) else ()
+    prefixes = dict.fromkeys(key.partition(".")[0] for key in keys if isinstance(key, str) and "." in key)
+    return next((prefix for prefix in prefixes if list_families(_find(content, prefix)[0])), "")
+
+
 def _describe_beside(beside: Mapping[Any, Any], name: str) -> tuple[list[str], list[str], list[str]]:
     """What lies beside the entry that is taken: models of tensors without an entry, other tensors, and the rest."""
     models, with_tensors, rest = list[str](), list[str](), list[str]()
@@ -181,20 +190,22 @@ def _shorten(key: object) -> str:
     return repr(key) if isinstance(key, str | int) else f"a {type(key).__name__}"
 
 
-def demand_state_dict(content: Any, where: str = "") -> dict[str, Tensor]:
+def demand_state_dict(content: Any, where: str = "", hint: str = SAVE_ALONE) -> dict[str, Tensor]:
     """Refuse what is no mapping of names to tensors.
+
+    Args:
+        hint: the way out where some entries are tensors.
 
     Raises:
         CheckpointError: naming what is found ``where`` in its place.
     """
     at = f"{where}: " if where else ""
     if not isinstance(content, dict) or not content:
-        module = " (a pickled model: its code is needed to read it)" if _is_pickled_module(content) else ""
-        raise CheckpointError(f"{at}holds no state dict, but {_describe(content)}{module}.", hint=SAVE_ALONE)
+        raise CheckpointError(f"{at}holds no state dict, but {_describe(content)}.", hint=SAVE_ALONE)
     problems = [f"{_shorten(key)}: {_describe(value)}" for key, value in content.items() if not _is_tensor(key, value)]
     if problems:
         count = f"{len(problems)} of {len(content)} entries are not tensors under a name"
-        raise CheckpointError(f"{at}not a state dict, {count}.", problems, SAVE_ALONE)
+        raise CheckpointError(f"{at}not a state dict, {count}.", problems, hint)
     return dict(content)
 
 
@@ -216,4 +227,5 @@ def _describe(value: object) -> str:
         keys = ", ".join(map(_shorten, list(value)[:5]))
         return f"a mapping with the entries {keys}{', ...' if len(value) > 5 else ''}" if value else "an empty mapping"
     name = type(value).__qualname__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    module = " (a pickled model: its code is needed to read it)" if _is_pickled_module(value) else ""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}{module}"

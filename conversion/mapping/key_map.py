@@ -81,6 +81,8 @@ REMEDIES = {
     "unexpected: ": "Nothing is left out silently: take it out of the file, if it is no part of the model.",
     "wrong shape":  "Its other tensors, or the variant that was named, determine the expected shapes: give the tensors "
                     "of one model, as they were saved.",
+    "integers (":   "Integers are weights only together with the scales of their quantization: give the checkpoint "
+                    "that was quantized, or dequantize the model where it was made.",
     "not a dense":  "Save its weights as dense tensors of float32, bfloat16 or float16.",
     "wrong dtype":  "Save these tensors in the dtype that is expected.",
     "NaN or Inf":   "Either its training has diverged or the file is damaged: take another.",

@@ -101,7 +101,9 @@ def describe_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
     """
     problems = []
     for key, tensor in tensors.items():
-        if tensor.dtype not in FLOATING or tensor.layout != torch.strided:
+        if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+            problems.append(f"{key}: integers ({tensor.dtype})")
+        elif tensor.dtype not in FLOATING or tensor.layout != torch.strided:
             problems.append(f"{key}: not a dense floating-point tensor ({tensor.dtype}, {tensor.layout})")
         elif tensor.numel() and not tensor.is_meta:
             # NaN and Inf both survive in the extremes; one pass, no mask the size of the tensor

@@ -46,6 +46,11 @@ class Headlines:
     remark: str
     is_random: bool
 
+    @property
+    def claim(self) -> str:
+        """What it is the same as, and where, if it failed nowhere."""
+        return self.answer.claim if self.answer else "the same model"
+
 
 def write_headlines(model: Model) -> Headlines:
     """What is said of a model, in short."""
@@ -55,7 +60,7 @@ def write_headlines(model: Model) -> Headlines:
     return Headlines(
         answer=answer,
         conversion=_answer_first(answer, is_failed=bool(failed)),
-        otherwise=describe_otherwise(answer.otherwise) if answer else "",
+        otherwise=describe_otherwise(answer.otherwise, answer.sizes.processor) if answer else "",
         fix=describe_fix(answer) if answer and not failed else "",
         usage=tuple(write_usage(card, f"path/to/{model.variant}")) if card and not failed else (),
         cause=find_cause(failed),
@@ -109,16 +114,22 @@ def _name_places(group: Sequence[Judged], cells: Sequence[Judged]) -> str:
     return f"with {' and '.join(names)}"
 
 
-def describe_otherwise(otherwise: Iterable[Otherwise]) -> str:
-    """The second answer: what transformers does otherwise, by name, and how far off the model is at most."""
-    return "; ".join(map(_describe_entry, otherwise)) or "nothing"
+def describe_otherwise(otherwise: Iterable[Otherwise], processor: int) -> str:
+    """The second answer: what transformers does otherwise, by name, and how far off the model is.
+
+    Args:
+        processor: side of the images that its image processor makes, of which that is said; of the worst input where it
+            was not compared there.
+    """
+    return "; ".join(_describe_entry(each, f"{processor} x {processor}") for each in otherwise) or "nothing"
 
 
-def _describe_entry(each: Otherwise) -> str:
+def _describe_entry(each: Otherwise, usual: str) -> str:
     if not each.sizes:
         return each.name
-    place, off = max(each.sizes.items(), key=lambda item: item[1].max_abs)
-    return f"{each.name}, off by {format_off(off)} at {place}"
+    worst = max(each.sizes, key=lambda place: each.sizes[place].max_abs)
+    place = usual if usual in each.sizes else worst
+    return f"{each.name}, off by {format_off(each.sizes[place])} at {place}"
 
 
 def describe_fix(answer: Answer) -> str:

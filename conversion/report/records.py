@@ -260,7 +260,11 @@ def describe_origin(card: Mapping[str, Any]) -> str:
     source = card["source"]
     names = [file["name"] for checkpoint in source["checkpoints"].values() for file in checkpoint["files"]]
     origin = name_origin(source["weights"], source["seed"], names)
-    return origin + (f", baked for {card['baked_image_size']}" if card["baked_image_size"] else "")
+    is_rounded = any(
+        step["name"] == "cast" for checkpoint in source["checkpoints"].values() for step in checkpoint["intake"]
+    )
+    rounded = f", rounded to {card['dtype']}" if is_rounded and "dtype" in card else ""
+    return origin + rounded + (f", baked for {card['baked_image_size']}" if card["baked_image_size"] else "")
 
 
 def name_origin(weights: str, seed: int | None, files: Sequence[str]) -> str:

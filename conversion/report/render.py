@@ -154,7 +154,11 @@ def write_title(models: Sequence[Model], headlines: Mapping[str, Headlines]) -> 
     causes = {headlines[model.anchor].cause for model in failed}
     cause = f": {causes.pop()}" if len(causes) == 1 else ""
     if len(models) == 1:
-        return f"{models[0].variant} failed{cause}" if failed else f"{models[0].variant} is the same model"
+        return (
+            f"{models[0].variant} failed{cause}"
+            if failed
+            else f"{models[0].variant} is {headlines[models[0].anchor].claim}"
+        )
     if failed:
         return f"{len(failed)} of {len(models)} models failed{cause}"
     return f"{len(models)} models, each the same as its original"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Spec, families, list_differences, load_family, tell_settings
-from conversion.families.image_sizes import check_image_size
+from conversion.families.image_sizes import check_image_size, check_input_size
 from conversion.families.labels import choose_labels
 from conversion.families.told import Origin, Told, find_origins, write_value
 from conversion.families.variants import Variant, find_variant
@@ -147,6 +147,7 @@ def convert(
     floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
     config.dtype = reduce(torch.promote_types, floating)
     input_size = image_size or family.choose_input_size(spec)
+    check_input_size(spec, input_size)
     return Conversion(
         variant=name,
         family=family.name,
@@ -219,12 +220,15 @@ def _demand_variant(row: Variant, state_dict: StateDict, settings: Mapping[str, 
     shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
     own = {name: getattr(spec, family.settings[name].field) for name in given if family.settings[name].field}
     contradictions = [
-        f"{name} {write_value(value)}, not {write_value(given[name].value)} ({given[name].by})"
+        f"{name} {'as usual' if value is None else write_value(value)}, "
+        f"not {write_value(given[name].value)} ({given[name].by})"
         for name, value in own.items()
         if value != given[name].value
     ]
     if contradictions:
-        raise VariantError(f"{row.name} has {', '.join(contradictions)}.", hint=NAME_NONE)
+        raise VariantError(
+            f"{row.name} has {', '.join(contradictions)}.", hint=f"{NAME_NONE} Or leave the setting out."
+        )
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     by = f"{row.name}, which was named"
     told = {name: Told(getattr(spec, field), by, is_given=False) for name, field in fields.items()}

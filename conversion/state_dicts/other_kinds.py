@@ -17,6 +17,11 @@ MERGE_IN_TRANSFORMERS = (
     'model.merge_and_unload().save_pretrained("merged").'
 )
 
+UNQUANTIZED = (
+    "Its weights are numbers only together with their scales. Give the checkpoint that was quantized; or dequantize "
+    "the model where it was made, and save its state dict."
+)
+
 IN_TRANSFORMERS = "encoder.layer."
 """What the key of a block's tensor has in it in transformers' layouts, and in no original's."""
 
@@ -30,12 +35,14 @@ class Kind:
         signs: shell-style patterns of keys; no model of a family has any of them, and each is enough.
         hint: the way out; empty where there is none.
         hint_in_transformers: the way out of a model in transformers' layout, where it is another one.
+        together: patterns that are a sign where every one of them is there.
     """
 
     name: str
     signs: tuple[str, ...]
     hint: str = ""
     hint_in_transformers: str = ""
+    together: tuple[str, ...] = ()
 
 
 # names of PEFT's layers: lora, of LoRA and DoRA; hada and lokr, of LoHa and LoKr; ia3; base_layer, which each wraps
@@ -48,7 +55,20 @@ ADAPTERS = Kind(
 )  # fmt: skip
 OTHER_KINDS = (
     ADAPTERS,
-    Kind("a DINOv3 checkpoint", ("rope_embed.*", "*.rope_embed.*", "storage_tokens", "*.storage_tokens")),
+    # bitsandbytes, in 8 and 4 bits; GPTQ and AWQ; compressed-tensors and FP8
+    Kind(
+        "a quantized checkpoint",
+        ("*.SCB", "*.absmax", "*.quant_map", "*.quant_state.*", "*.qweight", "*.qzeros", "*.weight_scale",
+         "*.weight_scale_inv", "*.weight_packed"),
+        UNQUANTIZED,
+    ),
+    # Meta's own keys; and timm's, which no key alone tells from a BEiT's
+    Kind(
+        "a DINOv3 checkpoint",
+        ("rope_embed.*", "*.rope_embed.*", "storage_tokens", "*.storage_tokens"),
+        together=("cls_token", "reg_token", "blocks.*.gamma_1"),
+    ),
+    Kind("an EVA-02 checkpoint", ("*.mlp.fc1_g.weight", "*.mlp.ffn_ln.weight", "*.attn.inner_attn_ln.weight")),
     Kind("a checkpoint of MAE's pretraining", ("decoder_pos_embed", "*.decoder_pos_embed")),
     Kind("a CLIP checkpoint", ("visual.transformer.resblocks.*", "vision_model.embeddings.class_embedding")),
     Kind("a SAM checkpoint", ("image_encoder.*.attn.rel_pos_h",)),
@@ -62,12 +82,18 @@ def refuse_other_kinds(shapes: Shapes, kinds: Iterable[Kind] = OTHER_KINDS) -> N
         CheckpointError: naming what it is, and the keys that say so.
     """
     for kind in kinds:
-        found = [key for key in shapes if any(fnmatch.fnmatchcase(key, sign) for sign in kind.signs)]
+        found = _find_matching(shapes, kind.signs)
+        if kind.together and all(_find_matching(shapes, (sign,)) for sign in kind.together):
+            found += _find_matching(shapes, kind.together)
         if found:
             problems = [f"{key} {tuple(shapes[key])}" for key in found]
             is_transformers = any(IN_TRANSFORMERS in key for key in found)
             hint = (is_transformers and kind.hint_in_transformers) or kind.hint or list_converted()
             raise CheckpointError(f"{kind.name}, which is not converted.", problems, hint)
+
+
+def _find_matching(shapes: Shapes, signs: Iterable[str]) -> list[str]:
+    return [key for key in shapes if any(fnmatch.fnmatchcase(key, sign) for sign in signs)]
 
 
 def list_converted() -> str:

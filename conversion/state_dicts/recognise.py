@@ -15,7 +15,7 @@ from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.state_dicts.other_kinds import list_converted, refuse_other_kinds
 
 WAYS = (
-    "Give these options (in Python, arguments: num_attention_heads=12), or put the config.json or config.yaml that "
+    "Give these options (in Python, arguments of the same names), or put the config.json or config.yaml that "
     "came with the weights beside them. If it is an official model, name it: --variant NAME; with pytest, -k NAME "
     "(vision-parity variants lists them)."
 )
@@ -110,7 +110,10 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
             problems.append(f"{name}: {told[name].by} says {write_value(told[name].value)}, not {write_value(value)}")
         told.setdefault(name, Told(value, CALLER))
     if problems:
-        hint = "Leave out the option that is wrong; or move a file beside the checkpoint away, if it is another's."
+        hint = (
+            "Leave out the option that is wrong; or, if the file is another checkpoint's, move it away: it lies beside "
+            "this one or in a folder above it."
+        )
         raise VariantError("A setting is told twice, with different values.", problems, hint)
     return told
 
@@ -151,7 +154,7 @@ def _complete(
             missing.append(f"{name}: give {option_of(name)} as it was in training{usual_value}")
     if unsupported:
         hint = _suggest_supported([name for name in unsupported if told[name].by == CALLER])
-        raise CheckpointError("No model of transformers has these settings.", list(unsupported.values()), hint)
+        raise CheckpointError("These settings are not supported.", list(unsupported.values()), hint)
     if missing:
         headline = f"The tensors of this {family.name} model do not tell these settings, and no file does."
         raise CheckpointError(headline, missing, WAYS)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
+GELU = ("gelu", "gelu_python")
+"""What transformers calls the originals' activation."""
+
+
 def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDict | None = None) -> dict[str, Tensor]:
     """The inverse of :func:`conversion.convert`: the original state dict, bit for bit.
 
@@ -49,6 +53,7 @@ def restore_whole(
         CheckpointError, KeyMapError: as :func:`restore`.
     """
     family = find_family(config)
+    _demand_gelu(config)
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
     restored = dict(restore_each(state_dict, config)) | derived
@@ -65,6 +70,13 @@ def restore_whole(
     in_order = [key for key in original if key in restored]
     ordered = {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
     return ordered, describe_gone(family, original, restored)
+
+
+def _demand_gelu(config: "PretrainedConfig") -> None:
+    """Refuse a model with another activation than every original has; a gated feed-forward does not read the field."""
+    if config.hidden_act not in GELU and not getattr(config, "use_swiglu_ffn", False):
+        headline = f"its config.json says hidden_act {config.hidden_act!r}; every original has {GELU[0]!r}."
+        raise CheckpointError(headline, hint="There is no original that computes what this model does.")
 
 
 def describe_gone(family: Family[Any], original: Iterable[str], restored: Container[str]) -> str:

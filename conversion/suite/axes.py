@@ -97,6 +97,7 @@ def _refuse_contradictions(request: Request) -> None:
         )
     of_checkpoint = {
         "--name": request.name,
+        "--variant": request.variant,
         "--linear-head": request.linear_head,
         "--linear-head-entry": request.linear_head_entry,
         "--entry": request.entry,
@@ -126,6 +127,8 @@ def _refuse_contradictions(request: Request) -> None:
         raise CheckpointError("--mirror: nothing is downloaded for a checkpoint file.", hint="Leave --mirror out.")
     if request.mirror is not None and request.weights != "pretrained":
         raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")
+    if request.mirror is not None and not request.mirror.startswith(("http://", "https://")):
+        raise CheckpointError(f"--mirror {request.mirror}: not a URL that begins with http:// or https://.")
     is_folder = request.checkpoint is not None and is_transformers_folder(request.checkpoint)
     if request.checkpoint is not None and is_folder and find_entrance(request.checkpoint):
         of_conversion = {
@@ -187,26 +190,28 @@ def check_image_size(image_size: int | None, specs: Mapping[str, Spec]) -> None:
 def check_selected(
     image_size: int | None, specs: Mapping[str, Spec], attentions: Sequence[str], memory: int | None
 ) -> None:
-    """Refuse an image size that cannot be baked, or not be run here, for one of the variants that were selected.
+    """Refuse a size of images that cannot be baked, or not be run here, for one of the variants that were selected.
 
     A model that is made for one size has its test say so.
 
     Args:
+        specs: of the variants; of a checkpoint, with the size that its image processor was told to make.
         memory: of this machine, in bytes; None where that is not known.
 
     Raises:
         CheckpointError: with the variants.
     """
-    if image_size is None:
-        return
     problems = []
     for name, spec in specs.items():
-        problem = find_size_problem(spec, image_size) if spec.any_size else None
-        problem = problem or _find_memory_problem(spec, image_size, attentions, memory)
-        problems += [f"{name}: {problem}."] if problem else []
+        told = getattr(spec, "input_size", None)
+        for option, size in (("--image-size", image_size), ("--input-size", told if image_size is None else None)):
+            if size is not None:
+                problem = find_size_problem(spec, size) if spec.any_size else None
+                problem = problem or _find_memory_problem(spec, size, attentions, memory)
+                problems += [f"{name}, {option} {size}: {problem}."] if problem else []
     if problems:
-        hint = "Give another size, or choose others with -k."
-        raise CheckpointError(f"--image-size {image_size}: cannot be verified here.", problems, hint)
+        others = ", or choose others with -k" if len(specs) > 1 else ""
+        raise CheckpointError("Images of this size cannot be verified here.", problems, f"Give another size{others}.")
 
 
 def _find_memory_problem(spec: Spec, image_size: int, attentions: Sequence[str], memory: int | None) -> str | None:

@@ -34,12 +34,25 @@ def refuse_pushes(request: Request, hosts: Sequence[str]) -> None:
             "--push-to-hub: synthetic weights are not published.", hint="Give --weights pretrained, or --checkpoint."
         )
     namespace, has_name, _ = request.target.partition("/")
-    if not is_target(request.target):
-        raise PublishError(f"--push-to-hub {request.target!r}: is neither a namespace nor NAMESPACE/NAME.")
+    check_target(request.target, "--push-to-hub ")
     if request.checkpoint is not None and not has_name:
         raise PublishError("--push-to-hub: what --checkpoint holds has no name.", hint=f"Give one: {namespace}/NAME.")
     if any("popen" not in host for host in hosts):
         raise PublishError("--push-to-hub: artifacts of other hosts do not lie here.", hint="Publish on one host.")
+
+
+def check_target(text: str, option: str = "") -> None:
+    """Demand what can be a namespace on the Hub, or a repository in one.
+
+    Args:
+        option: that it was given by, for the message.
+
+    Raises:
+        PublishError: it can be neither.
+    """
+    if not is_target(text):
+        hint = "A name has letters, digits, -, _ and ., 96 characters at most, and does not end in .git."
+        raise PublishError(f"{option}{text!r}: cannot be a namespace, or NAMESPACE/NAME, on the Hub.", hint=hint)
 
 
 def is_target(text: str) -> bool:

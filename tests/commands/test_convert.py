@@ -146,6 +146,11 @@ def test_another_model_is_not_saved(
         (("tiny.pth", "--variant", "dinov2_vits41"), "Did you mean dinov2_vits14"),
         (("tiny.pth", "--variant", "dinov2_vits14"), "dinov2_vits14 was asked for"),
         (("data2vec_vision_base_ade20k",), "no official weights are published"),
+        (
+            ("dinov2_vits14", "--weights", "synthetic", "--variant", "dinov2_vitb14"),
+            "--variant: only for a checkpoint of one's own",
+        ),
+        (("tiny.pth", "--variant", "dinov2_vits14", "--input-size", "98"), "has input_size as usual, not 98"),
         (("dinov2_vits14", "--weights", "none"), "neither pretrained nor synthetic"),
         (("tiny.pth", "--save-dtype", "float8", *SETTINGS), "float8"),
         ((), "Missing argument"),

@@ -146,10 +146,10 @@ CONTRADICTIONS = {
     ("--push-to-hub=us", "--weights=pretrained"): "publishes what --save-artifacts keeps",
     ("--public",): "belong to --push-to-hub",
     ("--yes",): "belong to --push-to-hub",
-    ("--push-to-hub=", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
-    ("--push-to-hub=us/", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
-    ("--push-to-hub=us/a/b", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
-    ("--push-to-hub=us/a--b", "--weights=pretrained", "--save-artifacts"): "is neither a namespace nor NAMESPACE/NAME",
+    ("--push-to-hub=", "--weights=pretrained", "--save-artifacts"): "cannot be a namespace, or NAMESPACE/NAME",
+    ("--push-to-hub=us/", "--weights=pretrained", "--save-artifacts"): "cannot be a namespace, or NAMESPACE/NAME",
+    ("--push-to-hub=us/a/b", "--weights=pretrained", "--save-artifacts"): "cannot be a namespace, or NAMESPACE/NAME",
+    ("--push-to-hub=us/a--b", "--weights=pretrained", "--save-artifacts"): "cannot be a namespace, or NAMESPACE/NAME",
     ("--push-to-hub=us", "--checkpoint=any.pth", "--save-artifacts"): "Give one: us/NAME",
     ("--push-to-hub=us", "--weights=pretrained", "--save-artifacts"): "nobody is logged in",
 }
@@ -275,4 +275,4 @@ class TestCommand:
     def test_what_is_no_repository_is_refused(self, target: str, publish: Callable[..., tuple[int, str]]) -> None:
         status, output = publish("--dry-run", target=target)
         assert status == 2
-        assert "is neither a namespace nor NAMESPACE/NAME" in output
+        assert "cannot be a namespace, or NAMESPACE/NAME" in output

@@ -66,3 +66,25 @@ def test_nothing_is_compared_where_no_page_can_be_written(here: Path, capsys: py
     assert compare() == 2
     assert "--report page.html: something else lies there" in capsys.readouterr().err
     assert (here / "page.html").read_text() == "a diary"
+
+
+@pytest.mark.parametrize("command", ["convert", "compare"])
+def test_an_answer_does_not_wait_for_its_page(
+    command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [command, "tiny.pth", *(["mine"] if command == "compare" else ["-o", "mine"])]
+    assert main(["convert", "tiny.pth", "-o", "mine", *SETTINGS]) == 0
+
+    def fill_the_disk(_path: Path, _text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("conversion.report.render.write_whole", fill_the_disk)
+    capsys.readouterr()
+    assert main([*arguments, "--report", "page.html", *SETTINGS]) == 2
+    captured = capsys.readouterr()
+    assert "\nThe same model" in captured.out
+    assert (
+        captured.err
+        == "page.html: cannot be written: No space left on device. Free some space, or write it elsewhere.\n"
+    )
+    assert (here / "mine" / CONFIG).exists()

@@ -1,5 +1,6 @@
 """Whole numbers on the command line: refused before anything is built, once, with the value and the way out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from torch import nn
 
 import conversion
+from conversion.cli.app import main
 from conversion.errors import CheckpointError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.image_sizes import MAX_TOKENS, find_size_problem
@@ -54,7 +56,7 @@ def test_what_was_selected_decides(workers: tuple[str, ...], here: Path) -> None
     plugin = "import conversion.suite.plugin as plugin\nplugin.measure_memory = lambda: 1024\n"
     code, output = run(here, "--image-size=42", "-k", "dinov2_vits14-", *workers, plugin=plugin)
     assert code == pytest.ExitCode.USAGE_ERROR, output
-    assert output.count("dinov2_vits14: eager attention takes") == 1
+    assert output.count("dinov2_vits14, --image-size 42: eager attention takes") == 1
     assert "INTERNALERROR" not in output
 
 
@@ -83,7 +85,9 @@ def test_a_size_that_one_variant_takes_is_let_pass() -> None:
         check_selected(size, specs, ["eager"], None)
     with pytest.raises(CheckpointError, match=r"cannot be baked.*\n.*not a multiple.*\n.*made for 224"):
         check_image_size(240, specs)
-    with pytest.raises(CheckpointError, match="dinov2_vits14: it is not a multiple of the patch size 14; nearest: 28"):
+    with pytest.raises(
+        CheckpointError, match="dinov2_vits14, --image-size 32: it is not a multiple of the patch size 14"
+    ):
         check_selected(32, specs, ["sdpa"], None)
 
 
@@ -115,3 +119,36 @@ def test_python_refuses_it_before_anything_is_built(image_size: Any, monkeypatch
 def test_python_refuses_heads_that_are_no_number_of_heads(heads: Any) -> None:
     with pytest.raises(ConversionError, match=r"num_attention_heads: .* is no whole number"):
         conversion.convert(read_golden("dinov2_tiny").backbone, num_attention_heads=heads)
+
+
+@pytest.mark.parametrize(
+    ("input_size", "says"),
+    [
+        (13, "An input size of 13 cannot be had: it is not a multiple of the patch size 14.\nNearest: 14 or 28."),
+        (50, "An input size of 50 cannot be had: it is not a multiple of the patch size 14.\nNearest: 42 or 56."),
+        (14_000, "An input size of 14000 cannot be had: 1,000,000 patches"),
+    ],
+)
+def test_a_size_that_images_cannot_have_is_refused(input_size: int, says: str) -> None:
+    golden = read_golden("dinov2_tiny")
+    with pytest.raises(CheckpointError) as raised:
+        conversion.convert(golden.state_dict, **golden.overrides, input_size=input_size)
+    assert str(raised.value).startswith(says)
+
+
+def test_what_images_need_is_known_before_they_are_made() -> None:
+    specs = {"dinov2_custom": replace(spec_of("dinov2_vits14"), input_size=1400)}
+    needed = 4 * 6 * (1400 // 14) ** 4
+    check_selected(None, specs, ["eager"], needed)
+    check_selected(224, specs, ["eager"], needed - 1)  # which is then what images are made for
+    with pytest.raises(CheckpointError, match=r"dinov2_custom, --input-size 1400: eager.*\nGive another size\.$"):
+        check_selected(None, specs, ["eager"], needed - 1)
+
+
+def test_the_command_looks_at_sizes_first(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("conversion.cli.convert.measure_memory", lambda: 600)
+    monkeypatch.chdir(here)
+    assert main(["convert", *TINY[1:], "--image-size", "42"]) == 2
+    assert "dinov2_custom, --image-size 42: eager attention takes" in capsys.readouterr().err

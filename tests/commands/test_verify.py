@@ -16,7 +16,7 @@ def test_the_command_says_what_was_compared(made: dict[str, Path], capsys: pytes
     assert main(["verify", *map(str, made.values())]) == 0
     output = capsys.readouterr().out
     said = " ".join(output.split())
-    assert "dinov2_custom: close with eager in float32, exact with sdpa in float32; transformers does otherwise" in said
+    assert "dinov2_custom: as its card says: close with eager in float32, exact with sdpa in float32" in said
     assert ": position-embeddings-offset, image-processor-backend, " in said
     assert said.count("files as they were") == len(made)
     assert "448 capture points, on 14 inputs; 3 files as they were" in said
@@ -58,3 +58,27 @@ def test_the_comparison_is_run_again(tampered: bool, status: int, made: dict[str
         (artifact / CONFIG).write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
         edit(artifact, lambda card: card["result"].update({CONFIG: hash_file(artifact / CONFIG)}))
     assert main(["verify", "--deep", str(artifact)]) == status
+
+
+def test_a_stray_file_is_moved_out_of_the_folder(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
+    (artifact / "teacher.pth").touch()
+    assert main(["verify", str(artifact)]) == 1
+    said = capsys.readouterr().err
+    assert "teacher.pth: not of an artifact" in said
+    assert said.endswith("All else is as it was. Move these files out of the folder.\n")
+    (artifact / "teacher.pth").rename(tmp_path / "teacher.pth")
+    assert main(["verify", str(artifact)]) == 0
+
+
+def test_a_file_in_place_of_a_folder_is_said(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "teacher.pth").write_bytes(b"PK")
+    assert main(["verify", str(tmp_path / "teacher.pth")]) == 2
+    assert f"vision-parity inspect {tmp_path / 'teacher.pth'} says what it is." in capsys.readouterr().err
+    weights = made["dinov2_tiny"] / "model.safetensors"
+    assert main(["verify", str(weights)]) == 2
+    assert f"Give its folder: {weights.parent}" in capsys.readouterr().err

@@ -191,19 +191,21 @@ def test_expand_refuses_targets_that_collide() -> None:
 def test_account_names_every_problem_at_once() -> None:
     shapes = {"a": (2, 3), "b": (4,), "c": (1,), "d": (1,)}
     expected = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    expected |= {"e": torch.tensor(0), "f": torch.tensor(0), "g": torch.tensor(0.0)}
+    expected |= {"e": torch.tensor(0), "f": torch.tensor(0), "g": torch.tensor(0.0), "h": torch.eye(2)}
     state_dict = {"a": torch.zeros(3, 2), "c": torch.tensor([float("nan")]), "d": torch.ones(1), "x": torch.zeros(7),
-                  "e": torch.tensor(3), "f": torch.tensor(3.0), "g": torch.tensor(3)}  # fmt: skip
+                  "e": torch.tensor(3), "f": torch.tensor(3.0), "g": torch.tensor(3),
+                  "h": torch.eye(2).to_sparse()}  # fmt: skip
     with pytest.raises(KeyMapError) as raised:
         key_map.account(state_dict, expected, subject="tiny")
     assert str(raised.value).splitlines() == [
-        "tiny: 6 problem(s) with its tensors.",
+        "tiny: 7 problem(s) with its tensors.",
         "  - missing: b (4,)",
         "  - unexpected: x (7,)",
         "  - wrong shape: a is (3, 2), expected (2, 3) (transposed?)",
         "  - wrong dtype: f is torch.float32, torch.strided, expected a dense torch.int64",
         "  - c: 1 of 1 values are NaN or Inf",
-        "  - g: not a dense floating-point tensor (torch.int64, torch.strided)",
+        "  - g: integers (torch.int64)",
+        "  - h: not a dense floating-point tensor (torch.float32, torch.sparse_coo)",
         " ".join(key_map.REMEDIES.values()),
     ]
 

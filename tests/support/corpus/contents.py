@@ -97,6 +97,35 @@ CONTENT: dict[str, BadInput] = {
         ),
         r"a DINOv3 checkpoint, .*\n.*storage_tokens \(1, 4, 32\)\n.*rope_embed\.periods \(4,\)\n.*dinov2 and data2vec",
     ),
+    "timm's DINOv3": BadInput(
+        holding(
+            {
+                key: torch.ones(shape)
+                for key, shape in {
+                    "cls_token": (1, 1, 32),
+                    "reg_token": (1, 4, 32),
+                    "patch_embed.proj.weight": (32, 3, 16, 16),
+                    "blocks.0.gamma_1": (32,),
+                    "blocks.0.gamma_2": (32,),
+                    "blocks.0.attn.qkv.weight": (96, 32),
+                }.items()
+            }
+        ),
+        r"a DINOv3 checkpoint, .*\n.*cls_token .*\n.*reg_token .*\n.*blocks\.0\.gamma_1",
+    ),
+    "bitsandbytes' eight bits": BadInput(
+        holding(tiny() | {WEIGHT: torch.ones(128, 32, dtype=torch.int8), "blocks.0.mlp.fc1.SCB": torch.ones(128)}),
+        r"a quantized checkpoint, .*\n.*fc1\.SCB \(128,\)\n.*only together with their scales.*dequantize",
+    ),
+    "a prefix beside an epoch": BadInput(
+        holding(
+            {f"module.{key}": tensor for key, tensor in tiny().items()} | {"n_averaged": torch.tensor(3), "epoch": 1}
+        ),
+        r"1 of 51 entries are not tensors.*\n.*'epoch'.*\nGive --entry module: ",
+    ),
+    "a pickled model in an entry": BadInput(
+        holding({"model": nn.Linear(2, 2)}), r"'model': a \S+Linear \(a pickled model: its code is needed"
+    ),
     "MAE's pretraining": BadInput(
         holding({"decoder_pos_embed": torch.ones(1, 5, 32), "cls_token": torch.ones(1, 1, 32)}), r"MAE's pretraining"
     ),
@@ -117,7 +146,7 @@ TENSORS: dict[str, BadInput] = {
         rf"{WEIGHT}: not a dense floating-point tensor",
     ),
     "integer weights": BadInput(
-        with_tensor(WEIGHT, torch.zeros(128, 32, dtype=torch.int8)), rf"{WEIGHT}: not a dense .*int8"
+        with_tensor(WEIGHT, torch.zeros(128, 32, dtype=torch.int8)), rf"{WEIGHT}: integers .*int8"
     ),
     "weights of eight bits": BadInput(
         with_tensor(WEIGHT, torch.zeros(128, 32).to(torch.float8_e4m3fn)), rf"{WEIGHT}: not a dense .*float8"
@@ -128,9 +157,7 @@ TENSORS: dict[str, BadInput] = {
     "weights in compressed rows": BadInput(
         with_tensor(WEIGHT, compress_rows(torch.ones(128, 32))), rf"{WEIGHT}: not a dense .*sparse_csr"
     ),
-    "quantized weights": BadInput(
-        with_tensor(WEIGHT, quantize(torch.zeros(128, 32))), rf"{WEIGHT}: not a dense .*qint8"
-    ),
+    "quantized weights": BadInput(with_tensor(WEIGHT, quantize(torch.zeros(128, 32))), rf"{WEIGHT}: quantized .*qint8"),
     "not a number": BadInput(
         with_tensor("norm.bias", torch.full((32,), torch.nan)), r"norm\.bias: 32 of 32 values are NaN or Inf"
     ),

@@ -71,6 +71,11 @@ RANKS: dict[str, BadInput] = {
         r"one rank file of several.*\n.*rank_1\.pth\nGive all: vision-parity inspect '\S*rank_\*\.pth'$",
         "model_0001.rank_0.pth",
     ),
+    "one rank file of two, by a pattern": BadInput(
+        lambda folder: write_ranks(folder, *cut_in_two(tiny())),
+        r"one rank file of several.*\n.*rank_1\.pth\nGive all: ",
+        "model_0001.rank_0*",
+    ),
     "ranks with a gap": BadInput(
         lambda folder: [write_ranks(folder, tiny()), write_ranks(folder, tiny(), first=2)],
         r"rank files are missing.*\n.*rank 1\nCopy them beside the others",

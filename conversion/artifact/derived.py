@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from conversion.artifact.card import summarise_points
-from conversion.artifact.settings import find_settings_problems
+from conversion.artifact.settings import find_dtype, find_settings_problems
 from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
 from conversion.families.base import Family
@@ -109,6 +109,9 @@ def find_false_files(directory: Path, card: Mapping[str, Any], family: Family[An
         layout = [f"transformers {major}" for major in find_majors(family, spec, list_keys(directory))]
         if card["layout"] != layout:
             yield f"layout: {', '.join(card['layout'])}, by the keys of the weights {', '.join(layout) or 'none'}"
+        dtype = str(find_dtype(directory)).removeprefix("torch.")
+        if card.get("dtype", dtype) != dtype:
+            yield f"dtype: {card['dtype']}, of the weights {dtype}"
         kept = sorted(read_left_out(directory))
         if card["tensors"]["kept_beside"] != kept:
             yield f"tensors kept_beside: {card['tensors']['kept_beside']}, in {LEFT_OUT} {kept}"

@@ -28,6 +28,7 @@ from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, rea
 from conversion.state_dicts.restore import find_alike
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig
 
 MAX_SHOWN = 120
@@ -173,6 +174,14 @@ def find_dtypes(directory: Path) -> set[str]:
     return {SAFETENSORS_DTYPES[name] for name in dtypes if name in SAFETENSORS_DTYPES}
 
 
+def find_dtype(directory: Path) -> "torch.dtype | None":
+    """The widest dtype of an artifact's weights, in which they are all kept; None where that is not known."""
+    import torch
+
+    dtypes = [getattr(torch, name) for name in sorted(find_dtypes(directory))]
+    return reduce(torch.promote_types, dtypes) if dtypes else None
+
+
 def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     """Compare the dtype that a model is loaded in with that of its weights, the widest if there are several.
 
@@ -180,17 +189,16 @@ def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     """
     import torch
 
-    dtypes = find_dtypes(directory)
-    if not dtypes:
+    own = find_dtype(directory)
+    if own is None:
         return
-    own = reduce(torch.promote_types, [getattr(torch, name) for name in sorted(dtypes)])
     widest = str(own).removeprefix("torch.")
     said = {field: raw[field] for field in DTYPES if raw.get(field) is not None}
     for field, found in said.items():
         loaded = getattr(torch, str(found).removeprefix("torch."), None)
         if not isinstance(loaded, torch.dtype) or torch.promote_types(loaded, own) != loaded:
             yield f"{field}: {_show(found)}, expected {widest!r}, the dtype of the weights"
-    if not said and len(dtypes) > 1:
+    if not said and len(dtypes := find_dtypes(directory)) > 1:
         yield f"dtype: absent, expected {widest!r}: the weights are {' and '.join(sorted(dtypes))}"
 
 

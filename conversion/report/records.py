@@ -174,6 +174,8 @@ def read_record(path: Path) -> Record:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: there is no such file or folder.") from error
     except (OSError, UnicodeError) as error:
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
     try:

@@ -55,6 +55,7 @@ CARDS: dict[str, tuple[Change, str]] = {
         lambda card: card.update(layout=["transformers 3"]),
         "layout: transformers 3, by the keys of the weights",
     ),
+    "dtype": (lambda card: card.update(dtype="float16"), "dtype: float16, of the weights float32"),
     "layout, one less": (
         lambda card: card["layout"].pop(),
         "by the keys of the weights transformers 4, transformers 5",

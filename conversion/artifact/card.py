@@ -15,7 +15,8 @@ import torch
 
 from conversion.artifact.card_points import COLUMNS, record_distances, record_points, round_point
 from conversion.families.base import load_family
-from conversion.intake.checkpoint import Checkpoint, Step
+from conversion.intake.checkpoint import Checkpoint
+from conversion.intake.steps import Step
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 from conversion.parity.verify import InputVerdict, find_error_ratio
 from conversion.state_dicts.convert import Conversion

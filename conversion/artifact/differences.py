@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conversion.artifact.weights import find_entrance, read_tensors
 from conversion.families.base import load_family
-from conversion.intake.checkpoint import read_weights
+from conversion.intake.restored import read_weights
 from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion

@@ -8,7 +8,8 @@ import torch
 from conversion.errors import concerning
 from conversion.families.linear_head import list_heads
 from conversion.families.told import ToldStateDict
-from conversion.intake.checkpoint import Checkpoint, Step, read_checkpoint
+from conversion.intake.checkpoint import Checkpoint, read_checkpoint
+from conversion.intake.steps import Step
 from conversion.mapping.key_map import StateDict
 from conversion.state_dicts.linear_head import fit_linear_head
 

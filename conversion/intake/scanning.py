@@ -115,7 +115,7 @@ class Scanner:
             elif not opcode.stack_before and len(opcode.stack_after) == 1:
                 self.stack.append(NUMBER)  # None, a truth value, a small number
             elif opcode.name != "STOP":
-                raise pickle.UnpicklingError(f"WeightsUnpickler error: Unsupported opcode {opcode.name}")
+                raise pickle.UnpicklingError(f"Unsupported opcode {opcode.name}")
 
     # what genops reads the file through
 
@@ -187,7 +187,7 @@ class Scanner:
     def fill(self, items: Sequence[Value], makers: set[str]) -> None:
         target = self.stack[-1]
         if not isinstance(target.items, list):
-            raise pickle.UnpicklingError("WeightsUnpickler error: Can only fill lists and dictionaries")
+            raise pickle.UnpicklingError("Can only fill lists and dictionaries")
         target.items += items
         target.nesting = max(target.nesting, 1 + max([item.nesting for item in items], default=0))
         if target.nesting > self.budget.nesting:

@@ -6,6 +6,7 @@ What a step did is said in a line for the artifact's card; a step that found not
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,6 +33,14 @@ of other packages'. One number each."""
 
 CHUNKED_BLOCK = re.compile(r"^blocks\.(\d+)\.(\d+)\.")
 """``blocks.<chunk>.<block>.``, as written with ``block_chunks > 0``; the block's index counts through all chunks."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of intake did, in a line."""
+
+    name: str
+    did: str
 
 
 def strip_prefixes(state_dict: StateDict, is_dropped: Callable[[str], object]) -> tuple[dict[str, Tensor], str]:

@@ -21,6 +21,7 @@ from conversion.families.base import Family, Spec, load_family
 from conversion.families.distributions import Draw, fan_in, normal, uniform
 from conversion.families.linear_head import HEAD_PREFIX
 from conversion.families.variants import Variant
+from conversion.patching import without_checksums
 
 # the first pattern that a key matches says how its tensor is drawn; a family's own come before these
 DISTRIBUTIONS: Mapping[str, Draw] = {
@@ -122,22 +123,13 @@ def _written(content: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, An
     """A file of this content, and what is in it: what is done to its tensors is done in the file."""
     if os.name == "nt":  # where torch maps no file to be written to
         yield content
-        _save(content, path)
+        with without_checksums():
+            torch.save(content, path)
         return
-    with torch.serialization.skip_data():
-        _save(content, path)
+    with torch.serialization.skip_data(), without_checksums():
+        torch.save(content, path)
     if hasattr(os, "posix_fallocate"):  # or a full disk would kill the process, once something is written there
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
         yield torch.load(path, mmap=True, weights_only=True)
-
-
-def _save(content: Mapping[str, object], path: Path) -> None:
-    # the archive's checksums take as long as all the rest, and no reader of torch looks at them
-    before = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(False)
-    try:
-        torch.save(content, path)
-    finally:
-        torch.serialization.set_crc32_options(before)

@@ -9,18 +9,17 @@ import builtins
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # protocol 2 has Python 2's names
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import IO, Any
 
 import torch
 from torch._weights_only_unpickler import _get_allowed_globals  # in public it can be asked for archives alone
-from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from conversion.errors import CheckpointError
 from conversion.intake.budget import BUDGET, Budget
 from conversion.intake.scanning import Scanner
+from conversion.patching import only_safe_globals
 
 INERT_MODULES = frozenset(
     {"argparse", "array", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "numbers",
@@ -165,7 +164,7 @@ def load_with_stand_ins(load: Callable[[], Any], foreign: Foreign) -> Any:
     Args:
         load: calls ``torch.load(..., weights_only=True)``.
     """
-    with _only_safe([(stand_in, name) for name, stand_in in make_stand_ins(foreign).items()]):
+    with only_safe_globals([(stand_in, name) for name, stand_in in make_stand_ins(foreign).items()]):
         return load()
 
 
@@ -205,16 +204,3 @@ def modernise(name: str) -> str:
     module, _, last = name.rpartition(".")
     module, last = NAME_MAPPING.get((module, last), (IMPORT_MAPPING.get(module, module), last))
     return f"{module}.{last}"
-
-
-@contextmanager
-def _only_safe(stand_ins: list[tuple[type, str]]) -> Iterator[None]:
-    """Let torch's unpickler build these and its own, and nothing that a library registered meanwhile."""
-    before = get_safe_globals()
-    clear_safe_globals()
-    add_safe_globals(stand_ins)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        clear_safe_globals()
-        add_safe_globals(before)

@@ -1,33 +1,31 @@
 """From an original state dict to transformers' on-disk layout."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from conversion.errors import CheckpointError, ConversionWarning, KeyMapError, VariantError
-from conversion.families.base import Spec, families, list_differences, load_family, tell_settings
+from conversion.errors import ConversionWarning, KeyMapError, VariantError
+from conversion.families.base import Family, Spec, tell_settings
 from conversion.families.image_sizes import check_image_size, check_input_size
 from conversion.families.labels import choose_labels
 from conversion.families.told import Origin, Told, find_origins, write_value
 from conversion.families.variants import Variant, find_variant
 from conversion.mapping import key_map
-from conversion.mapping.key_map import StateDict, shapes_of
+from conversion.mapping.key_map import StateDict
 from conversion.mapping.tensors import describe_unusable
 from conversion.state_dicts.derived import check_derived, list_damage
 from conversion.state_dicts.filled import describe_filled, expand_filled, fill_in
 from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
-from conversion.state_dicts.other_kinds import refuse_other_kinds
-from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise, recognise_shapes, rows_of
+from conversion.state_dicts.named import recognise_named
+from conversion.state_dicts.recognise import Recognised, complete_spec, find_official, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-NAME_NONE = "Name no variant to convert it as what it is."
 
 
 @dataclass(frozen=True)
@@ -111,69 +109,109 @@ def convert(
     row = find_variant(variant) if variant is not None else None
     _demand_tensors(state_dict, linear_head or {})
     given = merge_linear_head(state_dict, linear_head, linear_head_entry)
-    merged, widened = complete_linear_head(given, settings, variant)
-    named = _demand_variant(row, merged, settings) if row else None
-    family, spec = (named.family, named.spec) if named else recognise_shapes(merged)
-    if linear_head is not None and not any("linear_head" in other.files for other in rows_of(family)):
-        headline = f"A {family.name} model has no linear head file of its own; one was given."
-        raise VariantError(headline, hint="Leave it out.")
-    if image_size is not None:
-        check_image_size(spec, image_size)
-    kept, dropped = key_map.drop(merged, family.dropped)
-    original, like = family.original_tensors(spec), row or find_official(family, spec)
-    subject = like.name if like else f"{family.name}_custom"
-    key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=subject)
-    damaged = check_derived(family.derive(spec), {key: merged[key] for key in dropped}, subject)
-    found = named or recognise(given, **settings)
-    name, spec, told = row.name if row else found.name, found.spec, found.told
+    whole, widened = complete_linear_head(given, settings, variant)
+    named = recognise_named(row, whole, settings) if row else None
+    family, open_spec = (named.family, named.spec) if named else recognise_shapes(whole)
+    _refuse_options(family, open_spec, linear_head, image_size)
+    like = row or find_official(family, open_spec)
+    parts = _part(whole, family, open_spec, like)
+    found = named or complete_spec(given, family, open_spec, settings)
+    name, spec, kept = row.name if row else found.name, found.spec, parts.kept
+    for note in list_damage(parts.damaged):
+        warnings.warn(f"{name}: {note}.", ConversionWarning, stacklevel=2)
+    notes = () if row else tuple(_note_recognised(found, like))
     if image_size is not None:
         check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
-    for note in list_damage(damaged):
-        warnings.warn(f"{name}: {note}.", ConversionWarning, stacklevel=2)
-    notes = () if row else (*_note_lookalikes(found), *_note_others(found, like), *family.note_settings(spec, told))
-    if image_size is not None:
         kept, spec = family.bake_image_size(kept, spec, image_size)
-    told_labels = getattr(merged, "labels", None)
-    if labels is None and told_labels is not None and len(told_labels) == spec.num_classes:
-        labels = told_labels
-    elif labels is None and told_labels is not None:
-        count = spec.num_classes or "none"
-        notes += (f"the file names {len(told_labels)} classes, the model has {count}: its names are left out",)
-    if labels is not None and not spec.num_classes:
-        raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
-    chosen = choose_labels(spec.task, spec.num_classes, labels)
-    config = family.build_config(spec, chosen)
-    # transformers 5 loads in the dtype that the config names: the widest, so that no tensor is rounded
-    floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
-    config.dtype = reduce(torch.promote_types, floating)
+    classes, unfit = _name_classes(name, spec, labels, getattr(whole, "labels", None))
     input_size = image_size or family.choose_input_size(spec)
     check_input_size(spec, input_size)
     return Conversion(
         variant=name,
         family=family.name,
         spec=spec,
-        config=config,
+        config=_build_config(family, spec, classes, kept),
         architecture=spec.hf_class,
-        labels=chosen,
+        labels=classes,
         state_dict=key_map.convert(kept, family.expand_key_map(spec)) | fill_in(family, spec, kept),
         preprocessor=family.build_image_processor(spec, input_size),
         input_size=input_size,
         source=kept,
-        dropped=dropped,
-        left_out=_select_left_out({key: merged[key] for key in dropped}, original, family.derive(spec)),
+        dropped=parts.dropped,
+        left_out=parts.left_out,
         baked=image_size if spec.any_size else None,
-        notes=(*notes, *widened, *describe_filled(family, spec), *list_damage(damaged)),
-        told=told,
-        recomputed=tuple(damaged),
+        notes=(*notes, *unfit, *widened, *describe_filled(family, spec), *list_damage(parts.damaged)),
+        told=found.told,
+        recomputed=tuple(parts.damaged),
         origins=find_origins(checkpoint=state_dict, linear_head=linear_head),
         filled_in=tuple(expand_filled(family, spec)),
     )
 
 
-def _note_lookalikes(found: Recognised) -> Iterator[str]:
+class Parts(NamedTuple):
+    """The tensors of an original: those that are converted, and what becomes of the others.
+
+    Attributes:
+        dropped: key to the reason.
+        left_out: those of the dropped ones that the original needs to be whole again.
+        damaged: those that are to be computed again, to what was found.
+    """
+
+    kept: Mapping[str, Tensor]
+    dropped: Mapping[str, str]
+    left_out: Mapping[str, Tensor]
+    damaged: Mapping[str, str]
+
+
+def _part(state_dict: StateDict, family: Family[Any], spec: Spec, like: Variant | None) -> Parts:
+    """Drop what is dropped by name, and check that all else is there, and that what follows from the spec does."""
+    subject = like.name if like else f"{family.name}_custom"
+    original, derived = family.original_tensors(spec), family.derive(spec)
+    kept, reasons = key_map.drop(state_dict, family.dropped)
+    key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=subject)
+    dropped = {key: state_dict[key] for key in reasons}
+    damaged = check_derived(derived, dropped, subject)
+    return Parts(kept, reasons, _select_left_out(dropped, original, derived), damaged)
+
+
+def _refuse_options(family: Family[Any], spec: Spec, linear_head: StateDict | None, image_size: int | None) -> None:
+    """Refuse what was given for a model that has no use for it."""
+    if linear_head is not None and not any("linear_head" in row.files for row in rows_of(family)):
+        headline = f"A {family.name} model has no linear head file of its own; one was given."
+        raise VariantError(headline, hint="Leave it out.")
+    if image_size is not None:
+        check_image_size(spec, image_size)
+
+
+def _name_classes(
+    name: str, spec: Spec, labels: Iterable[str] | None, told: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The class names: those that were given, else a file's; and a note, where the file's are of another number."""
+    notes: tuple[str, ...] = ()
+    if labels is None and told is not None:
+        fits = len(told) == spec.num_classes
+        labels = told if fits else None
+        count = spec.num_classes or "none"
+        notes = () if fits else (f"the file names {len(told)} classes, the model has {count}: its names are left out",)
+    if labels is not None and not spec.num_classes:
+        raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
+    return choose_labels(spec.task, spec.num_classes, labels), notes
+
+
+def _build_config(family: Family[Any], spec: Spec, names: tuple[str, ...], tensors: StateDict) -> "PretrainedConfig":
+    """The config; transformers 5 loads in the dtype that it names: the widest, so that no tensor is rounded."""
+    config = family.build_config(spec, names)
+    config.dtype = reduce(torch.promote_types, [each.dtype for each in tensors.values() if each.is_floating_point()])
+    return config
+
+
+def _note_recognised(found: Recognised, like: Variant | None) -> Iterator[str]:
+    """What a user must know of a model whose variant was not named."""
     if found.lookalikes:
         kinds = " and ".join((found.family.name, *found.lookalikes))
         yield f"the shapes of {kinds} models are the same: no tensor tells which one this is; its name says all of them"
+    yield from _note_others(found, like)
+    yield from found.family.note_settings(found.spec, found.told)
 
 
 def _note_others(found: Recognised, like: Variant | None) -> Iterator[str]:
@@ -209,61 +247,3 @@ def _select_left_out(dropped: StateDict, original: StateDict, derived: StateDict
         and tensor.shape == original[key].shape
         and not describe_unusable({key: tensor})
     }
-
-
-def _demand_variant(row: Variant, state_dict: StateDict, settings: Mapping[str, Any]) -> Recognised:
-    """The variant that was named, provided that this is not another model altogether."""
-    refuse_other_kinds(shapes_of(state_dict))
-    family = load_family(row.family)
-    spec: Spec = family.spec_of(row)
-    given = merge_told(family, getattr(state_dict, "told", {}), settings)
-    shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
-    own = {name: getattr(spec, family.settings[name].field) for name in given if family.settings[name].field}
-    contradictions = [
-        f"{name} {'as usual' if value is None else write_value(value)}, "
-        f"not {write_value(given[name].value)} ({given[name].by})"
-        for name, value in own.items()
-        if value != given[name].value
-    ]
-    if contradictions:
-        raise VariantError(
-            f"{row.name} has {', '.join(contradictions)}.", hint=f"{NAME_NONE} Or leave the setting out."
-        )
-    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
-    by = f"{row.name}, which was named"
-    told = {name: Told(getattr(spec, field), by, is_given=False) for name, field in fields.items()}
-    asked = Recognised(family, spec, {name: each for name, each in told.items() if each.value not in (None, ())}, ())
-    if shapes == family.converted_shapes(spec):
-        return asked
-    try:
-        found = family.recognise_spec_open(shapes)
-        is_complete = shapes == family.converted_shapes(found)
-    except (CheckpointError, KeyMapError):
-        is_complete = False
-    if not is_complete:
-        _refuse_another_family(row, state_dict)
-        return asked  # the account that follows lists what is wrong with it
-    others = rows_of(family)
-    name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
-    untold = {family.settings[name].field for name in family.list_open(shapes)}
-    differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)
-    hint = NAME_NONE
-    if "linear_head" in row.files and not found.num_classes:
-        hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
-    described = name or f"another {family.name} model ({differing})"
-    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
-
-
-def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
-    shapes = shapes_of(state_dict)
-    if load_family(row.family).matches(shapes):
-        return
-    other = next((family for family in families() if family.matches(shapes)), None)
-    if other is None:
-        return
-    try:
-        like = find_official(*recognise_shapes(state_dict))
-    except (CheckpointError, KeyMapError):
-        like = None
-    described = like.name if like else f"a {other.name} model"
-    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=NAME_NONE)

@@ -55,7 +55,17 @@ def recognise(state_dict: StateDict, **settings: Any) -> Recognised:
         CheckpointError: no family knows the keys, they do not add up to a model, or nobody told what they leave open.
         VariantError: the family knows nothing of one of the settings, or two tell it differently.
     """
-    family, open_spec = recognise_shapes(state_dict)
+    return complete_spec(state_dict, *recognise_shapes(state_dict), settings)
+
+
+def complete_spec(
+    state_dict: StateDict, family: Family[Any], open_spec: Spec, settings: Mapping[str, Any]
+) -> Recognised:
+    """What :func:`recognise_shapes` gives, completed by what somebody told.
+
+    Raises:
+        CheckpointError, VariantError: as :func:`recognise`.
+    """
     kept, dropped = key_map.drop(state_dict, family.dropped)
     shapes = shapes_of(kept)
     told = merge_told(family, *_leave_out_unused(family, open_spec, getattr(state_dict, "told", {}), settings))

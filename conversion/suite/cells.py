@@ -1,7 +1,8 @@
 """A cell of the matrix, verified: every input through original and converted model, and what goes side by side."""
 
+import traceback
+import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,11 +42,22 @@ def verify_cell(subject: Subject, cell: Cell) -> MatrixVerdict:
     """
     if cell not in subject.verified:
         beside = _find_beside(subject, cell)
-        with suppress(*([Exception] if beside else [])):  # whose error it is shows when each is alone
+        try:
             _verify_beside([subject, *beside], cell)
+        except Exception:
+            if not beside:
+                raise
+            _say_alone([subject, *beside], cell, traceback.format_exc())
     if cell not in subject.verified:
         _verify_beside([subject], cell)
     return subject.verified.pop(cell)
+
+
+def _say_alone(subjects: Sequence[Subject], cell: Cell, error: str) -> None:
+    """Say what went wrong side by side, and not whose error it is: that shows when each is verified alone."""
+    names = " and ".join(subject.variant for subject in subjects)
+    text = f"{names}, {', '.join(cell)}: cannot be verified side by side; each is verified alone.\n{error}"
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def _find_beside(subject: Subject, cell: Cell) -> list[Subject]:

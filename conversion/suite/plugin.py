@@ -36,7 +36,7 @@ from conversion.suite.axes import (
 )
 from conversion.suite.extent import choose_row
 from conversion.suite.pool import Pool
-from conversion.suite.progress import say, show_progress, silence_loading
+from conversion.suite.progress import show_progress, silence_loading
 from conversion.suite.publishing import ask_in_terminal, check_places, check_publisher, publish, refuse_pushes
 from conversion.suite.rows import collect_rows, list_outcomes
 from conversion.suite.settings import Request
@@ -199,7 +199,6 @@ def subject(request: pytest.FixtureRequest, pool: Pool) -> Iterator[Subject]:
     """The variant under test, with everything made of it."""
     yield pool.take(request.param)
     pool.drop(request.param)
-    say("")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:

@@ -17,7 +17,7 @@ from tests.support.commands import WRONG_EPS, assert_refused, left_over, run
 from tests.support.fake_hub import use
 from tests.support.fake_hub_state import READ_ONLY, STRANGER, TOKEN, Hub, Repository
 from tests.support.golden import list_options, read_golden
-from tests.units.suite.test_progress import run_in_a_terminal
+from tests.support.terminal import run_in_a_terminal
 
 REPOSITORY = "us/dinov2-custom"
 SAVE = ("--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")

@@ -32,7 +32,7 @@ PYTEST = {
     f"{page.stem}: {' '.join(example.arguments)}": example
     for page in OWN
     for example in list_commands(page, "pytest")
-    if "--tx" not in example.arguments  # two_hosts.py runs them
+    if "--tx" not in example.arguments  # which need another host
 }
 
 # option to why it is refused here: it was understood, and what it needs is not there

@@ -17,6 +17,7 @@ FAMILIES = {path.parent.name for path in (PACKAGE / "families").glob("*/key_map.
 FLOORS = [
     "pytest_plugin",
     "errors",
+    "patching",
     "mapping",
     "parity",
     "families",

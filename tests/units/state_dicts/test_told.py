@@ -20,6 +20,8 @@ from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
+from conversion.state_dicts import recognise
+from conversion.state_dicts.recognise import recognise_family
 from conversion.suite.inputs import InputCase, open_photo, run_original
 from tests.support.golden import read_golden
 
@@ -247,3 +249,17 @@ def test_where_no_number_of_heads_is_likely_none_is_named() -> None:
     with pytest.raises(CheckpointError) as raised:
         conversion.convert(read_golden("dinov2_tiny").backbone)
     assert raised.value.problems == ("num_attention_heads: give --num-attention-heads as it was in training",)
+
+
+def test_a_state_dict_is_recognised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def count(shapes: Any) -> Any:
+        family = recognise_family(shapes)
+        seen.append(family.name)
+        return family
+
+    monkeypatch.setattr(recognise, "recognise_family", count)
+    golden = read_golden("dinov2_tiny_1layer")
+    conversion.convert(golden.backbone, linear_head=golden.linear_head, **golden.overrides)
+    assert seen == ["dinov2"]

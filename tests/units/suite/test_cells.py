@@ -13,6 +13,7 @@ from torch import nn
 from conversion import ConversionError
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from conversion.parity.verdict import Verdict
+from conversion.suite import cells
 from conversion.suite import subject as subjects
 from conversion.suite.cells import verify_cell
 from conversion.suite.inputs import InputCase
@@ -78,6 +79,20 @@ def give_up(_: nn.Module) -> None:
     raise RuntimeError("this classifier does not run here")
 
 
+def test_an_error_that_only_both_together_make_is_said(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify_beside = cells._verify_beside
+
+    def verify(subjects: list[Subject], cell: Any) -> None:
+        if len(subjects) > 1:
+            raise MemoryError("two models are too many")
+        verify_beside(subjects, cell)
+
+    monkeypatch.setattr(cells, "_verify_beside", verify)
+    backbone, _ = build()
+    with pytest.warns(RuntimeWarning, match="two models are too many"):
+        assert verify_cell(backbone, CELLS[0]).verdict is not Verdict.FAILED
+
+
 @pytest.mark.parametrize(
     ("of_backbone", "of_classifier"),
     [(nn.Module.eval, nn.Module.eval), (scale_norm, nn.Module.eval), (nn.Module.eval, scale_head)],
@@ -99,7 +114,8 @@ def test_both_come_to_what_each_comes_to_alone(of_backbone: Any, of_classifier: 
 
 def test_a_classifier_that_does_not_run_leaves_its_backbone_a_verdict(build: Build) -> None:
     backbone, classifier = build(of_classifier=give_up)
-    assert verify_cell(backbone, CELLS[0]).verdict is not Verdict.FAILED
+    with pytest.warns(RuntimeWarning, match=r"each is verified alone(.|\n)*this classifier does not run here"):
+        assert verify_cell(backbone, CELLS[0]).verdict is not Verdict.FAILED
     with pytest.raises(RuntimeError, match="does not run here"):
         verify_cell(classifier, CELLS[0])
 
@@ -107,7 +123,8 @@ def test_a_classifier_that_does_not_run_leaves_its_backbone_a_verdict(build: Bui
 def test_a_classifier_that_is_not_to_be_converted_leaves_its_backbone_a_verdict(build: Build, here: Path) -> None:
     (here / "head.pth").write_bytes(b"no head")
     backbone, classifier = build()
-    assert verify_cell(backbone, CELLS[0]).verdict is not Verdict.FAILED
+    with pytest.warns(RuntimeWarning, match=r"each is verified alone(.|\n)*head\.pth"):
+        assert verify_cell(backbone, CELLS[0]).verdict is not Verdict.FAILED
     with pytest.raises(ConversionError, match=r"head\.pth"):
         verify_cell(classifier, CELLS[0])
 

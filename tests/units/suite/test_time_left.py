@@ -1,16 +1,14 @@
 """The time left: none until one model is verified, then by the work of the others and what that one took."""
 
-import io
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conversion.families.variants import VARIANTS
-from conversion.suite.progress import StatusLine, _Hooks
+from conversion.suite.progress import ModelLines
 from conversion.suite.settings import Request
 from conversion.suite.time_left import Model, estimate_left, estimate_test, find_model, group_tests
 from tests.support.commands import ROOT
@@ -27,30 +25,30 @@ def list_tests(*variants: str) -> list[str]:
 
 
 class Run:
-    """A run that is told to the hooks of the status line, by a clock of its own."""
+    """A run that is told to the hooks, by a clock of its own."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tests: Sequence[str], workers: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tests: Sequence[str], workers: int) -> None:
         self.now, self.shown = 1000.0, list[str]()
         monkeypatch.setattr("time.monotonic", lambda: self.now)
-        self.line = StatusLine(io.StringIO(), tmp_path)
-        monkeypatch.setattr(self.line, "_thread", SimpleNamespace(is_alive=lambda: True))
-        self.hooks = _Hooks(self.line, Request())
+        reporter = SimpleNamespace(write_line=self.shown.append)
+        config: Any = SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda _: reporter))
+        self.lines = ModelLines(config, Request())
         if not workers:
-            self.hooks.pytest_collection_finish(SimpleNamespace(items=[SimpleNamespace(nodeid=t) for t in tests]))  # type: ignore[arg-type]
+            self.lines.pytest_collection_finish(SimpleNamespace(items=[SimpleNamespace(nodeid=t) for t in tests]))  # type: ignore[arg-type]
         for worker in range(workers):
-            self.hooks.pytest_xdist_node_collection_finished(name_node(worker), tests)
+            self.lines.pytest_xdist_node_collection_finished(name_node(worker), tests)
 
     def begin(self, test: str) -> None:
-        self.hooks.pytest_runtest_logstart(test)
+        self.lines.pytest_runtest_logstart(test)
 
     def end(self, test: str) -> None:
         for phase in ("setup", "call", "teardown"):
             report: Any = SimpleNamespace(when=phase, nodeid=test)
-            self.hooks.pytest_runtest_logreport(report)
+            self.lines.pytest_runtest_logreport(report)
 
     def wait(self, seconds: float) -> str:
         self.now += seconds
-        return self.line.describe_left()
+        return self.lines.describe_left()
 
 
 def name_node(worker: int) -> Any:
@@ -63,35 +61,35 @@ def play(run: Run, tests: Sequence[str], seconds: float) -> Iterator[str]:
         run.begin(test)
         yield run.wait(seconds)
         run.end(test)
-        yield run.line.describe_left()
+        yield run.lines.describe_left()
 
 
-def test_of_two_equal_models_the_second_takes_as_long_as_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_equal_models_the_second_takes_as_long_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = list_tests("dinov2_vits14"), list_tests("dinov2_vits14_reg")
-    run = Run(tmp_path, monkeypatch, [*first, *second], workers=0)
+    run = Run(monkeypatch, [*first, *second], workers=0)
     *before, after = play(run, first, 200)
     assert set(before) == {""}  # never before the first is done
     assert after == "10 min left"
+    assert run.shown == ["dinov2_vits14: done in 10 min; 10 min left"]
     run.begin(second[0])
     assert run.wait(400) == "3 min left"  # as time goes on, less is left
     run.end(second[0])
-    assert run.line.describe_left() == "3 min left"
+    assert run.lines.describe_left() == "3 min left"
     run.begin(second[1])
     assert run.wait(170) == "under a minute left"
     assert run.wait(1000) == "under a minute left"
     for test in second[1:]:
         run.end(test)
-    assert run.line.describe_left() == ""
+    assert run.lines.describe_left() == ""
+    assert len(run.shown) == 1
 
 
-def test_two_workers_are_done_in_half_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_workers_are_done_in_half_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids have the group at their end then."""
     names = ["dinov2_vits14", "dinov2_vits14_reg", "dinov2_vitb14", "dinov2_vitb14_reg"]
     tests = {name: [f"{test}@{name}" for test in list_tests(name)] for name in names}
-    run = Run(tmp_path, monkeypatch, [test for of_one in tests.values() for test in of_one], workers=2)
-    work = {name: model.work for name, model in run.line.models.items()}
+    run = Run(monkeypatch, [test for of_one in tests.values() for test in of_one], workers=2)
+    work = {name: model.work for name, model in run.lines.models.items()}
     assert work["dinov2_vits14"] == pytest.approx(work["dinov2_vits14_reg"], rel=0.05)
     ratio = work["dinov2_vitb14"] / work["dinov2_vits14"]
     assert 2 < ratio < 3
@@ -102,36 +100,36 @@ def test_two_workers_are_done_in_half_the_time(tmp_path: Path, monkeypatch: pyte
         run.end(test)
     # 600 s for one like it, as long as `ratio` of them for each of the large ones, of which 600 s are over for one
     expected = max(600 * ratio, (600 + 600 * ratio + 600 * ratio - 600) / 2)
-    assert run.line.describe_left() == f"{expected / 60:.0f} min left"
+    assert run.lines.describe_left() == f"{expected / 60:.0f} min left"
 
 
-def test_a_worker_that_is_gone_does_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_is_gone_does_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["dinov2_vits14", "dinov2_vits14_reg", "dinov2_vitb14", "dinov2_vitb14_reg"]
-    run = Run(tmp_path, monkeypatch, list_tests(*names), workers=2)
+    run = Run(monkeypatch, list_tests(*names), workers=2)
     for _ in play(run, list_tests("dinov2_vits14"), 200):
         pass
-    before = run.line.describe_left()
-    run.hooks.pytest_testnodedown(name_node(1))
-    after = run.line.describe_left()
+    before = run.lines.describe_left()
+    run.lines.pytest_testnodedown(name_node(1))
+    after = run.lines.describe_left()
     assert int(after.split()[0]) > 1.5 * int(before.split()[0])
 
 
-def test_other_tests_are_not_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tests_are_not_foretold(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = list_tests("dinov2_vits14"), list_tests("dinov2_vits14_reg")
-    run = Run(tmp_path, monkeypatch, [*first, *second, UNIT], workers=0)
+    run = Run(monkeypatch, [*first, *second, UNIT], workers=0)
     assert list(play(run, [UNIT], 5)) == ["", ""]
     assert list(play(run, first, 200))[-1] == "10 min left of the models"
     assert list(play(run, second, 200))[-1] == ""
 
 
-def test_a_model_that_has_crashed_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_has_crashed_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = list_tests("dinov2_vits14"), list_tests("dinov2_vits14_reg")
-    run = Run(tmp_path, monkeypatch, [*first, *second], workers=1)
+    run = Run(monkeypatch, [*first, *second], workers=1)
     for test in first:
         run.begin(test)
         run.wait(200)
-        run.hooks.pytest_runtest_logreport(SimpleNamespace(when="???", nodeid=test))  # type: ignore[arg-type]
-    assert run.line.describe_left() == "10 min left"
+        run.lines.pytest_runtest_logreport(SimpleNamespace(when="???", nodeid=test))  # type: ignore[arg-type]
+    assert run.lines.describe_left() == "10 min left"
 
 
 def test_a_classifier_is_one_model_with_its_backbone() -> None:

@@ -1,0 +1,77 @@
+"""A model in the layout of transformers already: its tensors, and the original state dict put back together."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from conversion.errors import CheckpointError, ConversionError, concerning
+from conversion.families.told import Told
+from conversion.intake.reading import open_files, take_model
+from conversion.intake.sources import Source, find_source
+from conversion.intake.told_by_folder import describe_others, read_told
+from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
+from conversion.state_dicts.in_memory import name_as_in_files
+from conversion.state_dicts.restore import describe_alike, find_family, restore_whole
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model in transformers' layout, as they lie in its folder; pickled ones without running code.
+
+    Raises:
+        CheckpointError: there are none, or they cannot be read.
+    """
+    with concerning(folder):
+        source = find_source(folder)
+        return name_as_in_files(take_model(source, open_files(source), None)[0])[0]
+
+
+class Restored(NamedTuple):
+    """The original state dict of a model in transformers' layout, and what its config tells of it.
+
+    Attributes:
+        did: what was done.
+        others: what its config says otherwise than the original has it, in words.
+        gone: what of the original is lost, in words.
+    """
+
+    state_dict: dict[str, Tensor]
+    told: Mapping[str, Told]
+    did: str
+    others: str
+    gone: str
+
+
+def restore_folder(folder: Path, source: Source) -> Restored:
+    """Put the original state dict back together.
+
+    Raises:
+        CheckpointError: config or weights cannot be read, or are not of one model.
+    """
+    converted, named = name_as_in_files(take_model(source, open_files(source), None)[0])
+    hint = f"Give a folder whose {CONFIG} and weights were saved together."
+    try:
+        _demand_modesty(folder, len(converted), hint)
+        config = read_config(folder)
+        family = find_family(config)
+        spec = family.read_config(config)
+        restored, gone = restore_whole(converted, config, read_left_out(folder))
+        alike = describe_alike(family, config)
+    except ConversionError as error:
+        raise CheckpointError(error.headline, error.problems, error.hint or hint) from None
+    except Exception as error:  # transformers raises nearly everything on values that it does not expect
+        problems = [f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"]
+        raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
+    did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
+    others = describe_others(family, spec, restored)
+    said = "; ".join(filter(None, [did, named, gone, alike, others]))
+    return Restored(restored, read_told(folder, family, spec), said, others, gone)
+
+
+def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:
+    """Refuse a config of more blocks than there are tensors: transformers makes a list of them, however many."""
+    depth = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("num_hidden_layers", 0)
+    if not isinstance(depth, int) or depth > num_tensors:
+        raise CheckpointError(f"its {CONFIG} tells of {depth!r} blocks; there are {num_tensors} tensors.", hint=hint)

@@ -1,0 +1,85 @@
+"""Which model an official variant's name says that a state dict is; refused where its tensors are another's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from conversion.errors import CheckpointError, KeyMapError, VariantError
+from conversion.families.base import Family, Spec, families, list_differences, load_family
+from conversion.families.told import Told, write_value
+from conversion.families.variants import Variant
+from conversion.mapping import key_map
+from conversion.mapping.key_map import Shapes, StateDict, shapes_of
+from conversion.state_dicts.other_kinds import refuse_other_kinds
+from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise_shapes, rows_of
+
+NAME_NONE = "Name no variant to convert it as what it is."
+
+
+def recognise_named(row: Variant, state_dict: StateDict, settings: Mapping[str, Any]) -> Recognised:
+    """The variant that was named, provided that this is not another model altogether.
+
+    What is wrong with the tensors of this very model is not said here: the account that follows lists all of it.
+
+    Raises:
+        VariantError: these are the weights of another model, or somebody told a setting otherwise.
+        CheckpointError: no family knows such a model.
+    """
+    refuse_other_kinds(shapes_of(state_dict))
+    family = load_family(row.family)
+    spec: Spec = family.spec_of(row)
+    fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
+    own = {name: getattr(spec, field) for name, field in fields.items()}
+    _refuse_contradictions(row, own, merge_told(family, getattr(state_dict, "told", {}), settings))
+    shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
+    if shapes != family.converted_shapes(spec):
+        _refuse_another_model(row, family, spec, shapes, state_dict)
+    by = f"{row.name}, which was named"
+    told = {name: Told(value, by, is_given=False) for name, value in own.items() if value not in (None, ())}
+    return Recognised(family, spec, told, ())
+
+
+def _refuse_contradictions(row: Variant, own: Mapping[str, object], told: Mapping[str, Told]) -> None:
+    contradictions = [
+        f"{name} {'as usual' if value is None else write_value(value)}, not {write_value(told[name].value)} "
+        f"({told[name].by})"
+        for name, value in own.items()
+        if name in told and value != told[name].value
+    ]
+    if contradictions:
+        raise VariantError(f"{row.name} has {', '.join(contradictions)}.", hint=f"{NAME_NONE} Or leave it out.")
+
+
+def _refuse_another_model(row: Variant, family: Family[Any], spec: Spec, shapes: Shapes, state_dict: StateDict) -> None:
+    """Refuse a whole model of the same family, or what is of another family."""
+    try:
+        found = family.recognise_spec_open(shapes)
+        is_complete = shapes == family.converted_shapes(found)
+    except (CheckpointError, KeyMapError):
+        is_complete = False
+    if not is_complete:
+        _refuse_another_family(row, state_dict)
+        return
+    others = rows_of(family)
+    name = next((other.name for other in others if family.converted_shapes(family.spec_of(other)) == shapes), None)
+    untold = {family.settings[name].field for name in family.list_open(shapes)}
+    differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)
+    hint = NAME_NONE
+    if "linear_head" in row.files and not found.num_classes:
+        hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
+    described = name or f"another {family.name} model ({differing})"
+    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
+
+
+def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
+    shapes = shapes_of(state_dict)
+    if load_family(row.family).matches(shapes):
+        return
+    other = next((family for family in families() if family.matches(shapes)), None)
+    if other is None:
+        return
+    try:
+        like = find_official(*recognise_shapes(state_dict))
+    except (CheckpointError, KeyMapError):
+        like = None
+    described = like.name if like else f"a {other.name} model"
+    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=NAME_NONE)

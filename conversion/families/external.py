@@ -48,6 +48,15 @@ def find_clone(original: str, family: str, repository: str) -> Path | None:
     return path
 
 
+def refuse_clone(_spec: object, clone: Path) -> nn.Module:
+    """Refuse the authors' code, of a family for which it is not supported.
+
+    Raises:
+        CheckpointError: always.
+    """
+    raise CheckpointError(f"{clone}: the authors' code is not supported for this family.", hint="Leave --original out.")
+
+
 def import_class(root: Path, module: str, name: str) -> type[nn.Module]:
     """A model's class from a module of a clone; see :func:`import_isolated`.
 

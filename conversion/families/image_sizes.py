@@ -1,6 +1,9 @@
 """Which square images position embeddings can be baked for."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from conversion.errors import CheckpointError
 
@@ -44,3 +47,17 @@ def check_image_size(spec: Any, image_size: object) -> None:
         what, _, hint = problem.rpartition("; ")
         hint = f"{hint[0].upper()}{hint[1:]}."
         raise CheckpointError(f"An image size of {image_size} cannot be baked: {what}.", hint=hint)
+
+
+def refuse_other_size(state_dict: Mapping[str, Tensor], spec: Any, image_size: int) -> tuple[dict[str, Tensor], Any]:
+    """Bake nothing: the original takes images of one size.
+
+    Raises:
+        CheckpointError: another one was asked for.
+    """
+    if image_size != spec.image_size:
+        raise CheckpointError(
+            f"An image size of {image_size} cannot be baked: the model is made for {spec.image_size}.",
+            hint="It knows positions of that size alone; leave the image size out.",
+        )
+    return dict(state_dict), spec

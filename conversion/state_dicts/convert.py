@@ -146,7 +146,7 @@ def convert(
     # transformers 5 loads in the dtype that the config names: the widest, so that no tensor is rounded
     floating = [tensor.dtype for tensor in kept.values() if tensor.is_floating_point()]
     config.dtype = reduce(torch.promote_types, floating)
-    input_size = image_size or family.choose_input_size(spec)
+    input_size = image_size or family.images.choose_input_size(spec)
     return Conversion(
         variant=name,
         family=family.name,
@@ -155,7 +155,7 @@ def convert(
         architecture=spec.hf_class,
         labels=chosen,
         state_dict=key_map.convert(kept, family.expand_key_map(spec)) | fill_in(family, spec, kept),
-        preprocessor=family.build_image_processor(spec, input_size),
+        preprocessor=family.images.build_image_processor(spec, input_size),
         input_size=input_size,
         source=kept,
         dropped=dropped,

@@ -24,7 +24,7 @@ class PyramidBackbone(Encoder):
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__(spec)
         width = spec.embed_dim
-        self.window = spec.window
+        self.window = spec.grid
         self.out_indices = spec.out_indices
         self.fpn1 = nn.Sequential(
             nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),

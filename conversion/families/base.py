@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,40 +21,13 @@ from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_wei
 from conversion.families.told import TIMM, Setting
 from conversion.families.training import Training
 from conversion.families.variants import VARIANTS, Variant
+from conversion.families.vit import Spec as Spec
 from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
 from conversion.parity.deviations import Deviation, combine
 from conversion.parity.points import Stage
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-
-class Spec(Protocol):
-    """What all families' specs have in common."""
-
-    @property
-    def task(self) -> str: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def num_heads(self) -> int: ...
-    @property
-    def patch_size(self) -> int: ...
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def num_channels(self) -> int: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def hf_class(self) -> str: ...
-    @property
-    def mask_token(self) -> bool:
-        """Whether patches can be masked."""
-
-    @property
-    def any_size(self) -> bool:
-        """Whether the original takes images of another size than ``image_size``."""
 
 
 S = TypeVar("S", bound=Spec)

@@ -50,14 +50,12 @@ def check_image_size(spec: Any, image_size: object) -> None:
 
 
 def refuse_other_size(state_dict: Mapping[str, Tensor], spec: Any, image_size: int) -> tuple[dict[str, Tensor], Any]:
-    """Bake nothing: the original takes images of one size.
+    """Bake the native size, which changes nothing.
 
     Raises:
         CheckpointError: another one was asked for.
     """
     if image_size != spec.image_size:
-        raise CheckpointError(
-            f"An image size of {image_size} cannot be baked: the model is made for {spec.image_size}.",
-            hint="It knows positions of that size alone; leave the image size out.",
-        )
+        headline = f"An image size of {image_size} cannot be baked: the model is made for {spec.image_size}."
+        raise CheckpointError(headline, hint="Leave the image size out.")
     return dict(state_dict), spec

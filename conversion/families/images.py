@@ -8,7 +8,7 @@ from conversion.families.told import AUTHORS, Setting
 from conversion.mapping.key_map import Shapes
 
 if TYPE_CHECKING:
-    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import Resize
 
 Channels = tuple[float, float, float]
 
@@ -25,11 +25,11 @@ RESAMPLING = {"bicubic": BICUBIC, "bilinear": 2, "lanczos": 1, "nearest": 0}
 """Name of an interpolation to Pillow's number."""
 
 
-def choose_mode(interpolation: str) -> "InterpolationMode":
-    """Torchvision's name for an interpolation."""
-    from torchvision.transforms import InterpolationMode
+def build_resize(size: int | tuple[int, int], interpolation: str) -> "Resize":
+    """Torchvision's transform to this short edge, or to this height and width."""
+    from torchvision.transforms import InterpolationMode, Resize
 
-    return InterpolationMode(interpolation)
+    return Resize(size, InterpolationMode(interpolation))
 
 
 def find_short_edge(crop_size: int, crop_pct: float) -> int:

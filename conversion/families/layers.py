@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conversion.families.vit import VitSpec
+from conversion.families.vit import Spec
 
 
 class PatchEmbed(nn.Module):
@@ -80,7 +80,7 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each normalised before, scaled after if the model does, and added to its input."""
 
-    def __init__(self, spec: VitSpec, attn: Attention, mlp: nn.Module, *, layer_scale: bool = False) -> None:
+    def __init__(self, spec: Spec, attn: Attention, mlp: nn.Module, *, layer_scale: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.attn = attn
@@ -97,7 +97,7 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """The parts of a plain vision transformer; a family's original puts them together, and adds its own."""
 
-    def __init__(self, spec: VitSpec, blocks: Iterable[Block]) -> None:
+    def __init__(self, spec: Spec, blocks: Iterable[Block]) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + spec.grid**2, spec.embed_dim))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from conversion.errors import CheckpointError
-from conversion.families.images import RESAMPLING, RGB, Channels, choose_mode, find_short_edge
+from conversion.families.images import RESAMPLING, RGB, Channels, build_resize, find_short_edge
+from conversion.families.vit import Spec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,19 +26,19 @@ class ResizeAndCrop:
 
     official_crop: int | None = None
 
-    def choose_input_size(self, spec: Any) -> int:
+    def choose_input_size(self, spec: Spec) -> int:
         """Side in pixels of the images that a model is meant for: as told, the official crop, or the native size.
 
         The native one where the model takes no other or nothing tells how it does, and where images are not RGB.
         """
         official = self.list_other_sizes(spec) if spec.any_size and spec.num_channels == RGB else ()
-        return int(spec.input_size or next(iter(official), spec.image_size))
+        return spec.input_size or next(iter(official), spec.image_size)
 
-    def list_other_sizes(self, spec: Any) -> tuple[int, ...]:
+    def list_other_sizes(self, spec: Spec) -> tuple[int, ...]:
         """Sides in pixels of other images that an image processor for this spec may make, too: the official crop."""
         return (self.official_crop // spec.patch_size * spec.patch_size,) if self.official_crop else ()
 
-    def build_image_processor(self, spec: Any, input_size: int) -> dict[str, object]:
+    def build_image_processor(self, spec: Spec, input_size: int) -> dict[str, object]:
         """The content of ``preprocessor_config.json``, for a model input of ``input_size`` pixels a side.
 
         Returns:
@@ -57,7 +58,7 @@ class ResizeAndCrop:
             "image_std": list(std),
         }
 
-    def describe_cut(self, spec: Any, input_size: int) -> dict[str, object]:
+    def describe_cut(self, spec: Spec, input_size: int) -> dict[str, object]:
         """The image processor's class, and how it makes a square of an image."""
         return {
             "image_processor_type": "BitImageProcessor",
@@ -67,7 +68,9 @@ class ResizeAndCrop:
             "crop_size": {"height": input_size, "width": input_size},
         }
 
-    def build_transform(self, spec: Any, input_size: int, *, as_processor: bool = False) -> "Callable[[Image], Tensor]":
+    def build_transform(
+        self, spec: Spec, input_size: int, *, as_processor: bool = False
+    ) -> "Callable[[Image], Tensor]":
         """The original's evaluation transform, RGB image to ``(3, input_size, input_size)``.
 
         Args:
@@ -75,24 +78,22 @@ class ResizeAndCrop:
         """
         from torchvision import transforms
 
-        cut = self.list_steps_as_processor if as_processor else self.list_steps
+        cut = self.cut_as_processor if as_processor else self.cut
         steps = [*cut(spec, input_size), transforms.ToTensor(), transforms.Normalize(*_normalisation(spec))]
         transform: Callable[[Image], Tensor] = transforms.Compose(steps)
         return transform
 
-    def list_steps(self, spec: Any, input_size: int) -> list[Any]:
-        """How the original makes a square of an image: torchvision's transforms."""
-        from torchvision import transforms
+    def cut(self, spec: Spec, input_size: int) -> list[Any]:
+        """How the original makes a square of an image, as torchvision's transforms."""
+        from torchvision.transforms import CenterCrop
 
-        resize = transforms.Resize(find_short_edge(input_size, spec.crop_pct), choose_mode(spec.interpolation))
-        return [resize, transforms.CenterCrop(input_size)]
+        return [build_resize(find_short_edge(input_size, spec.crop_pct), spec.interpolation), CenterCrop(input_size)]
 
-    def list_steps_as_processor(self, spec: Any, input_size: int) -> list[Any]:
-        """How the image processor does: it rounds half the surplus down where it crops."""
-        from torchvision import transforms
+    def cut_as_processor(self, spec: Spec, input_size: int) -> list[Any]:
+        """How the image processor does: where it crops, it rounds half the surplus down."""
+        from torchvision.transforms import Lambda
 
-        resize, _ = ResizeAndCrop.list_steps(self, spec, input_size)
-        return [resize, transforms.Lambda(partial(_crop_rounding_down, input_size))]
+        return [self.cut(spec, input_size)[0], Lambda(partial(_crop_rounding_down, input_size))]
 
 
 def _crop_rounding_down(crop_size: int, image: "Image") -> "Image":
@@ -100,7 +101,7 @@ def _crop_rounding_down(crop_size: int, image: "Image") -> "Image":
     return image.crop((left, top, left + crop_size, top + crop_size))
 
 
-def _normalisation(spec: Any) -> tuple[Channels, Channels]:
+def _normalisation(spec: Spec) -> tuple[Channels, Channels]:
     if spec.image_mean is None or spec.image_std is None:
         raise CheckpointError(
             "Nothing tells how images are normalised.",

@@ -12,9 +12,6 @@ HEAD_DIM = 64
 """Width of an attention head in every official model."""
 
 
-NUM_ATTENTION_HEADS_HELP = "number of attention heads"
-
-
 def parse_integer(value: Any) -> int:
     """A whole number from 1 up, as itself or as text."""
     return _parse_from(1, value)
@@ -148,7 +145,7 @@ def parse_pooling(value: Any) -> str:
 
 
 TRANSFORMER_SETTINGS = {
-    "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
+    "num_attention_heads": Setting("num_heads", parse_integer, "number of attention heads", neutral=1),
     "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=OF_ANYBODY),
     "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=OF_ANYBODY, is_option=False),
     "global_pool": Setting("", parse_pooling, GLOBAL_POOL_HELP, fixed_by=OF_ANYBODY),

@@ -41,8 +41,8 @@ BESIDE_CONFIG = frozenset(IMAGE_SETTINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class VitSpec:
-    """What every vision transformer depends on; a family adds its own.
+class Spec:
+    """What every vision transformer is made of; a family adds its own.
 
     Attributes:
         embed_dim: width D of the tokens.
@@ -77,6 +77,16 @@ class VitSpec:
         return self.image_size // self.patch_size
 
     @property
+    def task(self) -> str:
+        """What the model is for: ``backbone``, ``image-classification`` or ``semantic-segmentation``."""
+        return "image-classification" if self.num_classes else "backbone"
+
+    @property
+    def hf_class(self) -> str:
+        """Name of the transformers class."""
+        raise NotImplementedError
+
+    @property
     def any_size(self) -> bool:
         """Whether the original takes images of another size than its own."""
         return False
@@ -103,7 +113,7 @@ def read_shapes(
         needed, optional: number of dimensions by key, of what else the family reads.
 
     Returns:
-        fields of a :class:`VitSpec`.
+        fields of a :class:`Spec`.
 
     Raises:
         CheckpointError: naming every key that is needed for this and absent or of an impossible shape.

@@ -7,7 +7,7 @@ from conversion.families import configs
 from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields
 from conversion.families.images import Channels
 from conversion.families.lacking import read_lacking, write_lacking
-from conversion.families.vit import VitSpec
+from conversion.families.vit import Spec
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -49,7 +49,7 @@ SEGMENTATION_FIELDS: ConfigTable = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data2VecVisionSpec(VitSpec):
+class Data2VecVisionSpec(Spec):
     """All that the architecture depends on.
 
     Attributes:
@@ -68,7 +68,7 @@ class Data2VecVisionSpec(VitSpec):
     """
 
     hidden_dim: int
-    task: Literal["backbone", "image-classification", "semantic-segmentation"]
+    task: Literal["backbone", "image-classification", "semantic-segmentation"] = "backbone"
     shared_position_bias: bool = False
     block_position_bias: bool = False
     absolute_positions: bool = False

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from conversion.families.images import choose_mode
+from conversion.families.images import build_resize
 from conversion.families.preprocessing import ResizeAndCrop
+from conversion.families.vit import Spec
 
 
 class SquareResize(ResizeAndCrop):
@@ -14,7 +15,7 @@ class SquareResize(ResizeAndCrop):
     over all of it, and resizes with OpenCV.
     """
 
-    def describe_cut(self, spec: Any, input_size: int) -> dict[str, object]:
+    def describe_cut(self, spec: Spec, input_size: int) -> dict[str, object]:
         """The image processor's class, and how it makes a square of an image."""
         return {
             "image_processor_type": "BeitImageProcessor",
@@ -23,8 +24,6 @@ class SquareResize(ResizeAndCrop):
             "do_reduce_labels": spec.task == "semantic-segmentation",  # in ADE20K 0 is what has no label
         }
 
-    def list_steps_as_processor(self, spec: Any, input_size: int) -> list[Any]:
-        """How the image processor makes a square of an image: torchvision's transforms."""
-        from torchvision import transforms
-
-        return [transforms.Resize((input_size, input_size), choose_mode(spec.interpolation))]
+    def cut_as_processor(self, spec: Spec, input_size: int) -> list[Any]:
+        """How the image processor makes a square of an image, as torchvision's transforms."""
+        return [build_resize((input_size, input_size), spec.interpolation)]

@@ -10,7 +10,7 @@ from conversion.families.images import CROP_SETTINGS, NORMALISATION_SETTINGS
 from conversion.families.lacking import read_lacking, write_lacking
 from conversion.families.shapes import TRANSFORMER_SETTINGS, parse_flag, parse_offset
 from conversion.families.told import Setting
-from conversion.families.vit import VitSpec
+from conversion.families.vit import Spec
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -56,7 +56,7 @@ FIELDS: ConfigTable = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dinov2Spec(VitSpec):
+class Dinov2Spec(Spec):
     """All that the architecture depends on.
 
     Attributes:
@@ -91,11 +91,6 @@ class Dinov2Spec(VitSpec):
         """Width of the feed-forward's hidden layer."""
         width = int(self.mlp_ratio * self.embed_dim)  # transformers 4 takes ratios that are not whole
         return width if self.ffn == "mlp" else reckon_swiglu_width(width)
-
-    @property
-    def task(self) -> str:
-        """What the model is for."""
-        return "image-classification" if self.num_classes else "backbone"
 
     @property
     def any_size(self) -> bool:

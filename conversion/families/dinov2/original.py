@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from conversion.errors import CheckpointError
 from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.image_sizes import check_image_size
 from conversion.families.layers import Attention, Block, Mlp, VisionTransformer
 from conversion.mapping.tensors import resample_position_embeddings
 
@@ -160,12 +161,8 @@ def bake_image_size(
     Raises:
         CheckpointError: the size is not a multiple of the patch size, or nobody told how to resample.
     """
-    grid, rest = divmod(image_size, spec.patch_size)
-    if rest or grid < 1:
-        raise CheckpointError(
-            f"An image size of {image_size} cannot be baked: it is not a multiple of the patch size {spec.patch_size}.",
-            hint=f"Nearest: {max(grid, 1) * spec.patch_size} or {(max(grid, 1) + 1) * spec.patch_size}.",
-        )
+    check_image_size(spec, image_size)
+    grid = image_size // spec.patch_size
     if grid == spec.grid:
         return dict(state_dict), spec
     pos_embed = state_dict["pos_embed"]

@@ -1,4 +1,4 @@
-"""What every family offers, under the same names: its package's ``FAMILY``."""
+"""What every family says of itself: the ``FAMILY`` of its package or module."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,9 +34,12 @@ S = TypeVar("S", bound=Spec)
 
 
 def tell_settings(family: "Family[Any]", spec: Spec, *names: str) -> dict[str, Any]:
-    """What tensors cannot tell of a model of this spec, as arguments of ``convert``: all of it, or the settings named.
+    """Collect what tensors cannot tell of a model of this spec, as arguments of ``convert``.
 
-    What nobody has told of the spec is left out.
+    Settings that nobody has told are left out.
+
+    Args:
+        names: the settings to collect; all of them unless given.
     """
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     told = {name: getattr(spec, field) for name, field in fields.items() if name in (names or fields)}
@@ -44,7 +47,7 @@ def tell_settings(family: "Family[Any]", spec: Spec, *names: str) -> dict[str, A
 
 
 def list_differences(found: Spec, wanted: Spec) -> dict[str, str]:
-    """How two specs of one family differ: field to text."""
+    """List how two specs of one family differ: field to text."""
     return {
         field: f"{field} {value}, not {vars(wanted)[field]}"
         for field, value in vars(found).items()
@@ -141,7 +144,7 @@ class Family(Generic[S]):
     def find_deviation(
         self, spec: S, shape: tuple[int, ...], dtype: str = "float32", attention: str = "sdpa"
     ) -> Deviation | None:
-        """The ledger's entry, or several combined, that applies to a spec at an input's shape.
+        """Find the ledger's entry, or several combined, that applies to a spec at an input's shape.
 
         Args:
             shape: ``(B, channels, height, width)``.
@@ -150,11 +153,11 @@ class Family(Generic[S]):
         return combine(*(entry for entry in self.ledger if entry.applies(spec, shape, dtype, attention)))
 
     def find_image_deviation(self, spec: S, size: tuple[int, int], input_size: int) -> Deviation | None:
-        """The ledger's entry, or several combined, that applies to an image of this (width, height)."""
+        """Find the ledger's entry, or several combined, that applies to an image of this (width, height)."""
         return combine(*(entry for entry in self.ledger if entry.applies_to_image(spec, size, input_size)))
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
-        """Every original key that is converted, to its target keys in the layout of a major version of transformers.
+        """Map every original key that is converted to its target keys in the layout of a major version of transformers.
 
         Args:
             major: the installed one unless given.
@@ -162,25 +165,25 @@ class Family(Generic[S]):
         return expand(self.select_key_map(spec, transformers_major() if major is None else major), spec.depth)
 
     def original_tensors(self, spec: S) -> dict[str, Tensor]:
-        """The original state dict on the meta device: no memory is taken."""
+        """Build the original state dict on the meta device, which takes no memory."""
         with torch.device("meta"):
             return dict(self.build_original(spec).state_dict())
 
     def original_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
-        """Key to shape of the original state dict."""
+        """List the shapes of the original state dict, by key."""
         return shapes_of(self.original_tensors(spec))
 
     def converted_tensors(self, spec: S) -> dict[str, Tensor]:
-        """What of the original state dict is converted, on the meta device: all but what is dropped by name."""
+        """Build, on the meta device, the part of the original state dict that is not dropped by name."""
         kept, _ = drop(self.original_tensors(spec), self.dropped)
         return kept
 
     def converted_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
-        """Key to shape of what is converted."""
+        """List the shapes of what is converted, by key."""
         return shapes_of(self.converted_tensors(spec))
 
     def load_original(self, spec: S, state_dict: Mapping[str, Tensor], clone: Path | None = None) -> nn.Module:
-        """The original model with these very tensors as its weights (not copied), in eval mode.
+        """Load the original model with these very tensors as its weights (not copied), in eval mode.
 
         Tensors that follow from the spec are filled in. Those that are dropped by name may be absent; they have no
         part in the model's outputs.
@@ -223,7 +226,7 @@ class Family(Generic[S]):
         return load_weights(model, kept, description)
 
     def find_clone(self, original: str) -> Path | None:
-        """The clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.
+        """Find the clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.
 
         Raises:
             CheckpointError: there is none.
@@ -231,42 +234,42 @@ class Family(Generic[S]):
         return find_clone(original, self.name, self.hub_repository)
 
     def recognise_spec_open(self, shapes: Shapes) -> S:
-        """The spec from shapes alone: what these leave open has a value that says nothing."""
+        """Read the spec from shapes alone; a setting that they leave open gets a neutral value."""
         neutral = {name: self.settings[name].neutral for name in self.list_open(shapes)}
         return self.recognise_spec(shapes, **{name: value for name, value in neutral.items() if value is not None})
 
     def read_spec(self, config: "PretrainedConfig", known: S) -> S:
-        """The spec that a transformers config describes; what it has no place for as in a spec that is known."""
+        """Read the spec that a transformers config describes; fields that it lacks are those of a known spec."""
         found: Any = self.read_config(config)
         return cast("S", replace(found, **{name: getattr(known, name) for name in self.beside_config}))
 
     def spec_of(self, variant: Variant) -> S:
-        """The spec of an official variant."""
+        """Build the spec of an official variant."""
         return self.build_spec(**variant.spec)
 
     def choose_attention(self) -> str:
-        """The attention implementation that is known to be exact in float32 on a CPU; sdpa where several or none is."""
+        """Choose the attention that is known to be exact in float32 on a CPU; sdpa where several or none is."""
         exact = {attention for device, dtype, attention in self.exact if (device, dtype) == ("cpu", "float32")}
         return exact.pop() if len(exact) == 1 else "sdpa"
 
 
 @cache
 def load_family(name: str) -> Family[Any]:
-    """The family in the module ``name``."""
+    """Import the family in the module ``name``."""
     family: Family[Any] = import_module(f"conversion.families.{name}").FAMILY
     return family
 
 
 def families() -> list[Family[Any]]:
-    """Every family that has a row in the table of variants."""
+    """List every family that has a row in the table of variants."""
     return [load_family(name) for name in dict.fromkeys(variant.family for variant in VARIANTS.values())]
 
 
 def find_dropped(key: str) -> str:
-    """Why some family drops this key by name; empty if none does."""
+    """Find why some family drops this key by name; empty if none does."""
     return next((reason for family in families() if (reason := find_reason(key, family.dropped))), "")
 
 
 def list_settings() -> dict[str, Setting]:
-    """What a caller may say that tensors cannot tell, of all families."""
+    """List the settings of all families: what a caller may say that tensors cannot tell."""
     return {name: setting for family in families() for name, setting in family.settings.items()}

@@ -16,7 +16,7 @@ bound 16 GiB, more than the memory of most machines. The official models were tr
 
 
 def find_size_problem(spec: Any, image_size: object) -> str | None:
-    """Why position embeddings cannot be baked for square images of this side, with what can; None if they can."""
+    """Find why position embeddings cannot be baked for square images of this side, and what can; None if they can."""
     patch = spec.patch_size
     if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
         return f"not a whole number of pixels from 1 up; give a multiple of the patch size {patch}"

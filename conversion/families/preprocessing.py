@@ -27,7 +27,7 @@ class ResizeAndCrop:
     official_crop: int | None = None
 
     def choose_input_size(self, spec: Spec) -> int:
-        """Side in pixels of the images that a model is meant for: as told, the official crop, or the native size.
+        """Choose the side in pixels of a model's images: as told, the official crop, or the native size.
 
         The native one where the model takes no other or nothing tells how it does, and where images are not RGB.
         """
@@ -35,11 +35,11 @@ class ResizeAndCrop:
         return spec.input_size or next(iter(official), spec.image_size)
 
     def list_other_sizes(self, spec: Spec) -> tuple[int, ...]:
-        """Sides in pixels of other images that an image processor for this spec may make, too: the official crop."""
+        """List other sides in pixels of images that an image processor for this spec may make: the official crop."""
         return (self.official_crop // spec.patch_size * spec.patch_size,) if self.official_crop else ()
 
     def build_image_processor(self, spec: Spec, input_size: int) -> dict[str, object]:
-        """The content of ``preprocessor_config.json``, for a model input of ``input_size`` pixels a side.
+        """Build the content of ``preprocessor_config.json``, for a model input of ``input_size`` pixels a side.
 
         Returns:
             nothing where images are not RGB.
@@ -59,7 +59,7 @@ class ResizeAndCrop:
         }
 
     def describe_cut(self, spec: Spec, input_size: int) -> dict[str, object]:
-        """The image processor's class, and how it makes a square of an image."""
+        """Describe the image processor's class, and how it makes a square of an image."""
         return {
             "image_processor_type": "BitImageProcessor",
             "do_convert_rgb": True,
@@ -71,7 +71,7 @@ class ResizeAndCrop:
     def build_transform(
         self, spec: Spec, input_size: int, *, as_processor: bool = False
     ) -> "Callable[[Image], Tensor]":
-        """The original's evaluation transform, RGB image to ``(3, input_size, input_size)``.
+        """Build the original's evaluation transform, RGB image to ``(3, input_size, input_size)``.
 
         Args:
             as_processor: cut as the image processor does: the counterfactual to its known deviation.
@@ -84,13 +84,13 @@ class ResizeAndCrop:
         return transform
 
     def cut(self, spec: Spec, input_size: int) -> list[Any]:
-        """How the original makes a square of an image, as torchvision's transforms."""
+        """Build what makes a square of an image in the original: torchvision's transforms."""
         from torchvision.transforms import CenterCrop
 
         return [build_resize(find_short_edge(input_size, spec.crop_pct), spec.interpolation), CenterCrop(input_size)]
 
     def cut_as_processor(self, spec: Spec, input_size: int) -> list[Any]:
-        """How the image processor does: where it crops, it rounds half the surplus down."""
+        """Build what does so as the image processor: where it crops, it rounds half the surplus down."""
         from torchvision.transforms import Lambda
 
         return [self.cut(spec, input_size)[0], Lambda(partial(_crop_rounding_down, input_size))]

@@ -26,10 +26,10 @@ class Training:
     default_entries: tuple[str, ...] = ()
 
     def choose_entry(self, spec: Any) -> str:
-        """The entry of a checkpoint file that holds the model; empty if the file is the state dict itself."""
+        """Choose the entry of a checkpoint file that holds the model; empty if the file is the state dict itself."""
         return self.choose_container(spec)[0]
 
     def pack(self, spec: Any, state_dict: Mapping[str, Tensor]) -> Mapping[str, object]:
-        """The content of a checkpoint file."""
+        """Build the content of a checkpoint file."""
         entry, beside = self.choose_container(spec)
         return {entry: state_dict, **beside} if entry else state_dict

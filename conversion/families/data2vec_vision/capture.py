@@ -46,7 +46,7 @@ CONVOLUTION = (
 
 
 def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage]:
-    """Every capture point, stage by stage in the order of the computation.
+    """List every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers model with a head does not take: its backbone's points only.

@@ -103,12 +103,12 @@ class Data2VecVisionSpec(Spec):
 
 
 def complete(spec: Data2VecVisionSpec) -> Data2VecVisionSpec:
-    """The spec with all that transformers' model always has: its query and value have a bias."""
+    """Complete a spec by what transformers' model always has: a bias of query and value."""
     return replace(spec, qkv_bias=True)
 
 
 def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...]) -> "PretrainedConfig":
-    """The transformers config, every value written out that the outputs depend on.
+    """Build the transformers config, with every value that the outputs depend on.
 
     Args:
         labels: class names, in the order of the logits; none of a backbone.
@@ -127,7 +127,7 @@ def build_config(spec: Data2VecVisionSpec, labels: tuple[str, ...]) -> "Pretrain
 
 
 def read_config(config: "PretrainedConfig") -> Data2VecVisionSpec:
-    """The spec that a transformers config describes; the inverse of :func:`build_config`."""
+    """Read the spec that a transformers config describes; the inverse of :func:`build_config`."""
     architecture = (config.architectures or ["Data2VecVisionModel"])[0]
     task: Any = next((task for task, name in HF_CLASSES.items() if name == architecture), "backbone")
     values = read_fields(FIELDS, config) | read_lacking(config, "qkv_bias")

@@ -114,7 +114,7 @@ DROPPED = {
 
 
 def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
-    """The rows that a model of this spec has, in the layout of a major version of transformers."""
+    """Select the rows that a model of this spec has, in the layout of a major version of transformers."""
     has_norm = spec.task == "backbone" or not spec.mean_pooling
     features: list[tuple[bool, KeyMap]] = [
         (True, ENCODER),
@@ -141,7 +141,7 @@ def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
 
 
 def select_heads(spec: Data2VecVisionSpec, major: int) -> KeyMap:
-    """The rows of the feature pyramid and the segmentation heads."""
+    """Select the rows of the feature pyramid and the segmentation heads."""
     column = 0 if major < 5 else 1
     modules = {
         source.format(index): targets[column].format(index)

@@ -91,7 +91,7 @@ class Block(nn.Module):
 
 
 def scale(tokens: Tensor, gamma: Tensor | None) -> Tensor:
-    """A factor per channel, if there is one."""
+    """Multiply with a factor per channel, if there is one."""
     return tokens if gamma is None else gamma * tokens
 
 
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
     def encode(
         self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None, after: Iterable[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """The tokens after the last block, ``(B, T, D)``, and those after some others, by the block's index."""
+        """Compute the tokens after the last block, ``(B, T, D)``, and those after some others, by the block's index."""
         kept, chosen = {}, set(after)
         tokens = self.prepare_tokens(pixel_values, bool_masked_pos)
         shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias()  # (H, T, T)
@@ -184,7 +184,7 @@ class Classifier(Encoder):
 
 
 def count_offsets(window: int) -> int:
-    """Rows of a table of relative positions.
+    """Count the rows of a table of relative positions.
 
     One for each offset between two patches of a square window, and three more: from the CLS token to a patch, from a
     patch to the CLS token, and from the CLS token to itself.
@@ -193,7 +193,7 @@ def count_offsets(window: int) -> int:
 
 
 def index_offsets(window: int) -> Tensor:
-    """The row of the table for every pair of tokens, ``(T, T)``, int64: from the token of the row to the column's."""
+    """Find the table's row for every pair of tokens, ``(T, T)``, int64: from the token of the row to the column's."""
     rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
     rows, columns = rows.flatten(), columns.flatten()  # (N,)
     down = rows.unsqueeze(1) - rows + window - 1  # (N, N), from 0
@@ -208,12 +208,12 @@ def index_offsets(window: int) -> Tensor:
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:
-    """The bias of every pair of tokens: ``(offsets, H)`` and ``(T, T)`` give ``(H, T, T)``."""
+    """Look up the bias of every pair of tokens: ``(offsets, H)`` and ``(T, T)`` give ``(H, T, T)``."""
     return table[index].permute(2, 0, 1).contiguous()
 
 
 def derive_position_indices(spec: Data2VecVisionSpec) -> dict[str, Tensor]:
-    """The index tensors of the original state dict, which follow from the window's size."""
+    """Compute the index tensors of the original state dict, which follow from the window's size."""
     modules = [f"blocks.{i}.attn" for i in range(spec.depth)] if spec.block_position_bias else []
     modules += ["rel_pos_bias"] if spec.shared_position_bias else []
     index = index_offsets(spec.grid)

@@ -16,7 +16,7 @@ class SquareResize(ResizeAndCrop):
     """
 
     def describe_cut(self, spec: Spec, input_size: int) -> dict[str, object]:
-        """The image processor's class, and how it makes a square of an image."""
+        """Describe the image processor's class, and how it makes a square of an image."""
         return {
             "image_processor_type": "BeitImageProcessor",
             "size": {"height": input_size, "width": input_size},
@@ -25,5 +25,5 @@ class SquareResize(ResizeAndCrop):
         }
 
     def cut_as_processor(self, spec: Spec, input_size: int) -> list[Any]:
-        """How the image processor makes a square of an image, as torchvision's transforms."""
+        """Build what makes a square of an image as the image processor does: torchvision's transforms."""
         return [build_resize((input_size, input_size), spec.interpolation)]

@@ -133,7 +133,7 @@ def recognise_spec(
 
 
 def list_open(shapes: Shapes) -> dict[str, object]:
-    """The settings that shapes leave open, each with the value that most such models have, or None."""
+    """List the settings that shapes leave open, each with the value that most such models have, or None."""
     tables = _list_tables(shapes)
     spec = recognise_spec(shapes, num_attention_heads=None if tables else 1)
     is_segmentation, is_backbone = spec.task == "semantic-segmentation", spec.task == "backbone"
@@ -153,7 +153,7 @@ def list_open(shapes: Shapes) -> dict[str, object]:
 
 
 def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...]:
-    """The other kinds of models that have the same shapes: BEiT's, in both versions.
+    """List the other kinds of models that have the same shapes: BEiT's, in both versions.
 
     Of pretrained models the head tells, which is dropped: Data2Vec predicts features as wide as the tokens, BEiT the
     8,192 words of a visual vocabulary.
@@ -163,7 +163,7 @@ def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...
 
 
 def note_settings(spec: Data2VecVisionSpec, _told: Mapping[str, Told]) -> tuple[str, ...]:
-    """What a user must know of settings that nobody gave."""
+    """Note what a user must know of settings that nobody gave."""
     notes = note_channels(spec.num_channels)
     if spec.is_pooled:
         return (
@@ -198,7 +198,7 @@ def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | Non
 
 
 def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
-    """Patches along a side, from all tables and position embeddings, which must agree on it."""
+    """Find the patches along a side, on which all tables and position embeddings must agree."""
     windows, problems = {}, []
     for key, shape in tables.items():
         try:

@@ -145,7 +145,7 @@ def resize_as(maps: Tensor, like: Tensor) -> Tensor:
 
 
 def build_original(spec: Data2VecVisionSpec) -> nn.Module:
-    """The original model of this spec."""
+    """Build the original model of this spec."""
     return {
         "backbone": PretrainedModel,
         "image-classification": Classifier,

@@ -37,7 +37,7 @@ RETURNED = (
 
 
 def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
-    """Every capture point, stage by stage in the order of the computation.
+    """List every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers classifier's head does not take: its backbone's points only.

@@ -111,13 +111,13 @@ class Dinov2Spec(Spec):
 
 
 def complete(spec: Dinov2Spec) -> Dinov2Spec:
-    """The spec with all that transformers' model always has: only without registers it may lack a mask token."""
+    """Complete a spec by what transformers' model always has: only without registers it may lack a mask token."""
     has_mask_token = spec.mask_token or spec.num_register_tokens > 0
     return replace(spec, mask_token=has_mask_token, proj_bias=True, ffn_bias=True, layer_scale=True)
 
 
 def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig":
-    """The transformers config, every value written out that the outputs depend on.
+    """Build the transformers config, with every value that the outputs depend on.
 
     Args:
         labels: a classifier's class names, in the order of the logits; none of a backbone.
@@ -130,7 +130,7 @@ def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig
 
 
 def read_config(config: "PretrainedConfig") -> Dinov2Spec:
-    """The spec that a transformers config describes; the inverse of :func:`build_config`."""
+    """Read the spec that a transformers config describes; the inverse of :func:`build_config`."""
     has = read_lacking(config, "mask_token", "proj_bias", "ffn_bias", "layer_scale")
     has["mask_token"] = has["mask_token"] and getattr(config, "use_mask_token", True)
     registers = getattr(config, "num_register_tokens", 0)

@@ -74,7 +74,7 @@ DROPPED = {
 
 
 def select_key_map(spec: Dinov2Spec, _major: int) -> KeyMap:
-    """The rows that a model of this spec has, in any major version; a classifier's backbone has a prefix of its own."""
+    """Select the rows that a model of this spec has, in any major version; a classifier's backbone has a prefix."""
     backbone = {
         **KEY_MAP,
         **(SWIGLU if spec.ffn == "swiglu" else MLP),

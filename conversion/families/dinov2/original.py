@@ -87,7 +87,7 @@ class Dinov2(VisionTransformer):
         return torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)  # (B, 1 + R + N, D)
 
     def position_embeddings(self, height: int, width: int) -> Tensor:
-        """Position embeddings for an image of this size in pixels: ``(1, 1 + N, D)``."""
+        """Choose or resample position embeddings for an image of this size in pixels: ``(1, 1 + N, D)``."""
         grid = height // self.patch_size, width // self.patch_size
         if height == width and grid[0] * grid[1] == self.pos_embed.shape[1] - 1:
             return self.pos_embed
@@ -111,7 +111,7 @@ class Dinov2(VisionTransformer):
         return outputs
 
     def get_intermediate_layers(self, pixel_values: Tensor, layers: int | Iterable[int] = 1) -> list[Tensor]:
-        """Patch tokens after chosen blocks, each through the final norm.
+        """Compute the patch tokens after chosen blocks, each through the final norm.
 
         Args:
             layers: how many of the last blocks, or which blocks by index.

@@ -57,7 +57,7 @@ def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) ->
 
 
 def list_open(shapes: Shapes) -> dict[str, object]:
-    """The settings that shapes leave open, each with the value that most such models have, or None."""
+    """List the settings that shapes leave open, each with the value that most such models have, or None."""
     return vit.list_open(
         shapes,
         hidden_act="silu" if "blocks.0.mlp.w12.weight" in shapes else "gelu",
@@ -68,7 +68,7 @@ def list_open(shapes: Shapes) -> dict[str, object]:
 
 
 def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]:
-    """What a user must know of settings that nobody gave, and of what such a model has not."""
+    """Note what a user must know of settings that nobody gave, and of what such a model lacks."""
     notes = [*note_channels(spec.num_channels)]
     if not spec.mask_token:
         notes.append("the checkpoint has no mask token: patches cannot be masked (bool_masked_pos)")

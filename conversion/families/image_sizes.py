@@ -37,18 +37,6 @@ def find_size_problem(spec: Any, image_size: object) -> str | None:
     return None
 
 
-def check_image_size(spec: Any, image_size: object) -> None:
-    """Refuse an image size that cannot be baked, before anything is made.
-
-    Raises:
-        CheckpointError: with the size and the way out.
-    """
-    if problem := find_size_problem(spec, image_size):
-        what, _, hint = problem.rpartition("; ")
-        hint = f"{hint[0].upper()}{hint[1:]}."
-        raise CheckpointError(f"An image size of {image_size} cannot be baked: {what}.", hint=hint)
-
-
 def refuse_other_size(state_dict: Mapping[str, Tensor], spec: Any, image_size: int) -> tuple[dict[str, Tensor], Any]:
     """Bake the native size, which changes nothing.
 
@@ -59,3 +47,15 @@ def refuse_other_size(state_dict: Mapping[str, Tensor], spec: Any, image_size: i
         headline = f"An image size of {image_size} cannot be baked: the model is made for {spec.image_size}."
         raise CheckpointError(headline, hint="Leave the image size out.")
     return dict(state_dict), spec
+
+
+def check_image_size(spec: Any, image_size: object) -> None:
+    """Refuse an image size that cannot be baked, before anything is made.
+
+    Raises:
+        CheckpointError: with the size and the way out.
+    """
+    if problem := find_size_problem(spec, image_size):
+        what, _, hint = problem.rpartition("; ")
+        hint = f"{hint[0].upper()}{hint[1:]}."
+        raise CheckpointError(f"An image size of {image_size} cannot be baked: {what}.", hint=hint)

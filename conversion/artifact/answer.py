@@ -129,7 +129,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         caller: how the reader knows the one who converted it.
     """
     family, spec = load_family(card["family"]), rebuild_spec(card)
-    size = card["baked_image_size"] or family.choose_input_size(spec)
+    size = card["baked_image_size"] or family.images.choose_input_size(spec)
     rounded = _describe_rounding(card)
     told = {name: Told(each["value"], each["by"]) for name, each in card.get("told", {}).items()}
     return Answer(
@@ -199,7 +199,7 @@ def list_otherwise(
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
             if largest := find_largest([measure_returned(result), of_entry.get(place)]):
                 of_entry[place] = largest
-    of_images = family.ledger if family.build_image_processor(spec, size) else ()
+    of_images = family.ledger if family.images.build_image_processor(spec, size) else ()
     applying = {entry.name for entry in of_images if not entry.original_attributes and not entry.avoided}
     if not results:
         others = (spec.image_size, spec.image_size + spec.patch_size) if spec.any_size and not baked else ()

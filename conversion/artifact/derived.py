@@ -103,7 +103,7 @@ def find_false_files(directory: Path, card: Mapping[str, Any], family: Family[An
     Args:
         spec: that the artifact's config describes.
     """
-    sizes = {card["baked_image_size"] or family.choose_input_size(spec): "what its card and its config say"}
+    sizes = {card["baked_image_size"] or family.images.choose_input_size(spec): "what its card and its config say"}
     try:
         yield from find_settings_problems(directory, family, spec, sizes=sizes)
         layout = [f"transformers {major}" for major in find_majors(family, spec, list_keys(directory))]

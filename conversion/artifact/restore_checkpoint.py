@@ -51,7 +51,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         family = find_family(config)
         spec = family.read_config(config)
     head = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(HEAD_PREFIX)}
-    entry = family.entry(spec)
+    entry = family.training.choose_entry(spec)
     contents: dict[Path, object] = {path: {entry: state_dict} if entry else state_dict}
     if head:
         contents[path.with_name(f"{path.stem}_{HEAD_PREFIX[:-1]}{path.suffix}")] = {

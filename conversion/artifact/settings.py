@@ -101,7 +101,7 @@ def find_processor_problems(
     fields = json.loads(json.dumps(processor.to_dict(), default=str))
     side = _find_side(fields)
     chosen = side if side is not None and side in sizes else next(iter(sizes))
-    expected = dict(family.build_image_processor(spec, chosen))
+    expected = dict(family.images.build_image_processor(spec, chosen))
     wanted_class, found_class = str(expected.pop("image_processor_type")), strip_backend(type(processor).__name__)
     if found_class != wanted_class:
         yield f"image_processor_type: {found_class!r}, expected {wanted_class!r}"
@@ -134,7 +134,7 @@ def find_settings_problems(
     Args, Raises: as of :func:`find_config_problems` and :func:`find_processor_problems`.
     """
     yield from (f"{CONFIG}: {problem}" for problem in find_config_problems(directory, family, spec, labels))
-    is_known = bool(family.build_image_processor(spec, next(iter(sizes))))  # else there is none to compare with
+    is_known = bool(family.images.build_image_processor(spec, next(iter(sizes))))  # else there is none to compare with
     if (directory / PREPROCESSOR).exists() and is_known:
         found = find_processor_problems(directory, family, spec, sizes)
         yield from (f"{PREPROCESSOR}: {problem}" for problem in found)
@@ -149,8 +149,9 @@ def find_overriding_files(directory: Path) -> Iterator[str]:
 def list_sizes(family: Family[Any], spec: Spec) -> dict[int, str]:
     """The sides of images that a model of this spec is meant for, in pixels, each with the reason."""
     native = {spec.image_size: "the native size"}  # first, and by this reason
-    meant = {family.choose_input_size(spec): "the size that it is meant for"}
-    return native | meant | dict.fromkeys(family.list_other_sizes(spec), "the size of the official evaluation") | native
+    meant = {family.images.choose_input_size(spec): "the size that it is meant for"}
+    official = dict.fromkeys(family.images.list_other_sizes(spec), "the size of the official evaluation")
+    return native | meant | official | native
 
 
 def strip_backend(name: str) -> str:

@@ -21,18 +21,18 @@ def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     """
     family, spec = load_family(card["family"]), rebuild_spec(card)
     auto_class, attention = TASKS[spec.task][1], family.choose_attention()
-    size = card["baked_image_size"] or family.choose_input_size(spec)
+    size = card["baked_image_size"] or family.images.choose_input_size(spec)
     sizes = list_identical_sizes(family, spec, size)
     compared = dict.fromkeys(cell["dtype"] for cell in card["activations"])
     dtype = next(iter(compared)) if compared and card.get("dtype", *compared) not in compared else ""
     options = f', dtype="{dtype}"' if dtype else ""
     loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}"{options})'
-    if not family.build_image_processor(spec, size):
+    if not family.images.build_image_processor(spec, size):
         return [f"from transformers import {auto_class}", "", loaded]
     pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
     made = [f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow})']
     if sizes and size not in sizes:
-        there = family.build_image_processor(replace(spec, input_size=None), sizes[0])
+        there = family.images.build_image_processor(replace(spec, input_size=None), sizes[0])
         changed = [f"{name}={json.dumps(there[name])}" for name in ("size", "crop_size") if name in there]
         made = [made[0].removesuffix(")") + ",", f"    {', '.join(changed)})"]
     return [

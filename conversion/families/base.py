@@ -1,66 +1,45 @@
-"""What every family offers, under the same names: its package's ``FAMILY``."""
+"""What every family says of itself: the ``FAMILY`` of its package or module."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.distributions import Draw
-from conversion.families.external import find_clone
+from conversion.families import vit
+from conversion.families.external import find_clone, refuse_clone
+from conversion.families.image_sizes import refuse_other_size
+from conversion.families.images import note_channels
+from conversion.families.preprocessing import ResizeAndCrop
 from conversion.families.target import transformers_major
-from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights
-from conversion.families.told import TIMM, Setting, Told
+from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights, translate_nothing
+from conversion.families.told import TIMM, Setting
+from conversion.families.training import Training
 from conversion.families.variants import VARIANTS, Variant
+from conversion.families.vit import Spec as Spec
 from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
-from conversion.parity.deviations import Deviation
+from conversion.parity.deviations import Deviation, combine
 from conversion.parity.points import Stage
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from transformers import PretrainedConfig
-
-
-class Spec(Protocol):
-    """What all families' specs have in common."""
-
-    @property
-    def task(self) -> str: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def num_heads(self) -> int: ...
-    @property
-    def patch_size(self) -> int: ...
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def hf_class(self) -> str: ...
-    @property
-    def mask_token(self) -> bool:
-        """Whether patches can be masked."""
-        ...
-
-    @property
-    def any_size(self) -> bool:
-        """Whether the original takes images of another size than ``image_size``."""
-        ...
 
 
 S = TypeVar("S", bound=Spec)
 
 
 def tell_settings(family: "Family[Any]", spec: Spec, *names: str) -> dict[str, Any]:
-    """What tensors cannot tell of a model of this spec, as arguments of ``convert``: all of it, or the settings named.
+    """Collect what tensors cannot tell of a model of this spec, as arguments of ``convert``.
 
-    What nobody has told of the spec is left out.
+    Settings that nobody has told are left out.
+
+    Args:
+        names: the settings to collect; all of them unless given.
     """
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     told = {name: getattr(spec, field) for name, field in fields.items() if name in (names or fields)}
@@ -68,7 +47,7 @@ def tell_settings(family: "Family[Any]", spec: Spec, *names: str) -> dict[str, A
 
 
 def list_differences(found: Spec, wanted: Spec) -> dict[str, str]:
-    """How two specs of one family differ: field to text."""
+    """List how two specs of one family differ: field to text."""
     return {
         field: f"{field} {value}, not {vars(wanted)[field]}"
         for field, value in vars(found).items()
@@ -76,109 +55,109 @@ def list_differences(found: Spec, wanted: Spec) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Family(Generic[S]):
-    """The rooms of a family.
+    """Everything the converter needs to know about one model family.
 
     Attributes:
-        name: of its folder.
+        name: of its module.
         model_types: the ``model_type`` of the transformers configs it produces.
-        dropped: original keys that are not converted, shell-style pattern to reason.
-        translate: a state dict as another library writes it, to the original's keys, and what was done, in a line; any
-            other state dict as it is, and nothing. Optionally with what timm's ``config.json`` beside it tells.
         matches: whether an original state dict with these shapes is of this family.
         build_spec: the spec from keyword arguments.
-        settings: what tensors cannot tell, by name: what :attr:`recognise_spec` takes beside shapes.
         recognise_spec: the spec from shapes and, as keyword arguments, any of the settings. It stays open where a
             setting is not given: :func:`conversion.state_dicts.recognise.recognise` sees to it that it is.
+        build_config: the transformers config from a spec and its class names, of which a backbone has none.
+        read_config: the spec from a transformers config.
+        select_key_map: the key map of a model of this spec, for a major version of transformers.
+        build_original: the original model of this spec.
+        list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
+
+        settings: what tensors cannot tell, by name: what :attr:`recognise_spec` takes beside shapes.
         list_open: the settings that these shapes leave open, each with the value that most such models have, or None.
+        beside_config: fields of the spec that transformers' config has no place for.
         find_lookalikes: other kinds of models that have the same shapes, by name, from a spec and the shapes of what is
             dropped.
         note_settings: what a user of the converted model must know of settings that nobody gave, from a spec and who
             told what.
-        build_config: the transformers config from a spec and its class names, of which a backbone has none.
-        read_config: the spec from a transformers config.
-        select_key_map: the key map of a model of this spec, for a major version of transformers.
+
+        dropped: original keys that are not converted, shell-style pattern to reason.
         derive: tensors of the original state dict that follow from the spec alone; they are not converted.
-        build_original: the original model of this spec.
-        build_external: the same by the authors' own code, from a clone of their repository.
-        hub_repository: what torch.hub knows that repository by; empty if it does not.
-        entry: of a checkpoint file of the original's making that holds the model of this spec; empty if the file is the
-            state dict itself.
-        pack: what such a file holds after training, from spec and state dict.
-        distributions: how synthetic tensors are drawn, pattern of the key to distribution, before the common ones.
         bake_image_size: tensors that change, and the new spec, for another native image size.
-        choose_input_size: side in pixels of the images that a model of this spec is meant for.
-        build_image_processor: content of ``preprocessor_config.json`` from spec and input size.
-        build_transform: the original's evaluation transform from spec and input size; ``as_processor`` for the
-            counterfactual, with the processor's deviation in it.
-        find_image_deviation: the ledger's entry that applies to an image's (width, height) at an input size, if one
-            does; from spec, that size and input size.
-        list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
-        exact: (device type, dtype, attention) where bit for bit equality was reached before, on some processor; on
-            which kinds is on record in ``fixtures/verdicts.json``.
-        find_deviation: the ledger's entry, or several combined, that applies to a spec at an input's shape ``(B, 3,
-            height, width)``; optionally under a name of a dtype and of an attention implementation.
-        ledger: every known deviation of the target library that concerns this family.
-        beside_config: fields of the spec that transformers' config has no place for.
-        list_other_sizes: sides of images, in pixels, that an image processor for this spec may make, too.
-        default_entries: of a training run's checkpoint with several models of this family, the entries to take first,
-            in this order; none where the common order holds.
-        build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, a spec, and the
-            shapes that timm wrote; None where timm has no such models.
-        foreign: whose code writes what is translated.
-        alike: classes of transformers that have the very tensors of one that is converted to, each with that one's
-            name, and return something else.
-        alike_fields: of the config, that say what such a class returns, and that no other class reads.
         complete: a spec with all that transformers' model always has, though an original may lack it.
         filled_with_ones: of what is filled in there, the original keys whose tensors are multiplied with, shell-style;
             all others are added, and filled with zeros.
-        list_unused: the settings that a model of this spec has no use for.
+        alike: classes of transformers that have the very tensors of one that is converted to, each with that one's
+            name, and return something else.
+        alike_fields: of the config, that say what such a class returns, and that no other class reads.
+
+        images: how images become the model's input.
+        training: what the authors' training writes.
+        exact: (device type, dtype, attention) where bit for bit equality was reached before, on some processor; on
+            which kinds is on record in ``fixtures/verdicts.json``.
+        ledger: every known deviation of the target library that concerns this family.
+
+        build_external: the original model by the authors' own code, from a clone of their repository.
+        hub_repository: what torch.hub knows that repository by; empty if it does not.
+        translate: a state dict as another library writes it, to the original's keys, and what was done, in a line; any
+            other state dict as it is, and nothing. Optionally with what timm's ``config.json`` beside it tells.
+        foreign: whose code writes what is translated.
+        build_timm: the same model by timm's own code, from what its ``config.json`` told, if it did, a spec, and the
+            shapes that timm wrote; None where timm has no such models.
     """
 
     name: str
     model_types: tuple[str, ...]
-    dropped: Mapping[str, str]
-    translate: Callable[..., tuple[dict[str, Tensor], str]]
     matches: Callable[[Shapes], bool]
     build_spec: Callable[..., S]
-    settings: Mapping[str, Setting]
     recognise_spec: Callable[..., S]
-    list_open: Callable[[Shapes], Mapping[str, object]]
     build_config: Callable[[S, tuple[str, ...]], "PretrainedConfig"]
     read_config: Callable[["PretrainedConfig"], S]
     select_key_map: Callable[[S, int], KeyMap]
-    derive: Callable[[S], dict[str, Tensor]]
     build_original: Callable[[S], nn.Module]
-    build_external: Callable[[S, Path], nn.Module]
-    hub_repository: str
-    entry: Callable[[S], str]
-    pack: Callable[[S, Mapping[str, Tensor]], Mapping[str, object]]
-    distributions: Mapping[str, Draw]
-    bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]]
-    choose_input_size: Callable[[S], int]
-    build_image_processor: Callable[[S, int], dict[str, object]]
-    build_transform: Callable[..., "Callable[[Image], Tensor]"]
-    find_image_deviation: Callable[[S, tuple[int, int], int], Deviation | None]
     list_stages: Callable[..., list[Stage]]
-    exact: frozenset[tuple[str, str, str]]
-    find_deviation: Callable[..., Deviation | None]
-    ledger: tuple[Deviation, ...]
+
+    settings: Mapping[str, Setting] = field(default_factory=lambda: vit.SETTINGS)
+    list_open: Callable[[Shapes], Mapping[str, object]] = lambda shapes: vit.list_open(shapes, global_pool="token")
+    beside_config: frozenset[str] = vit.BESIDE_CONFIG
     find_lookalikes: Callable[[S, Shapes], tuple[str, ...]] = lambda _spec, _dropped: ()
-    note_settings: Callable[[S, Mapping[str, Told]], tuple[str, ...]] = lambda _spec, _told: ()
-    beside_config: frozenset[str] = frozenset()
-    list_other_sizes: Callable[[S], tuple[int, ...]] = lambda _spec: ()
-    default_entries: tuple[str, ...] = ()
-    build_timm: Callable[[Description | None, S, Shapes], nn.Module] | None = None
-    foreign: str = TIMM
-    alike: Mapping[str, str] = field(default_factory=dict)
-    alike_fields: frozenset[str] = frozenset()
+    note_settings: Callable[..., tuple[str, ...]] = lambda spec, _told: note_channels(spec.num_channels)
+
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    derive: Callable[[S], dict[str, Tensor]] = lambda _spec: {}
+    bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]] = refuse_other_size
     complete: Callable[[S], S] = lambda spec: spec
     filled_with_ones: tuple[str, ...] = ()
-    list_unused: Callable[[S], frozenset[str]] = lambda _spec: frozenset()
+    alike: Mapping[str, str] = field(default_factory=dict)
+    alike_fields: frozenset[str] = frozenset()
+
+    images: ResizeAndCrop = field(default_factory=ResizeAndCrop)
+    training: Training = field(default_factory=Training)
+    exact: frozenset[tuple[str, str, str]] = frozenset()
+    ledger: tuple[Deviation, ...] = ()
+
+    build_external: Callable[[S, Path], nn.Module] = refuse_clone
+    hub_repository: str = ""
+    translate: Callable[..., tuple[dict[str, Tensor], str]] = translate_nothing
+    foreign: str = TIMM
+    build_timm: Callable[[Description | None, S, Shapes], nn.Module] | None = None
+
+    def find_deviation(
+        self, spec: S, shape: tuple[int, ...], dtype: str = "float32", attention: str = "sdpa"
+    ) -> Deviation | None:
+        """Find the ledger's entry, or several combined, that applies to a spec at an input's shape.
+
+        Args:
+            shape: ``(B, channels, height, width)``.
+            dtype, attention: by name.
+        """
+        return combine(*(entry for entry in self.ledger if entry.applies(spec, shape, dtype, attention)))
+
+    def find_image_deviation(self, spec: S, size: tuple[int, int], input_size: int) -> Deviation | None:
+        """Find the ledger's entry, or several combined, that applies to an image of this (width, height)."""
+        return combine(*(entry for entry in self.ledger if entry.applies_to_image(spec, size, input_size)))
 
     def expand_key_map(self, spec: S, major: int | None = None) -> dict[str, tuple[str, ...]]:
-        """Every original key that is converted, to its target keys in the layout of a major version of transformers.
+        """Map every original key that is converted to its target keys in the layout of a major version of transformers.
 
         Args:
             major: the installed one unless given.
@@ -186,25 +165,25 @@ class Family(Generic[S]):
         return expand(self.select_key_map(spec, transformers_major() if major is None else major), spec.depth)
 
     def original_tensors(self, spec: S) -> dict[str, Tensor]:
-        """The original state dict on the meta device: no memory is taken."""
+        """Build the original state dict on the meta device, which takes no memory."""
         with torch.device("meta"):
             return dict(self.build_original(spec).state_dict())
 
     def original_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
-        """Key to shape of the original state dict."""
+        """List the shapes of the original state dict, by key."""
         return shapes_of(self.original_tensors(spec))
 
     def converted_tensors(self, spec: S) -> dict[str, Tensor]:
-        """What of the original state dict is converted, on the meta device: all but what is dropped by name."""
+        """Build, on the meta device, the part of the original state dict that is not dropped by name."""
         kept, _ = drop(self.original_tensors(spec), self.dropped)
         return kept
 
     def converted_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
-        """Key to shape of what is converted."""
+        """List the shapes of what is converted, by key."""
         return shapes_of(self.converted_tensors(spec))
 
     def load_original(self, spec: S, state_dict: Mapping[str, Tensor], clone: Path | None = None) -> nn.Module:
-        """The original model with these very tensors as its weights (not copied), in eval mode.
+        """Load the original model with these very tensors as its weights (not copied), in eval mode.
 
         Tensors that follow from the spec are filled in. Those that are dropped by name may be absent; they have no
         part in the model's outputs.
@@ -247,7 +226,7 @@ class Family(Generic[S]):
         return load_weights(model, kept, description)
 
     def find_clone(self, original: str) -> Path | None:
-        """The clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.
+        """Find the clone that ``--original`` means, a path or ``"hub"``; None for ``"bundled"``.
 
         Raises:
             CheckpointError: there is none.
@@ -255,42 +234,42 @@ class Family(Generic[S]):
         return find_clone(original, self.name, self.hub_repository)
 
     def recognise_spec_open(self, shapes: Shapes) -> S:
-        """The spec from shapes alone: what these leave open has a value that says nothing."""
+        """Read the spec from shapes alone; a setting that they leave open gets a neutral value."""
         neutral = {name: self.settings[name].neutral for name in self.list_open(shapes)}
         return self.recognise_spec(shapes, **{name: value for name, value in neutral.items() if value is not None})
 
     def read_spec(self, config: "PretrainedConfig", known: S) -> S:
-        """The spec that a transformers config describes; what it has no place for as in a spec that is known."""
+        """Read the spec that a transformers config describes; fields that it lacks are those of a known spec."""
         found: Any = self.read_config(config)
         return cast("S", replace(found, **{name: getattr(known, name) for name in self.beside_config}))
 
     def spec_of(self, variant: Variant) -> S:
-        """The spec of an official variant."""
+        """Build the spec of an official variant."""
         return self.build_spec(**variant.spec)
 
     def choose_attention(self) -> str:
-        """The attention implementation that is known to be exact in float32 on a CPU; sdpa where several or none is."""
+        """Choose the attention that is known to be exact in float32 on a CPU; sdpa where several or none is."""
         exact = {attention for device, dtype, attention in self.exact if (device, dtype) == ("cpu", "float32")}
         return exact.pop() if len(exact) == 1 else "sdpa"
 
 
 @cache
 def load_family(name: str) -> Family[Any]:
-    """The family in folder ``name``."""
+    """Import the family in the module ``name``."""
     family: Family[Any] = import_module(f"conversion.families.{name}").FAMILY
     return family
 
 
 def families() -> list[Family[Any]]:
-    """Every family that has a row in the table of variants."""
+    """List every family that has a row in the table of variants."""
     return [load_family(name) for name in dict.fromkeys(variant.family for variant in VARIANTS.values())]
 
 
 def find_dropped(key: str) -> str:
-    """Why some family drops this key by name; empty if none does."""
+    """Find why some family drops this key by name; empty if none does."""
     return next((reason for family in families() if (reason := find_reason(key, family.dropped))), "")
 
 
 def list_settings() -> dict[str, Setting]:
-    """What a caller may say that tensors cannot tell, of all families."""
+    """List the settings of all families: what a caller may say that tensors cannot tell."""
     return {name: setting for family in families() for name, setting in family.settings.items()}

@@ -25,7 +25,7 @@ BUNDLED, HUB, AUTO = "bundled", "hub", "auto"
 
 
 def find_clone(original: str, family: str, repository: str) -> Path | None:
-    """Where the code of the original is.
+    """Find where the code of the original is.
 
     Args:
         original: a clone's path, ``"hub"`` or ``"bundled"``.
@@ -48,8 +48,17 @@ def find_clone(original: str, family: str, repository: str) -> Path | None:
     return path
 
 
+def refuse_clone(_spec: object, clone: Path) -> nn.Module:
+    """Refuse the authors' code, of a family for which it is not supported.
+
+    Raises:
+        CheckpointError: always.
+    """
+    raise CheckpointError(f"{clone}: the authors' code is not supported for this family.", hint="Leave --original out.")
+
+
 def import_class(root: Path, module: str, name: str) -> type[nn.Module]:
-    """A model's class from a module of a clone; see :func:`import_isolated`.
+    """Import a model's class from a module of a clone; see :func:`import_isolated`.
 
     Raises:
         CheckpointError: the module cannot be imported, or has no such class.
@@ -63,7 +72,7 @@ def import_class(root: Path, module: str, name: str) -> type[nn.Module]:
 
 
 def import_isolated(root: Path, module: str) -> ModuleType:
-    """Import a module of a clone; it is afterwards as if it had not been, but for what is returned.
+    """Import a module from a clone, and undo all changes to ``sys.modules`` and ``sys.path``.
 
     Args:
         root: the folder that is to be on ``sys.path``.
@@ -91,7 +100,7 @@ def import_isolated(root: Path, module: str) -> ModuleType:
 
 @contextmanager
 def isolated(root: Path) -> Iterator[None]:
-    """Have a folder first on ``sys.path``, and take out of ``sys.modules`` afterwards what came from there.
+    """Put a folder first on ``sys.path``, and remove from ``sys.modules`` afterwards what came from there.
 
     Modules that were there before under the folder's names are put aside meanwhile. No byte code is written, and
     warnings are not shown: they are the authors'.
@@ -123,7 +132,7 @@ def isolated(root: Path) -> Iterator[None]:
 def construct(
     model_class: type[nn.Module], arguments: Mapping[str, object], neutral: Mapping[str, object], root: Path
 ) -> nn.Module:
-    """A model of the authors' class.
+    """Build a model of the authors' class.
 
     Args:
         arguments: of its constructor.
@@ -182,7 +191,7 @@ def _fetch_clone(family: str, repository: str) -> Path:
 
 
 def _list_foreign(root: Path, modules: Mapping[str, ModuleType]) -> set[str]:
-    """Names that a folder has, and that came from elsewhere if they are imported; others are the folder's already."""
+    """List the folder's names that are not imported from it."""
     paths = [*root.glob("*.py"), *(path.parent for path in root.glob("*/__init__.py"))]
     return {path.stem for path in paths if not _is_from(root, modules.get(path.stem))}
 
@@ -195,7 +204,7 @@ def _is_from(root: Path, module: ModuleType | None) -> bool:
 
 
 def describe_original(clone: Path | None) -> str:
-    """Whose code the original is, for an artifact's card: the clone's name and, if git knows it, its revision."""
+    """Describe whose code the original is, for a card: the clone's name and, if git knows it, its revision."""
     if clone is None:
         return BUNDLED
     asked = subprocess.run(["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

@@ -1,6 +1,9 @@
 """Which square images position embeddings can be baked for."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from conversion.errors import CheckpointError
 
@@ -13,7 +16,7 @@ bound 16 GiB, more than the memory of most machines. The official models were tr
 
 
 def find_size_problem(spec: Any, image_size: object) -> str | None:
-    """Why position embeddings cannot be baked for square images of this side, with what can; None if they can."""
+    """Find why position embeddings cannot be baked for square images of this side, and what can; None if they can."""
     patch = spec.patch_size
     if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
         return f"not a whole number of pixels from 1 up; give a multiple of the patch size {patch}"
@@ -32,6 +35,18 @@ def find_size_problem(spec: Any, image_size: object) -> str | None:
         most = int(MAX_TOKENS**0.5) * patch
         return f"{grid**2:,} patches, of which one head's attention takes {gigabytes:,.0f} GiB; give at most {most}"
     return None
+
+
+def refuse_other_size(state_dict: Mapping[str, Tensor], spec: Any, image_size: int) -> tuple[dict[str, Tensor], Any]:
+    """Bake the native size, which changes nothing.
+
+    Raises:
+        CheckpointError: another one was asked for.
+    """
+    if image_size != spec.image_size:
+        headline = f"An image size of {image_size} cannot be baked: the model is made for {spec.image_size}."
+        raise CheckpointError(headline, hint="Leave the image size out.")
+    return dict(state_dict), spec
 
 
 def check_image_size(spec: Any, image_size: object) -> None:

@@ -8,7 +8,7 @@ from conversion.families.told import AUTHORS, Setting
 from conversion.mapping.key_map import Shapes
 
 if TYPE_CHECKING:
-    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import Resize
 
 Channels = tuple[float, float, float]
 
@@ -25,20 +25,20 @@ RESAMPLING = {"bicubic": BICUBIC, "bilinear": 2, "lanczos": 1, "nearest": 0}
 """Name of an interpolation to Pillow's number."""
 
 
-def choose_mode(interpolation: str) -> "InterpolationMode":
-    """Torchvision's name for an interpolation."""
-    from torchvision.transforms import InterpolationMode
+def build_resize(size: int | tuple[int, int], interpolation: str) -> "Resize":
+    """Build torchvision's resize to this short edge, or to this height and width."""
+    from torchvision.transforms import InterpolationMode, Resize
 
-    return InterpolationMode(interpolation)
+    return Resize(size, InterpolationMode(interpolation))
 
 
 def find_short_edge(crop_size: int, crop_pct: float) -> int:
-    """The short edge in pixels that an image is resized to before the crop, rounded down as timm does."""
+    """Compute the short edge in pixels before the crop, rounded down as timm does."""
     return math.floor(crop_size / crop_pct)
 
 
 def parse_mean(value: Any) -> Channels:
-    """Three means, of red, green and blue in a range of 0 to 1, as numbers or as text with commas."""
+    """Parse the means of red, green and blue, from 0 to 1, given as numbers or as text with commas."""
     red, green, blue = map(float, _split(value))
     if not all(0 <= each <= 1 for each in (red, green, blue)):
         raise ValueError(f"{value!r}: means of red, green and blue lie between 0 and 1")
@@ -46,13 +46,13 @@ def parse_mean(value: Any) -> Channels:
 
 
 def parse_std(value: Any) -> Channels:
-    """Three standard deviations, of red, green and blue, as numbers or as text with commas."""
+    """Parse the standard deviations of red, green and blue, given as numbers or as text with commas."""
     red, green, blue = map(parse_positive, _split(value))
     return red, green, blue
 
 
 def _split(value: Any) -> list[Any]:
-    """Three numbers, or the texts of three."""
+    """Split into three numbers, or the texts of three."""
     parts = list(value.split(",") if isinstance(value, str) else value)
     if len(parts) != len(IMAGENET_MEAN):
         raise ValueError(f"{value!r} is not three numbers, as 0.485,0.456,0.406")
@@ -60,7 +60,7 @@ def _split(value: Any) -> list[Any]:
 
 
 def parse_crop_pct(value: Any) -> float:
-    """The share of the short edge that the crop keeps."""
+    """Parse the share of the short edge that the crop keeps."""
     share = parse_positive(value)
     if share > 1:
         raise ValueError(f"{value!r} is more than the whole image")
@@ -68,18 +68,18 @@ def parse_crop_pct(value: Any) -> float:
 
 
 def find_channels(shapes: Shapes, weight: str, embed_dim: int | None) -> int:
-    """Input channels by the weight of the patch embedding ``(D, channels, patch, patch)``; RGB's if it is misshapen."""
+    """Read the input channels off the patch embedding ``(D, channels, patch, patch)``; RGB's if it is misshapen."""
     shape = shapes.get(weight, ())
     return shape[1] if len(shape) == 4 and shape[0] == embed_dim else RGB
 
 
 def list_unused(num_channels: int) -> frozenset[str]:
-    """The settings of images that a model of so many input channels has no use for: it gets no image processor."""
+    """List the settings of images that are of no use to a model of so many channels: it gets no image processor."""
     return frozenset() if num_channels == RGB else frozenset({*NORMALISATION_SETTINGS, *CROP_SETTINGS})
 
 
 def note_channels(num_channels: int) -> tuple[str, ...]:
-    """What a user must know of a model whose images are not RGB."""
+    """Note what a user must know of a model whose images are not RGB."""
     if num_channels == RGB:
         return ()
     channels = f"{num_channels} channel{'' if num_channels == 1 else 's'}"

@@ -12,7 +12,7 @@ IMAGENET_CLASSES = 1000
 
 @cache
 def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 ImageNet-1k class names in the order of the logits, from timm; no network."""
+    """Read the 1000 ImageNet-1k class names in the order of the logits, from timm, without a network."""
     from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
@@ -20,7 +20,7 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names from a file, in the order of the logits.
+    """Read class names from a file, in the order of the logits.
 
     Args:
         path: a name a line; or, as ``.json``, a list of names or ``{"0": name, "1": name, ...}``, as on the Hub.
@@ -49,7 +49,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Demand a name for every class.
+    """Check that every class has a name.
 
     Raises:
         CheckpointError: there are none, or something else among them.
@@ -64,7 +64,7 @@ def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def choose_labels(task: str, num_classes: int, given: Iterable[str] | None) -> tuple[str, ...]:
-    """A name for each class, in the order of the logits: those given; ImageNet's; or the library's ``LABEL_n``.
+    """Choose a name for each class, in the order of the logits: those given, ImageNet's, or the library's ``LABEL_n``.
 
     Args:
         given: None for ImageNet's of a classifier with its 1000 classes, and for the library's of another.
@@ -83,6 +83,6 @@ def choose_labels(task: str, num_classes: int, given: Iterable[str] | None) -> t
 
 
 def build_labels(labels: tuple[str, ...]) -> dict[str, object]:
-    """``id2label`` and ``label2id`` of a transformers config."""
+    """Build ``id2label`` and ``label2id`` of a transformers config."""
     # two classes may share a name, never an index: the last one wins in label2id, as in the official models
     return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}

@@ -14,7 +14,7 @@ The library keeps fields that it does not know, through ``save_pretrained`` too.
 
 
 def write_lacking(spec: Any, whole: Any) -> dict[str, list[str]]:
-    """The config's field for a spec; none where the original lacks nothing.
+    """Write the config's field for a spec; none where the original lacks nothing.
 
     Args:
         whole: the same spec with all that transformers' model always has.
@@ -24,6 +24,6 @@ def write_lacking(spec: Any, whole: Any) -> dict[str, list[str]]:
 
 
 def read_lacking(config: "PretrainedConfig", *names: str) -> dict[str, Any]:
-    """Whether the original has each of these parts, by a config."""
+    """Read from a config whether the original has each of these parts."""
     lacking = getattr(config, ORIGINAL_LACKS, None) or ()
     return {name: name not in lacking for name in names}

@@ -55,7 +55,7 @@ class LinearHead:
 
 
 def list_heads(tensors: Mapping[str, Tensor]) -> dict[str, LinearHead]:
-    """The linear heads of a file, by name; a file of one head has it under an empty name."""
+    """List the linear heads of a file, by name; the only head of a file has an empty name."""
     parted: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         found = NAMED.search(key)
@@ -71,7 +71,7 @@ def _build_head(name: str, tensors: Mapping[str, Tensor]) -> LinearHead:
 
 
 def choose_head(tensors: Mapping[str, Tensor], width: int, entry: str | None = None) -> ToldStateDict:
-    """The linear head of a file that goes with a backbone, as ``weight`` and ``bias``.
+    """Choose the linear head of a file that goes with a backbone, as ``weight`` and ``bias``.
 
     Args:
         width: of the backbone's tokens.
@@ -106,7 +106,7 @@ def choose_head(tensors: Mapping[str, Tensor], width: int, entry: str | None = N
 
 
 def _list_fitting(heads: Mapping[str, LinearHead], width: int) -> list[str]:
-    """The heads that fit, a line each, and how many do not."""
+    """List the heads that fit, a line each, and count those that do not."""
     fitting = [head for head in heads.values() if not find_misfit(head, width)[0]]
     lines = [f"{head.name} {tuple(head.tensors['weight'].shape)}" for head in fitting if "weight" in head.tensors]
     others = len(heads) - len(lines)
@@ -114,7 +114,7 @@ def _list_fitting(heads: Mapping[str, LinearHead], width: int) -> list[str]:
 
 
 def find_misfit(head: LinearHead, width: int) -> tuple[str, str]:
-    """Why a head does not fit tokens of this width, and the way out; empty where it does, or where that is not known.
+    """Find why a head does not fit tokens of this width, and the way out; empty where it does, or it is not known.
 
     It fits the last layer's CLS token joined with the mean of the patches ``(num_classes, 2 * width)``, or one of both
     alone ``(num_classes, width)``.

@@ -1,4 +1,4 @@
-"""What families need to read a model's make off the shapes of its tensors."""
+"""Read off the shapes of its tensors what a model is made of: what families share."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,21 +12,18 @@ HEAD_DIM = 64
 """Width of an attention head in every official model."""
 
 
-NUM_ATTENTION_HEADS_HELP = "number of attention heads"
-
-
 def parse_integer(value: Any) -> int:
-    """A whole number from 1 up, as itself or as text."""
+    """Parse a whole number from 1 up."""
     return _parse_from(1, value)
 
 
 def parse_count(value: Any) -> int:
-    """A whole number from 0 up, as itself or as text."""
+    """Parse a whole number from 0 up."""
     return _parse_from(0, value)
 
 
 def parse_integers(value: Any) -> tuple[int, ...]:
-    """Several whole numbers from 0 up, as themselves or as text with commas."""
+    """Parse several whole numbers from 0 up, given as numbers or as text with commas."""
     return tuple(map(parse_count, value.split(",") if isinstance(value, str) else value))
 
 
@@ -43,7 +40,7 @@ def _parse_from(least: int, value: Any) -> int:
 
 
 def parse_positive(value: Any) -> float:
-    """A number above 0, as itself or as text."""
+    """Parse a number above 0."""
     number = float(value)
     if not 0 < number < math.inf:
         raise ValueError(f"{value!r} is not a number above 0")
@@ -51,7 +48,7 @@ def parse_positive(value: Any) -> float:
 
 
 def parse_offset(value: Any) -> float:
-    """A number of 0 or more, as itself or as text."""
+    """Parse a number from 0 to below 1."""
     number = float(value)
     if not 0 <= number < 1:
         raise ValueError(f"{value!r} is not a number from 0 to below 1")
@@ -59,7 +56,7 @@ def parse_offset(value: Any) -> float:
 
 
 def parse_flag(value: Any) -> bool:
-    """True or false, as itself or as text."""
+    """Parse true or false."""
     flags = {"true": True, "false": False}
     if str(value).lower() not in flags:
         raise ValueError(f"{value!r} is neither true nor false")
@@ -67,7 +64,7 @@ def parse_flag(value: Any) -> bool:
 
 
 def parse_choice(*choices: str) -> Callable[[Any], str]:
-    """One of a few words."""
+    """Build the parser of one of a few words."""
 
     def parse(value: Any) -> str:
         if value not in choices:
@@ -101,7 +98,7 @@ def find_misshapen(shapes: Shapes, needed: Mapping[str, int], optional: Mapping[
 
 
 def count_blocks(shapes: Shapes, prefix: str = "blocks.") -> tuple[int, list[str]]:
-    """How many blocks there are, and what is wrong with their numbering."""
+    """Count the blocks, and list what is wrong with their numbering."""
     numbers = {
         int(number)
         for key in shapes
@@ -114,12 +111,12 @@ def count_blocks(shapes: Shapes, prefix: str = "blocks.") -> tuple[int, list[str
 
 
 def has_any(shapes: Shapes, *endings: str) -> bool:
-    """Whether a block, or several, have a tensor with one of these names; which lack it, is found out afterwards."""
+    """Whether any block has a tensor with one of these names; blocks that lack it are found later."""
     return any(key.endswith(endings) for key in shapes)
 
 
 def check_heads(embed_dim: int, num_heads: int) -> int:
-    """The number of attention heads, if the width divides by it.
+    """Check that the width divides by the number of attention heads, and return that.
 
     Raises:
         CheckpointError: it does not.
@@ -133,7 +130,7 @@ def check_heads(embed_dim: int, num_heads: int) -> int:
 
 
 def guess_heads(embed_dim: int) -> int | None:
-    """The number of heads that most models of this width have, if it divides so."""
+    """Guess the number of heads that most models of this width have; None if it does not divide."""
     return embed_dim // HEAD_DIM if embed_dim % HEAD_DIM == 0 else None
 
 
@@ -143,12 +140,12 @@ GLOBAL_POOL_HELP = "what a timm or linear classifier of one vector pools, withou
 
 
 def parse_pooling(value: Any) -> str:
-    """What a classifier pools: the CLS token, also where timm pools nothing, or the mean of the patches."""
+    """Parse what a classifier pools: the CLS token, also where timm pools nothing, or the mean of the patches."""
     return parse_choice("token", "avg")(value or "token")
 
 
 TRANSFORMER_SETTINGS = {
-    "num_attention_heads": Setting("num_heads", parse_integer, NUM_ATTENTION_HEADS_HELP, neutral=1),
+    "num_attention_heads": Setting("num_heads", parse_integer, "number of attention heads", neutral=1),
     "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=OF_ANYBODY),
     "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=OF_ANYBODY, is_option=False),
     "global_pool": Setting("", parse_pooling, GLOBAL_POOL_HELP, fixed_by=OF_ANYBODY),

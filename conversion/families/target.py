@@ -9,5 +9,5 @@ TRANSFORMERS_MAJORS = (4, 5)
 
 @cache
 def transformers_major() -> int:
-    """The major version of the installed transformers."""
+    """Read the major version of the installed transformers."""
     return int(metadata.version("transformers").split(".")[0])

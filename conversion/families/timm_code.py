@@ -22,6 +22,11 @@ TELL_INSTEAD = "Move that file away, and give what it tells as options: vision-p
 """Of a ``config.json`` beside a checkpoint."""
 
 
+def translate_nothing(state_dict: Mapping[str, Tensor], _description: object = None) -> tuple[dict[str, Tensor], str]:
+    """Leave a state dict as it is, where no other library has other names."""
+    return dict(state_dict), ""
+
+
 def build_model(
     description: Description | None, model_class: Callable[..., nn.Module], shaped: Mapping[str, object], **told: object
 ) -> nn.Module:

@@ -165,7 +165,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(_BY_NAME := {variant.name: va
 
 
 def find_variant(name: str) -> Variant:
-    """The row called ``name``.
+    """Find the row called ``name``.
 
     Raises:
         VariantError: there is none; the nearest names are suggested.

@@ -38,8 +38,8 @@ DISTRIBUTIONS: Mapping[str, Draw] = {
 
 def list_distributions(family: Family[Any]) -> dict[str, Draw]:
     """How this family's tensors are drawn: its own patterns first, then the common ones."""
-    common = {pattern: draw for pattern, draw in DISTRIBUTIONS.items() if pattern not in family.distributions}
-    return {**family.distributions, **common}
+    common = {pattern: draw for pattern, draw in DISTRIBUTIONS.items() if pattern not in family.training.distributions}
+    return {**family.training.distributions, **common}
 
 
 def seed_generator(name: str) -> Generator:
@@ -106,9 +106,9 @@ def write_synthetic_checkpoint(variant: Variant, directory: Path, seed: int) -> 
     paths = {role: directory / url.rpartition("/")[2] for role, url in variant.files.items()}
     room = _make_room(family, spec)
     head = {key: room.pop(key) for key in list(room) if key.startswith(HEAD_PREFIX)}
-    entry = family.entry(spec)
+    entry = family.training.choose_entry(spec)
     with ExitStack() as stack:
-        content = stack.enter_context(_written(family.pack(spec, room), paths["checkpoint"]))
+        content = stack.enter_context(_written(family.training.pack(spec, room), paths["checkpoint"]))
         state_dict = dict(content[entry] if entry else content)
         if head:
             unprefixed = {key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()}

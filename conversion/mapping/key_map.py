@@ -47,6 +47,15 @@ def expand(key_map: KeyMap, depth: int) -> dict[str, tuple[str, ...]]:
     return expanded
 
 
+def add_parameters(modules: KeyMap) -> dict[str, str | tuple[str, ...]]:
+    """Turn a table of modules into one of tensors: each module has a weight and a bias, under the same names."""
+    return {
+        source + name: target + name if isinstance(target, str) else tuple(part + name for part in target)
+        for source, target in modules.items()
+        for name in (".weight", ".bias")
+    }
+
+
 def shapes_of(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
     """Key to shape."""
     return {key: tuple(tensor.shape) for key, tensor in state_dict.items()}

@@ -1,8 +1,8 @@
 """What a known deviation of the target library is.
 
 A deviation is a fact about transformers, not about a conversion. Where one applies, the comparison must agree once the
-original computes as transformers does. Each family keeps a ledger of its own in its ``deviations.py``; the tests show
-that each entry is still there, and fail when one is gone.
+original computes as transformers does. Each family keeps a ledger of its own, and each entry says where it applies; the
+tests show that each is still there, and fail when one is gone.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,10 @@ class Deviation:
         avoided: whether the artifact is written such that it does not show.
         in_config: whether a transformers config brings it about for an original of this spec; an artifact with such
             a config is refused.
+        applies: whether it shows for a spec, an input's shape ``(B, channels, height, width)``, a dtype and an
+            attention implementation, both by name.
+        applies_to_image: whether it shows for a spec, an image's (width, height), and the side in pixels of what the
+            image processor makes of it.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Deviation:
     original_attributes: Mapping[str, object] = field(default_factory=dict)
     avoided: bool = False
     in_config: Callable[[Any, Any], bool] = field(default=lambda _config, _spec: False, compare=False)
+    applies: Callable[[Any, tuple[int, ...], str, str], bool] = field(default=lambda *_: False, compare=False)
+    applies_to_image: Callable[[Any, tuple[int, int], int], bool] = field(default=lambda *_: False, compare=False)
 
 
 IMAGE_PROCESSOR_BACKEND = Deviation(

@@ -124,7 +124,7 @@ def convert(
         check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
         kept, spec = family.bake_image_size(kept, spec, image_size)
     classes, unfit = _name_classes(name, spec, labels, getattr(whole, "labels", None))
-    input_size = image_size or family.choose_input_size(spec)
+    input_size = image_size or family.images.choose_input_size(spec)
     check_input_size(spec, input_size)
     return Conversion(
         variant=name,
@@ -134,7 +134,7 @@ def convert(
         architecture=spec.hf_class,
         labels=classes,
         state_dict=key_map.convert(kept, family.expand_key_map(spec)) | fill_in(family, spec, kept),
-        preprocessor=family.build_image_processor(spec, input_size),
+        preprocessor=family.images.build_image_processor(spec, input_size),
         input_size=input_size,
         source=kept,
         dropped=parts.dropped,

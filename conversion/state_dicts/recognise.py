@@ -7,6 +7,7 @@ from typing import Any
 
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Family, Spec, families, list_settings
+from conversion.families.images import list_unused
 from conversion.families.linear_head import refuse_head
 from conversion.families.told import AUTHORS, CALLER, Told, option_of, write_value
 from conversion.families.variants import VARIANTS, Variant
@@ -84,7 +85,7 @@ def _leave_out_unused(
     Raises:
         VariantError: the caller tells of it.
     """
-    unused = family.list_unused(spec)
+    unused = list_unused(spec.num_channels)
     idle = [name for name, value in by_caller.items() if name in unused and value is not None]
     if idle:
         headline = f"{', '.join(idle)}: this {family.name} model gets no image processor, its images are not RGB."

@@ -146,5 +146,5 @@ def _draw(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:
 
 def draw_photo(subject: Subject, case: InputCase, *, as_processor: bool = False) -> Inputs:
     """The photo through the original's transform, or, its counterfactual, through one that does as the processor."""
-    transform = subject.family.build_transform(subject.converted.spec, case.height, as_processor=as_processor)
+    transform = subject.family.images.build_transform(subject.converted.spec, case.height, as_processor=as_processor)
     return as_batch(transform(open_photo()))

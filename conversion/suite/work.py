@@ -11,7 +11,7 @@ def estimate_work(variant: Variant | None) -> int:
         return 0
     family = load_family(variant.family)
     spec = family.spec_of(variant)
-    pixels = sum(case.pixels for case in list_inputs(spec, family.choose_input_size(spec), None))
+    pixels = sum(case.pixels for case in list_inputs(spec, family.images.choose_input_size(spec), None))
     by_token = 12 * spec.depth  # of width x width: four in the attention, eight in the feed-forward
     if spec.task == "semantic-segmentation":
         by_token += 16 * 9 * (1 + len(spec.out_indices))  # 3 x 3, over maps four times as fine, of one and of all

@@ -11,7 +11,8 @@ DINOV2_LAYERS = """
 import os
 from torch import nn
 from torch.nn import functional as F
-from conversion.families.dinov2.original import LayerScale, SwiGLU
+from conversion.families.dinov2.original import SwiGLU
+from conversion.families.layers import LayerScale
 from conversion.families.layers import Mlp, PatchEmbed
 
 if os.environ.get("XFORMERS_DISABLED") is None:

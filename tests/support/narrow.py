@@ -32,10 +32,13 @@ def draw_spec(seed: int) -> tuple[str, Spec]:
     size = patch * pick.randint(1, min(8, LARGEST // patch))
     heads = pick.choice([heads for heads in range(1, 5) if width % heads == 0])
     depth, num_classes = pick.randint(1, 3), pick.choice((0, 2, 10))
+    common: dict[str, Any] = {
+        "embed_dim": width, "depth": depth, "num_heads": heads, "patch_size": patch, "image_size": size,
+    }  # fmt: skip
     if pick.random() < 0.6:
         ffn = pick.choice(("mlp", "swiglu"))
         registers = pick.randint(0, 4)
-        spec = Dinov2Spec(width, depth, heads, ffn, registers, patch, size, num_classes)
+        spec = Dinov2Spec(**common, ffn=ffn, num_register_tokens=registers, num_classes=num_classes)
         # as the official models
         told = {"interpolate_offset": 0.0 if registers else 0.1, "interpolate_antialias": bool(registers)}
         return "dinov2", replace(spec, **told)
@@ -44,7 +47,7 @@ def draw_spec(seed: int) -> tuple[str, Spec]:
     if num_classes:
         features = {"task": "image-classification", "mean_pooling": pick.random() < 0.7, "num_classes": num_classes}
     features |= {"shared_position_bias": is_shared, "block_position_bias": not is_shared}
-    return "data2vec_vision", Data2VecVisionSpec(width, depth, heads, 4 * width, patch, size, **features)
+    return "data2vec_vision", Data2VecVisionSpec(**common, hidden_dim=4 * width, **features)
 
 
 def _leave(tensor: Tensor, _: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ from conversion.artifact.load import load_model
 from conversion.families.base import Family, Spec, load_family, tell_settings
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.images import list_unused
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
@@ -77,7 +78,7 @@ def tell(spec: Spec) -> dict[str, Any]:
     family = family_of(spec)
     told = tell_settings(family, spec)
     has_tables = getattr(spec, "shared_position_bias", False) or getattr(spec, "block_position_bias", False)
-    unused = {*family.list_unused(spec), *({"num_attention_heads"} if has_tables else ())}
+    unused = {*list_unused(spec.num_channels), *({"num_attention_heads"} if has_tables else ())}
     return {name: value for name, value in told.items() if name not in unused}
 
 
@@ -85,7 +86,7 @@ def write(spec: Spec, folder: Path) -> Path:
     """Write such a model as its training does: DINOv2's under a teacher's backbone, BEiT's in its own container."""
     family, tensors = family_of(spec), draw(spec)
     if family.name != "dinov2":
-        content: Any = family.pack(spec, tensors)
+        content: Any = family.training.pack(spec, tensors)
     elif getattr(spec, "num_classes"):  # noqa: B009 (a protocol's)
         content = tensors
     else:

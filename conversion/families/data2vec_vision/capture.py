@@ -1,7 +1,6 @@
 """Data2Vec-Vision: where original and transformers model carry the same values."""
 
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.data2vec_vision.deviations import FEATURE_LAYOUT
 from conversion.families.data2vec_vision.key_map import (
     AUXILIARY_MODULES,
     DECODE_MODULES,
@@ -9,7 +8,6 @@ from conversion.families.data2vec_vision.key_map import (
     POOLING_MODULES,
 )
 from conversion.families.target import transformers_major
-from conversion.parity.deviations import Deviation
 from conversion.parity.points import OUTPUT, Stage, build_block, build_place
 
 EXACT = frozenset({("cpu", "float32", "eager")})
@@ -48,7 +46,7 @@ CONVOLUTION = (
 
 
 def list_stages(spec: Data2VecVisionSpec, *, masked: bool = False) -> list[Stage]:
-    """Every capture point, stage by stage in the order of the computation.
+    """List every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers model with a head does not take: its backbone's points only.
@@ -103,8 +101,3 @@ def _list_segmentation_stages(spec: Data2VecVisionSpec) -> list[Stage]:
         stages.append(convolution("auxiliary", AUXILIARY_MODULES, "auxiliary_head.convs.0"))
         stages.append(build_block("auxiliary_logits", OUTPUT, "auxiliary_head.conv_seg", "auxiliary_head.classifier"))
     return stages
-
-
-def find_deviation(spec: Data2VecVisionSpec, shape: tuple[int, ...], *_cell: str) -> Deviation | None:
-    """The ledger's entry that applies to an input of this shape, if one does, in any cell of the matrix."""
-    return FEATURE_LAYOUT if spec.task == "semantic-segmentation" and shape[0] > 1 else None

@@ -85,6 +85,7 @@ FEATURE_LAYOUT = Deviation(
     counterfactual="the original without laying the features out",
     remedy="none needed: it is rounding; with eager attention, one image at a time agrees bit for bit",
     original_attributes={"contiguous_features": False},
+    applies=lambda spec, shape, *_: spec.task == "semantic-segmentation" and shape[0] > 1,
 )
 
 SQUARE_RESIZE = Deviation(
@@ -96,6 +97,7 @@ SQUARE_RESIZE = Deviation(
     counterfactual="the original transform with a resize to the square",
     remedy="resize and cut beforehand, and load the image processor with do_resize=False; or load a BitImageProcessor "
     "with the same mean and standard deviation, which can do both",
+    applies_to_image=lambda spec, size, _input_size: spec.crop_pct < 1 or size[0] != size[1],
 )
 
 PRETRAINING_NORMALISATION = Deviation(

@@ -94,7 +94,7 @@ MODELS: dict[str, tuple[type[nn.Module], str, str]] = {
 
 
 def build_external(spec: Data2VecVisionSpec, clone: Path) -> nn.Module:
-    """The authors' model of this spec.
+    """Build the authors' model of this spec.
 
     Args:
         clone: the folder that has ``beit/modeling_finetune.py``, or its ``beit``.

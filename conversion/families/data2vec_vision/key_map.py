@@ -5,31 +5,31 @@ A table per feature; :func:`select_key_map` lays together those that a model has
 """
 
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.mapping.key_map import KeyMap, add_prefix
+from conversion.mapping.key_map import KeyMap, add_parameters, add_prefix
 
 ENCODER: KeyMap = {
     # embeddings
     "cls_token":                    "embeddings.cls_token",
-    "patch_embed.proj.weight":      "embeddings.patch_embeddings.projection.weight",
-    "patch_embed.proj.bias":        "embeddings.patch_embeddings.projection.bias",
+    **add_parameters({
+        "patch_embed.proj":         "embeddings.patch_embeddings.projection",
     # attention; the rows of the fused projection are query, then key, then value, and key has no bias
-    "blocks.{}.norm1.weight":       "encoder.layer.{}.layernorm_before.weight",
-    "blocks.{}.norm1.bias":         "encoder.layer.{}.layernorm_before.bias",
+        "blocks.{}.norm1":          "encoder.layer.{}.layernorm_before",
+    }),
     "blocks.{}.attn.qkv.weight":   ("encoder.layer.{}.attention.attention.query.weight",
                                     "encoder.layer.{}.attention.attention.key.weight",
                                     "encoder.layer.{}.attention.attention.value.weight"),
     "blocks.{}.attn.q_bias":        "encoder.layer.{}.attention.attention.query.bias",
     "blocks.{}.attn.v_bias":        "encoder.layer.{}.attention.attention.value.bias",
-    "blocks.{}.attn.proj.weight":   "encoder.layer.{}.attention.output.dense.weight",
-    "blocks.{}.attn.proj.bias":     "encoder.layer.{}.attention.output.dense.bias",
+    **add_parameters({
+        "blocks.{}.attn.proj":      "encoder.layer.{}.attention.output.dense",
+    }),
     "blocks.{}.gamma_1":            "encoder.layer.{}.lambda_1",
     # feed-forward
-    "blocks.{}.norm2.weight":       "encoder.layer.{}.layernorm_after.weight",
-    "blocks.{}.norm2.bias":         "encoder.layer.{}.layernorm_after.bias",
-    "blocks.{}.mlp.fc1.weight":     "encoder.layer.{}.intermediate.dense.weight",
-    "blocks.{}.mlp.fc1.bias":       "encoder.layer.{}.intermediate.dense.bias",
-    "blocks.{}.mlp.fc2.weight":     "encoder.layer.{}.output.dense.weight",
-    "blocks.{}.mlp.fc2.bias":       "encoder.layer.{}.output.dense.bias",
+    **add_parameters({
+        "blocks.{}.norm2":          "encoder.layer.{}.layernorm_after",
+        "blocks.{}.mlp.fc1":        "encoder.layer.{}.intermediate.dense",
+        "blocks.{}.mlp.fc2":        "encoder.layer.{}.output.dense",
+    }),
     "blocks.{}.gamma_2":            "encoder.layer.{}.lambda_2",
 }  # fmt: skip
 
@@ -51,43 +51,24 @@ BLOCK_POSITION_BIAS: KeyMap = {
         "encoder.layer.{}.attention.attention.relative_position_bias.relative_position_bias_table",
 }  # fmt: skip
 
-FINAL_NORM: KeyMap = {
-    "norm.weight":                  "layernorm.weight",
-    "norm.bias":                    "layernorm.bias",
-}  # fmt: skip
-
-POOLING_NORM: KeyMap = {
-    "fc_norm.weight":               "pooler.layernorm.weight",
-    "fc_norm.bias":                 "pooler.layernorm.bias",
-}  # fmt: skip
-
-CLASSIFIER: KeyMap = {
-    "head.weight":                  "classifier.weight",
-    "head.bias":                    "classifier.bias",
-}  # fmt: skip
-
-DECODE_HEAD: KeyMap = {
-    "decode_head.conv_seg.weight":  "decode_head.classifier.weight",
-    "decode_head.conv_seg.bias":    "decode_head.classifier.bias",
-}  # fmt: skip
-
-AUXILIARY_HEAD: KeyMap = {
-    "auxiliary_head.conv_seg.weight": "auxiliary_head.classifier.weight",
-    "auxiliary_head.conv_seg.bias":   "auxiliary_head.classifier.bias",
-}  # fmt: skip
+FINAL_NORM: KeyMap = add_parameters({"norm": "layernorm"})
+POOLING_NORM: KeyMap = add_parameters({"fc_norm": "pooler.layernorm"})
+CLASSIFIER: KeyMap = add_parameters({"head": "classifier"})
+DECODE_HEAD: KeyMap = add_parameters({"decode_head.conv_seg": "decode_head.classifier"})
+AUXILIARY_HEAD: KeyMap = add_parameters({"auxiliary_head.conv_seg": "auxiliary_head.classifier"})
 
 PYRAMID: KeyMap = {
-    "backbone.fpn1.0.weight":       "fpn1.0.weight",
-    "backbone.fpn1.0.bias":         "fpn1.0.bias",
-    "backbone.fpn1.1.weight":       "fpn1.1.weight",
-    "backbone.fpn1.1.bias":         "fpn1.1.bias",
+    **add_parameters({
+        "backbone.fpn1.0":          "fpn1.0",
+        "backbone.fpn1.1":          "fpn1.1",
+    }),
     "backbone.fpn1.1.running_mean": "fpn1.1.running_mean",
     "backbone.fpn1.1.running_var":  "fpn1.1.running_var",
     "backbone.fpn1.1.num_batches_tracked": "fpn1.1.num_batches_tracked",
-    "backbone.fpn1.3.weight":       "fpn1.3.weight",
-    "backbone.fpn1.3.bias":         "fpn1.3.bias",
-    "backbone.fpn2.0.weight":       "fpn2.0.weight",
-    "backbone.fpn2.0.bias":         "fpn2.0.bias",
+    **add_parameters({
+        "backbone.fpn1.3":          "fpn1.3",
+        "backbone.fpn2.0":          "fpn2.0",
+    }),
 }  # fmt: skip
 
 # the heads' modules of convolution and batch norm; "{}" counts from 0
@@ -133,7 +114,7 @@ DROPPED = {
 
 
 def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
-    """The rows that a model of this spec has, in the layout of a major version of transformers."""
+    """Select the rows that a model of this spec has, in the layout of a major version of transformers."""
     has_norm = spec.task == "backbone" or not spec.mean_pooling
     features: list[tuple[bool, KeyMap]] = [
         (True, ENCODER),
@@ -160,7 +141,7 @@ def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
 
 
 def select_heads(spec: Data2VecVisionSpec, major: int) -> KeyMap:
-    """The rows of the feature pyramid and the segmentation heads."""
+    """Select the rows of the feature pyramid and the segmentation heads."""
     column = 0 if major < 5 else 1
     modules = {
         source.format(index): targets[column].format(index)

@@ -24,7 +24,7 @@ MODULES = {
 
 
 def translate(state_dict: Mapping[str, Tensor], _description: object = None) -> tuple[dict[str, Tensor], str]:
-    """A state dict under unilm's names from mmsegmentation's own, and what was done; any other one as it is.
+    """Rename a state dict of mmsegmentation's own to unilm's names, and say so; leave any other one as it is.
 
     No tensor is changed.
     """
@@ -40,7 +40,7 @@ def is_mmsegs(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def rename(key: str) -> str:
-    """Unilm's name of a tensor, from mmsegmentation's."""
+    """Rename a tensor from mmsegmentation's name to unilm's."""
     if key.startswith(BLOCKS):
         index, _, rest = key.removeprefix(BLOCKS).partition(".")
         return f"backbone.blocks.{index}.{_replace_prefix(rest, BLOCK_MODULES)}"

@@ -7,13 +7,12 @@ https://arxiv.org/abs/2106.08254 (BEiT). Proven against outputs recorded from th
 Shapes in comments: B images, N = window^2 patches, T = 1 + N tokens, D width, H heads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conversion.errors import CheckpointError
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.layers import Mlp, PatchEmbed
 
@@ -55,8 +54,8 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(spec.embed_dim)) if spec.qkv_bias else None
         self.has_position_bias = spec.block_position_bias
         if spec.block_position_bias:
-            self.relative_position_bias_table = nn.Parameter(torch.zeros(count_offsets(spec.window), spec.num_heads))
-            self.register_buffer("relative_position_index", index_offsets(spec.window))
+            self.relative_position_bias_table = nn.Parameter(torch.zeros(count_offsets(spec.grid), spec.num_heads))
+            self.register_buffer("relative_position_index", index_offsets(spec.grid))
         self.proj = nn.Linear(spec.embed_dim, spec.embed_dim)
 
     def forward(self, tokens: Tensor, shared_bias: Tensor | None) -> Tensor:
@@ -92,7 +91,7 @@ class Block(nn.Module):
 
 
 def scale(tokens: Tensor, gamma: Tensor | None) -> Tensor:
-    """A factor per channel, if there is one."""
+    """Multiply with a factor per channel, if there is one."""
     return tokens if gamma is None else gamma * tokens
 
 
@@ -104,10 +103,10 @@ class Encoder(nn.Module):
         self.image_size = spec.image_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim)) if spec.mask_token else None
-        positions = torch.zeros(1, 1 + spec.window**2, spec.embed_dim)
+        positions = torch.zeros(1, 1 + spec.grid**2, spec.embed_dim)
         self.pos_embed = nn.Parameter(positions) if spec.absolute_positions else None
         self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim, spec.num_channels)
-        self.rel_pos_bias = RelativePositionBias(spec.window, spec.num_heads) if spec.shared_position_bias else None
+        self.rel_pos_bias = RelativePositionBias(spec.grid, spec.num_heads) if spec.shared_position_bias else None
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
 
     def prepare_tokens(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> Tensor:
@@ -138,7 +137,7 @@ class Encoder(nn.Module):
     def encode(
         self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None, after: Iterable[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """The tokens after the last block, ``(B, T, D)``, and those after some others, by the block's index."""
+        """Compute the tokens after the last block, ``(B, T, D)``, and those after some others, by the block's index."""
         kept, chosen = {}, set(after)
         tokens = self.prepare_tokens(pixel_values, bool_masked_pos)
         shared_bias = None if self.rel_pos_bias is None else self.rel_pos_bias()  # (H, T, T)
@@ -185,7 +184,7 @@ class Classifier(Encoder):
 
 
 def count_offsets(window: int) -> int:
-    """Rows of a table of relative positions.
+    """Count the rows of a table of relative positions.
 
     One for each offset between two patches of a square window, and three more: from the CLS token to a patch, from a
     patch to the CLS token, and from the CLS token to itself.
@@ -194,7 +193,7 @@ def count_offsets(window: int) -> int:
 
 
 def index_offsets(window: int) -> Tensor:
-    """The row of the table for every pair of tokens, ``(T, T)``, int64: from the token of the row to the column's."""
+    """Find the table's row for every pair of tokens, ``(T, T)``, int64: from the token of the row to the column's."""
     rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
     rows, columns = rows.flatten(), columns.flatten()  # (N,)
     down = rows.unsqueeze(1) - rows + window - 1  # (N, N), from 0
@@ -209,29 +208,13 @@ def index_offsets(window: int) -> Tensor:
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:
-    """The bias of every pair of tokens: ``(offsets, H)`` and ``(T, T)`` give ``(H, T, T)``."""
+    """Look up the bias of every pair of tokens: ``(offsets, H)`` and ``(T, T)`` give ``(H, T, T)``."""
     return table[index].permute(2, 0, 1).contiguous()
 
 
 def derive_position_indices(spec: Data2VecVisionSpec) -> dict[str, Tensor]:
-    """The index tensors of the original state dict, which follow from the window's size."""
+    """Compute the index tensors of the original state dict, which follow from the window's size."""
     modules = [f"blocks.{i}.attn" for i in range(spec.depth)] if spec.block_position_bias else []
     modules += ["rel_pos_bias"] if spec.shared_position_bias else []
-    index = index_offsets(spec.window)
+    index = index_offsets(spec.grid)
     return {f"{spec.original_prefix}{module}.relative_position_index": index for module in modules}
-
-
-def bake_image_size(
-    state_dict: Mapping[str, Tensor], spec: Data2VecVisionSpec, image_size: int
-) -> tuple[dict[str, Tensor], Data2VecVisionSpec]:
-    """Nothing to bake: the original takes images of one size.
-
-    Raises:
-        CheckpointError: another one was asked for.
-    """
-    if image_size != spec.image_size:
-        raise CheckpointError(
-            f"An image size of {image_size} cannot be baked: the model is made for {spec.image_size}.",
-            hint="The original knows relative positions of one window only; leave the image size out.",
-        )
-    return dict(state_dict), spec

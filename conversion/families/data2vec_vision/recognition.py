@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.data2vec_vision.config import CROP_PCT, Data2VecVisionSpec
+from conversion.families import vit
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.images import (
     CROP_SETTINGS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     NORMALISATION_SETTINGS,
     find_channels,
-    list_unused,
     note_channels,
 )
 from conversion.families.shapes import (
@@ -21,19 +21,18 @@ from conversion.families.shapes import (
     check_heads,
     count_blocks,
     find_misshapen,
-    guess_heads,
     has_any,
     parse_integers,
 )
 from conversion.families.told import Setting, Told
 from conversion.families.variants import DATA2VEC_VISION_SIZES
+from conversion.families.vit import CROP_PCT, SQUARE, find_grid
 from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import square_side
 
 POOL_SCALES = (1, 2, 3, 6)
 """Of the pyramid pooling in mmsegmentation's UPerNet, unless configured otherwise."""
 
-SQUARE = "Only models of square images are converted."
 AGREE = "Tensors of several models cannot be converted together; give the file of one, as its training saved it."
 
 OUT_INDICES = {depth: out_indices for _, depth, _, out_indices in DATA2VEC_VISION_SIZES.values()}
@@ -134,28 +133,27 @@ def recognise_spec(
 
 
 def list_open(shapes: Shapes) -> dict[str, object]:
-    """The settings that shapes leave open, each with the value that most such models have, or None."""
-    spec = recognise_spec(shapes, num_attention_heads=None if _list_tables(shapes) else 1)
+    """List the settings that shapes leave open, each with the value that most such models have, or None."""
+    tables = _list_tables(shapes)
+    spec = recognise_spec(shapes, num_attention_heads=None if tables else 1)
     is_segmentation, is_backbone = spec.task == "semantic-segmentation", spec.task == "backbone"
-    heads: dict[str, object] = {} if _list_tables(shapes) else {"num_attention_heads": guess_heads(spec.embed_dim)}
     segmentation: dict[str, object] = {"out_indices": OUT_INDICES.get(spec.depth), "pool_scales": POOL_SCALES}
-    usual = {
-        **heads,
-        **(segmentation if is_segmentation else {}),
-        "layer_norm_eps": 1e-6,
-        "hidden_act": "gelu",
-        "global_pool": "avg" if "fc_norm.weight" in shapes else "token",
-        "image_mean": IMAGENET_MEAN if is_segmentation or is_backbone else HALF,
-        "image_std": IMAGENET_STD if is_segmentation or is_backbone else HALF,
-        "crop_pct": CROP_PCT if spec.image_size < MARGIN_BELOW else 1.0,
-        "interpolation": "bicubic",
-        "input_size": spec.image_size,
-    }
-    return {name: value for name, value in usual.items() if name not in list_unused(spec.num_channels)}
+    usual = vit.list_usual(
+        spec.embed_dim,
+        spec.num_channels,
+        global_pool="avg" if "fc_norm.weight" in shapes else "token",
+        image_mean=IMAGENET_MEAN if is_segmentation or is_backbone else HALF,
+        image_std=IMAGENET_STD if is_segmentation or is_backbone else HALF,
+        crop_pct=CROP_PCT if spec.image_size < MARGIN_BELOW else 1.0,
+        input_size=spec.image_size,
+    )
+    told_by_tables = {"num_attention_heads"} if tables else set()
+    usual = {name: value for name, value in usual.items() if name not in told_by_tables}
+    return {**(segmentation if is_segmentation else {}), **usual}
 
 
 def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...]:
-    """The other kinds of models that have the same shapes: BEiT's, in both versions.
+    """List the other kinds of models that have the same shapes: BEiT's, in both versions.
 
     Of pretrained models the head tells, which is dropped: Data2Vec predicts features as wide as the tokens, BEiT the
     8,192 words of a visual vocabulary.
@@ -165,7 +163,7 @@ def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...
 
 
 def note_settings(spec: Data2VecVisionSpec, _told: Mapping[str, Told]) -> tuple[str, ...]:
-    """What a user must know of settings that nobody gave."""
+    """Note what a user must know of settings that nobody gave."""
     notes = note_channels(spec.num_channels)
     if spec.is_pooled:
         return (
@@ -200,7 +198,7 @@ def _choose_heads(tables: Shapes, embed_dim: int, num_attention_heads: int | Non
 
 
 def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
-    """Patches along a side, from all tables and position embeddings, which must agree on it."""
+    """Find the patches along a side, on which all tables and position embeddings must agree."""
     windows, problems = {}, []
     for key, shape in tables.items():
         try:
@@ -214,11 +212,7 @@ def _find_window(tables: Shapes, pos_embed: str, shapes: Shapes) -> int:
             "Tables of relative positions of a square window have (2w - 1)^2 + 3 rows.", problems, SQUARE
         )
     if pos_embed in shapes:
-        try:
-            windows[pos_embed] = square_side(shapes[pos_embed][1] - 1)
-        except KeyMapError as error:
-            headline = f"{pos_embed} {tuple(shapes[pos_embed])}: {error.headline}"
-            raise CheckpointError(headline, hint=SQUARE) from error
+        windows[pos_embed] = find_grid(shapes, pos_embed)
     if not windows:
         headline = f"It has neither {pos_embed} nor tables of relative positions, which tell its image size."
         raise CheckpointError(headline, hint=WHOLE)

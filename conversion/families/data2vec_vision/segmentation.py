@@ -24,7 +24,7 @@ class PyramidBackbone(Encoder):
     def __init__(self, spec: Data2VecVisionSpec) -> None:
         super().__init__(spec)
         width = spec.embed_dim
-        self.window = spec.window
+        self.window = spec.grid
         self.out_indices = spec.out_indices
         self.fpn1 = nn.Sequential(
             nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),
@@ -145,7 +145,7 @@ def resize_as(maps: Tensor, like: Tensor) -> Tensor:
 
 
 def build_original(spec: Data2VecVisionSpec) -> nn.Module:
-    """The original model of this spec."""
+    """Build the original model of this spec."""
     return {
         "backbone": PretrainedModel,
         "image-classification": Classifier,

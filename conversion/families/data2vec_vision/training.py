@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor
-
-from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.distributions import Draw, count, fan_in, normal, uniform
+from conversion.families.training import Training
 
 DISTRIBUTIONS: Mapping[str, Draw] = {
     # patches with so small a variance that the eps of the first norm shows, as in trained models
@@ -25,20 +23,12 @@ DEFAULT_ENTRIES = ("model", "module")
 The official models on the Hub are of this entry, too. Beside it lies ``model_ema``, the average that training predicts.
 """
 
-# task: entry that holds the model, and what lies beside it
+# task: entry that holds the model, and what lies beside it, as pretraining, fine-tuning under DeepSpeed and
+# mmsegmentation write them; the official files hold pickled classes besides, which stay out
 CONTAINERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "backbone":              ("model",      {"optimizer": {"state": {}, "param_groups": []}, "epoch": 799}),
     "image-classification":  ("module",     {"optimizer": None, "global_steps": 0, "skipped_steps": 0}),
     "semantic-segmentation": ("state_dict", {"meta": {"epoch": 128, "iter": 160_000}}),
 }  # fmt: skip
 
-
-def choose_entry(spec: Data2VecVisionSpec) -> str:
-    """Where a checkpoint of pretraining, of fine-tuning under DeepSpeed, of mmsegmentation holds the model."""
-    return CONTAINERS[spec.task][0]
-
-
-def pack(spec: Data2VecVisionSpec, state_dict: Mapping[str, Tensor]) -> Mapping[str, object]:
-    """The containers of such a checkpoint. The official files hold pickled classes besides, which stay out."""
-    entry, beside = CONTAINERS[spec.task]
-    return {entry: state_dict, **beside}
+TRAINING = Training(lambda spec: CONTAINERS[spec.task], DISTRIBUTIONS, DEFAULT_ENTRIES)

@@ -1,9 +1,7 @@
 """DINOv2: where original and transformers model carry the same values."""
 
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.dinov2.deviations import POSITION_EMBEDDINGS, POSITION_EMBEDDINGS_OF_REGISTERS, SOFTMAX
 from conversion.families.target import transformers_major
-from conversion.parity.deviations import Deviation, combine
 from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block, build_place
 
 EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
@@ -39,7 +37,7 @@ RETURNED = (
 
 
 def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
-    """Every capture point, stage by stage in the order of the computation.
+    """List every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers classifier's head does not take: its backbone's points only.
@@ -61,14 +59,3 @@ def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
             build_place("returned.logits", ":logits", ":logits"),
         ]
     return [*stages, Stage("returned", RETURNED)]
-
-
-def find_deviation(
-    spec: Dinov2Spec, shape: tuple[int, ...], dtype: str = "float32", attention: str = "sdpa"
-) -> Deviation | None:
-    """The ledger's entry that applies to an input of this shape in this cell of the matrix, if one does; or both."""
-    entry = POSITION_EMBEDDINGS_OF_REGISTERS if spec.num_register_tokens else POSITION_EMBEDDINGS
-    differs = any(getattr(spec, name) != value for name, value in entry.original_attributes.items())
-    is_resampled = differs and shape[-2:] != (spec.image_size, spec.image_size)
-    is_narrowed = transformers_major() < 5 and (dtype, attention) == ("float64", "eager")
-    return combine(entry if is_resampled else None, SOFTMAX if is_narrowed else None)

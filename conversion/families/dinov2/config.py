@@ -1,24 +1,16 @@
-"""DINOv2: what a model is made of, from a variant's row or from the shapes found, and its transformers config."""
+"""DINOv2: what a model is made of, and its transformers config."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from conversion.families import configs, vit
+from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields
 from conversion.families.feed_forward import reckon_swiglu_width
-from conversion.families.images import (
-    CROP_SETTINGS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    NORMALISATION_SETTINGS,
-    Channels,
-)
-from conversion.families.labels import build_labels
+from conversion.families.images import CROP_SETTINGS, NORMALISATION_SETTINGS
 from conversion.families.lacking import read_lacking, write_lacking
-from conversion.families.shapes import (
-    TRANSFORMER_SETTINGS,
-    parse_flag,
-    parse_offset,
-)
+from conversion.families.shapes import TRANSFORMER_SETTINGS, parse_flag, parse_offset
 from conversion.families.told import Setting
+from conversion.families.vit import Spec
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -45,10 +37,7 @@ SETTINGS = {
 }
 """What tensors cannot tell of a DINOv2 model."""
 
-# each of these settings determines the field of its name
-BESIDE_CONFIG = frozenset(
-    {"global_pool", "interpolate_offset", "interpolate_antialias", *NORMALISATION_SETTINGS, *CROP_SETTINGS}
-)
+BESIDE_CONFIG = vit.BESIDE_CONFIG | {"input_size", "global_pool", "interpolate_offset", "interpolate_antialias"}
 """Fields of the spec that transformers' config has no place for."""
 
 ALIKE = {"Dinov2Backbone": "Dinov2Model", "Dinov2WithRegistersBackbone": "Dinov2WithRegistersModel"}
@@ -57,54 +46,39 @@ ALIKE = {"Dinov2Backbone": "Dinov2Model", "Dinov2WithRegistersBackbone": "Dinov2
 ALIKE_FIELDS = frozenset({"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"})
 """Fields of transformers' config that say what these return."""
 
-CROP_PCT = 224 / 256
-"""Of the original's evaluation: a crop of 224 pixels out of a short edge of 256."""
+FIELDS: ConfigTable = {
+    **VIT_FIELDS,
+    "mlp_ratio": "mlp_ratio",
+    "qkv_bias": "qkv_bias",
+    "use_swiglu_ffn": Recoded("ffn", lambda ffn: ffn == "swiglu", lambda is_gated: "swiglu" if is_gated else "mlp"),
+}
+"""Field of the config to field of the spec."""
 
 
-@dataclass(frozen=True)
-class Dinov2Spec:
+@dataclass(frozen=True, kw_only=True)
+class Dinov2Spec(Spec):
     """All that the architecture depends on.
 
     Attributes:
-        embed_dim: width D of the tokens.
         ffn: ``"mlp"``, or ``"swiglu"`` as in the giant.
         num_register_tokens: 0 for a plain model.
-        patch_size: side of a patch, in pixels.
-        image_size: native side, in pixels: ``pos_embed`` has ``(image_size / patch_size) ** 2`` patch positions.
         num_classes: of the 1-layer linear head; 0 for a backbone.
-        layer_norm_eps: of every layer norm.
         global_pool: of a linear head on one vector, whether that is the CLS token or the mean of the patches ("avg").
         interpolate_offset, interpolate_antialias: how position embeddings are resampled for another size than native:
             added to the patch grid, and whether with antialias. None where nobody told: then no other size is claimed.
-        image_mean, image_std: of the normalisation of images in a range of 0 to 1.
-        crop_pct: share of the short edge that the centre crop keeps.
-        interpolation: of images, by name.
         input_size: side in pixels of the images that the image processor makes; None for the usual one.
-        num_channels: of the images.
         mlp_ratio: width of the feed-forward's hidden layer in widths of the tokens, before a gate takes its share.
-        mask_token: patches can be masked; every model has one after the authors' training.
+        mask_token: every model has one after the authors' training.
         qkv_bias, proj_bias, ffn_bias: whether these layers have biases, by the names in the training's config.
         layer_scale: each residual branch has a learned factor per channel.
     """
 
-    embed_dim: int
-    depth: int
-    num_heads: int
     ffn: Literal["mlp", "swiglu"]
     num_register_tokens: int
-    patch_size: int
-    image_size: int
-    num_classes: int
-    layer_norm_eps: float = 1e-6
     global_pool: str = "token"
     interpolate_offset: float | None = None
     interpolate_antialias: bool | None = None
-    image_mean: Channels = IMAGENET_MEAN
-    image_std: Channels = IMAGENET_STD
-    crop_pct: float = CROP_PCT
-    interpolation: str = "bicubic"
     input_size: int | None = None
-    num_channels: int = 3
     mlp_ratio: int = 4
     mask_token: bool = True
     qkv_bias: bool = True
@@ -117,16 +91,6 @@ class Dinov2Spec:
         """Width of the feed-forward's hidden layer."""
         width = int(self.mlp_ratio * self.embed_dim)  # transformers 4 takes ratios that are not whole
         return width if self.ffn == "mlp" else reckon_swiglu_width(width)
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side at the native size."""
-        return self.image_size // self.patch_size
-
-    @property
-    def task(self) -> str:
-        """What the model is for."""
-        return "image-classification" if self.num_classes else "backbone"
 
     @property
     def any_size(self) -> bool:
@@ -147,56 +111,27 @@ class Dinov2Spec:
 
 
 def complete(spec: Dinov2Spec) -> Dinov2Spec:
-    """The spec with all that transformers' model always has: only without registers it may lack a mask token."""
+    """Complete a spec by what transformers' model always has: only without registers it may lack a mask token."""
     has_mask_token = spec.mask_token or spec.num_register_tokens > 0
     return replace(spec, mask_token=has_mask_token, proj_bias=True, ffn_bias=True, layer_scale=True)
 
 
 def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig":
-    """The transformers config, every value written out that the outputs depend on.
+    """Build the transformers config, with every value that the outputs depend on.
 
     Args:
         labels: a classifier's class names, in the order of the logits; none of a backbone.
     """
-    from transformers import Dinov2Config, Dinov2WithRegistersConfig
-
-    values: dict[str, Any] = {
-        "architectures": [spec.hf_class],
-        "hidden_size": spec.embed_dim,
-        "num_hidden_layers": spec.depth,
-        "num_attention_heads": spec.num_heads,
-        "mlp_ratio": spec.mlp_ratio,
-        "hidden_act": "gelu",
-        "layer_norm_eps": spec.layer_norm_eps,
-        "image_size": spec.image_size,
-        "patch_size": spec.patch_size,
-        "num_channels": spec.num_channels,
-        "qkv_bias": spec.qkv_bias,
-        "use_swiglu_ffn": spec.ffn == "swiglu",
-        **write_lacking(spec, complete(spec)),
-    }
-    if labels:
-        values |= build_labels(labels)
+    others: dict[str, object] = {"hidden_act": "gelu", **write_lacking(spec, complete(spec))}
     if spec.num_register_tokens:
-        return Dinov2WithRegistersConfig(num_register_tokens=spec.num_register_tokens, **values)
-    return Dinov2Config(use_mask_token=spec.mask_token, **values)
+        others["num_register_tokens"] = spec.num_register_tokens
+        return configs.build_config("Dinov2WithRegistersConfig", FIELDS, spec, labels, **others)
+    return configs.build_config("Dinov2Config", FIELDS, spec, labels, use_mask_token=spec.mask_token, **others)
 
 
 def read_config(config: "PretrainedConfig") -> Dinov2Spec:
-    """The spec that a transformers config describes; the inverse of :func:`build_config`."""
+    """Read the spec that a transformers config describes; the inverse of :func:`build_config`."""
     has = read_lacking(config, "mask_token", "proj_bias", "ffn_bias", "layer_scale")
-    return Dinov2Spec(
-        embed_dim=config.hidden_size,
-        depth=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
-        ffn="swiglu" if config.use_swiglu_ffn else "mlp",
-        num_register_tokens=getattr(config, "num_register_tokens", 0),
-        patch_size=config.patch_size,
-        image_size=config.image_size,
-        num_classes=len(config.id2label or ()) if "ForImageClassification" in (config.architectures or [""])[0] else 0,
-        layer_norm_eps=config.layer_norm_eps,
-        num_channels=config.num_channels,
-        mlp_ratio=config.mlp_ratio,
-        qkv_bias=config.qkv_bias,
-        **{**has, "mask_token": has["mask_token"] and getattr(config, "use_mask_token", True)},
-    )
+    has["mask_token"] = has["mask_token"] and getattr(config, "use_mask_token", True)
+    registers = getattr(config, "num_register_tokens", 0)
+    return Dinov2Spec(num_register_tokens=registers, **read_fields(FIELDS, config), **has)

@@ -1,7 +1,7 @@
 """DINOv2: known deviations of transformers."""
 
-import torch
-
+from conversion.families.deviations import CENTER_CROP, SOFTMAX_OF_4
+from conversion.families.dinov2.config import Dinov2Spec
 from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
 
 # class of transformers to how it resamples position embeddings
@@ -9,6 +9,12 @@ RESAMPLING = {
     "plain":     {"interpolate_offset": 0.0, "interpolate_antialias": False},
     "registers": {"interpolate_offset": 0.0, "interpolate_antialias": True},
 }  # fmt: skip
+
+
+def _resamples_otherwise(spec: Dinov2Spec, shape: tuple[int, ...], kind: str) -> bool:
+    differs = any(getattr(spec, name) != value for name, value in RESAMPLING[kind].items())
+    return differs and shape[-2:] != (spec.image_size, spec.image_size)
+
 
 POSITION_EMBEDDINGS = Deviation(
     name="position-embeddings-offset",
@@ -19,6 +25,7 @@ POSITION_EMBEDDINGS = Deviation(
     counterfactual="the original with interpolate_offset=0 and without antialias",
     remedy="bake the original's resampling for one square size with --image-size",
     original_attributes=RESAMPLING["plain"],
+    applies=lambda spec, shape, *_: not spec.num_register_tokens and _resamples_otherwise(spec, shape, "plain"),
 )
 
 POSITION_EMBEDDINGS_OF_REGISTERS = Deviation(
@@ -30,26 +37,7 @@ POSITION_EMBEDDINGS_OF_REGISTERS = Deviation(
     counterfactual="the original with interpolate_offset=0 and antialias",
     remedy="bake the original's resampling for one square size with --image-size",
     original_attributes=RESAMPLING["registers"],
+    applies=lambda spec, shape, *_: spec.num_register_tokens > 0 and _resamples_otherwise(spec, shape, "registers"),
 )
 
-CENTER_CROP = Deviation(
-    name="center-crop-rounding",
-    where="images of which the crop leaves over 4n + 3 rows or columns: a quarter of all",
-    cause="torchvision rounds half the surplus to the nearest even number, transformers down, with either backend",
-    size="the crop is shifted by one pixel",
-    counterfactual="the original transform with half the surplus rounded down",
-    remedy="nothing where the longer side of the resized image is even; else resize and crop the image beforehand with "
-    "torchvision's Resize and CenterCrop, and load the image processor with do_resize=False and do_center_crop=False",
-)
-
-SOFTMAX = Deviation(
-    name="softmax-in-float32",
-    where="transformers 4, eager attention, in float64",
-    cause="its softmax is taken in float32, whatever dtype the model has",
-    size="1e-7 on outputs, a billion times float64's rounding",
-    counterfactual="the original with a softmax in float32",
-    remedy="use sdpa, or transformers 5; in float32 and below it makes no model worse",
-    original_attributes={"softmax_dtype": torch.float32},
-)
-
-LEDGER = (POSITION_EMBEDDINGS, POSITION_EMBEDDINGS_OF_REGISTERS, IMAGE_PROCESSOR_BACKEND, CENTER_CROP, SOFTMAX)
+LEDGER = (POSITION_EMBEDDINGS, POSITION_EMBEDDINGS_OF_REGISTERS, IMAGE_PROCESSOR_BACKEND, CENTER_CROP, SOFTMAX_OF_4)

@@ -40,7 +40,7 @@ class Adapter(nn.Module):
 
 
 def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
-    """The authors' model of this spec.
+    """Build the authors' model of this spec.
 
     A 1-layer classifier's head is put on as theirs in ``dinov2/hub/classifiers.py`` is.
 

@@ -152,7 +152,7 @@ def _alias_modules(mlp: nn.Module) -> None:
 
 
 def _any_size(description: Description | None) -> Description | None:
-    """A description of the same model, which takes images of any size, as transformers' does."""
+    """Describe the same model, but taking images of any size, as transformers' does."""
     if description is None:
         return None
     return {**description, "model_args": {**(description.get("model_args") or {}), "dynamic_img_size": True}}

@@ -5,58 +5,51 @@ A table per feature; :func:`select_key_map` lays together those that a model has
 """
 
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.mapping.key_map import KeyMap, add_prefix
+from conversion.mapping.key_map import KeyMap, add_parameters, add_prefix
 
 KEY_MAP: KeyMap = {
     # embeddings
-    "cls_token":                    "embeddings.cls_token",
-    "mask_token":                   "embeddings.mask_token",
-    "pos_embed":                    "embeddings.position_embeddings",
-    "patch_embed.proj.weight":      "embeddings.patch_embeddings.projection.weight",
-    "patch_embed.proj.bias":        "embeddings.patch_embeddings.projection.bias",
+    "cls_token":                "embeddings.cls_token",
+    "mask_token":               "embeddings.mask_token",
+    "pos_embed":                "embeddings.position_embeddings",
+    **add_parameters({
+        "patch_embed.proj":     "embeddings.patch_embeddings.projection",
     # attention; the rows of the fused projection are query, then key, then value
-    "blocks.{}.norm1.weight":       "encoder.layer.{}.norm1.weight",
-    "blocks.{}.norm1.bias":         "encoder.layer.{}.norm1.bias",
-    "blocks.{}.attn.qkv.weight":   ("encoder.layer.{}.attention.attention.query.weight",
-                                    "encoder.layer.{}.attention.attention.key.weight",
-                                    "encoder.layer.{}.attention.attention.value.weight"),
-    "blocks.{}.attn.qkv.bias":     ("encoder.layer.{}.attention.attention.query.bias",
-                                    "encoder.layer.{}.attention.attention.key.bias",
-                                    "encoder.layer.{}.attention.attention.value.bias"),
-    "blocks.{}.attn.proj.weight":   "encoder.layer.{}.attention.output.dense.weight",
-    "blocks.{}.attn.proj.bias":     "encoder.layer.{}.attention.output.dense.bias",
-    "blocks.{}.ls1.gamma":          "encoder.layer.{}.layer_scale1.lambda1",
+        "blocks.{}.norm1":      "encoder.layer.{}.norm1",
+        "blocks.{}.attn.qkv":  ("encoder.layer.{}.attention.attention.query",
+                                "encoder.layer.{}.attention.attention.key",
+                                "encoder.layer.{}.attention.attention.value"),
+        "blocks.{}.attn.proj":  "encoder.layer.{}.attention.output.dense",
+    }),
+    "blocks.{}.ls1.gamma":      "encoder.layer.{}.layer_scale1.lambda1",
     # feed-forward
-    "blocks.{}.norm2.weight":       "encoder.layer.{}.norm2.weight",
-    "blocks.{}.norm2.bias":         "encoder.layer.{}.norm2.bias",
-    "blocks.{}.ls2.gamma":          "encoder.layer.{}.layer_scale2.lambda1",
+    **add_parameters({
+        "blocks.{}.norm2":      "encoder.layer.{}.norm2",
+    }),
+    "blocks.{}.ls2.gamma":      "encoder.layer.{}.layer_scale2.lambda1",
     # final norm
-    "norm.weight":                  "layernorm.weight",
-    "norm.bias":                    "layernorm.bias",
+    **add_parameters({
+        "norm":                 "layernorm",
+    }),
 }  # fmt: skip
 
 REGISTERS: KeyMap = {
-    "register_tokens":              "embeddings.register_tokens",
+    "register_tokens":          "embeddings.register_tokens",
 }  # fmt: skip
 
-MLP: KeyMap = {
-    "blocks.{}.mlp.fc1.weight":     "encoder.layer.{}.mlp.fc1.weight",
-    "blocks.{}.mlp.fc1.bias":       "encoder.layer.{}.mlp.fc1.bias",
-    "blocks.{}.mlp.fc2.weight":     "encoder.layer.{}.mlp.fc2.weight",
-    "blocks.{}.mlp.fc2.bias":       "encoder.layer.{}.mlp.fc2.bias",
-}  # fmt: skip
+MLP: KeyMap = add_parameters({
+    "blocks.{}.mlp.fc1":        "encoder.layer.{}.mlp.fc1",
+    "blocks.{}.mlp.fc2":        "encoder.layer.{}.mlp.fc2",
+})  # fmt: skip
 
-SWIGLU: KeyMap = {
-    "blocks.{}.mlp.w12.weight":     "encoder.layer.{}.mlp.weights_in.weight",
-    "blocks.{}.mlp.w12.bias":       "encoder.layer.{}.mlp.weights_in.bias",
-    "blocks.{}.mlp.w3.weight":      "encoder.layer.{}.mlp.weights_out.weight",
-    "blocks.{}.mlp.w3.bias":        "encoder.layer.{}.mlp.weights_out.bias",
-}  # fmt: skip
+SWIGLU: KeyMap = add_parameters({
+    "blocks.{}.mlp.w12":        "encoder.layer.{}.mlp.weights_in",
+    "blocks.{}.mlp.w3":         "encoder.layer.{}.mlp.weights_out",
+})  # fmt: skip
 
-LINEAR_HEAD: KeyMap = {
-    "linear_head.weight":           "classifier.weight",
-    "linear_head.bias":             "classifier.bias",
-}  # fmt: skip
+LINEAR_HEAD: KeyMap = add_parameters({
+    "linear_head":              "classifier",
+})  # fmt: skip
 
 # rows that not every model has, to the field of the spec that says whether it does
 SWITCHED = {
@@ -81,7 +74,7 @@ DROPPED = {
 
 
 def select_key_map(spec: Dinov2Spec, _major: int) -> KeyMap:
-    """The rows that a model of this spec has, in any major version; a classifier's backbone has a prefix of its own."""
+    """Select the rows that a model of this spec has, in any major version; a classifier's backbone has a prefix."""
     backbone = {
         **KEY_MAP,
         **(SWIGLU if spec.ffn == "swiglu" else MLP),

@@ -4,7 +4,7 @@ Parameter names and arithmetic are those of ``dinov2/models/vision_transformer.p
 facebookresearch/dinov2; the text is our own. Paper: https://arxiv.org/abs/2304.07193; registers:
 https://arxiv.org/abs/2309.16588. Proven against outputs recorded from the original code (``fixtures/golden``).
 
-Shapes in comments: B images, N patches, R registers, T = 1 + R + N tokens, D width, H heads.
+Shapes in comments: B images, N patches, R registers, T = 1 + R + N tokens, D width.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,45 +16,9 @@ from torch.nn import functional as F
 
 from conversion.errors import CheckpointError
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.layers import Mlp, PatchEmbed
+from conversion.families.image_sizes import check_image_size
+from conversion.families.layers import Attention, Block, Mlp, VisionTransformer
 from conversion.mapping.tensors import resample_position_embeddings
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection for query, key and value.
-
-    Attributes:
-        softmax_dtype: to take the softmax in, if it is not the model's own.
-    """
-
-    softmax_dtype: torch.dtype | None = None
-
-    def __init__(self, spec: Dinov2Spec) -> None:
-        super().__init__()
-        self.num_heads = spec.num_heads
-        self.qkv = nn.Linear(spec.embed_dim, 3 * spec.embed_dim, bias=spec.qkv_bias)
-        self.proj = nn.Linear(spec.embed_dim, spec.embed_dim, bias=spec.proj_bias)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
-        query, key, value = qkv.transpose(1, 3).unbind(2)  # 3 x (B, H, T, D/H)
-        if self.softmax_dtype is None:
-            attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, T, D/H)
-        else:
-            scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (B, H, T, T)
-            attended = scores.softmax(dim=-1, dtype=self.softmax_dtype).to(value.dtype) @ value
-        return self.proj(attended.transpose(1, 2).flatten(2))  # (B, T, D)
-
-
-class LayerScale(nn.Module):
-    """A learned factor per channel on a residual branch."""
-
-    def __init__(self, embed_dim: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(embed_dim))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return tokens * self.gamma
 
 
 class SwiGLU(nn.Module):
@@ -70,24 +34,14 @@ class SwiGLU(nn.Module):
         return self.w3(F.silu(gate) * up)
 
 
-class Block(nn.Module):
-    """Attention and feed-forward, each normalised before, scaled after if the model does, and added to its input."""
-
-    def __init__(self, spec: Dinov2Spec) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
-        self.attn = Attention(spec)
-        self.ls1 = LayerScale(spec.embed_dim) if spec.layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
-        self.mlp = (SwiGLU if spec.ffn == "swiglu" else Mlp)(spec.embed_dim, spec.hidden_dim, bias=spec.ffn_bias)
-        self.ls2 = LayerScale(spec.embed_dim) if spec.layer_scale else nn.Identity()
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
-        return tokens + self.ls2(self.mlp(self.norm2(tokens)))
+def build_block(spec: Dinov2Spec) -> Block:
+    """Attention by torch's scaled dot-product attention, and one of two feed-forwards."""
+    attention = Attention(spec.embed_dim, spec.num_heads, fused=True, qkv_bias=spec.qkv_bias, proj_bias=spec.proj_bias)
+    mlp = (SwiGLU if spec.ffn == "swiglu" else Mlp)(spec.embed_dim, spec.hidden_dim, bias=spec.ffn_bias)
+    return Block(spec, attention, mlp, layer_scale=spec.layer_scale)
 
 
-class Dinov2(nn.Module):
+class Dinov2(VisionTransformer):
     """The vision transformer, and the 1-layer linear head of the ImageNet classifiers where the spec has classes.
 
     Attributes:
@@ -97,29 +51,14 @@ class Dinov2(nn.Module):
     """
 
     def __init__(self, spec: Dinov2Spec) -> None:
-        super().__init__()
+        super().__init__(spec, (build_block(spec) for _ in range(spec.depth)))
         self.patch_size = spec.patch_size
         self.num_register_tokens = spec.num_register_tokens
         self.interpolate_offset, self.interpolate_antialias = spec.interpolate_offset, spec.interpolate_antialias
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + spec.grid**2, spec.embed_dim))
         if spec.num_register_tokens:
             self.register_tokens = nn.Parameter(torch.zeros(1, spec.num_register_tokens, spec.embed_dim))
         self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim)) if spec.mask_token else None
-        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim, spec.num_channels)
-        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
-        self.norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
-
-    @property
-    def softmax_dtype(self) -> torch.dtype | None:
-        """What every block takes its softmax in, if it is not the model's own dtype."""
-        return next((block.attn.softmax_dtype for block in self.blocks), None)  # type: ignore[union-attr, return-value]
-
-    @softmax_dtype.setter
-    def softmax_dtype(self, dtype: torch.dtype | None) -> None:
-        for block in self.blocks:
-            block.attn.softmax_dtype = dtype  # type: ignore[union-attr]
 
     def prepare_tokens(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> Tensor:
         """Patches, masked where asked, behind the CLS token; positions added; registers, which have none, put between.
@@ -148,7 +87,7 @@ class Dinov2(nn.Module):
         return torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)  # (B, 1 + R + N, D)
 
     def position_embeddings(self, height: int, width: int) -> Tensor:
-        """Position embeddings for an image of this size in pixels: ``(1, 1 + N, D)``."""
+        """Choose or resample position embeddings for an image of this size in pixels: ``(1, 1 + N, D)``."""
         grid = height // self.patch_size, width // self.patch_size
         if height == width and grid[0] * grid[1] == self.pos_embed.shape[1] - 1:
             return self.pos_embed
@@ -172,7 +111,7 @@ class Dinov2(nn.Module):
         return outputs
 
     def get_intermediate_layers(self, pixel_values: Tensor, layers: int | Iterable[int] = 1) -> list[Tensor]:
-        """Patch tokens after chosen blocks, each through the final norm.
+        """Compute the patch tokens after chosen blocks, each through the final norm.
 
         Args:
             layers: how many of the last blocks, or which blocks by index.
@@ -222,12 +161,8 @@ def bake_image_size(
     Raises:
         CheckpointError: the size is not a multiple of the patch size, or nobody told how to resample.
     """
-    grid, rest = divmod(image_size, spec.patch_size)
-    if rest or grid < 1:
-        raise CheckpointError(
-            f"An image size of {image_size} cannot be baked: it is not a multiple of the patch size {spec.patch_size}.",
-            hint=f"Nearest: {max(grid, 1) * spec.patch_size} or {(max(grid, 1) + 1) * spec.patch_size}.",
-        )
+    check_image_size(spec, image_size)
+    grid = image_size // spec.patch_size
     if grid == spec.grid:
         return dict(state_dict), spec
     pos_embed = state_dict["pos_embed"]

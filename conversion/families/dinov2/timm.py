@@ -36,7 +36,7 @@ KEEP = (
 def translate(
     state_dict: Mapping[str, Tensor], description: Description | None = None
 ) -> tuple[dict[str, Tensor], str]:
-    """An original state dict from timm's, and what was done; any other one as it is.
+    """Translate timm's state dict to the original's, and say what was done; leave any other one as it is.
 
     Args:
         description: what a ``config.json`` beside it tells.

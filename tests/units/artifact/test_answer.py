@@ -115,7 +115,7 @@ def test_the_lines_to_paste_are_identical_to_the_original(place: str, made: dict
     assert pixels.shape == (1, 3, 70, 70)
     golden = read_golden("dinov2_tiny")
     original = golden.family.load_original(golden.spec, golden.state_dict)
-    transform = golden.family.build_transform(replace(golden.spec, input_size=None), 70)
+    transform = golden.family.images.build_transform(replace(golden.spec, input_size=None), 70)
     assert torch.equal(transform(open_photo())[None], pixels)
     with torch.inference_mode():
         expected = original(pixels)

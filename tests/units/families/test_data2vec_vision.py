@@ -119,7 +119,7 @@ def test_a_model_with_any_feature_is_exact_with_eager(feature: str) -> None:
 def test_inputs_have_the_native_size_only() -> None:
     for name in OFFICIAL:
         spec = FAMILY.spec_of(VARIANTS[name])
-        sizes = {(case.height, case.width) for case in list_inputs(spec, FAMILY.choose_input_size(spec), None)}
+        sizes = {(case.height, case.width) for case in list_inputs(spec, FAMILY.images.choose_input_size(spec), None)}
         assert sizes == {(spec.image_size, spec.image_size)}
 
 

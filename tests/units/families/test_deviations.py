@@ -10,8 +10,9 @@ import torch
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.families.base import families, load_family, tell_settings
+from conversion.families.deviations import SOFTMAX_OF_4
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.dinov2.deviations import POSITION_EMBEDDINGS, RESAMPLING, SOFTMAX
+from conversion.families.dinov2.deviations import POSITION_EMBEDDINGS, RESAMPLING
 from conversion.families.target import transformers_major
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.deviations import combine
@@ -76,18 +77,18 @@ def test_a_softmax_in_float32_shows_in_float64_and_vanishes_with_one_in_the_orig
         assert result.deviation == others.removesuffix(", ")
         assert result.verdict is Verdict.CLOSE
         return
-    assert result.deviation == f"{others}{SOFTMAX.name}"
+    assert result.deviation == f"{others}{SOFTMAX_OF_4.name}"
     gone = "gone: take softmax-in-float32 out of the ledger"
     assert result.otherwise["block.0.attention"].max_abs > 1e-9, gone
     assert result.verdict in (Verdict.EXACT, Verdict.CLOSE)
 
 
 def test_deviations_that_apply_together_are_one_with_all_their_counterfactuals() -> None:
-    both = combine(POSITION_EMBEDDINGS, None, SOFTMAX)
+    both = combine(POSITION_EMBEDDINGS, None, SOFTMAX_OF_4)
     assert both is not None
     assert both.name == "position-embeddings-offset, softmax-in-float32"
     assert both.original_attributes == {**RESAMPLING["plain"], "softmax_dtype": torch.float32}
-    assert combine(None, SOFTMAX) is SOFTMAX
+    assert combine(None, SOFTMAX_OF_4) is SOFTMAX_OF_4
     assert combine(None, None) is None
 
 

@@ -51,7 +51,7 @@ def test_artifacts_of_either_major_load_and_compute_the_same(name: str, major: i
         return
     model = load_model(tmp_path, attention=golden.family.choose_attention())
     processed = load_image_processor(tmp_path)(open_photo(), return_tensors="pt")["pixel_values"][0]
-    transform = golden.family.build_transform(golden.spec, processed.shape[-1], as_processor=True)
+    transform = golden.family.images.build_transform(golden.spec, processed.shape[-1], as_processor=True)
     assert is_bit_equal(transform(open_photo()), processed)
     original = golden.family.load_original(golden.spec, golden.state_dict)
     native = next(case for case in golden.cases if case.inputs.pixel_values.shape[-1] == golden.spec.image_size)

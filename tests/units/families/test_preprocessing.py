@@ -15,7 +15,7 @@ from PIL import Image
 from conversion.artifact.load import load_image_processor
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.deviations import SQUARE_RESIZE
-from conversion.families.dinov2.deviations import CENTER_CROP
+from conversion.families.deviations import CENTER_CROP
 from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
 from conversion.parity.metrics import is_bit_equal
@@ -28,7 +28,7 @@ SPEC = FAMILY.spec_of(VARIANTS["dinov2_vits14"])
 
 
 def write_processor(directory: Path, family: Family[Any], spec: Spec, input_size: int) -> Path:
-    (directory / PREPROCESSOR).write_text(json.dumps(family.build_image_processor(spec, input_size)))
+    (directory / PREPROCESSOR).write_text(json.dumps(family.images.build_image_processor(spec, input_size)))
     return directory
 
 
@@ -37,7 +37,7 @@ def process(directory: Path, image: Image.Image, **settings: object) -> torch.Te
 
 
 def test_the_official_values_are_written() -> None:
-    processor = FAMILY.build_image_processor(SPEC, FAMILY.choose_input_size(SPEC))
+    processor = FAMILY.images.build_image_processor(SPEC, FAMILY.images.choose_input_size(SPEC))
     assert processor["size"] == {"shortest_edge": 256}
     assert processor["crop_size"] == {"height": 224, "width": 224}
     assert processor["resample"] == Image.Resampling.BICUBIC
@@ -47,7 +47,7 @@ def test_the_official_values_are_written() -> None:
 
 @pytest.mark.parametrize("crop_size", [224, 98, 392])
 def test_the_photo_comes_out_bit_for_bit(crop_size: int, tmp_path: Path) -> None:
-    expected = FAMILY.build_transform(SPEC, crop_size)(open_photo())
+    expected = FAMILY.images.build_transform(SPEC, crop_size)(open_photo())
     actual = process(write_processor(tmp_path, FAMILY, SPEC, crop_size), open_photo())
     assert expected.shape == (3, crop_size, crop_size)
     assert is_bit_equal(expected, actual)
@@ -61,8 +61,8 @@ def test_images_of_any_size_come_out_bit_for_bit(width: int, height: int, seed: 
     with tempfile.TemporaryDirectory() as directory:
         actual = process(write_processor(Path(directory), FAMILY, SPEC, 56), image)
     deviation = FAMILY.find_image_deviation(SPEC, image.size, 56)
-    assert is_bit_equal(FAMILY.build_transform(SPEC, 56)(image), actual) == (deviation is None)
-    assert is_bit_equal(FAMILY.build_transform(SPEC, 56, as_processor=True)(image), actual)
+    assert is_bit_equal(FAMILY.images.build_transform(SPEC, 56)(image), actual) == (deviation is None)
+    assert is_bit_equal(FAMILY.images.build_transform(SPEC, 56, as_processor=True)(image), actual)
 
 
 def test_a_crop_off_by_a_pixel_is_a_known_deviation(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_a_crop_off_by_a_pixel_is_a_known_deviation(tmp_path: Path) -> None:
     actual = process(write_processor(tmp_path, FAMILY, SPEC, 518), open_photo())
     assert FAMILY.find_image_deviation(SPEC, open_photo().size, 518) is CENTER_CROP
     assert FAMILY.find_image_deviation(SPEC, open_photo().size, 224) is None
-    original = FAMILY.build_transform(SPEC, 518)(open_photo())
+    original = FAMILY.images.build_transform(SPEC, 518)(open_photo())
     assert is_bit_equal(original[:, :, :-1], actual[:, :, 1:])  # shifted by one pixel
-    assert is_bit_equal(FAMILY.build_transform(SPEC, 518, as_processor=True)(open_photo()), actual)
+    assert is_bit_equal(FAMILY.images.build_transform(SPEC, 518, as_processor=True)(open_photo()), actual)
 
 
 needs_transformers_5 = pytest.mark.skipif(
@@ -94,7 +94,8 @@ def test_the_default_backend_of_transformers_5_is_a_known_deviation(name: str, s
     family = load_family(VARIANTS[name].family)
     spec = family.spec_of(VARIANTS[name])
     actual = load_default_processor(write_processor(tmp_path, family, spec, 224))(open_photo(), return_tensors="pt")
-    difference = (actual["pixel_values"][0] - family.build_transform(spec, 224, as_processor=True)(open_photo())).abs()
+    expected = family.images.build_transform(spec, 224, as_processor=True)(open_photo())
+    difference = (actual["pixel_values"][0] - expected).abs()
     share = float((difference > 1e-3).double().mean())
     assert 0.001 < share < 0.02
     assert difference.max() < 1.01 / 255 / std  # one grey level, in the channel of the smallest standard deviation
@@ -108,7 +109,7 @@ def test_the_default_backend_of_transformers_5_is_a_known_deviation(name: str, s
     ],
 )
 def test_data2vec_visions_official_values_are_written(name: str, mean: list[float], std: list[float]) -> None:
-    processor = DATA2VEC.build_image_processor(DATA2VEC.spec_of(VARIANTS[name]), 224)
+    processor = DATA2VEC.images.build_image_processor(DATA2VEC.spec_of(VARIANTS[name]), 224)
     assert processor["image_processor_type"] == "BeitImageProcessor"
     assert processor["size"] == {"height": 224, "width": 224}
     assert processor["do_center_crop"] is False
@@ -124,7 +125,7 @@ def test_pretrained_models_are_normalised_as_they_were_trained_and_not_as_on_the
     default = transformers.BeitImageProcessor()
     assert list(default.image_mean) == list(default.image_std) == [0.5] * 3, "gone: take it out of the ledger"
     as_on_the_hub = replace(spec, image_mean=tuple(default.image_mean), image_std=tuple(default.image_std))
-    original, other = (DATA2VEC.build_transform(each, 224)(open_photo()) for each in (spec, as_on_the_hub))
+    original, other = (DATA2VEC.images.build_transform(each, 224)(open_photo()) for each in (spec, as_on_the_hub))
     assert 0.2 < float((original - other).abs().mean()) < 0.4
 
 
@@ -133,9 +134,10 @@ def test_pretrained_models_are_normalised_as_they_were_trained_and_not_as_on_the
 def test_a_resize_to_a_square_is_a_known_deviation(name: str, size: tuple[int, int], tmp_path: Path) -> None:
     """The ledger's square-resize: what is processed is the original transform with another resize, bit for bit."""
     spec = DATA2VEC.spec_of(VARIANTS[name])
-    image, side = open_photo().resize(size), DATA2VEC.choose_input_size(spec)
+    image, side = open_photo().resize(size), DATA2VEC.images.choose_input_size(spec)
     actual = process(write_processor(tmp_path, DATA2VEC, spec, side), image)
-    original, squared = (DATA2VEC.build_transform(spec, side, as_processor=flag)(image) for flag in (False, True))
+    transforms = [DATA2VEC.images.build_transform(spec, side, as_processor=flag) for flag in (False, True)]
+    original, squared = (transform(image) for transform in transforms)
     assert original.shape == actual.shape == (3, side, side)
     assert is_bit_equal(squared, actual)
     deviation = DATA2VEC.find_image_deviation(spec, image.size, side)
@@ -148,4 +150,4 @@ def test_a_bit_image_processor_does_what_data2vec_vision_does(tmp_path: Path) ->
     spec = DATA2VEC.spec_of(VARIANTS["data2vec_vision_base_ft1k"])
     directory = write_processor(tmp_path, FAMILY, SPEC, 224)
     processed = process(directory, open_photo(), image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    assert is_bit_equal(DATA2VEC.build_transform(spec, 224)(open_photo()), processed)
+    assert is_bit_equal(DATA2VEC.images.build_transform(spec, 224)(open_photo()), processed)

@@ -111,7 +111,7 @@ def test_the_index_of_every_block_is_said_once() -> None:
 
 def test_every_official_row_takes_an_entry_that_the_family_takes_by_default() -> None:
     rows = [row for row in VARIANTS.values() if row.family == FAMILY.name and row.is_published]
-    assert {row.entry for row in rows} == set(FAMILY.default_entries)
+    assert {row.entry for row in rows} == set(FAMILY.training.default_entries)
 
 
 OTHER = {"unrelated.weight": torch.zeros(3)}

@@ -103,7 +103,7 @@ def test_tensors_have_their_scale(key: str, shape: tuple[int, ...], mean: float,
 
 
 def test_counters_are_whole_numbers() -> None:
-    distributions = load_family("data2vec_vision").distributions
+    distributions = load_family("data2vec_vision").training.distributions
     like = torch.tensor(0)
     drawn = {int(draw_tensor(str(seed), "bn.num_batches_tracked", like, distributions)) for seed in range(9)}
     assert len(drawn) > 1

@@ -92,8 +92,8 @@ def test_a_wrong_value_is_noticed_on_the_photo(name: str, tmp_path: Path) -> Non
     out, _ = convert_wrong(name)
     save_artifact(out, tmp_path / "wrong")
     processed = load_image_processor(tmp_path / "wrong")(open_photo(), return_tensors="pt")["pixel_values"][0]
-    side = golden.family.choose_input_size(golden.spec)
-    expected = golden.family.build_transform(golden.spec, side, as_processor=True)(open_photo())
+    side = golden.family.images.choose_input_size(golden.spec)
+    expected = golden.family.images.build_transform(golden.spec, side, as_processor=True)(open_photo())
     assert processed.shape != expected.shape or not is_bit_equal(processed, expected)
 
 

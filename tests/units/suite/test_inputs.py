@@ -12,7 +12,7 @@ def test_inputs_are_verified_side_by_side_within_bounds(name: str) -> None:
     """Of most models all; of segmentation models, whose maps are large, each by itself."""
     family = load_family(VARIANTS[name].family)
     spec = family.spec_of(VARIANTS[name])
-    cases = list_inputs(spec, family.choose_input_size(spec), None)
+    cases = list_inputs(spec, family.images.choose_input_size(spec), None)
     groups = group_inputs(cases)
     assert [case for group in groups for case in group] == cases
     assert all(sum(case.pixels for case in group) <= SIDE_BY_SIDE for group in groups)

@@ -1,5 +1,6 @@
 """pytest in a process that was forked off one that has imported the libraries, and nothing of this project."""
 
+import gc
 import multiprocessing
 import os
 import re
@@ -71,6 +72,7 @@ def _prepare() -> tuple[Any, dict[str, str]]:
 
 def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: Connection) -> None:
     """In the forked process: what ``python -m pytest`` does."""
+    gc.freeze()  # it need not look through the libraries
     os.chdir(here)
     os.environ.clear()
     os.environ.update(environment)

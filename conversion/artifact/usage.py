@@ -23,9 +23,8 @@ def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     auto_class, attention = TASKS[spec.task][1], family.choose_attention()
     size = card["baked_image_size"] or family.images.choose_input_size(spec)
     sizes = list_identical_sizes(family, spec, size)
-    compared = dict.fromkeys(cell["dtype"] for cell in card["activations"])
-    dtype = next(iter(compared)) if compared and card.get("dtype", *compared) not in compared else ""
-    options = f', dtype="{dtype}"' if dtype else ""
+    compared, own = [cell["dtype"] for cell in card["activations"]], card.get("dtype")
+    options = f', dtype="{compared[0]}"' if compared and own and own not in compared else ""
     loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}"{options})'
     if not family.images.build_image_processor(spec, size):
         return [f"from transformers import {auto_class}", "", loaded]

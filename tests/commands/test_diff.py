@@ -109,7 +109,7 @@ def test_what_cannot_be_compared_is_told_once(
     for arguments, reason in (
         ((str(tmp_path / "verdicts.json"), before), "'processors' is a required property"),
         ((before, str(tmp_path / "empty")), "nothing was recorded there"),
-        ((str(tmp_path / "absent"), before), "cannot be read"),
+        ((str(tmp_path / "absent"), before), "there is no such file or folder"),
         ((before, now), "contradicts itself"),
         ((before, str(made["data2vec_vision_tiny_ade20k"])), "no variant was run in the same cell in both"),
         ((before, before, "--json", "--markdown"), "give one of them"),

@@ -1,6 +1,5 @@
 """Folders that hold no model that can be taken, or a part of one."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -59,11 +58,6 @@ PARTS: dict[str, BadInput] = {
     "the folder above checkpoints": BadInput(
         lambda folder: [write_lightning(make_folder(folder / name), tiny(), "last.ckpt") for name in ("a", "b")],
         r"without a checkpoint in it; there are some in its subfolders.*\n.*a/\n.*b/\n.*vision-parity inspect \S*b$",
-        ".",
-    ),
-    "a folder of transformers without weights": BadInput(
-        partial(write, b'{"model_type": "dinov2"}', name="config.json"),
-        r"a folder of transformers without weights in it.*\n.*config\.json\nCopy model\.safetensors",
         ".",
     ),
     "the folder of a run of Lightning's": BadInput(

@@ -173,7 +173,7 @@ FOLDERS: dict[str, BadInput] = {
     ),
     "a converted model without its weights": BadInput(
         lambda folder: write(b'{"model_type": "dinov2"}', folder, "config.json"),
-        "a folder without a checkpoint in it",
+        r"a folder of transformers without weights in it.*\n.*config\.json\nCopy model\.safetensors",
         ".",
     ),
     "a converted model's folder with the original's weights": BadInput(

@@ -188,7 +188,7 @@ def test_a_side_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "parity.json").write_text("{")
     for path, reason in (
         (tmp_path / "parity.json", "cannot be read"),
-        (tmp_path / "absent", "cannot be read"),
+        (tmp_path / "absent", "there is no such file or folder"),
         (tmp_path, "parity.json: cannot be read"),
     ):
         with pytest.raises(ArtifactError, match="cannot be compared") as raised:

@@ -11,7 +11,7 @@ import pytest
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.state_dicts.folder import PARITY_CARD
-from tests.support.commands import TINY, WRONG_EPS, assert_refused, left_over, read_verdicts, run, start
+from tests.support.commands import SHRINKING, TINY, WRONG_EPS, assert_refused, left_over, read_verdicts, run, start
 
 
 def test_a_checkpoint_is_verified_and_nothing_is_kept_unasked(here: Path) -> None:
@@ -197,7 +197,7 @@ def test_slow_variants_can_be_left_out(here: Path) -> None:
 
 
 def test_a_variant_stays_on_one_worker(here: Path) -> None:
-    code, output = run(here, "-n", "2", "-vv", "-k", "vits14")
+    code, output = run(here, "-n", "2", "-vv", "-k", "vits14", plugin=SHRINKING)
     assert code == 0, output
     workers = dict.fromkeys(re.findall(r"\[(gw\d)\].*PASSED.*\[(dinov2_\w+?)[-\]]", output))
     assert len(workers) == 4

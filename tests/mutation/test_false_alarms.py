@@ -30,7 +30,7 @@ def test_no_intact_conversion_fails(
     model: str, sampler: Sampler, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     compared, alarms = 0, []
-    for seed in sampler.draw(range(SEEDS), lambda _: model):
+    for seed in sampler.draw(range(SEEDS), lambda _: (model,)):
         torch.save(draw_state_dict(read_golden(model).family, read_golden(model).spec, model, seed), tmp_path / "t.pth")
         for cell in verify_everywhere(model, seed, tmp_path / "t.pth"):
             compared += sum(len(result.points) for result in cell.inputs)

@@ -7,14 +7,22 @@ from tests.support.sampling import SEED, Sampler, choose_seed
 CASES = [(kind, index) for kind in "abc" for index in range(20)]
 
 
-def kind_of(case: tuple[str, int]) -> str:
-    return case[0]
+def kind_of(case: tuple[str, int]) -> tuple[str]:
+    return (case[0],)
 
 
 def test_every_sort_is_drawn_once() -> None:
     drawn = Sampler(is_all=False, seed=1).draw(CASES, kind_of)
     assert [kind for kind, _ in drawn] == ["a", "b", "c"]
     assert drawn == Sampler(is_all=False, seed=1).draw(CASES, kind_of)
+
+
+def test_a_case_of_two_sorts_stands_for_both() -> None:
+    pairs = [(first, second) for first in range(8) for second in range(first)]
+    for seed in range(20):
+        drawn = Sampler(is_all=False, seed=seed).draw(pairs, lambda pair: pair)
+        assert {each for pair in drawn for each in pair} == set(range(8))
+        assert len(drawn) < 8
 
 
 def test_in_time_all_have_their_turn() -> None:

@@ -24,6 +24,13 @@ ROW = re.compile(
     re.MULTILINE,
 )
 
+SHRINKING = """
+import pytest
+from tests.support.examples import shrink
+shrink(pytest.MonkeyPatch())
+"""
+"""Make the official variants small."""
+
 # in the model that is loaded back, since a wrong value in its config is refused before anything is compared
 WRONG_EPS = """
 import conversion.artifact.load as load

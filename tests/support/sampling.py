@@ -32,16 +32,21 @@ class Sampler:
     is_all: bool
     seed: int
 
-    def draw(self, cases: Iterable[Case], sort: Callable[[Case], Hashable]) -> list[Case]:
-        """One case of each sort, in their order."""
+    def draw(self, cases: Iterable[Case], sorts: Callable[[Case], Iterable[Hashable]]) -> list[Case]:
+        """Cases of every sort, in their order; none whose sorts all have one already.
+
+        Args:
+            sorts: those that a case is of, one or several.
+        """
         cases = list(cases)
         if self.is_all:
             return cases
-        sorts: dict[Hashable, list[int]] = {}
-        for index, case in enumerate(cases):
-            sorts.setdefault(sort(case), []).append(index)
-        draw = random.Random(self.seed)
-        return [cases[index] for index in sorted(draw.choice(indices) for indices in sorts.values())]
+        order, seen, drawn = random.Random(self.seed).sample(range(len(cases)), len(cases)), set[Hashable](), []
+        for index in order:
+            if new := set(sorts(cases[index])) - seen:
+                seen |= new
+                drawn.append(index)
+        return [cases[index] for index in sorted(drawn)]
 
     def count(self, few: int, many: int) -> int:
         """How many cases of a kind of which any number can be made."""

@@ -28,6 +28,8 @@ from tests.support.processes import ROOT, run_ranks
 from tests.support.read_measured import STATUS
 from tests.units.intake.test_checkpoint import same, tiny
 
+pytestmark = pytest.mark.xdist_group("dcp")  # or every worker would have four processes save all of it
+
 TINY = "dinov2_tiny"
 
 # of ViT-S's size, with Adam: what else is in the folder, in sizes of the backbone

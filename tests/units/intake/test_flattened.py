@@ -24,6 +24,8 @@ from tests.units.intake.test_checkpoint import same
 
 pytestmark = pytest.mark.filterwarnings("ignore:entry .'model'.*taken; not")
 
+pytestmark = pytest.mark.xdist_group("flattened")  # or every worker would start the processes that save
+
 RANKS = "model_0000009.rank_*.pth"
 WHOLE = Path("eval", "training_9", "teacher_checkpoint.pth")
 

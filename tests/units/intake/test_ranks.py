@@ -18,6 +18,8 @@ from tests.support.golden import NUM_HEADS, list_options, read_golden
 from tests.support.processes import run_ranks
 from tests.units.intake.test_checkpoint import same, tiny
 
+pytestmark = pytest.mark.xdist_group("ranks")  # or every worker would start the processes that save
+
 KINDS = ("fully_shard", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT")
 
 

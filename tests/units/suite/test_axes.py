@@ -9,7 +9,7 @@ import torch
 from conversion.families.variants import VARIANTS
 from conversion.suite.axes import prepare_torch
 from conversion.suite.work import estimate_work
-from tests.support.commands import run
+from tests.support.commands import SHRINKING, run
 
 COUNTING = """
 import os, conversion.suite.subject as subject
@@ -70,7 +70,9 @@ def test_what_takes_longest_comes_first() -> None:
 
 def test_a_worker_has_one_backbone_at_a_time_and_the_larger_before(tmp_path: Path) -> None:
     """With its classifier, which has the same weights."""
-    code, output = run(tmp_path, "-n", "2", "-k", "vits14_ or base-cpu", "--attention", "sdpa", plugin=COUNTING)
+    code, output = run(
+        tmp_path, "-n", "2", "-k", "vits14_ or base-cpu", "--attention", "sdpa", plugin=SHRINKING + COUNTING
+    )
     assert code == 0, output
     lines = (tmp_path / "alive.txt").read_text().splitlines()
     alive = [line.split()[2:] for line in lines]

@@ -3,9 +3,12 @@
 Whoever reads them reads the same: at a terminal, in a model card, in a report, as JSON.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from conversion.artifact.card_points import read_points
 from conversion.artifact.reading import rebuild_spec
@@ -22,6 +25,9 @@ TASKS = {
     "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
 }  # fmt: skip
+
+CAST = re.compile(r"cast from (.+) to torch\.(\w+)$")
+"""How the step of intake that casts says what it did."""
 
 Record = Mapping[str, Any]
 """Part of a card."""
@@ -130,7 +136,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
     """
     family, spec = load_family(card["family"]), rebuild_spec(card)
     size = card["baked_image_size"] or family.images.choose_input_size(spec)
-    rounded = _describe_rounding(card)
+    rounded, _ = find_rounding(card)
     told = {name: Told(each["value"], each["by"]) for name, each in card.get("told", {}).items()}
     return Answer(
         variant=card["variant"],
@@ -146,9 +152,18 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
     )
 
 
-def _describe_rounding(card: Record) -> str:
+def find_rounding(card: Record) -> tuple[str, str]:
+    """Find what was rounded when the weights were read, in words, and to which dtype; nothing where nothing was."""
     steps = (step for checkpoint in card["source"]["checkpoints"].values() for step in checkpoint["intake"])
-    return next((step["did"] for step in steps if step["name"] == "cast"), "")
+    casts = (step["did"] for step in steps if step["name"] == "cast")
+    found = ((did, *match.groups()) for did in casts if (match := CAST.search(did)))
+    return next(((did, after) for did, before, after in found if _rounds(before, after)), ("", ""))
+
+
+def _rounds(before: str, after: str) -> bool:
+    target = getattr(torch, after)
+    own = (getattr(torch, name.strip().removeprefix("torch.")) for name in before.split(","))
+    return any(torch.promote_types(dtype, target) != target for dtype in own)
 
 
 def _note_rounding(rounded: str) -> list[str]:

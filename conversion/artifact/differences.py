@@ -1,6 +1,7 @@
 """How the tensors of a folder differ from those that a conversion gives, by name, in both directions."""
 
-from collections.abc import Container, Iterator, Mapping
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,9 @@ ROUNDED = "rounded by up to"
 
 ALIKE = "--save-dtype {} rounds the original alike"
 """How a line names the dtype, where it is known."""
+
+ALL_ROUNDED = re.compile(r"^(\d+) of \1 tensors .*" + ALIKE.format(r"(\w+)") + "$")
+"""The only line where every tensor is rounded to one dtype."""
 
 
 def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str]:
@@ -43,6 +47,12 @@ def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str
     roundings = {name: find_rounding(expected[name], found[name]) for name in expected if name in found}
     casts = {name: dtype for name, dtype in roundings.items() if dtype is not None}
     return [*missing, *foreign, *_describe_casts(expected, found, casts), *_describe(expected, found, origins, casts)]
+
+
+def find_rounding_of_all(lines: Sequence[str]) -> str:
+    """Find the dtype that every tensor is rounded to, by the lines of :func:`list_tensor_differences`; "" if none."""
+    found = ALL_ROUNDED.match(lines[0]) if len(lines) == 1 else None
+    return found[2] if found else ""
 
 
 def read_found(directory: Path) -> dict[str, Tensor]:

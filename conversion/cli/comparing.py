@@ -1,16 +1,15 @@
 """``vision-parity compare``: is this folder, or this repository on the Hub, that checkpoint?"""
 
-import re
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conversion.artifact.answer import Answer, build_answer
 from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.artifact.checks import check_settings
-from conversion.artifact.differences import ALIKE, ROUNDED, list_tensor_differences
+from conversion.artifact.differences import ROUNDED, find_rounding_of_all, list_tensor_differences
 from conversion.artifact.repository import describe_error
 from conversion.artifact.settings import list_sizes
 from conversion.cli.answer import describe_failures
@@ -45,6 +44,8 @@ class Comparison:
         failure: where activations first differ, in full.
         unwritten: why the report that was asked for is not there, as the outcome of a conversion has it.
         command: what to run where it is not the same, with what was told of the original.
+        rounding: the dtype that all tensors are rounded to, if they are and nothing else differs; the command then
+            compares with the checkpoint rounded alike.
     """
 
     original: str
@@ -58,6 +59,7 @@ class Comparison:
     obstacle: str
     failure: str
     command: str
+    rounding: str = ""
     unwritten: str = ""
 
     @property
@@ -73,12 +75,7 @@ class Comparison:
     @property
     def is_rounded(self) -> bool:
         """Whether its tensors are the original's with less precision, and nothing else differs in files."""
-        return is_rounded(self.tensors, self.settings)
-
-
-def is_rounded(tensors: Sequence[str], settings: Sequence[str]) -> bool:
-    """Whether these differences of tensors are their rounding, and there are no others in files."""
-    return bool(tensors) and not settings and all(ROUNDED in line for line in tensors)
+        return bool(self.tensors) and not self.settings and all(ROUNDED in line for line in self.tensors)
 
 
 def compare(request: Request, target: str, revision: str | None = None) -> Comparison:
@@ -128,7 +125,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
         answer = build_answer({**card, "notes": [*card["notes"], *_describe_class(folder)]}, "you")
         if obstacle or failure:  # beside a fault it cannot be told how much of a difference is whose
             answer = replace(answer, otherwise=())
-        roundings = [known[1] for line in tensors if (known := re.search(ALIKE.format(r"(\w+)"), line))]
+        rounding = "" if settings else find_rounding_of_all(tensors)
         return Comparison(
             original=str(request.checkpoint or request.keyword),
             target=target,
@@ -141,17 +138,18 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
             obstacle=obstacle,
             failure=failure,
             unwritten=unwritten,
-            command=write_command(request, target, roundings[0] if is_rounded(tensors, settings) and roundings else ""),
+            command=write_command(request, target, revision, rounding),
+            rounding=rounding,
         )
     finally:
         subject.close()
 
 
-def write_command(request: Request, target: str, rounding: str = "") -> str:
-    """The command that converts the checkpoint of a request, with what it says of it.
+def write_command(request: Request, target: str = "", revision: str | None = None, rounding: str = "") -> str:
+    """Write the command that converts the checkpoint of a request, with what it says of it.
 
     Args:
-        rounding: a dtype; the command compares the target with the checkpoint rounded to that.
+        rounding: a dtype; the command compares the target with the checkpoint rounded to that instead.
     """
     options = {
         "linear-head": request.linear_head,
@@ -164,8 +162,10 @@ def write_command(request: Request, target: str, rounding: str = "") -> str:
     given = {f"--{name}": str(value) for name, value in options.items() if value is not None}
     given |= {option_of(name): write_value(value) for name, value in request.overrides.items()}
     words = (word for pair in given.items() for word in pair)
-    paths = [str(request.checkpoint or request.keyword), *([target] if rounding else [])]
-    return shlex.join(["vision-parity", "compare" if rounding else "convert", *paths, *words])
+    command, paths = "convert", [str(request.checkpoint or request.keyword)]
+    if rounding:
+        command, paths = "compare", [*paths, target, *(["--revision", revision] if revision else [])]
+    return shlex.join(["vision-parity", command, *paths, *words])
 
 
 def _describe_class(folder: Path) -> list[str]:

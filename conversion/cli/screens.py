@@ -51,7 +51,7 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
         return
     yield from fold(f"{_begin(answer.claim)}: {shorten(Path(str(outcome.output)))}")
     if answer.baked:
-        yield "At any other size it is another model; for these, convert without --image-size."
+        yield "For images of another size, convert with --image-size of that size."
     if answer.condition:
         yield from fold(answer.condition)
     if outcome.replaced:
@@ -98,8 +98,8 @@ def write_comparison(comparison: Comparison) -> Iterator[str]:
         if answer.condition:
             yield from fold(answer.condition)
     else:
-        alike = "To compare it with the original rounded alike:" if comparison.is_rounded else ""
-        yield alike or "To convert the original itself:"
+        alike = "To compare it with the original rounded alike:"
+        yield alike if comparison.rounding else "To convert the original itself:"
         yield f"  {comparison.command}"
         yield ""
         yield "Not the same: its weights are rounded." if comparison.is_rounded else "Not the same."

@@ -71,9 +71,11 @@ class Family(Generic[S]):
         select_key_map: the key map of a model of this spec, for a major version of transformers.
         build_original: the original model of this spec.
         list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
-
-        settings: what tensors cannot tell, by name: what :attr:`recognise_spec` takes beside shapes.
+        settings: what tensors cannot tell, by name: what :attr:`recognise_spec` takes beside shapes. A family says them
+            itself, since what original and converted model assume alike is proven by nothing.
         list_open: the settings that these shapes leave open, each with the value that most such models have, or None.
+        images: how images become the model's input.
+
         beside_config: fields of the spec that transformers' config has no place for.
         find_lookalikes: other kinds of models that have the same shapes, by name, from a spec and the shapes of what is
             dropped.
@@ -90,7 +92,6 @@ class Family(Generic[S]):
             name, and return something else.
         alike_fields: of the config, that say what such a class returns, and that no other class reads.
 
-        images: how images become the model's input.
         training: what the authors' training writes.
         exact: (device type, dtype, attention) where bit for bit equality was reached before, on some processor; on
             which kinds is on record in ``fixtures/verdicts.json``.
@@ -115,9 +116,10 @@ class Family(Generic[S]):
     select_key_map: Callable[[S, int], KeyMap]
     build_original: Callable[[S], nn.Module]
     list_stages: Callable[..., list[Stage]]
+    settings: Mapping[str, Setting]
+    list_open: Callable[[Shapes], Mapping[str, object]]
+    images: ResizeAndCrop
 
-    settings: Mapping[str, Setting] = field(default_factory=lambda: vit.SETTINGS)
-    list_open: Callable[[Shapes], Mapping[str, object]] = lambda shapes: vit.list_open(shapes, global_pool="token")
     beside_config: frozenset[str] = vit.BESIDE_CONFIG
     find_lookalikes: Callable[[S, Shapes], tuple[str, ...]] = lambda _spec, _dropped: ()
     note_settings: Callable[..., tuple[str, ...]] = lambda spec, _told: note_channels(spec.num_channels)
@@ -130,7 +132,6 @@ class Family(Generic[S]):
     alike: Mapping[str, str] = field(default_factory=dict)
     alike_fields: frozenset[str] = frozenset()
 
-    images: ResizeAndCrop = field(default_factory=ResizeAndCrop)
     training: Training = field(default_factory=Training)
     exact: frozenset[tuple[str, str, str]] = frozenset()
     ledger: tuple[Deviation, ...] = ()

@@ -64,7 +64,7 @@ def check_input_size(spec: Any, input_size: int) -> None:
     Raises:
         CheckpointError: with the size and the way out.
     """
-    _refuse(find_size_problem(spec, input_size), f"An input size of {input_size} cannot be had")
+    _refuse(find_size_problem(spec, input_size), f"An input size of {input_size} cannot be used")
 
 
 def _refuse(problem: str | None, headline: str) -> None:

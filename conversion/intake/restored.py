@@ -65,9 +65,10 @@ def restore_folder(folder: Path, source: Source) -> Restored:
         problems = [f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"]
         raise CheckpointError(f"its {CONFIG} or a file beside it cannot be read.", problems, hint) from error
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
-    others = describe_others(family, spec, restored)
+    told = read_told(folder, family, spec)
+    others = describe_others(family, spec, restored, told)
     said = "; ".join(filter(None, [did, named, gone, alike, others]))
-    return Restored(restored, read_told(folder, family, spec), said, others, gone)
+    return Restored(restored, told, said, others, gone)
 
 
 def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:

@@ -126,7 +126,7 @@ def demand_values(state_dict: StateDict) -> None:
     if problems:
         ways = [way for sign, way in WAYS_TO_VALUES.items() if any(sign in problem for problem in problems)]
         hint = " ".join([SAVE_ALONE, *ways])
-        raise CheckpointError("tensors that are not dense, or whose values are not in the file.", problems, hint)
+        raise CheckpointError("tensors that are quantized, not dense, or without values in the file.", problems, hint)
 
 
 def _find_problem(tensor: Tensor) -> str:

@@ -40,19 +40,22 @@ def read_told(folder: Path, family: Family[Any], spec: Any) -> dict[str, Told]:
     return told
 
 
-def describe_others(family: Family[Any], spec: Any, original: Mapping[str, Tensor]) -> str:
-    """What a folder's config says otherwise than the authors' code has it, which is taken; empty if nothing.
+def describe_others(family: Family[Any], spec: Any, original: Mapping[str, Tensor], told: Mapping[str, Told]) -> str:
+    """Say what a folder's config has otherwise than the authors' code, which is taken; empty if nothing.
 
     Args:
         spec: that its config describes.
         original: its state dict, in the original's layout.
+        told: what is taken from the folder's files.
     """
     usual = family.list_open(shapes_of(original))
     fixed = {name: setting.field for name, setting in family.settings.items() if AUTHORS in setting.fixed_by}
     others = [
-        f"{name} {write_value(getattr(spec, field))}; the original has {write_value(usual[name])}, which is taken"
+        f"{name} {write_value(getattr(spec, field))}; the original has {write_value(usual[name])}, which is taken "
+        "where nobody tells another"
         for name, field in fixed.items()
-        if field and name in usual and getattr(spec, field) != usual[name]
+        if field and field not in family.beside_config and name in usual and name not in told
+        if getattr(spec, field) != usual[name]
     ]
     return f"{CONFIG} says {', '.join(others)}" if others else ""
 

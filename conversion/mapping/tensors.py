@@ -101,7 +101,7 @@ def describe_unusable(tensors: Mapping[str, Tensor]) -> list[str]:
     """
     problems = []
     for key, tensor in tensors.items():
-        if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+        if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool):
             problems.append(f"{key}: integers ({tensor.dtype})")
         elif tensor.dtype not in FLOATING or tensor.layout != torch.strided:
             problems.append(f"{key}: not a dense floating-point tensor ({tensor.dtype}, {tensor.layout})")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from conversion.artifact.answer import find_rounding
 from conversion.artifact.card import NOT_COMPARED
 from conversion.artifact.card import SCHEMA as CARD_SCHEMA
 from conversion.artifact.files import write_whole
@@ -262,10 +263,8 @@ def describe_origin(card: Mapping[str, Any]) -> str:
     source = card["source"]
     names = [file["name"] for checkpoint in source["checkpoints"].values() for file in checkpoint["files"]]
     origin = name_origin(source["weights"], source["seed"], names)
-    is_rounded = any(
-        step["name"] == "cast" for checkpoint in source["checkpoints"].values() for step in checkpoint["intake"]
-    )
-    rounded = f", rounded to {card['dtype']}" if is_rounded and "dtype" in card else ""
+    _, dtype = find_rounding(card)
+    rounded = f", rounded to {dtype}" if dtype else ""
     return origin + rounded + (f", baked for {card['baked_image_size']}" if card["baked_image_size"] else "")
 
 

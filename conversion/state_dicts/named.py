@@ -46,7 +46,9 @@ def _refuse_contradictions(row: Variant, own: Mapping[str, object], told: Mappin
         if name in told and value != told[name].value
     ]
     if contradictions:
-        raise VariantError(f"{row.name} has {', '.join(contradictions)}.", hint=f"{NAME_NONE} Or leave it out.")
+        raise VariantError(
+            f"{row.name} has {', '.join(contradictions)}.", hint=f"{NAME_NONE} Or leave out what tells it otherwise."
+        )
 
 
 def _refuse_another_model(row: Variant, family: Family[Any], spec: Spec, shapes: Shapes, state_dict: StateDict) -> None:

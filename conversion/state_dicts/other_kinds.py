@@ -39,7 +39,7 @@ class Kind:
     """
 
     name: str
-    signs: tuple[str, ...]
+    signs: tuple[str, ...] = ()
     hint: str = ""
     hint_in_transformers: str = ""
     together: tuple[str, ...] = ()
@@ -62,13 +62,14 @@ OTHER_KINDS = (
          "*.weight_scale_inv", "*.weight_packed"),
         UNQUANTIZED,
     ),
-    # Meta's own keys; and timm's, which no key alone tells from a BEiT's
+    Kind("a DINOv3 checkpoint", ("rope_embed.*", "*.rope_embed.*", "storage_tokens", "*.storage_tokens")),
+    # rotary positions have no tensors; no key alone tells these from a BEiT's
+    Kind("a checkpoint of timm's DINOv3 or Sapiens2", together=("cls_token", "reg_token", "blocks.*.gamma_1")),
     Kind(
-        "a DINOv3 checkpoint",
-        ("rope_embed.*", "*.rope_embed.*", "storage_tokens", "*.storage_tokens"),
-        together=("cls_token", "reg_token", "blocks.*.gamma_1"),
+        "an EVA-02 checkpoint",
+        ("*.mlp.ffn_ln.weight", "*.attn.inner_attn_ln.weight"),
+        together=("*.attn.q_proj.weight", "*.mlp.fc1_g.weight"),
     ),
-    Kind("an EVA-02 checkpoint", ("*.mlp.fc1_g.weight", "*.mlp.ffn_ln.weight", "*.attn.inner_attn_ln.weight")),
     Kind("a checkpoint of MAE's pretraining", ("decoder_pos_embed", "*.decoder_pos_embed")),
     Kind("a CLIP checkpoint", ("visual.transformer.resblocks.*", "vision_model.embeddings.class_embedding")),
     Kind("a SAM checkpoint", ("image_encoder.*.attn.rel_pos_h",)),

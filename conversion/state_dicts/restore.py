@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-GELU = ("gelu", "gelu_python")
-"""What transformers calls the originals' activation."""
+SAME_ACTIVATIONS: dict[object, tuple[str, ...]] = {"gelu": ("gelu_python",)}
+"""Other names that transformers has for an activation."""
 
 
 def restore(state_dict: StateDict, config: "PretrainedConfig", dropped: StateDict | None = None) -> dict[str, Tensor]:
@@ -53,10 +53,10 @@ def restore_whole(
         CheckpointError, KeyMapError: as :func:`restore`.
     """
     family = find_family(config)
-    _demand_gelu(config)
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
     restored = dict(restore_each(state_dict, config)) | derived
+    _demand_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
     original = family.original_tensors(spec)
     left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
     problems = [
@@ -72,10 +72,11 @@ def restore_whole(
     return ordered, describe_gone(family, original, restored)
 
 
-def _demand_gelu(config: "PretrainedConfig") -> None:
-    """Refuse a model with another activation than every original has; a gated feed-forward does not read the field."""
-    if config.hidden_act not in GELU and not getattr(config, "use_swiglu_ffn", False):
-        headline = f"its config.json says hidden_act {config.hidden_act!r}; every original has {GELU[0]!r}."
+def _demand_activation(config: "PretrainedConfig", own: object) -> None:
+    """Refuse a model with another activation than its original has; a gated feed-forward does not read the field."""
+    found, is_gated = getattr(config, "hidden_act", own), getattr(config, "use_swiglu_ffn", False)
+    if own is not None and not is_gated and found not in (own, *SAME_ACTIVATIONS.get(own, ())):
+        headline = f"its config.json says hidden_act {found!r}; such an original has {own!r}."
         raise CheckpointError(headline, hint="There is no original that computes what this model does.")
 
 

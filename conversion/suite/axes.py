@@ -188,7 +188,12 @@ def check_image_size(image_size: int | None, specs: Mapping[str, Spec]) -> None:
 
 
 def check_selected(
-    image_size: int | None, specs: Mapping[str, Spec], attentions: Sequence[str], memory: int | None
+    image_size: int | None,
+    specs: Mapping[str, Spec],
+    attentions: Sequence[str],
+    memory: int | None,
+    *,
+    other_ways: str = "",
 ) -> None:
     """Refuse a size of images that cannot be baked, or not be run here, for one of the variants that were selected.
 
@@ -197,21 +202,21 @@ def check_selected(
     Args:
         specs: of the variants; of a checkpoint, with the size that its image processor was told to make.
         memory: of this machine, in bytes; None where that is not known.
+        other_ways: out, beside another size.
 
     Raises:
         CheckpointError: with the variants.
     """
     problems = []
     for name, spec in specs.items():
-        told = getattr(spec, "input_size", None)
-        for option, size in (("--image-size", image_size), ("--input-size", told if image_size is None else None)):
-            if size is not None:
-                problem = find_size_problem(spec, size) if spec.any_size else None
-                problem = problem or _find_memory_problem(spec, size, attentions, memory)
-                problems += [f"{name}, {option} {size}: {problem}."] if problem else []
+        size = image_size or spec.input_size
+        if size is not None:
+            problem = find_size_problem(spec, size) if spec.any_size else None
+            problem = problem or _find_memory_problem(spec, size, attentions, memory)
+            problems += [f"{name}, images of {size} x {size} pixels: {problem}."] if problem else []
     if problems:
-        others = ", or choose others with -k" if len(specs) > 1 else ""
-        raise CheckpointError("Images of this size cannot be verified here.", problems, f"Give another size{others}.")
+        hint = f"Give another size{other_ways}."
+        raise CheckpointError("Images of this size cannot be verified here.", problems, hint)
 
 
 def _find_memory_problem(spec: Spec, image_size: int, attentions: Sequence[str], memory: int | None) -> str | None:
@@ -219,7 +224,7 @@ def _find_memory_problem(spec: Spec, image_size: int, attentions: Sequence[str],
     size = 4 * spec.num_heads * (image_size // spec.patch_size) ** 4
     if "eager" not in attentions or memory is None or size <= memory:
         return None
-    return f"eager attention takes {size / 2**30:,.0f} GiB, of {memory / 2**30:,.0f} GiB here; --attention sdpa"
+    return f"eager attention takes {size / 2**30:,.0f} GiB, of {memory / 2**30:,.0f} GiB here"
 
 
 def measure_memory() -> int | None:

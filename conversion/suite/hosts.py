@@ -53,9 +53,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def find_place(spec: Any, specs: list[Any]) -> tuple[int, int]:
     """Which of its host's workers a worker is, from zero, and how many there are; pytest-xdist counts all hosts'."""
-    neighbours = [other for other in specs if other.ssh == spec.ssh]
+    neighbours = [other for other in specs if name_host(other) == name_host(spec)]
     # by identity, since equal entries of --tx are equal; a worker that replaces another has the entry of that one
     return [other is spec for other in neighbours].index(True), len(neighbours)
+
+
+def name_host(spec: Any) -> tuple[object, ...]:
+    """What tells a worker's host from others; of this one, nothing."""
+    return tuple(getattr(spec, name, None) for name in ("ssh", "socket", "via"))
 
 
 def check_host(gateway: Any, root: Path, root_there: str) -> None:
@@ -88,7 +93,10 @@ def read_versions(root: str, libraries: tuple[str, ...]) -> dict[str, str]:
 
     found = {name: next(iter(metadata.distributions(name=name)), None) for name in libraries}
     versions = {"python": platform.python_version()} | {name: each.version for name, each in found.items() if each}
-    for path in [path for folder in ("conversion", "tests") for path in Path(root, folder).rglob("*.py")]:
+    kinds = (".py", ".jinja", ".json", ".css", ".js")
+    files = [path for name in ("conversion", "tests") for path in Path(root, name).rglob("*") if path.suffix in kinds]
+    files += [path for name in ("conftest.py", "pyproject.toml") for path in Path(root).glob(name)]
+    for path in files:
         text = path.read_text(encoding="utf-8")  # a checkout on Windows has other ends of lines
         versions[path.relative_to(root).as_posix()] = hashlib.sha256(text.encode()).hexdigest()[:12]
     return versions

@@ -272,7 +272,9 @@ def _read_request(option: argparse.Namespace) -> Request:
 def _check_selected(config: pytest.Config, names: Container[str | None]) -> None:
     specs = {name: spec for name, spec in config.stash[SUBJECT_KEY].items() if name in names}
     try:
-        check_selected(config.option.image_size, specs, config.option.attention, measure_memory())
+        ways = ", or --attention sdpa; or choose others with -k"
+        attentions = config.option.attention
+        check_selected(config.option.image_size, specs, attentions, measure_memory(), other_ways=ways)
         if PLACES_KEY not in config.stash:
             with warnings.catch_warnings(action="ignore", category=ConversionWarning):
                 check_checkpoint(config.stash[REQUEST_KEY], specs)

@@ -56,7 +56,7 @@ def test_what_was_selected_decides(workers: tuple[str, ...], here: Path) -> None
     plugin = "import conversion.suite.plugin as plugin\nplugin.measure_memory = lambda: 1024\n"
     code, output = run(here, "--image-size=42", "-k", "dinov2_vits14-", *workers, plugin=plugin)
     assert code == pytest.ExitCode.USAGE_ERROR, output
-    assert output.count("dinov2_vits14, --image-size 42: eager attention takes") == 1
+    assert output.count("dinov2_vits14, images of 42 x 42 pixels: eager attention takes") == 1
     assert "INTERNALERROR" not in output
 
 
@@ -86,7 +86,7 @@ def test_a_size_that_one_variant_takes_is_let_pass() -> None:
     with pytest.raises(CheckpointError, match=r"cannot be baked.*\n.*not a multiple.*\n.*made for 224"):
         check_image_size(240, specs)
     with pytest.raises(
-        CheckpointError, match="dinov2_vits14, --image-size 32: it is not a multiple of the patch size 14"
+        CheckpointError, match="dinov2_vits14, images of 32 x 32 pixels: it is not a multiple of the patch size 14"
     ):
         check_selected(32, specs, ["sdpa"], None)
 
@@ -96,7 +96,7 @@ def test_eager_attention_needs_room() -> None:
     needed = 4 * 6 * (1400 // 14) ** 4
     check_selected(1400, specs, ["eager", "sdpa"], needed)
     check_selected(1400, specs, ["sdpa"], needed - 1)
-    with pytest.raises(CheckpointError, match="eager attention takes 2 GiB, of 2 GiB here; --attention sdpa"):
+    with pytest.raises(CheckpointError, match="eager attention takes 2 GiB, of 2 GiB here"):
         check_selected(1400, specs, ["eager", "sdpa"], needed - 1)
     memory = measure_memory()
     assert memory is None or memory > 2**28
@@ -124,9 +124,9 @@ def test_python_refuses_heads_that_are_no_number_of_heads(heads: Any) -> None:
 @pytest.mark.parametrize(
     ("input_size", "says"),
     [
-        (13, "An input size of 13 cannot be had: it is not a multiple of the patch size 14.\nNearest: 14 or 28."),
-        (50, "An input size of 50 cannot be had: it is not a multiple of the patch size 14.\nNearest: 42 or 56."),
-        (14_000, "An input size of 14000 cannot be had: 1,000,000 patches"),
+        (13, "An input size of 13 cannot be used: it is not a multiple of the patch size 14.\nNearest: 14 or 28."),
+        (50, "An input size of 50 cannot be used: it is not a multiple of the patch size 14.\nNearest: 42 or 56."),
+        (14_000, "An input size of 14000 cannot be used: 1,000,000 patches"),
     ],
 )
 def test_a_size_that_images_cannot_have_is_refused(input_size: int, says: str) -> None:
@@ -141,7 +141,7 @@ def test_what_images_need_is_known_before_they_are_made() -> None:
     needed = 4 * 6 * (1400 // 14) ** 4
     check_selected(None, specs, ["eager"], needed)
     check_selected(224, specs, ["eager"], needed - 1)  # which is then what images are made for
-    with pytest.raises(CheckpointError, match=r"dinov2_custom, --input-size 1400: eager.*\nGive another size\.$"):
+    with pytest.raises(CheckpointError, match=r"images of 1400 x 1400 pixels: eager.*\nGive another size\.$"):
         check_selected(None, specs, ["eager"], needed - 1)
 
 
@@ -151,4 +151,5 @@ def test_the_command_looks_at_sizes_first(
     monkeypatch.setattr("conversion.cli.convert.measure_memory", lambda: 600)
     monkeypatch.chdir(here)
     assert main(["convert", *TINY[1:], "--image-size", "42"]) == 2
-    assert "dinov2_custom, --image-size 42: eager attention takes" in capsys.readouterr().err
+    assert "dinov2_custom, images of 42 x 42 pixels: eager attention takes" in (said := capsys.readouterr().err)
+    assert said.endswith("\nGive another size.\n")

@@ -22,9 +22,10 @@ from tests.support.fsdp_run import DEPTH, HEADS, IMAGE_SIZE, PATCH_SIZE, RUNS, B
 from tests.support.processes import run_ranks
 from tests.units.intake.test_checkpoint import same
 
-pytestmark = pytest.mark.filterwarnings("ignore:entry .'model'.*taken; not")
-
-pytestmark = pytest.mark.xdist_group("flattened")  # or every worker would start the processes that save
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:entry .'model'.*taken; not"),
+    pytest.mark.xdist_group("flattened"),  # or every worker would start the processes that save
+]
 
 RANKS = "model_0000009.rank_*.pth"
 WHOLE = Path("eval", "training_9", "teacher_checkpoint.pth")

@@ -20,6 +20,8 @@ def there(tmp_path: Path) -> Path:
     """A checkout."""
     for folder in ("conversion", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 
@@ -45,10 +47,14 @@ def test_a_host_with_other_code_or_libraries_is_refused(gateway: Any, there: Pat
     changed = there / "conversion" / "families" / "dinov2" / "key_map.py"
     changed.write_text("# changed\n", encoding="utf-8")
     (there / "tests" / "conftest.py").unlink()
+    (there / "conversion" / "report" / "matrix.html.jinja").write_text("changed", encoding="utf-8")
+    (there / "pyproject.toml").write_text("# changed", encoding="utf-8")
     with pytest.raises(DeviceError, match="is not like this host") as raised:
         check_host(gateway, ROOT, ".")
-    key_map, conftest, torch = raised.value.problems
+    key_map, table, project, conftest, torch = raised.value.problems
     assert key_map.startswith("conversion/families/dinov2/key_map.py: there ")
+    assert table.startswith("conversion/report/matrix.html.jinja: there ")
+    assert project.startswith("pyproject.toml: there ")
     assert conftest.startswith("tests/conftest.py: there none, here ")
     assert torch == f"torch: there 0.1, here {metadata.version('torch')}"
 

@@ -3,15 +3,13 @@
 Whoever reads them reads the same: at a terminal, in a model card, in a report, as JSON.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from conversion.artifact.card_points import read_points
 from conversion.artifact.reading import rebuild_spec
+from conversion.artifact.rounded import find_rounding
 from conversion.families.base import Family, load_family
 from conversion.families.told import Told, describe_condition, describe_told
 from conversion.parity.deviations import Deviation, split_names
@@ -25,9 +23,6 @@ TASKS = {
     "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
 }  # fmt: skip
-
-CAST = re.compile(r"cast from (.+) to torch\.(\w+)$")
-"""How the step of intake that casts says what it did."""
 
 Record = Mapping[str, Any]
 """Part of a card."""
@@ -150,20 +145,6 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         baked=card["baked_image_size"],
         notes=(*card["notes"], *_note_rounding(rounded)),
     )
-
-
-def find_rounding(card: Record) -> tuple[str, str]:
-    """Find what was rounded when the weights were read, in words, and to which dtype; nothing where nothing was."""
-    steps = (step for checkpoint in card["source"]["checkpoints"].values() for step in checkpoint["intake"])
-    casts = (step["did"] for step in steps if step["name"] == "cast")
-    found = ((did, *match.groups()) for did in casts if (match := CAST.search(did)))
-    return next(((did, after) for did, before, after in found if _rounds(before, after)), ("", ""))
-
-
-def _rounds(before: str, after: str) -> bool:
-    target = getattr(torch, after)
-    own = (getattr(torch, name.strip().removeprefix("torch.")) for name in before.split(","))
-    return any(torch.promote_types(dtype, target) != target for dtype in own)
 
 
 def _note_rounding(rounded: str) -> list[str]:

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.answer import find_rounding
 from conversion.artifact.card import NOT_COMPARED
 from conversion.artifact.card import SCHEMA as CARD_SCHEMA
 from conversion.artifact.files import write_whole
 from conversion.artifact.reading import READABLE, demand_card, rebuild_spec
+from conversion.artifact.rounded import find_rounding
 from conversion.artifact.schemas import demand_schema
 from conversion.artifact.stage import check_card
 from conversion.artifact.verify import find_contradictions

@@ -10,6 +10,8 @@ import torch
 
 from conversion.artifact.weights import WEIGHTS
 from conversion.cli.app import main
+from conversion.families.base import load_family
+from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD
 from conversion.suite import plugin
 from conversion.suite.settings import Request
@@ -134,10 +136,11 @@ def test_the_hub_is_asked_once_however_many_workers_there_are(monkeypatch: pytes
     asked = list[object]()
     monkeypatch.setattr(plugin, "check_places", lambda _, names: asked.append(names) or True)
     config = SimpleNamespace(stash=pytest.Stash(), option=SimpleNamespace(image_size=None, attention=["eager"]))
-    config.stash[plugin.SUBJECT_KEY], config.stash[plugin.REQUEST_KEY] = {"dinov2_vits14": None}, Request()
+    specs = {"dinov2_vits14": load_family("dinov2").spec_of(VARIANTS["dinov2_vits14"])}
+    config.stash[plugin.SUBJECT_KEY], config.stash[plugin.REQUEST_KEY] = specs, Request()
     for _ in range(3):
         plugin._check_selected(config, {"dinov2_vits14", None})
-    assert asked == [{"dinov2_vits14": None}]
+    assert asked == [specs]
 
 
 # options: what is said at once

@@ -21,4 +21,9 @@ def find_rounding(card: Mapping[str, Any]) -> tuple[str, str]:
 def _rounds(before: str, after: str) -> bool:
     target = getattr(torch, after)
     own = (getattr(torch, name.strip().removeprefix("torch.")) for name in before.split(","))
-    return any(torch.promote_types(dtype, target) != target for dtype in own)
+    return not all(can_hold(target, dtype) for dtype in own)
+
+
+def can_hold(wider: torch.dtype, dtype: torch.dtype) -> bool:
+    """Whether a dtype has every value of another one."""
+    return torch.promote_types(wider, dtype) == wider

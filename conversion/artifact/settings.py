@@ -19,6 +19,7 @@ from conversion.artifact.library_fields import (
     SWITCHES,
 )
 from conversion.artifact.load import load_image_processor
+from conversion.artifact.rounded import can_hold
 from conversion.artifact.weights import AGAIN, list_weights
 from conversion.errors import ArtifactError
 from conversion.families.base import Family, Spec
@@ -183,13 +184,6 @@ def find_dtype(directory: Path) -> "torch.dtype | None":
     return reduce(torch.promote_types, dtypes) if dtypes else None
 
 
-def _holds(wider: "torch.dtype", dtype: "torch.dtype") -> bool:
-    """Whether a dtype has every value of another one."""
-    import torch
-
-    return torch.promote_types(wider, dtype) == wider
-
-
 def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     """Compare the dtype that a model is loaded in with that of its weights, the widest if there are several.
 
@@ -204,7 +198,7 @@ def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     said = {field: raw[field] for field in DTYPES if raw.get(field) is not None}
     for field, found in said.items():
         loaded = getattr(torch, str(found).removeprefix("torch."), None)
-        if not (isinstance(loaded, torch.dtype) and loaded.is_floating_point and _holds(loaded, own)):
+        if not (isinstance(loaded, torch.dtype) and loaded.is_floating_point and can_hold(loaded, own)):
             yield f"{field}: {_show(found)}, expected {widest!r}, the dtype of the weights"
     if not said and len(dtypes := find_dtypes(directory)) > 1:
         yield f"dtype: absent, expected {widest!r}: the weights are {' and '.join(sorted(dtypes))}"

@@ -1,6 +1,6 @@
 """Where in a training run's checkpoint the model lies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,9 +110,7 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
             [f"there is: {name}" for name in offered],
             "Give one of these, or leave --entry out." if offered else "Leave --entry out.",
         )
-    prefix = _find_prefix(content)
-    hint = f"Give --entry {'.'.join([*path, prefix])}: a model's keys begin with that." if prefix else SAVE_ALONE
-    state_dict = demand_state_dict(content, _quote(path), hint)
+    state_dict = demand_state_dict(content, _quote(path), lambda: _suggest_entry(content, path))
     return Unwrapped(
         state_dict, tuple(path), tuple(other_models), tuple(other_tensors), tuple(left), is_chosen=is_chosen
     )
@@ -156,11 +154,11 @@ def _find(content: Mapping[Any, Any], name: str) -> tuple[Any, set[Any]]:
     return None, set()
 
 
-def _find_prefix(content: Any) -> str:
-    """What the keys of a known model begin with, where these lie flat among others; empty if there is no such thing."""
-    keys = content if isinstance(content, dict) else ()
-    prefixes = dict.fromkeys(key.partition(".")[0] for key in keys if isinstance(key, str) and "." in key)
-    return next((prefix for prefix in prefixes if list_families(_find(content, prefix)[0])), "")
+def _suggest_entry(content: Mapping[Any, Any], path: Sequence[str]) -> str:
+    """Name what the keys of a known model begin with, where these lie flat among other values, as the entry to take."""
+    prefixes = dict.fromkeys(key.partition(".")[0] for key in content if isinstance(key, str) and "." in key)
+    prefix = next((each for each in prefixes if list_families(_find(content, each)[0])), "")
+    return f"Give --entry {'.'.join([*path, prefix])}: a model's keys begin with that." if prefix else SAVE_ALONE
 
 
 def _describe_beside(beside: Mapping[Any, Any], name: str) -> tuple[list[str], list[str], list[str]]:
@@ -190,11 +188,13 @@ def _shorten(key: object) -> str:
     return repr(key) if isinstance(key, str | int) else f"a {type(key).__name__}"
 
 
-def demand_state_dict(content: Any, where: str = "", hint: str = SAVE_ALONE) -> dict[str, Tensor]:
+def demand_state_dict(
+    content: Any, where: str = "", suggest: Callable[[], str] = lambda: SAVE_ALONE
+) -> dict[str, Tensor]:
     """Refuse what is no mapping of names to tensors.
 
     Args:
-        hint: the way out where some entries are tensors.
+        suggest: called for the way out, where not all entries are tensors.
 
     Raises:
         CheckpointError: naming what is found ``where`` in its place.
@@ -205,7 +205,7 @@ def demand_state_dict(content: Any, where: str = "", hint: str = SAVE_ALONE) -> 
     problems = [f"{_shorten(key)}: {_describe(value)}" for key, value in content.items() if not _is_tensor(key, value)]
     if problems:
         count = f"{len(problems)} of {len(content)} entries are not tensors under a name"
-        raise CheckpointError(f"{at}not a state dict, {count}.", problems, hint)
+        raise CheckpointError(f"{at}not a state dict, {count}.", problems, suggest())
     return dict(content)
 
 

@@ -36,7 +36,7 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_testnodedown(node: Any, error: object) -> None:
     if error:
-        node.config.stash[LOST_KEY].append(f"{node.gateway.id} ({node.gateway.spec.ssh or 'this host'})")
+        node.config.stash[LOST_KEY].append(f"{node.gateway.id} ({name_host(node.gateway.spec)})")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,9 +58,10 @@ def find_place(spec: Any, specs: list[Any]) -> tuple[int, int]:
     return [other is spec for other in neighbours].index(True), len(neighbours)
 
 
-def name_host(spec: Any) -> tuple[object, ...]:
-    """What tells a worker's host from others; of this one, nothing."""
-    return tuple(getattr(spec, name, None) for name in ("ssh", "socket", "via"))
+def name_host(spec: Any) -> str:
+    """Name a worker's host: what tells it from others."""
+    places = (getattr(spec, name, None) for name in ("ssh", "vagrant_ssh", "socket", "via"))
+    return " ".join(filter(None, places)) or "this host"
 
 
 def check_host(gateway: Any, root: Path, root_there: str) -> None:

@@ -216,7 +216,8 @@ def read_tensors(folder: Path, entries: Mapping[str, Entry]) -> dict[str, Tensor
     Raises:
         CheckpointError: naming file and key, where bytes are not what the metadata says.
     """
-    tensors: dict[str, Tensor] = {}
+    # all of them first: between chunks that come and go they would leave gaps in memory
+    tensors = {key: torch.empty(entry.shape, dtype=entry.dtype) for key, entry in entries.items()}
     with ExitStack() as stack:
         files: dict[str, ChunkFile] = {}
         for key, entry in entries.items():
@@ -227,14 +228,8 @@ def read_tensors(folder: Path, entries: Mapping[str, Entry]) -> dict[str, Tensor
                     # unbuffered: a buffer would read on beyond the chunk
                     opened = stack.enter_context((folder / chunk.file).open("rb", buffering=0))
                     files[chunk.file] = ChunkFile(opened)
-                part = _read_chunk(files[chunk.file], key, chunk, entry.dtype)
-                if tuple(part.shape) == entry.shape:
-                    tensors[key] = part
-                    continue
-                whole = tensors.setdefault(key, torch.empty(entry.shape, dtype=entry.dtype))
                 place = (slice(start, start + size) for start, size in zip(chunk.offsets, chunk.sizes, strict=True))
-                whole[tuple(place)] = part
-            tensors.setdefault(key, torch.empty(entry.shape, dtype=entry.dtype))  # without elements
+                tensors[key][tuple(place)] = _read_chunk(files[chunk.file], key, chunk, entry.dtype)
     return tensors
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conversion.artifact.weights import find_entrance, read_tensors
+from conversion.artifact.weights import find_main_file, read_tensors
 from conversion.families.base import load_family
 from conversion.intake.restored import read_weights
 from conversion.mapping import key_map
@@ -57,7 +57,7 @@ def find_rounding_of_all(lines: Sequence[str]) -> str:
 
 def read_found(directory: Path) -> dict[str, Tensor]:
     """The tensors that ``from_pretrained`` takes: those in safetensors where there are such, else the pickled ones."""
-    found = read_tensors(directory) if find_entrance(directory).exists() else read_weights(directory)
+    found = read_tensors(directory) if find_main_file(directory).exists() else read_weights(directory)
     return name_as_in_files(found)[0]
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from conversion.artifact.card import hash_file
-from conversion.artifact.weights import ENTRANCES, SHARDS, WEIGHTS, find_entrance, list_weights
+from conversion.artifact.weights import MAIN_FILES, SHARDS, WEIGHTS, find_main_file, list_weights
 from conversion.errors import ArtifactError
 from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
@@ -19,16 +19,16 @@ FILES = {CONFIG, WEIGHTS, PREPROCESSOR, MODEL_CARD, PARITY_CARD}
 
 def list_files(directory: Path) -> dict[str, Path]:
     """What a model is loaded from, name as published to where it lies."""
-    entrance = find_entrance(directory)
-    files = {CONFIG: directory / CONFIG, entrance.name: entrance}
+    main_file = find_main_file(directory)
+    files = {CONFIG: directory / CONFIG, main_file.name: main_file}
     optional = [*list_weights(directory), directory / PREPROCESSOR, directory / LEFT_OUT]
     files |= {path.name: path for path in optional if path.exists()}
-    return {ENTRANCES.get(name, name): path for name, path in files.items()}
+    return {MAIN_FILES.get(name, name): path for name, path in files.items()}
 
 
 def is_ours(name: str) -> bool:
     """Whether a file of an artifact may have this name."""
-    ours = FILES | {LEFT_OUT, *ENTRANCES, *ENTRANCES.values()}
+    ours = FILES | {LEFT_OUT, *MAIN_FILES, *MAIN_FILES.values()}
     return name in ours or fnmatch.fnmatchcase(name, SHARDS)
 
 
@@ -38,7 +38,7 @@ def list_foreign(directory: Path) -> list[str]:
     What a download or a repository keeps there is left alone, unless there are weights in it.
     """
     try:
-        own = {*list_files(directory), *ENTRANCES, MODEL_CARD, PARITY_CARD}
+        own = {*list_files(directory), *MAIN_FILES, MODEL_CARD, PARITY_CARD}
     except ArtifactError:  # an index that cannot be read does not tell which shards are its own
         own = {path.name for path in directory.iterdir() if is_ours(path.name)}
     names = sorted(path.name for path in directory.iterdir())

@@ -1,4 +1,4 @@
-"""Read an artifact back, staged or published, and demand that it is whole."""
+"""Read an artifact back, staged or published, and check that it is whole."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
-    """Load an artifact, staged or published, with ``from_pretrained``, and demand that the loading info is empty.
+    """Load an artifact, staged or published, with ``from_pretrained``, and check that the loading info is empty.
 
     Args:
         attention: ``"eager"``, ``"sdpa"``, or another implementation that transformers knows.
@@ -26,7 +26,7 @@ def load_model(directory: Path, *, attention: str = "sdpa", dtype: str = "float3
             another shape, which transformers 5 only warns about.
     """
     config = read_config(directory)
-    _demand_readable(directory, config)
+    _check_readable(directory, config)
     variant = None if is_published(directory) else UNVERIFIED
     return _load(config, directory, attention, dtype, variant=variant, local_files_only=True)
 
@@ -83,7 +83,7 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     return model.eval()
 
 
-def _demand_readable(directory: Path, config: "PretrainedConfig") -> None:
+def _check_readable(directory: Path, config: "PretrainedConfig") -> None:
     """Refuse the layout of another major version of transformers, which would fill what it misses at random."""
     family = find_family(config)
     majors = find_majors(family, family.read_config(config), list_keys(directory))

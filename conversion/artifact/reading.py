@@ -8,7 +8,7 @@ from typing import Any
 
 from conversion.artifact.card import SCHEMA, digest_of
 from conversion.artifact.card_points import COLUMNS, record_distances, record_points
-from conversion.artifact.schemas import demand_schema
+from conversion.artifact.schemas import check_schema
 from conversion.errors import ArtifactError
 from conversion.families.base import load_family
 from conversion.intake.transformers_folder import compare_command, is_transformers_folder
@@ -47,10 +47,10 @@ def read_card(directory: Path) -> dict[str, Any]:
     if found not in READABLE:
         hint = "Verify it with the version that wrote it, or convert the checkpoint again."
         raise ArtifactError(f"{path}: its schema is {found!r}, not {SCHEMA!r}.", hint=hint)
-    return demand_card(card, path)
+    return modernise_card(card, path)
 
 
-def demand_card(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def modernise_card(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """A card of any version that can be read, as this one writes it.
 
     Args:
@@ -64,7 +64,7 @@ def demand_card(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
             card = upgrade(card)
         except Exception as error:  # values of other types, sizes and lengths than a card has
             raise ArtifactError(f"{path}: is no verification card.", [f"as {EARLIER}: {error!r}"]) from error
-    demand_schema(card, "parity_card", path, "verification card")
+    check_schema(card, "parity_card", path, "verification card")
     return dict(card)
 
 

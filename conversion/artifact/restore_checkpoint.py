@@ -12,7 +12,7 @@ from conversion.artifact.stage import check_card
 from conversion.errors import CheckpointError, ConversionWarning, concerning
 from conversion.families.linear_head import HEAD_PREFIX
 from conversion.intake.checkpoint import read_checkpoint
-from conversion.intake.transformers_folder import demand_transformers_folder
+from conversion.intake.transformers_folder import check_transformers_folder
 from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
 from conversion.state_dicts.restore import find_family
 
@@ -41,7 +41,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     if not directory.exists():
         raise CheckpointError(f"{directory}: there is no such folder.", hint="Check its path.")
     with concerning(directory):
-        demand_transformers_folder(directory)
+        check_transformers_folder(directory)
     if (directory / PARITY_CARD).exists():
         check_card(directory)
     checkpoint = read_checkpoint(directory)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 
 
-def demand_schema(content: Any, name: str, path: str | Path, what: str) -> None:
-    """Demand that a JSON value is as the schema of this name says.
+def check_schema(content: Any, name: str, path: str | Path, what: str) -> None:
+    """Check that a JSON value follows the schema of this name.
 
     Args:
         path: where it was read, for the message.

@@ -67,7 +67,7 @@ class StagedArtifact:
         """
         with _explain_io_errors(self.target):
             check_target(self.target)
-            self._demand_untouched(self.directory)
+            self._check_untouched(self.directory)
             card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             (self.directory / PARITY_CARD).write_text(format_json(card) + "\n", encoding="utf-8")
@@ -78,7 +78,7 @@ class StagedArtifact:
                 self.target.rename(previous)
             try:
                 self.directory.rename(self.target)
-                self._demand_untouched(self.target)
+                self._check_untouched(self.target)
                 publish_weights(self.target)
             except BaseException:
                 _recover(self.target)
@@ -87,8 +87,8 @@ class StagedArtifact:
             shutil.rmtree(previous, ignore_errors=True)
             return replaced
 
-    def _demand_untouched(self, directory: Path) -> None:
-        """Demand that nobody has written to a file since it was found equal: that is what the cards speak of."""
+    def _check_untouched(self, directory: Path) -> None:
+        """Check that nobody has written to a file since it was found equal: that is what the cards speak of."""
         now = take_fingerprints(directory)
         touched = [name for name in self.fingerprints.keys() | now if self.fingerprints.get(name) != now.get(name)]
         if touched:
@@ -148,7 +148,7 @@ def stage_artifact(
     with _lock(target), ThreadPoolExecutor(1) as background:
         _recover(target)
         try:
-            _demand_values(conversion)
+            _check_values(conversion)
             with _explain_io_errors(target):
                 directory.mkdir()
                 _write(conversion, directory, max_shard_size)
@@ -162,7 +162,7 @@ def stage_artifact(
 
 
 def check_target(target: Path) -> None:
-    """Demand that ``target`` is free, or an artifact, which may be replaced.
+    """Check that ``target`` is free, or an artifact, which may be replaced.
 
     Raises:
         ArtifactError: it is anything else.
@@ -196,7 +196,7 @@ def refuse_other(target: Path, card: Mapping[str, Any], *, is_own: bool) -> None
 
 
 def check_card(directory: str | Path) -> None:
-    """Demand that an artifact's files are those that its verification card speaks of.
+    """Check that an artifact's files are those that its verification card speaks of.
 
     Raises:
         ArtifactError: one is another, or is gone; or there is no such card.
@@ -228,7 +228,7 @@ def check_card(directory: str | Path) -> None:
         )
 
 
-def _demand_values(conversion: Conversion) -> None:
+def _check_values(conversion: Conversion) -> None:
     without = [key for key, tensor in conversion.state_dict.items() if tensor.is_meta]
     if without:
         raise ArtifactError(f"{conversion.variant}: tensors on the meta device have no values to write.", without)

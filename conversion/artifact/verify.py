@@ -37,7 +37,7 @@ from conversion.state_dicts.restore import find_family
 def verify_artifact(
     directory: str | Path, tolerances: Tolerances = OURS, checksums: Path | None = None
 ) -> dict[str, Any]:
-    """Demand that an artifact is what its verification card says, and that the card says that it is the same model.
+    """Check that an artifact is what its verification card says, and that the card says that it is the same model.
 
     Args:
         tolerances: to judge the figures in the card by.

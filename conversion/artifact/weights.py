@@ -1,8 +1,8 @@
 """The weights of an artifact on disk: one file, or shards with an index.
 
-``from_pretrained`` enters by one file, here the entrance: the weights file, or the index. Until an artifact is
-published, its entrance goes by the name of a variant that nobody asks for, so that what a killed run leaves behind
-does not load as a model.
+``from_pretrained`` opens one file first, here called the main file: the weights file, or the index of shards. Until an
+artifact is published, its main file has a name that nobody asks for. So what a killed run leaves behind does not load
+as a model.
 """
 
 import json
@@ -29,12 +29,12 @@ UNVERIFIED_INDEX = f"model.safetensors.index.{UNVERIFIED}.json"
 
 AGAIN = "Convert the checkpoint again."
 
-# entrance before publication, and after it
-ENTRANCES = {UNVERIFIED_WEIGHTS: WEIGHTS, UNVERIFIED_INDEX: INDEX}
+# the main file's name before publication, and after it
+MAIN_FILES = {UNVERIFIED_WEIGHTS: WEIGHTS, UNVERIFIED_INDEX: INDEX}
 
 
 def save_weights(state_dict: "Mapping[str, Tensor]", directory: Path, max_shard_size: str | None = None) -> None:
-    """Write tensors, straight from where they lie, under an entrance that is not published.
+    """Write tensors, straight from where they lie, under the name of a main file that is not published.
 
     Args:
         max_shard_size: write shards of at most this size, as ``"5GB"``, where all is more; a tensor is never cut.
@@ -45,7 +45,7 @@ def save_weights(state_dict: "Mapping[str, Tensor]", directory: Path, max_shard_
     from huggingface_hub import split_torch_state_dict_into_shards
 
     if max_shard_size is not None:
-        demand_size(max_shard_size)
+        check_size(max_shard_size)
     plan = split_torch_state_dict_into_shards(
         dict(state_dict),
         filename_pattern="model{suffix}.safetensors",
@@ -60,7 +60,7 @@ def save_weights(state_dict: "Mapping[str, Tensor]", directory: Path, max_shard_
     (directory / UNVERIFIED_INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def demand_size(text: str) -> str:
+def check_size(text: str) -> str:
     """A size with its unit, as ``"5GB"``.
 
     Raises:
@@ -82,28 +82,28 @@ def save_tensors(state_dict: "Mapping[str, Tensor]", path: Path) -> None:
 
 
 def publish_weights(directory: Path) -> None:
-    """Give the entrance the name that makes a model of the directory."""
-    entrance = find_entrance(directory)
-    entrance.rename(entrance.with_name(ENTRANCES.get(entrance.name, entrance.name)))
+    """Give the main file the name that ``from_pretrained`` opens."""
+    main_file = find_main_file(directory)
+    main_file.rename(main_file.with_name(MAIN_FILES.get(main_file.name, main_file.name)))
 
 
 def is_published(directory: Path) -> bool:
     """Whether ``from_pretrained`` finds no unverified weights in it."""
-    return not any((directory / name).exists() for name in ENTRANCES)
+    return not any((directory / name).exists() for name in MAIN_FILES)
 
 
-def find_entrance(directory: Path) -> Path:
+def find_main_file(directory: Path) -> Path:
     """The weights file or the index, unverified or published, in the order in which they are looked for."""
-    names = [*ENTRANCES, *ENTRANCES.values()]
+    names = [*MAIN_FILES, *MAIN_FILES.values()]
     return next((directory / name for name in names if (directory / name).exists()), directory / WEIGHTS)
 
 
 def list_weights(directory: Path) -> list[Path]:
     """The files that hold tensors: one, or the shards that the index names."""
-    entrance = find_entrance(directory)
-    if entrance.suffix != ".json":
-        return [entrance]
-    return [directory / name for name in sorted(set(_read_index(entrance).values()))]
+    main_file = find_main_file(directory)
+    if main_file.suffix != ".json":
+        return [main_file]
+    return [directory / name for name in sorted(set(_read_index(main_file).values()))]
 
 
 def read_tensors(directory: Path) -> "dict[str, Tensor]":
@@ -115,12 +115,12 @@ def read_tensors(directory: Path) -> "dict[str, Tensor]":
 
 def list_keys(directory: Path) -> list[str]:
     """The keys of an artifact's tensors; none where their file would have to be unpickled for that."""
-    entrance = find_entrance(directory)
-    if entrance.suffix == ".json":
-        return list(_read_index(entrance))
-    if not entrance.exists() and any(directory.glob("*.bin")):
+    main_file = find_main_file(directory)
+    if main_file.suffix == ".json":
+        return list(_read_index(main_file))
+    if not main_file.exists() and any(directory.glob("*.bin")):
         return []
-    with _open(entrance) as file:
+    with _open(main_file) as file:
         return list(file.keys())
 
 

@@ -224,10 +224,10 @@ def report(
     vision-parity report artifacts -o report.html
     """
     from conversion.report.records import gather
-    from conversion.report.render import demand_place, describe_counts, write_report
+    from conversion.report.render import check_place, describe_counts, write_report
 
     with plain_errors():
-        demand_place(output, "--output")
+        check_place(output, "--output")
         record = gather(folders)
         write_report(record, output)
     typer.echo(f"{output}: {describe_counts(record)}")

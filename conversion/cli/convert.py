@@ -14,8 +14,8 @@ from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Spec
 from conversion.families.labels import read_labels
 from conversion.families.variants import VARIANTS, find_variant
-from conversion.intake.transformers_folder import find_entrance, is_transformers_folder
-from conversion.report.render import demand_place
+from conversion.intake.transformers_folder import find_main_file, is_transformers_folder
+from conversion.report.render import check_place
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.axes import (
     DTYPES,
@@ -60,7 +60,7 @@ def build_request(
     if save_dtype is not None and save_dtype not in DTYPES:
         raise CheckpointError(f"--save-dtype {save_dtype}: not one of {', '.join(DTYPES)}.")
     if options.get("report"):
-        demand_place(options["report"], "--report")
+        check_place(options["report"], "--report")
     known = {
         "labels": read_labels(labels) if labels else None,
         "save_dtype": getattr(torch, save_dtype) if save_dtype else None,
@@ -79,7 +79,7 @@ def build_request(
             rename = f"Rename {path}, which has the name of an official variant."
             headline = f"{source}: --weights {weights} is for an official variant; this is a file or folder."
             raise CheckpointError(headline, hint=rename if source in VARIANTS else f"Leave --weights {weights} out.")
-        if is_transformers_folder(path) and find_entrance(path):
+        if is_transformers_folder(path) and find_main_file(path):
             folder = shlex.quote(str(path))
             check = f"verify {folder}" if (path / PARITY_CARD).exists() else f"compare ORIGINAL {folder}"
             hint = f"To check it: vision-parity {check}. To convert it anew: vision-parity restore {folder} FILE."

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from conversion.artifact.library_fields import OVERRIDING
 from conversion.artifact.repository import TIMEOUT, describe_error
-from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_entrance, is_published
+from conversion.artifact.weights import INDEX, SHARDS, WEIGHTS, find_main_file, is_published
 from conversion.errors import CheckpointError, concerning
-from conversion.intake.transformers_folder import demand_transformers_folder, is_transformers_folder
+from conversion.intake.transformers_folder import check_transformers_folder, is_transformers_folder
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
 from conversion.suite.publishing import is_target
 
@@ -67,10 +67,10 @@ def find_target(name: str, revision: str | None = None) -> Target:
     else:
         raise CheckpointError(f"{name}: there is no such folder.", hint="Check its path.")
     with concerning(name):
-        demand_transformers_folder(target.folder)
+        check_transformers_folder(target.folder)
     if not is_published(target.folder):
         hint = "Convert the original checkpoint again."
-        problems = [f"{find_entrance(target.folder).name}: from_pretrained does not read it"]
+        problems = [f"{find_main_file(target.folder).name}: from_pretrained does not read it"]
         raise CheckpointError(f"{name}: a conversion was killed here before it was verified.", problems, hint)
     if not any((target.folder / kind[0]).exists() for kind in KINDS_OF_WEIGHTS):
         headline = f"{name}: holds a {CONFIG}, and no weights that transformers reads."

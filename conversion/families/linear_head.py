@@ -121,7 +121,7 @@ def find_misfit(head: LinearHead, width: int) -> tuple[str, str]:
     """
     weight = head.tensors.get("weight")
     if weight is None or weight.ndim != 2:
-        return "", ""  # the account of all keys says so
+        return "", ""  # the check of all keys says so
     shape, columns = tuple(weight.shape), weight.shape[1]
     if head.num_layers is not None:
         expected = width * (head.num_layers + bool(head.has_mean))

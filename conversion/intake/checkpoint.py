@@ -13,7 +13,7 @@ from conversion.families.base import families, find_dropped
 from conversion.families.timm_code import Description
 from conversion.families.told import AUTHORS, TIMM, Origin, Told, ToldStateDict, read_version
 from conversion.intake.beside import Beside, check_facts, find_beside, merge_beside
-from conversion.intake.dcp import demand_read
+from conversion.intake.dcp import check_read
 from conversion.intake.layouts import tell_likeness
 from conversion.intake.prefixes import select_model
 from conversion.intake.reading import read_source
@@ -178,7 +178,7 @@ def _read_original(path: Path, source: Source, entry: str | None, like: str | No
     if not any(family.matches(shapes_of(reading.state_dict)) for family in families()):
         refuse_layout(path, source.files, reading.state_dict)
     if source.kind == "distributed":
-        demand_read(reading.state_dict)
+        check_read(reading.state_dict)
     _learn(reading, telling, num_chunks)
     return reading
 

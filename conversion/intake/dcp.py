@@ -28,7 +28,7 @@ from conversion.intake.dcp_metadata import (
 from conversion.intake.entries import ENTRIES, STATES
 from conversion.intake.opening import open_saved_tensor
 from conversion.intake.prefixes import select_model
-from conversion.intake.steps import HEADS, demand_values, strip_prefixes, take_off_prefixes
+from conversion.intake.steps import HEADS, check_values, strip_prefixes, take_off_prefixes
 from conversion.intake.unwrapping import MAX_LISTED, Unwrapped, unwrap
 from conversion.mapping.key_map import StateDict
 from conversion.state_dicts.recognise import recognise_shapes
@@ -97,7 +97,7 @@ def read_distributed(folder: Path, entry: str | None) -> Distributed:
     )
 
 
-def demand_read(state_dict: StateDict) -> None:
+def check_read(state_dict: StateDict) -> None:
     """Refuse what is no known model: it was not read, and has no values.
 
     Args:
@@ -108,7 +108,7 @@ def demand_read(state_dict: StateDict) -> None:
     """
     if any(tensor.is_meta for tensor in state_dict.values()):
         recognise_shapes(state_dict)
-    demand_values(state_dict)
+    check_values(state_dict)
 
 
 def _nest(metadata: Metadata) -> tuple[dict[int, str], dict[Any, Any]]:

@@ -10,7 +10,7 @@ from conversion.errors import CheckpointError
 
 INDEX = ".index.json"
 
-ENTRANCES = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
+MAIN_FILES = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 """What transformers loads a model from, in the order in which it looks for them."""
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
@@ -56,7 +56,7 @@ def describe_choice(taken: Sequence[Path], why: str, files: Iterable[Path]) -> s
     """In a line, which file of a folder was taken, and which that may hold a model were not; empty if all were.
 
     Args:
-        taken: the entrance first.
+        taken: the main_file first.
         why: it was.
     """
     chosen = {path.resolve() for path in taken}

@@ -69,7 +69,7 @@ def _are_pieces(state_dicts: Sequence[dict[str, Tensor]]) -> bool:
     return any(isinstance(tensor, StandInTensor) for state_dict in state_dicts for tensor in state_dict.values())
 
 
-def demand_whole(state_dict: dict[str, Tensor], hint: str) -> None:
+def check_whole(state_dict: dict[str, Tensor], hint: str) -> None:
     """Refuse the pieces of one rank.
 
     Raises:

@@ -12,10 +12,10 @@ from conversion.intake.evaluated import check_teacher
 from conversion.intake.flattened import is_flattened, unflatten_ranks
 from conversion.intake.layouts import find_layout
 from conversion.intake.opening import Opened, open_file
-from conversion.intake.ranks import WHOLE, demand_whole, merge_ranks
+from conversion.intake.ranks import WHOLE, check_whole, merge_ranks
 from conversion.intake.shards import join_shards
 from conversion.intake.sources import CONSOLIDATE, Source
-from conversion.intake.steps import Step, demand_values
+from conversion.intake.steps import Step, check_values
 from conversion.intake.unwrapping import Unwrapped, unwrap
 
 
@@ -38,7 +38,7 @@ def read_source(source: Source, entry: str | None, like: str | None) -> Read:
     """Read the model in a source, of whichever kind it is."""
     if source.kind == "distributed":
         found = read_distributed(source.files[0].parent, entry)
-        demand_whole(found.state_dict, WHOLE)
+        check_whole(found.state_dict, WHOLE)
         steps = [Step("open", found.opened), *([Step("unwrap", found.choice)] if found.choice else [])]
         return Read(found.state_dict, steps, found.taken, None, found.files)
     opened = open_files(source)
@@ -61,7 +61,7 @@ def take_model(
     contents = [join_shards(source, opened)] if source.kind == "shards" else [each.content for each in opened]
     taken = [unwrap(content, entry) for content in contents]
     for each in taken:
-        demand_values(each.state_dict)
+        check_values(each.state_dict)
     places = {each.path for each in taken}
     if len(places) > 1:
         found = [
@@ -81,5 +81,5 @@ def take_model(
         steps.append(Step("merge", did))
     else:
         state_dict = taken[0].state_dict
-    demand_whole(state_dict, CONSOLIDATE)
+    check_whole(state_dict, CONSOLIDATE)
     return state_dict, steps, taken[0]

@@ -53,7 +53,7 @@ def restore_folder(folder: Path, source: Source) -> Restored:
     converted, named = name_as_in_files(take_model(source, open_files(source), None)[0])
     hint = f"Give a folder whose {CONFIG} and weights were saved together."
     try:
-        _demand_modesty(folder, len(converted), hint)
+        _check_depth(folder, len(converted), hint)
         config = read_config(folder)
         family = find_family(config)
         spec = family.read_config(config)
@@ -71,7 +71,7 @@ def restore_folder(folder: Path, source: Source) -> Restored:
     return Restored(restored, told, said, others, gone)
 
 
-def _demand_modesty(folder: Path, num_tensors: int, hint: str) -> None:
+def _check_depth(folder: Path, num_tensors: int, hint: str) -> None:
     """Refuse a config of more blocks than there are tensors: transformers makes a list of them, however many."""
     depth = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("num_hidden_layers", 0)
     if not isinstance(depth, int) or depth > num_tensors:

@@ -7,12 +7,12 @@ from torch import Tensor
 from conversion.errors import CheckpointError
 from conversion.intake.opening import Opened
 from conversion.intake.sources import Source
-from conversion.intake.unwrapping import demand_state_dict
+from conversion.intake.unwrapping import check_state_dict
 
 
 def join_shards(source: Source, opened: Sequence[Opened]) -> dict[str, Tensor]:
-    """The tensors of all shards, each from the file that the index names, all of them accounted for."""
-    held = {file: demand_state_dict(each.content, file.name) for file, each in zip(source.files, opened, strict=True)}
+    """The tensors of all shards, each from the file that the index names, each named once."""
+    held = {file: check_state_dict(each.content, file.name) for file, each in zip(source.files, opened, strict=True)}
     problems = [
         f"missing: {key}, which the index has in {file.name}"
         for key, file in source.keys.items()

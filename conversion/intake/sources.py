@@ -12,7 +12,7 @@ from conversion.errors import CheckpointError, concerning
 from conversion.intake import deepspeed
 from conversion.intake.folder_files import INDEX, describe_choice, list_weights, refuse_shard, refuse_shards, suggest
 from conversion.intake.opening import explain_absence
-from conversion.intake.transformers_folder import find_entrance, is_of_library, is_transformers_folder
+from conversion.intake.transformers_folder import find_main_file, is_of_library, is_transformers_folder
 
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
 
@@ -96,9 +96,9 @@ def _look_into(folder: Path) -> Source:
         raise CheckpointError(
             f"a checkpoint of torch.distributed.checkpoint without {DISTRIBUTED}.", parts, WHOLE_FOLDER
         )
-    entrance = find_entrance(folder)
-    if entrance and is_of_library(folder):
-        return _choose(entrance, files, "as from_pretrained does")
+    main_file = find_main_file(folder)
+    if main_file and is_of_library(folder):
+        return _choose(main_file, files, "as from_pretrained does")
     weights = list_weights(files)
     if deepspeed.is_step(weights):
         model = deepspeed.find_model(weights)
@@ -109,8 +109,8 @@ def _look_into(folder: Path) -> Source:
             _refuse_unread(list(source.files))
         return replace(source, choice="; ".join(filter(None, [deepspeed.describe_step(step), source.choice])))
     indices = [path for path in files if path.name.endswith(INDEX)]
-    if entrance and not {path.name for path in weights} - set(WHOLE):
-        return _choose(entrance, files, "as from_pretrained does")
+    if main_file and not {path.name for path in weights} - set(WHOLE):
+        return _choose(main_file, files, "as from_pretrained does")
     if len(indices) == 1 and not any(path.name in WHOLE for path in weights):
         return _choose(indices[0], files, "whose shards are one model")
     if len(indices) > 1:
@@ -174,10 +174,10 @@ def _may_hold_checkpoint(folder: Path) -> bool:
         return False
 
 
-def _choose(entrance: Path, files: list[Path], why: str) -> Source:
+def _choose(main_file: Path, files: list[Path], why: str) -> Source:
     """The model that is entered by this file, with what of its folder was not taken."""
-    source = _read_index(entrance) if entrance.name.endswith(INDEX) else Source("file", (entrance,))
-    return replace(source, choice=describe_choice([entrance, *source.files], why, files))
+    source = _read_index(main_file) if main_file.name.endswith(INDEX) else Source("file", (main_file,))
+    return replace(source, choice=describe_choice([main_file, *source.files], why, files))
 
 
 def _refuse_part(path: Path) -> None:

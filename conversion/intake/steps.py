@@ -114,7 +114,7 @@ WAYS_TO_VALUES = {
 }  # fmt: skip
 
 
-def demand_values(state_dict: StateDict) -> None:
+def check_values(state_dict: StateDict) -> None:
     """Refuse tensors without values of their own: none at all, fewer than they show, or in another layout than dense.
 
     A rank's piece of a tensor is not looked at: it is put together first, or refused.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.families.base import families
-from conversion.intake.folder_files import ENTRANCES, SHARD
+from conversion.intake.folder_files import MAIN_FILES, SHARD
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG
 from conversion.state_dicts.other_kinds import ADAPTERS, refuse_other_kinds
@@ -30,8 +30,8 @@ def is_transformers_folder(path: Path) -> bool:
     return read_config_of(path).get("model_type") in list_model_types()
 
 
-def demand_transformers_folder(folder: Path) -> None:
-    """Demand that a folder holds a model of a known family in transformers' layout.
+def check_transformers_folder(folder: Path) -> None:
+    """Check that a folder holds a model of a known family in transformers' layout.
 
     Raises:
         CheckpointError: it does not; with the type that its config names. Or PEFT's adapters lie beside it.
@@ -75,9 +75,9 @@ def is_of_library(folder: Path) -> bool:
     return _is_own_type(config.get("model_type")) or isinstance(config.get("architecture"), str)
 
 
-def find_entrance(folder: Path) -> Path | None:
+def find_main_file(folder: Path) -> Path | None:
     """The file that ``from_pretrained`` begins with; None where there is none that it reads."""
-    return next((folder / name for name in ENTRANCES if (folder / name).is_file()), None)
+    return next((folder / name for name in MAIN_FILES if (folder / name).is_file()), None)
 
 
 def refuse_layout(path: Path, files: Sequence[Path], state_dict: Mapping[str, Tensor]) -> None:
@@ -96,7 +96,7 @@ def refuse_layout(path: Path, files: Sequence[Path], state_dict: Mapping[str, Te
     is_telling = any(key.endswith(TELLING) for key in state_dict)
     if is_telling:
         refuse_other_kinds(shapes_of(state_dict), [ADAPTERS])
-    is_named = all(file.name in ENTRANCES or SHARD.fullmatch(file.name) for file in files)
+    is_named = all(file.name in MAIN_FILES or SHARD.fullmatch(file.name) for file in files)
     model_type, name = read_config_of(folder).get("model_type"), _choose_name(files)
     if model_type in list_model_types():
         if is_telling:
@@ -128,7 +128,7 @@ def _choose_name(files: Sequence[Path]) -> str:
 
     A pickle may hold more than the model; a file of safetensors does not.
     """
-    if len(files) != 1 or files[0].name in ENTRANCES:
+    if len(files) != 1 or files[0].name in MAIN_FILES:
         return ""
     return "model.safetensors" if files[0].suffix == ".safetensors" else "pytorch_model.bin"
 

@@ -110,7 +110,7 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
             [f"there is: {name}" for name in offered],
             "Give one of these, or leave --entry out." if offered else "Leave --entry out.",
         )
-    state_dict = demand_state_dict(content, _quote(path), lambda: _suggest_entry(content, path))
+    state_dict = check_state_dict(content, _quote(path), lambda: _suggest_entry(content, path))
     return Unwrapped(
         state_dict, tuple(path), tuple(other_models), tuple(other_tensors), tuple(left), is_chosen=is_chosen
     )
@@ -188,7 +188,7 @@ def _shorten(key: object) -> str:
     return repr(key) if isinstance(key, str | int) else f"a {type(key).__name__}"
 
 
-def demand_state_dict(
+def check_state_dict(
     content: Any, where: str = "", suggest: Callable[[], str] = lambda: SAVE_ALONE
 ) -> dict[str, Tensor]:
     """Refuse what is no mapping of names to tensors.

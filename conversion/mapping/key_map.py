@@ -98,14 +98,14 @@ REMEDIES = {
 }  # fmt: skip
 
 
-def account(state_dict: StateDict, expected: StateDict, *, subject: str) -> None:
-    """Demand exactly the expected keys, with the expected shapes, dtypes of the expected kind, and usable values.
+def check_complete(state_dict: StateDict, expected: StateDict, *, subject: str) -> None:
+    """Check that a state dict has the expected keys, shapes and kinds of dtypes, no others, and usable values.
 
     Args:
         state_dict: what there is.
         expected: what must be there; its tensors may be on the meta device. Any floating dtype stands for any other,
             an integer one for itself.
-        subject: what is being accounted for, as the message should call it.
+        subject: what is checked, as the message should call it.
 
     Raises:
         KeyMapError: with every missing, unexpected, misshapen or unusable tensor in it.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.capture import twin
+from conversion.parity.capture import copy_structure
 
 ALIGNMENT = 64
 """Bytes: what torch aligns its own tensors to, a cache line, and the widest vector of a processor."""
@@ -38,7 +38,7 @@ def copy_aligned(model: nn.Module) -> nn.Module:
 
     All others are shared with ``model``.
     """
-    model = twin(model)
+    model = copy_structure(model)
     copies: dict[int, Tensor] = {}  # one that several modules share stays shared
     for module, prefix, items in list(_list_tensors(model)):
         for name, value in items:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.points import Inputs, Side, Stage, Tap, read_tap
+from conversion.parity.points import Inputs, Place, Side, Stage, read_place
 from conversion.parity.precision import Arguments, Casts, cast_arguments, cast_parameters, hooked
 from conversion.parity.turns import PausableCall
 
@@ -83,13 +83,13 @@ class ForwardPass:
             if dtype is not None:
                 stack.enter_context(cast_parameters(model, dtype, casts))
             for stage in self._stages:
-                stack.enter_context(tapped(model, stage, self._side, partial(self._keep, stage)))
+                stack.enter_context(reading_at(model, stage, self._side, partial(self._keep, stage)))
             result = entry(**inputs.to(parameter.device, dtype or parameter.dtype).arguments)
             for stage in self._stages:
                 for point in stage.points:
-                    tap = read_tap(getattr(point, self._side))
-                    if not tap.module and tap.item in result:
-                        self._keep(stage, point.name, tap.cut(result[tap.item]))
+                    place = read_place(getattr(point, self._side))
+                    if not place.module and place.item in result:
+                        self._keep(stage, point.name, place.cut(result[place.item]))
 
     def _keep(self, stage: Stage, name: str, value: Any) -> None:
         self._call.end_if_closed()
@@ -120,25 +120,25 @@ def capture(
 def run_stage(
     model: nn.Module, stage: Stage, side: Side, arguments: Arguments, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
-    """Run the module of a stage by itself, on a twin of it: capture point to its tensor, of those within it.
+    """Run the module of a stage by itself, on a copy of its structure: capture point to its tensor, of those within it.
 
     Args:
         dtype: to run in; arguments are cast to it.
     """
     path = getattr(stage, side)
-    module = twin(model.get_submodule(path))
+    module = copy_structure(model.get_submodule(path))
     args, kwargs = arguments if dtype is None else cast_arguments(arguments, dtype)
     values: dict[str, Tensor] = {}
     with ExitStack() as stack, torch.inference_mode():
         if dtype is not None:
             stack.enter_context(cast_parameters(module, dtype))
-        stack.enter_context(tapped(module, stage, side, values.__setitem__, path))
+        stack.enter_context(reading_at(module, stage, side, values.__setitem__, path))
         module(*args, **kwargs)
     values.pop(ARGUMENTS)
     return values
 
 
-def twin(model: nn.Module) -> nn.Module:
+def copy_structure(model: nn.Module) -> nn.Module:
     """The same modules once more around the same tensors and configs, with hooks and attributes of their own."""
     configs = (getattr(module, "config", None) for module in model.modules())
     shared = {id(value): value for value in chain(model.parameters(), model.buffers(), configs)}
@@ -150,7 +150,7 @@ ARGUMENTS = "<arguments>"
 
 
 @contextmanager
-def tapped(
+def reading_at(
     model: nn.Module, stage: Stage, side: Side, keep: Callable[[str, Any], object], root: str = ""
 ) -> Iterator[None]:
     """Hand on what passes a stage's capture points, and its module's arguments, as soon as it does.
@@ -166,17 +166,17 @@ def tapped(
                 hook = partial(_keep_arguments, keep)
                 stack.enter_context(hooked(module.register_forward_pre_hook(hook, with_kwargs=True)))
         for point in stage.points:
-            tap = read_tap(getattr(point, side))
-            module = _find(model, tap.module, root) if tap.module else None
+            place = read_place(getattr(point, side))
+            module = _find(model, place.module, root) if place.module else None
             if module is None:
                 continue
-            keep_tap = partial(_keep_tap, keep, point.name, tap)
-            if tap.item == "input":
-                stack.enter_context(hooked(module.register_forward_pre_hook(partial(_keep_input, keep_tap))))
-            elif tap.item == "output":
-                stack.enter_context(hooked(module.register_forward_hook(partial(_keep_output, keep_tap))))
+            keep_value = partial(_keep_value, keep, point.name, place)
+            if place.item == "input":
+                stack.enter_context(hooked(module.register_forward_pre_hook(partial(_keep_input, keep_value))))
+            elif place.item == "output":
+                stack.enter_context(hooked(module.register_forward_hook(partial(_keep_output, keep_value))))
             else:
-                keep_tap(getattr(module, tap.item))
+                keep_value(getattr(module, place.item))
         yield
 
 
@@ -203,6 +203,6 @@ def _keep_output(keep: Callable[[Any], None], _module: nn.Module, _args: Any, ou
     keep(output[0] if isinstance(output, tuple) else output)
 
 
-def _keep_tap(keep: Callable[[str, Any], object], name: str, tap: Tap, value: Any) -> None:
+def _keep_value(keep: Callable[[str, Any], object], name: str, place: Place, value: Any) -> None:
     if isinstance(value, Tensor):
-        keep(name, tap.cut(value))
+        keep(name, place.cut(value))

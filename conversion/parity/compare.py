@@ -9,7 +9,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.capture import ForwardPass, StageRun, run_stage, twin
+from conversion.parity.capture import ForwardPass, StageRun, copy_structure, run_stage
 from conversion.parity.metrics import Distance, departure_of, error_of, is_bit_equal
 from conversion.parity.off import RETURNED
 from conversion.parity.original_run import OriginalRun
@@ -143,16 +143,16 @@ class Comparison:
 
         def others() -> Iterator[Distance]:
             for seed in range(OTHER_RUNS if self.evidence is None else 0):  # after a failure nothing depends on them
-                yield self.run.weigh_other(seed, stage, expected, precise())[name]
+                yield self.run.measure_other(seed, stage, expected, precise())[name]
 
         def yardstick() -> Yardstick:
-            return self.run.weigh(expected[name], precise()[name])
+            return self.run.build_yardstick(expected[name], precise()[name])
 
         return judge(name, expected[name], actual[name], yardstick, others, find)
 
 
 @dataclass(frozen=True)
-class Contender:
+class ConvertedRun:
     """A converted model on one input, where it is looked at, and each run of the original that it is held against."""
 
     converted: nn.Module
@@ -162,7 +162,7 @@ class Contender:
 
 
 @torch.inference_mode()
-def compare(*contenders: Contender, at: Callable[[str], object] | None = None) -> None:
+def compare(*runs: ConvertedRun, at: Callable[[str], object] | None = None) -> None:
     """Run converted models, and each original that they are held against, stage by stage side by side.
 
     The inputs may differ: then a stage's weights are read, and cast, once for all of them.
@@ -172,20 +172,20 @@ def compare(*contenders: Contender, at: Callable[[str], object] | None = None) -
     """
     with ExitStack() as stack:
         passes = []
-        for contender in contenders:
-            for comparison in contender.comparisons:
+        for run in runs:
+            for comparison in run.comparisons:
                 stack.callback(comparison.close)
-            passes.append(ForwardPass(twin(contender.converted), contender.stages, "hf", contender.inputs))
+            passes.append(ForwardPass(copy_structure(run.converted), run.stages, "hf", run.inputs))
             stack.callback(passes[-1].close)
-        for name in (stage.name for stage in merge_stages(*(contender.stages for contender in contenders))):
+        for name in (stage.name for stage in merge_stages(*(run.stages for run in runs))):
             if at:
                 at(name)
-            for contender, actual in zip(contenders, passes, strict=True):
+            for run, actual in zip(runs, passes, strict=True):
                 # not all have all: a masked input is seen by a classifier's backbone alone
-                for stage in (stage for stage in contender.stages if stage.name == name):
+                for stage in (stage for stage in run.stages if stage.name == name):
                     reached = actual.read(stage)
-                    for comparison in contender.comparisons:
-                        comparison.add(stage, reached, contender.converted)
+                    for comparison in run.comparisons:
+                        comparison.add(stage, reached, run.converted)
 
 
 def run_locally(

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.capture import ForwardPass, run_stage, twin
+from conversion.parity.capture import ForwardPass, copy_structure, run_stage
 from conversion.parity.compare import Evidence
 from conversion.parity.deviations import split_names
 from conversion.parity.hypotheses import list_hypotheses
@@ -118,7 +118,7 @@ def find_explanation(evidence: Evidence) -> str:
     It must reproduce every capture point of the stage; empty where none does.
     """
     for hypothesis in list_hypotheses(evidence):
-        model = twin(evidence.run.model)
+        model = copy_structure(evidence.run.model)
         hypothesis.inject(model)
         try:
             values = _compute(evidence, model, evidence.run.dtype)
@@ -156,6 +156,6 @@ def _agrees(evidence: Evidence, model: nn.Module, values: Mapping[str, Tensor], 
     if evidence.local is None or any(name not in evidence.local for name in names):
         return False
     precise = _compute(evidence, model, evidence.run.other_dtype)
-    weighed = {name: partial(evidence.run.weigh, values[name], precise[name]) for name in names}
-    verdicts = [judge(name, values[name], evidence.local[name], weighed[name]).verdict for name in names]
+    yardsticks = {name: partial(evidence.run.build_yardstick, values[name], precise[name]) for name in names}
+    verdicts = [judge(name, values[name], evidence.local[name], yardsticks[name]).verdict for name in names]
     return Verdict.FAILED not in verdicts

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from conversion.parity.compare import Evidence
 from conversion.parity.faults import TENSOR_FAULTS, exchange_parts, list_orders
-from conversion.parity.points import read_tap
+from conversion.parity.points import read_place
 
 EPSILONS = (1e-12, 1e-6, 1e-5)
 """Those that layer norms are known to have."""
@@ -31,7 +31,9 @@ def list_hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     feeding = [key for key in tensors if any(fnmatch.fnmatchcase(key, source) for source in evidence.point.sources)]
     parts = _list_parts(evidence)
-    fused = [key for key in feeding if key.startswith(f"{read_tap(evidence.point.original).module}.")] if parts else []
+    fused = (
+        [key for key in feeding if key.startswith(f"{read_place(evidence.point.original).module}.")] if parts else []
+    )
     yield from _reorder_parts(fused, parts)
     for key in feeding:
         yield from _change_tensor(key, tensors, parts if key in fused else [])
@@ -88,9 +90,9 @@ def _change_settings(stage: str, model: nn.Module) -> Iterator[Hypothesis]:
 
 def _list_parts(evidence: Evidence) -> list[str]:
     """Names of the parts that a fused projection is cut into, if the failure is at one: q, k, v."""
-    tap = read_tap(evidence.point.original)
-    names = [point.name for point in evidence.stage.points if read_tap(point.original).module == tap.module]
-    return [name.rpartition(".")[2] for name in names] if tap.parts > 1 else []
+    place = read_place(evidence.point.original)
+    names = [point.name for point in evidence.stage.points if read_place(point.original).module == place.module]
+    return [name.rpartition(".")[2] for name in names] if place.parts > 1 else []
 
 
 def _name_order(parts: Sequence[str], order: tuple[int, ...]) -> str:

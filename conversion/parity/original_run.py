@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.capture import ForwardPass, twin
+from conversion.parity.capture import ForwardPass, copy_structure
 from conversion.parity.metrics import Distance, error_of
 from conversion.parity.points import Inputs, Stage
 from conversion.parity.precision import Casts, convolve_by_places
@@ -43,7 +43,7 @@ class OriginalRun:
         """The original with those attributes."""
         if not self.attributes:
             return self.original
-        model = twin(self.original)
+        model = copy_structure(self.original)
         for name, value in self.attributes.items():
             if not hasattr(model, name):
                 raise AttributeError(f"the original has no attribute {name!r}")
@@ -65,7 +65,7 @@ class OriginalRun:
             return self._kept_precise
         return self._shared_precise if self.share else self._run_precise()
 
-    def weigh(self, expected: Tensor, precise: Tensor) -> Yardstick:
+    def build_yardstick(self, expected: Tensor, precise: Tensor) -> Yardstick:
         """What decides at a capture point whether a difference is rounding.
 
         In float64 the original's own error is taken to be that of float32, times the ratio of their unit roundoffs,
@@ -77,7 +77,7 @@ class OriginalRun:
         error = error_of(precise, expected)
         return Yardstick(expected, Distance(error.max_abs * scale, error.rms * scale))
 
-    def weigh_other(
+    def measure_other(
         self, seed: int, stage: Stage, expected: Mapping[str, Tensor], precise: Mapping[str, Tensor]
     ) -> Mapping[str, Distance]:
         """The original's errors in a stage when it is run once more, with other roundings: capture point to error.
@@ -92,10 +92,12 @@ class OriginalRun:
             is_double = self.dtype == torch.float64
             inputs, dtype = self.inputs.to("cpu", self.dtype), torch.float32 if is_double else self.dtype
             values = run_otherwise(self.model, seed, self.stages, stage, inputs, dtype, self.casts)
+            floating = {name: value for name, value in values.items() if value.is_floating_point()}
+            pairs = {
+                name: (expected[name], each) if is_double else (each, precise[name]) for name, each in floating.items()
+            }
             self._others[stage.name, seed] = {
-                name: self.weigh(*((expected[name], value) if is_double else (value, precise[name]))).original_error
-                for name, value in values.items()
-                if value.is_floating_point()
+                name: self.build_yardstick(*pair).original_error for name, pair in pairs.items()
             }
         return self._others[stage.name, seed]
 
@@ -105,10 +107,10 @@ class OriginalRun:
         return torch.float32 if self.dtype == torch.float64 else torch.float64
 
     def _run_expected(self) -> ForwardPass:
-        return ForwardPass(twin(self.model), self.stages, "original", self.inputs, self.dtype, self.casts)
+        return ForwardPass(copy_structure(self.model), self.stages, "original", self.inputs, self.dtype, self.casts)
 
     def _run_precise(self) -> ForwardPass:
-        model, inputs = twin(self.model), self.inputs.to("cpu", self.dtype)
+        model, inputs = copy_structure(self.model), self.inputs.to("cpu", self.dtype)
         if self.other_dtype == torch.float64:
             convolve_by_places(model)
         return ForwardPass(model, self.stages, "original", inputs, self.other_dtype, self.casts)

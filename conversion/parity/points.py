@@ -12,7 +12,7 @@ from torch import Tensor
 
 Side = Literal["original", "hf"]
 
-TAP = re.compile(r"(?P<module>[^:]*):(?P<item>\w+)(\[(?P<part>\d)/(?P<parts>\d)\])?")
+PLACE = re.compile(r"(?P<module>[^:]*):(?P<item>\w+)(\[(?P<part>\d)/(?P<parts>\d)\])?")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Tap:
+class Place:
     """The place of a capture point in one model; see :class:`CapturePoint`."""
 
     module: str
@@ -82,12 +82,12 @@ class Tap:
 
 
 @cache
-def read_tap(text: str) -> Tap:
+def read_place(text: str) -> Place:
     """Read what a capture point says of its place in one model."""
-    found = TAP.fullmatch(text)
+    found = PLACE.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not a place in a model, as module.path:output or module.path:output[0/3]")
-    return Tap(found["module"], found["item"], int(found["part"] or 0), int(found["parts"] or 1))
+    return Place(found["module"], found["item"], int(found["part"] or 0), int(found["parts"] or 1))
 
 
 def merge_stages(*lists: Sequence[Stage]) -> list[Stage]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conversion.parity.capture import ForwardPass, twin
+from conversion.parity.capture import ForwardPass, copy_structure
 from conversion.parity.points import Inputs, Stage
 from conversion.parity.precision import Casts
 
@@ -132,7 +132,7 @@ def run_otherwise(
         seed: which roundings.
         dtype, casts: as of :class:`ForwardPass`.
     """
-    model = twin(model)
+    model = copy_structure(model)
     model.forward = partial(_run_otherwise, model.forward, seed)
     with closing(ForwardPass(model, stages, "original", inputs, dtype, casts)) as run:
         return run.read(stage).values

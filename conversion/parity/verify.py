@@ -8,7 +8,7 @@ from itertools import chain
 from torch import nn
 
 from conversion.parity.alignment import copy_aligned, find_misaligned
-from conversion.parity.compare import Comparison, Contender, Evidence, Local, compare
+from conversion.parity.compare import Comparison, ConvertedRun, Evidence, Local, compare
 from conversion.parity.deviations import Deviation
 from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.original_run import OriginalRun
@@ -28,8 +28,8 @@ class InputVerdict:
         points: what decides: the comparison; where a known deviation applies, the one under its counterfactual.
         deviation: names of the ledger's entries that apply and show, if any do.
         otherwise: capture point to how far it is off with that deviation in force, where not every bit agrees.
-        baked: the image size of a twin of the artifact that was compared in its place, with position embeddings
-            baked for that size; None where it was the artifact itself.
+        baked: the image size of the artifact that was compared in its place, with position embeddings baked for that
+            size. None where it was the artifact itself.
         evidence: from where it first failed, if it did.
         aligned: whether it is exact with the weights copied to aligned memory, and not where they were.
     """
@@ -76,7 +76,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Trial:
+class InputPlan:
     """One input, and all that is to be verified on it.
 
     Attributes:
@@ -93,12 +93,12 @@ class Trial:
 
 def verify_input(name: str, run: OriginalRun, converted: nn.Module, deviation: Deviation | None = None) -> InputVerdict:
     """Run a converted model on one input and judge it against what the original computes."""
-    ((result,),) = verify_together([Trial(name, run, [Candidate(converted, deviation)])])
+    ((result,),) = verify_together([InputPlan(name, run, [Candidate(converted, deviation)])])
     return result
 
 
 def verify_together(
-    trials: Sequence[Trial],
+    plans: Sequence[InputPlan],
     measures_local: Local = Local.EVERYWHERE,
     at: Callable[[str], object] | None = None,
 ) -> list[list[InputVerdict]]:
@@ -111,10 +111,10 @@ def verify_together(
         at: told the name of every stage that is begun.
 
     Returns:
-        of each trial, a verdict for each of its candidates.
+        of each plan, a verdict for each of its candidates.
     """
-    results = _verify_once(trials, measures_local, at)
-    again, places = _align(trials, results)
+    results = _verify_once(plans, measures_local, at)
+    again, places = _align(plans, results)
     if again:
         repeated = _verify_once(again, measures_local, at and (lambda stage: at(f"{stage}, weights aligned")))
         for (row, column), result in zip(places, chain.from_iterable(repeated), strict=True):
@@ -124,41 +124,43 @@ def verify_together(
 
 
 def _align(
-    trials: Sequence[Trial], results: Sequence[Sequence[InputVerdict]]
-) -> tuple[list[Trial], list[tuple[int, int]]]:
+    plans: Sequence[InputPlan], results: Sequence[Sequence[InputVerdict]]
+) -> tuple[list[InputPlan], list[tuple[int, int]]]:
     """What is to be run once more, with aligned copies of the weights; and the place of each candidate in it."""
     copy, again, places = cache(copy_aligned), [], []
-    for row, (trial, verdicts) in enumerate(zip(trials, results, strict=True)):
-        run, dtype = trial.run, trial.run.dtype
+    for row, (plan, verdicts) in enumerate(zip(plans, results, strict=True)):
+        run, dtype = plan.run, plan.run.dtype
         is_inexact = any(verdict.verdict is not Verdict.EXACT for verdict in verdicts)
         is_original_off = is_inexact and find_misaligned(run.original, dtype)
         columns = [
             column
-            for column, (candidate, verdict) in enumerate(zip(trial.candidates, verdicts, strict=True))
+            for column, (candidate, verdict) in enumerate(zip(plan.candidates, verdicts, strict=True))
             if verdict.verdict is not Verdict.EXACT and (is_original_off or find_misaligned(candidate.converted, dtype))
         ]
         if columns:
-            chosen = [trial.candidates[column] for column in columns]
+            chosen = [plan.candidates[column] for column in columns]
             aligned = [replace(each, converted=copy(each.converted)) for each in chosen]
             run = replace(run, original=copy(run.original), keep=False)
-            again.append(replace(trial, run=run, candidates=aligned))
+            again.append(replace(plan, run=run, candidates=aligned))
             places += [(row, column) for column in columns]
     return again, places
 
 
 def _verify_once(
-    trials: Sequence[Trial], measures_local: Local, at: Callable[[str], object] | None
+    plans: Sequence[InputPlan], measures_local: Local, at: Callable[[str], object] | None
 ) -> list[list[InputVerdict]]:
-    comparisons = [_list_comparisons(trial, measures_local) for trial in trials]
-    contenders = [
-        Contender(candidate.converted, candidate.inputs or trial.run.inputs, candidate.stages or trial.run.stages, held)
-        for trial, row in zip(trials, comparisons, strict=True)
-        for candidate, held in zip(trial.candidates, row, strict=True)
+    comparisons = [_list_comparisons(plan, measures_local) for plan in plans]
+    runs = [
+        ConvertedRun(
+            candidate.converted, candidate.inputs or plan.run.inputs, candidate.stages or plan.run.stages, held
+        )
+        for plan, row in zip(plans, comparisons, strict=True)
+        for candidate, held in zip(plan.candidates, row, strict=True)
     ]
-    compare(*contenders, at=at)
+    compare(*runs, at=at)
     return [
-        [_conclude(trial, candidate.deviation, held) for candidate, held in zip(trial.candidates, row, strict=True)]
-        for trial, row in zip(trials, comparisons, strict=True)
+        [_conclude(plan, candidate.deviation, held) for candidate, held in zip(plan.candidates, row, strict=True)]
+        for plan, row in zip(plans, comparisons, strict=True)
     ]
 
 
@@ -177,14 +179,14 @@ class _Runs:
         return found
 
 
-def _list_comparisons(trial: Trial, measures_local: Local) -> list[list[Comparison]]:
+def _list_comparisons(plan: InputPlan, measures_local: Local) -> list[list[Comparison]]:
     """Of each candidate: one with the original as it is, and, where a deviation applies, one under its counterfactual.
 
     The latter then judges.
     """
-    run = trial.run if trial.run.keep else replace(trial.run, share=True)
-    runs, comparisons = _Runs(run, trial.counterfactual_inputs), []
-    for candidate in trial.candidates:
+    run = plan.run if plan.run.keep else replace(plan.run, share=True)
+    runs, comparisons = _Runs(run, plan.counterfactual_inputs), []
+    for candidate in plan.candidates:
         if candidate.deviation is None:
             comparisons.append([Comparison(run, measures_local=measures_local)])
             continue
@@ -194,7 +196,7 @@ def _list_comparisons(trial: Trial, measures_local: Local) -> list[list[Comparis
     return comparisons
 
 
-def _conclude(trial: Trial, deviation: Deviation | None, comparisons: Sequence[Comparison]) -> InputVerdict:
+def _conclude(plan: InputPlan, deviation: Deviation | None, comparisons: Sequence[Comparison]) -> InputVerdict:
     """The verdict on an input; see :func:`_list_comparisons`."""
     *noting, judging = comparisons
     incomparable = {point.point: point for noted in noting for point in noted.points}
@@ -205,12 +207,12 @@ def _conclude(trial: Trial, deviation: Deviation | None, comparisons: Sequence[C
         points = tuple(PointVerdict(each.point, Verdict.EXACT, NO_DIFFERENCE) for each in points)
         deviation = evidence = None
     return InputVerdict(
-        trial.name,
+        plan.name,
         worst([point.verdict for point in points]),
-        tuple(trial.run.inputs.pixel_values.shape),
+        tuple(plan.run.inputs.pixel_values.shape),
         points,
         deviation.name if deviation else "",
         otherwise,
-        masked=trial.run.inputs.bool_masked_pos is not None,
+        masked=plan.run.inputs.bool_masked_pos is not None,
         evidence=evidence,
     )

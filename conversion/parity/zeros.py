@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from conversion.parity.points import CapturePoint, read_tap
+from conversion.parity.points import CapturePoint, read_place
 
 
 def find_zero_source(model: nn.Module, point: CapturePoint) -> str | None:
@@ -12,12 +12,12 @@ def find_zero_source(model: nn.Module, point: CapturePoint) -> str | None:
 
     Of a fused projection, of which the point is a part, that part counts.
     """
-    tap = read_tap(point.original)
+    place = read_place(point.original)
     for key, tensor in model.named_parameters():
         if any(fnmatchcase(key, source) for source in point.sources) and tensor.dim():
             rows = tensor.shape[0]
-            is_cut = tap.parts > 1 and rows % tap.parts == 0 and key.startswith(f"{tap.module}.")
-            part = tensor.chunk(tap.parts)[tap.part] if is_cut else tensor
+            is_cut = place.parts > 1 and rows % place.parts == 0 and key.startswith(f"{place.module}.")
+            part = tensor.chunk(place.parts)[place.part] if is_cut else tensor
             if part.is_floating_point() and not part.any():
                 return key
     return None

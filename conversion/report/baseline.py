@@ -13,7 +13,7 @@ from typing import Any
 from conversion.artifact.card import format_json
 from conversion.artifact.card_points import read_points
 from conversion.artifact.files import write_whole
-from conversion.artifact.schemas import demand_schema
+from conversion.artifact.schemas import check_schema
 from conversion.errors import ArtifactError
 from conversion.families.variants import VARIANTS
 from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
@@ -176,7 +176,7 @@ def read_baseline(path: Path) -> tuple[Cell, ...]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
-    demand_schema(content, "parity_verdicts", path, f"file of verdicts by {SCHEMA}")
+    check_schema(content, "parity_verdicts", path, f"file of verdicts by {SCHEMA}")
     return tuple(
         Cell(kind, _read_model(model), place, record["versions"], model["weights"], _read_inputs(inputs))
         for kind, record in content["processors"].items()

@@ -14,12 +14,12 @@ from typing import Any
 from conversion.artifact.card import NOT_COMPARED
 from conversion.artifact.card import SCHEMA as CARD_SCHEMA
 from conversion.artifact.files import write_whole
-from conversion.artifact.reading import READABLE, demand_card, rebuild_spec
+from conversion.artifact.reading import READABLE, modernise_card, rebuild_spec
 from conversion.artifact.rounded import find_rounding
-from conversion.artifact.schemas import demand_schema
+from conversion.artifact.schemas import check_schema
 from conversion.artifact.stage import check_card
 from conversion.artifact.verify import find_contradictions
-from conversion.artifact.weights import ENTRANCES
+from conversion.artifact.weights import MAIN_FILES
 from conversion.errors import ArtifactError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.external import BUNDLED
@@ -192,7 +192,7 @@ def read_record(path: Path) -> Record:
                 check_card(path.parent)
             return Record(results=tuple(_split_card(path, content)))
         if schema == SCHEMA:
-            demand_schema(content, "parity_run", path, "record of a run")
+            check_schema(content, "parity_run", path, "record of a run")
             return Record(tuple(content["commands"]), tuple(_read_checked(path, each) for each in content["results"]))
     except ConversionError:
         raise
@@ -237,7 +237,7 @@ def read_result(content: Mapping[str, Any]) -> Result:
 
 def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
     """A result for each cell of an artifact's card."""
-    if any((path.parent / name).exists() for name in ENTRANCES):
+    if any((path.parent / name).exists() for name in MAIN_FILES):
         raise ArtifactError(f"{path}: was not published: a run was killed here.")
     if card.get("verdict") == NOT_COMPARED:
         raise ArtifactError(f"{path}: its activations were never compared; vision-parity convert compares them.")
@@ -250,7 +250,7 @@ def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
 
 def _check_card(path: Path, card: Mapping[str, Any]) -> Mapping[str, Any]:
     """The card, of whatever version, as this one writes it."""
-    card = demand_card(card, path)
+    card = modernise_card(card, path)
     if not 0 < card["spec"].get("depth", 0) <= DEEPEST:
         raise ArtifactError(f"{path}: describes no model that is known: its depth is {card['spec'].get('depth')}.")
     if problems := list(find_contradictions(card, load_family(card["family"]), rebuild_spec(card))):

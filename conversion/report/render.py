@@ -51,8 +51,8 @@ WHOLE = re.compile(r"([\d.]+e-\d+|--[\w-]+)")
 """Figures and options, as they stand in a text."""
 
 
-def demand_place(path: Path, name: str) -> None:
-    """Demand that a page can be written there, before there is one, and that nothing else is replaced by it.
+def check_place(path: Path, name: str) -> None:
+    """Check that a page can be written there, before there is one, and that nothing else is replaced by it.
 
     Args:
         name: of the option that gives the path.

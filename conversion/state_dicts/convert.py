@@ -107,7 +107,7 @@ def convert(
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
     row = find_variant(variant) if variant is not None else None
-    _demand_tensors(state_dict, linear_head or {})
+    _check_tensors(state_dict, linear_head or {})
     given = merge_linear_head(state_dict, linear_head, linear_head_entry)
     whole, widened = complete_linear_head(given, settings, variant)
     named = recognise_named(row, whole, settings) if row else None
@@ -168,7 +168,7 @@ def _part(state_dict: StateDict, family: Family[Any], spec: Spec, like: Variant 
     subject = like.name if like else f"{family.name}_custom"
     original, derived = family.original_tensors(spec), family.derive(spec)
     kept, reasons = key_map.drop(state_dict, family.dropped)
-    key_map.account(kept, key_map.drop(original, family.dropped)[0], subject=subject)
+    key_map.check_complete(kept, key_map.drop(original, family.dropped)[0], subject=subject)
     dropped = {key: state_dict[key] for key in reasons}
     damaged = check_derived(derived, dropped, subject)
     return Parts(kept, reasons, _select_left_out(dropped, original, derived), damaged)
@@ -226,7 +226,7 @@ def _note_others(found: Recognised, like: Variant | None) -> Iterator[str]:
         yield f"{like.name}, the official model of these shapes, has {said}"
 
 
-def _demand_tensors(*state_dicts: StateDict) -> None:
+def _check_tensors(*state_dicts: StateDict) -> None:
     foreign = [
         f"{key!r}: a {type(value).__name__}"
         for state_dict in state_dicts

@@ -18,7 +18,7 @@ NAME_NONE = "Name no variant to convert it as what it is."
 def recognise_named(row: Variant, state_dict: StateDict, settings: Mapping[str, Any]) -> Recognised:
     """The variant that was named, provided that this is not another model altogether.
 
-    What is wrong with the tensors of this very model is not said here: the account that follows lists all of it.
+    What is wrong with the tensors of this very model is not said here: the check of all keys that follows lists it.
 
     Raises:
         VariantError: these are the weights of another model, or somebody told a setting otherwise.

@@ -56,7 +56,7 @@ def restore_whole(
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
     restored = dict(restore_each(state_dict, config)) | derived
-    _demand_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
+    _check_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
     original = family.original_tensors(spec)
     left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
     problems = [
@@ -72,7 +72,7 @@ def restore_whole(
     return ordered, describe_gone(family, original, restored)
 
 
-def _demand_activation(config: "PretrainedConfig", own: object) -> None:
+def _check_activation(config: "PretrainedConfig", own: object) -> None:
     """Refuse a model with another activation than its original has; a gated feed-forward does not read the field."""
     found, is_gated = getattr(config, "hidden_act", own), getattr(config, "use_swiglu_ffn", False)
     if own is not None and not is_gated and found not in (own, *SAME_ACTIVATIONS.get(own, ())):

@@ -15,7 +15,7 @@ from conversion.families.timm_code import TIMM_CODE
 from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import Checkpoint
-from conversion.intake.transformers_folder import find_entrance, is_transformers_folder
+from conversion.intake.transformers_folder import find_main_file, is_transformers_folder
 from conversion.mapping.key_map import StateDict
 from conversion.state_dicts.convert import convert
 from conversion.state_dicts.linear_head import merge_linear_head
@@ -130,7 +130,7 @@ def _refuse_contradictions(request: Request) -> None:
     if request.mirror is not None and not request.mirror.startswith(("http://", "https://")):
         raise CheckpointError(f"--mirror {request.mirror}: not a URL that begins with http:// or https://.")
     is_folder = request.checkpoint is not None and is_transformers_folder(request.checkpoint)
-    if request.checkpoint is not None and is_folder and find_entrance(request.checkpoint):
+    if request.checkpoint is not None and is_folder and find_main_file(request.checkpoint):
         of_conversion = {
             "--save-artifacts": request.artifacts,
             "--save-dtype": request.save_dtype,

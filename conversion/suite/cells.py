@@ -15,14 +15,14 @@ from conversion.parity.deviations import combine
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, merge_stages
 from conversion.parity.precision import Casts
-from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together
+from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
 from conversion.suite.inputs import InputCase, as_batch, draw_inputs, group_inputs, open_photo
 from conversion.suite.progress import say
 from conversion.suite.subject import Cell, Subject
 
 
 @dataclass(frozen=True)
-class Entrant:
+class CellModel:
     """A converted model in a cell, in the dtype and on the device of all that go side by side.
 
     Attributes:
@@ -73,22 +73,22 @@ def _verify_beside(subjects: Sequence[Subject], cell: Cell) -> None:
     inputs = subjects[0].inputs
     subjects = [subject for subject in subjects if subject.inputs == inputs]
     sizes = list(dict.fromkeys(case.baked for case in inputs))
-    entrants = [
-        Entrant(subject, attention, {baked: subject.load(baked, device, dtype, attention) for baked in sizes})
+    models = [
+        CellModel(subject, attention, {baked: subject.load(baked, device, dtype, attention) for baked in sizes})
         for subject in subjects
         for attention in _list_attentions(subject, cell)
     ]
-    results: list[list[InputVerdict]] = [[] for _ in entrants]
+    results: list[list[InputVerdict]] = [[] for _ in models]
     for cases in group_inputs(inputs):
-        for row in verify_cases(entrants, cases, device, dtype):
+        for row in verify_cases(models, cases, device, dtype):
             for earlier, result in zip(results, row, strict=True):
                 # the first failure is the one that is explained; of others, tensors would be kept for nothing
                 has_evidence = any(other.evidence for other in earlier)
                 earlier.append(replace(result, evidence=None) if has_evidence else result)
-    for entrant, of_entrant in zip(entrants, results, strict=True):
-        subject, attention = entrant.subject, entrant.attention
+    for model, of_model in zip(models, results, strict=True):
+        subject, attention = model.subject, model.attention
         original = subject.describe_reference()
-        verdict = MatrixVerdict(device, dtype, attention, subject.request.seed, tuple(of_entrant), original)
+        verdict = MatrixVerdict(device, dtype, attention, subject.request.seed, tuple(of_model), original)
         subject.verified[device, dtype, attention] = verdict
 
 
@@ -100,41 +100,41 @@ def _list_attentions(subject: Subject, cell: Cell) -> list[str]:
 
 
 def verify_cases(
-    entrants: Sequence[Entrant], cases: Sequence[InputCase], device: str, dtype: str
+    models: Sequence[CellModel], cases: Sequence[InputCase], device: str, dtype: str
 ) -> list[list[InputVerdict]]:
-    """Verify some inputs, side by side: of each, a verdict for each entrant."""
-    names = dict.fromkeys(entrant.subject.variant for entrant in entrants)
-    attentions = dict.fromkeys(entrant.attention for entrant in entrants)
+    """Verify some inputs, side by side: of each, a verdict for each model."""
+    names = dict.fromkeys(model.subject.variant for model in models)
+    attentions = dict.fromkeys(model.attention for model in models)
     where = f"{', '.join(names)}: {', '.join([device, dtype, *attentions])}: {', '.join(case.name for case in cases)}"
     casts = Casts() if len(cases) > 1 else Casts(limit=0)  # one input's pass comes to every weight once
     is_slow = any(name in VARIANTS and VARIANTS[name].slow for name in names)
-    trials = [_prepare(entrants, case, device, dtype, casts) for case in cases]
+    plans = [_prepare(models, case, device, dtype, casts) for case in cases]
     local = Local.WHERE_FAILED if is_slow else Local.EVERYWHERE
-    results = verify_together(trials, local, lambda stage: say(f"{where}: {stage}"))
+    results = verify_together(plans, local, lambda stage: say(f"{where}: {stage}"))
     return [[replace(result, baked=case.baked) for result in row] for case, row in zip(cases, results, strict=True)]
 
 
-def _prepare(entrants: Sequence[Entrant], case: InputCase, device: str, dtype: str, casts: Casts) -> Trial:
+def _prepare(models: Sequence[CellModel], case: InputCase, device: str, dtype: str, casts: Casts) -> InputPlan:
     """One input, all that is verified on it, and the original that computes for all of them.
 
     A classifier's computes all that its backbone's does.
     """
-    whole = next((one.subject for one in entrants if one.subject.converted.spec.num_classes), entrants[0].subject)
+    whole = next((one.subject for one in models if one.subject.converted.spec.num_classes), models[0].subject)
     inputs, counterfactual_inputs = _draw(whole, case)
-    candidates = [_build_candidate(entrant, case, dtype) for entrant in entrants]
+    candidates = [_build_candidate(model, case, dtype) for model in models]
     stages = merge_stages(*(candidate.stages or () for candidate in candidates))
     run = OriginalRun(whole.original(device), stages, inputs, getattr(torch, dtype), casts=casts)
-    return Trial(case.name, run, candidates, counterfactual_inputs)
+    return InputPlan(case.name, run, candidates, counterfactual_inputs)
 
 
-def _build_candidate(entrant: Entrant, case: InputCase, dtype: str) -> Candidate:
-    subject, family = entrant.subject, entrant.subject.family
+def _build_candidate(model: CellModel, case: InputCase, dtype: str) -> Candidate:
+    subject, family = model.subject, model.subject.family
     spec = replace(subject.converted.spec, image_size=case.baked or subject.converted.spec.image_size)
-    deviation, inputs = family.find_deviation(spec, case.shape, dtype, entrant.attention), None
+    deviation, inputs = family.find_deviation(spec, case.shape, dtype, model.attention), None
     if case.photo:
         inputs = Inputs(subject.processed_photo)
         deviation = combine(deviation, family.find_image_deviation(spec, open_photo().size, case.height))
-    return Candidate(entrant.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
+    return Candidate(model.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
 
 
 def _draw(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:

@@ -30,11 +30,11 @@ COMPARED_WITH_ITSELF = (
 
 
 class FoundSubject(Subject):
-    """A model that lies in a folder already, verified as it is: no twin is converted beside it, nothing is written."""
+    """A model that lies in a folder already, verified as it is: nothing is converted or written."""
 
     @cached_property
     def inputs(self) -> list[InputCase]:
-        """Those of an artifact, but for twins, which are conversions; the photo where there is an image processor."""
+        """Those of an artifact that need no other one; the photo where there is an image processor."""
         if not (self.directory / PREPROCESSOR).exists() or not self.converted.preprocessor:
             cases = list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked)
             return self._select_inputs([case for case in cases if case.baked is None and not case.photo])

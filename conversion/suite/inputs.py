@@ -29,7 +29,7 @@ class InputCase:
 
     Attributes:
         height, width: in pixels.
-        baked: image size that position embeddings are baked for, in a twin of the artifact; None: the artifact itself.
+        baked: image size that position embeddings are baked for, in an artifact of its own; None: the artifact itself.
         photo: the picture beside this file, through image processor and original transform, in place of noise.
         channels: of the images.
     """

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from conversion.artifact.card import describe_versions
-from conversion.artifact.weights import demand_size
+from conversion.artifact.weights import check_size
 from conversion.errors import ConversionError, ConversionWarning
 from conversion.families.base import Spec, list_settings
 from conversion.families.external import AUTO
@@ -104,7 +104,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
     group.addoption(
         "--max-shard-size",
-        type=partial(_parse, demand_size),
+        type=partial(_parse, check_size),
         metavar="SIZE",
         help="write shards of at most this size, as 5GB (one file)",
     )

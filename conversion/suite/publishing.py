@@ -42,7 +42,7 @@ def refuse_pushes(request: Request, hosts: Sequence[str]) -> None:
 
 
 def check_target(text: str, option: str = "") -> None:
-    """Demand what can be a namespace on the Hub, or a repository in one.
+    """Check that it can be a namespace on the Hub, or a repository in one.
 
     Args:
         option: that it was given by, for the message.
@@ -88,14 +88,14 @@ def check_places(request: Request, specs: Mapping[str, Spec]) -> bool:
         PublishError: one cannot, or the Hub cannot be asked.
     """
     if request.target is not None:
-        _demand_place_for_each(request.target, specs)
+        _check_place_for_each(request.target, specs)
         baked = {name: request.image_size if spec.any_size else None for name, spec in specs.items()}
         places = {name_in(request.target, name, size): name for name, size in baked.items()}
         check_repositories(places, public=request.public)
     return True
 
 
-def _demand_place_for_each(target: str, names: Collection[str]) -> None:
+def _check_place_for_each(target: str, names: Collection[str]) -> None:
     if "/" in target and len(names) > 1:
         hint = "Give the namespace alone, or choose one variant with -k."
         raise PublishError(f"--push-to-hub {target}: one repository for {len(names)} variants.", names, hint)
@@ -131,7 +131,7 @@ def publish(request: Request, kept: Sequence[str], write: Callable[[str], None],
 def _plan(request: Request, kept: Sequence[str]) -> list[Push]:
     assert request.target is not None
     assert request.artifacts is not None
-    _demand_place_for_each(request.target, kept)
+    _check_place_for_each(request.target, kept)
     return [plan_push(request.artifacts / name, request.target, public=request.public) for name in kept]
 
 

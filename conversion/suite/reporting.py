@@ -27,7 +27,7 @@ from conversion.report.records import (
     read_result,
     write_record,
 )
-from conversion.report.render import demand_place, explain_writing, write_report
+from conversion.report.render import check_place, explain_writing, write_report
 from conversion.suite.pictures import take_what_can_be
 from conversion.suite.subject import Subject
 
@@ -138,11 +138,11 @@ def check_report(path: Path | None) -> None:
     """Refuse what no report can be written to, before anything is run.
 
     Raises:
-        ArtifactError: as :func:`demand_place`; or where its record is to lie, beside it, something else does.
+        ArtifactError: as :func:`check_place`; or where its record is to lie, beside it, something else does.
     """
     if path is None:
         return
-    demand_place(path, "--parity-report")
+    check_place(path, "--parity-report")
     record = find_record(path)
     try:
         is_ours = not record.exists() or json.loads(record.read_text(encoding="utf-8"))["schema"] == SCHEMA

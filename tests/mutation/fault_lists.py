@@ -10,7 +10,7 @@ from torch import Tensor
 from conversion.mapping import key_map
 from conversion.parity.faults import TENSOR_FAULTS, list_orders
 from conversion.parity.metrics import is_bit_equal
-from tests.mutation.injection import Injection, Patient
+from tests.mutation.injection import FaultyModel, Injection
 
 BLOCK = re.compile(r"\.layer\.(\d+)\.")
 
@@ -47,41 +47,43 @@ SEGMENTATION_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
 }
 
 
-def list_injections(patient: Patient) -> Iterator[Injection]:
+def list_injections(faulty_model: FaultyModel) -> Iterator[Injection]:
     """Every fault on every tensor and setting that it applies to."""
-    for injection in chain(list_map_faults(patient), list_tensor_faults(patient), list_config_faults(patient)):
-        if injection.config or not all(_is_same(patient, *change) for change in injection.tensors.items()):
+    for injection in chain(
+        list_map_faults(faulty_model), list_tensor_faults(faulty_model), list_config_faults(faulty_model)
+    ):
+        if injection.config or not all(_is_same(faulty_model, *change) for change in injection.tensors.items()):
             yield injection
 
 
-def _is_same(patient: Patient, key: str, tensor: Tensor | None) -> bool:
-    own = patient.out.state_dict.get(key)
+def _is_same(faulty_model: FaultyModel, key: str, tensor: Tensor | None) -> bool:
+    own = faulty_model.out.state_dict.get(key)
     return own is not None and tensor is not None and is_bit_equal(own, tensor)
 
 
-def list_map_faults(patient: Patient) -> Iterator[Injection]:
+def list_map_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
     """Wrong tables: targets exchanged, sent to the neighbouring block, dropped."""
-    tensors = patient.out.state_dict
+    tensors = faulty_model.out.state_dict
     for left, right in combinations(tensors, 2):
         if (tensors[left].shape, tensors[left].dtype) == (tensors[right].shape, tensors[right].dtype):
             kind = describe_pair(left, right)
-            yield rename_targets(patient, kind, f"{left} and {right}", {left: right, right: left})
-    for names in patient.table.values():
+            yield rename_targets(faulty_model, kind, f"{left} and {right}", {left: right, right: left})
+    for names in faulty_model.table.values():
         biases = [name.replace(".weight", ".bias") for name in names]
         fused = [own for own in (names, biases) if len(own) > 1 and all(name in tensors for name in own)]
         for order in list_orders(len(names)) if fused and names[0].endswith(".weight") else []:
             renamed = {own[index]: own[source] for own in fused for index, source in enumerate(order)}
-            yield rename_targets(patient, "q, k, v in another order", f"{names[0]} {order}", renamed)
+            yield rename_targets(faulty_model, "q, k, v in another order", f"{names[0]} {order}", renamed)
     for name in tensors:
         yield Injection("target dropped", name, {name: None})
         if neighbour := name_in_next_block(name):
-            yield rename_targets(patient, "target sent to the next block", name, {name: neighbour})
+            yield rename_targets(faulty_model, "target sent to the next block", name, {name: neighbour})
 
 
-def rename_targets(patient: Patient, kind: str, where: str, renamed: Mapping[str, str]) -> Injection:
+def rename_targets(faulty_model: FaultyModel, kind: str, where: str, renamed: Mapping[str, str]) -> Injection:
     """The fault that is a key map with other names for some targets."""
-    table = {source: tuple(renamed.get(name, name) for name in names) for source, names in patient.table.items()}
-    converted = key_map.convert(patient.out.source, table)
+    table = {source: tuple(renamed.get(name, name) for name in names) for source, names in faulty_model.table.items()}
+    converted = key_map.convert(faulty_model.out.source, table)
     changed: dict[str, Tensor | None] = {name: None for name in renamed if name not in converted}
     return Injection(kind, where, changed | {name: converted[name] for name in set(renamed.values())}, table)
 
@@ -102,9 +104,9 @@ def name_in_next_block(key: str) -> str:
     return f"{key[: found.start(1)]}{int(found[1]) + 1}{key[found.end(1) :]}" if found else ""
 
 
-def list_tensor_faults(patient: Patient) -> Iterator[Injection]:
+def list_tensor_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
     """What can become of each tensor by itself."""
-    tensors = patient.out.state_dict
+    tensors = faulty_model.out.state_dict
     for key, tensor in tensors.items():
         for kind, fault in TENSOR_FAULTS.items():
             if (changed := fault(tensor)) is not None:
@@ -115,10 +117,10 @@ def list_tensor_faults(patient: Patient) -> Iterator[Injection]:
             yield Injection("tensor of another block", key, {key: tensors[neighbour]})
 
 
-def list_config_faults(patient: Patient) -> Iterator[Injection]:
+def list_config_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
     """Wrong settings, whatever notices them: loading, or activations."""
-    config = patient.out.config
-    is_segmentation = patient.spec.task == "semantic-segmentation"
+    config = faulty_model.out.config
+    is_segmentation = faulty_model.spec.task == "semantic-segmentation"
     for kind, change in (CONFIG_FAULTS | (SEGMENTATION_FAULTS if is_segmentation else {})).items():
         try:
             changed = {name: value for name, value in change(config).items() if getattr(config, name) != value}

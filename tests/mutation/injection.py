@@ -66,7 +66,7 @@ class Outcome:
         return self.noticed_by.isdisjoint(LEVELS)
 
 
-class Patient:
+class FaultyModel:
     """A small model with synthetic weights, converted and loaded once, and what its original computes.
 
     Args:
@@ -100,7 +100,7 @@ class Patient:
         ]
 
     @classmethod
-    def of(cls, golden_name: str) -> "Patient":
+    def of(cls, golden_name: str) -> "FaultyModel":
         """One with a golden model's architecture."""
         golden = read_golden(golden_name)
         return cls(golden_name, golden.family, golden.spec, golden.overrides)

@@ -16,9 +16,9 @@ from conversion.report.render import KILL_MATRIX
 from tests.mutation.assumptions import judge_assumptions
 from tests.mutation.fault_lists import list_injections
 from tests.mutation.field_faults import judge_fields
-from tests.mutation.injection import LEVELS, OTHERS, Outcome, Patient
-from tests.mutation.mishaps import MISHAPS
-from tests.mutation.scene import Scene
+from tests.mutation.file_faults import FILE_FAULTS
+from tests.mutation.file_setup import FileSetup
+from tests.mutation.injection import LEVELS, OTHERS, FaultyModel, Outcome
 from tests.mutation.test_sensitivity import RECORDED, build_full_size, list_recorded
 from tests.support.golden import ARCHITECTURES, read_golden
 
@@ -100,8 +100,10 @@ def render_table(table: Table) -> str:
 
 def judge_tiny_models() -> list[Outcome]:
     """Every fault of map, tensors and config."""
-    patients = [Patient.of(model) for model in ARCHITECTURES]
-    return [patient.judge(injection) for patient in patients for injection in list_injections(patient)]
+    faulty_models = [FaultyModel.of(model) for model in ARCHITECTURES]
+    return [
+        faulty_model.judge(injection) for faulty_model in faulty_models for injection in list_injections(faulty_model)
+    ]
 
 
 def judge_settings() -> list[Outcome]:
@@ -114,22 +116,22 @@ def judge_what_is_assumed() -> list[Outcome]:
     return [outcome for model in ARCHITECTURES for outcome in judge_assumptions(model)]
 
 
-def judge_mishaps() -> list[Outcome]:
+def judge_file_faults() -> list[Outcome]:
     """Every fault on the way to and from the tensors."""
     outcomes = []
-    for mishap in MISHAPS:
+    for fault in FILE_FAULTS:
         with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-            outcomes.append(Scene(read_golden("dinov2_tiny_1layer"), Path(directory), patch).judge(mishap))
+            outcomes.append(FileSetup(read_golden("dinov2_tiny_1layer"), Path(directory), patch).judge(fault))
     return outcomes
 
 
 def judge_full_size() -> list[Outcome]:
     """The recorded faults, in a ViT-S of full size."""
-    patient = build_full_size()
-    return [patient.judge(injection) for injection in list_recorded(patient)]
+    faulty_model = build_full_size()
+    return [faulty_model.judge(injection) for injection in list_recorded(faulty_model)]
 
 
-JUDGES = (judge_tiny_models, judge_settings, judge_what_is_assumed, judge_mishaps)
+JUDGES = (judge_tiny_models, judge_settings, judge_what_is_assumed, judge_file_faults)
 
 
 def main() -> None:

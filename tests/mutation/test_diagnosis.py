@@ -16,7 +16,7 @@ from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.diagnosis import arose_here, describe_failure, find_explanation
 from conversion.parity.faults import TENSOR_FAULTS, exchange_halves, list_orders, roll_rows, transpose, zero
 from conversion.parity.points import Inputs
-from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_input, verify_together
+from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_input, verify_together
 from conversion.suite.inputs import InputCase, run_original
 from tests.mutation.failures import FAILURES
 from tests.support.edits import Fault, change, exchange_projections, intact, set_config, take_from
@@ -125,7 +125,7 @@ def test_a_photo_that_is_processed_otherwise_is_told_from_weights() -> None:
     run = run_original(golden.family, golden.spec, original, InputCase("native", 70, 70))
     converted = load_converted(conversion.convert(source, **golden.overrides))
     brighter = Inputs(run.inputs.pixel_values + 0.1)
-    (results,) = verify_together([Trial("photo", run, [Candidate(converted, inputs=brighter)])])
+    (results,) = verify_together([InputPlan("photo", run, [Candidate(converted, inputs=brighter)])])
     message = describe_failure("tiny", "cpu", results)
     assert "first at pixels" in message
     assert "fed by     the input alone" in message

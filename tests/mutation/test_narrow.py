@@ -16,7 +16,7 @@ from conversion.parity import compare
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
 from tests.mutation.fault_lists import list_injections
-from tests.mutation.injection import Injection, Patient
+from tests.mutation.injection import FaultyModel, Injection
 from tests.support.narrow import NarrowModel
 from tests.support.sampling import Sampler
 
@@ -76,9 +76,9 @@ def test_by_the_originals_own_error_alone_it_would_be_failed(number: int, monkey
     assert find_alarms([number])
 
 
-def draw_faults(patient: Patient, number: int) -> list[Injection]:
+def draw_faults(faulty_model: FaultyModel, number: int) -> list[Injection]:
     """Some faults, of those that leave a head at least."""
-    faults = [fault for fault in list_injections(patient) if 0 not in fault.config.values()]
+    faults = [fault for fault in list_injections(faulty_model) if 0 not in fault.config.values()]
     return random.Random(number).sample(faults, FAULTS)
 
 
@@ -86,13 +86,13 @@ def draw_faults(patient: Patient, number: int) -> list[Injection]:
 def test_every_fault_of_a_narrow_model_is_noticed(number: int) -> None:
     """A fault below the rounding of float32, as of a bias beside outliers of 10,000, is noticed in float64."""
     model = NarrowModel(number)
-    patient, precise = (
-        Patient(f"narrow {number}", model.family, model.spec, model.overrides, model.source, dtype)
+    faulty_model, precise = (
+        FaultyModel(f"narrow {number}", model.family, model.spec, model.overrides, model.source, dtype)
         for dtype in (torch.float32, torch.float64)
     )
     known = {(fault.kind, fault.where): fault for fault in list_injections(precise)}
-    for fault in draw_faults(patient, number):
-        outcome = patient.judge(fault, asks_others=False)
+    for fault in draw_faults(faulty_model, number):
+        outcome = faulty_model.judge(fault, asks_others=False)
         if outcome.noticed_by.isdisjoint({"keys", "activations", "artifact"}):
             # what is not noticed in float64 either is the same function, as of layer scales of -0
             in_double = precise.judge(known[fault.kind, fault.where], asks_others=False)

@@ -19,9 +19,9 @@ from conversion.families.variants import VARIANTS
 from tests.mutation.assumptions import judge_assumptions
 from tests.mutation.fault_lists import list_injections
 from tests.mutation.field_faults import judge_fields
-from tests.mutation.injection import Injection, Outcome, Patient
-from tests.mutation.mishaps import MISHAPS, intact
-from tests.mutation.scene import Mishap, Scene
+from tests.mutation.file_faults import FILE_FAULTS, intact
+from tests.mutation.file_setup import FileFault, FileSetup
+from tests.mutation.injection import FaultyModel, Injection, Outcome
 from tests.support.golden import ARCHITECTURES, read_golden
 from tests.support.sampling import Sampler
 
@@ -57,7 +57,7 @@ def list_sorts(injection: Injection) -> list[tuple[str, str]]:
     return [(injection.kind, tensor) for tensor in re.sub(r"\d+", "", injection.where).split(" and ")]
 
 
-def demand_all_noticed(outcomes: list[Outcome], record_property: Callable[[str, object], None]) -> None:
+def check_all_noticed(outcomes: list[Outcome], record_property: Callable[[str, object], None]) -> None:
     survivors = [f"{outcome.kind}: {outcome.where}" for outcome in outcomes if outcome.survives]
     record_property("faults", len(outcomes))
     record_property("survivors", survivors)
@@ -68,11 +68,11 @@ def demand_all_noticed(outcomes: list[Outcome], record_property: Callable[[str, 
 def test_no_fault_of_map_tensor_or_config_survives(
     model: str, sampler: Sampler, record_property: Callable[[str, object], None]
 ) -> None:
-    patient = Patient.of(model)
-    injections = list(list_injections(patient))
+    faulty_model = FaultyModel.of(model)
+    injections = list(list_injections(faulty_model))
     assert len(injections) > 1000
-    outcomes = [patient.judge(injection, asks_others=False) for injection in sampler.draw(injections, list_sorts)]
-    demand_all_noticed(outcomes, record_property)
+    outcomes = [faulty_model.judge(injection, asks_others=False) for injection in sampler.draw(injections, list_sorts)]
+    check_all_noticed(outcomes, record_property)
     # none is left to the bytes alone, which a wrong table restores as wrongly
     assert [outcome for outcome in outcomes if outcome.noticed_by.isdisjoint({"activations", "artifact"})] == []
 
@@ -81,69 +81,69 @@ def test_no_fault_of_map_tensor_or_config_survives(
 def test_no_field_of_a_settings_file_survives(model: str, record_property: Callable[[str, object], None]) -> None:
     outcomes = judge_fields(model)
     assert len(outcomes) > 40
-    demand_all_noticed(outcomes, record_property)
+    check_all_noticed(outcomes, record_property)
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
 def test_nothing_is_assumed_for_both_models_alike(model: str, record_property: Callable[[str, object], None]) -> None:
     outcomes = judge_assumptions(model)
     assert len(outcomes) > 8
-    demand_all_noticed(outcomes, record_property)
+    check_all_noticed(outcomes, record_property)
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
 def test_without_a_fault_nothing_is_noticed(model: str) -> None:
-    patient = Patient.of(model)
-    own = dict(patient.out.state_dict)
-    assert patient.judge(Injection("none", "every tensor put in its place", own)).noticed_by == frozenset()
+    faulty_model = FaultyModel.of(model)
+    own = dict(faulty_model.out.state_dict)
+    assert faulty_model.judge(Injection("none", "every tensor put in its place", own)).noticed_by == frozenset()
     key = next(iter(own))
     zeroed = Injection("zeroed", key, {key: torch.zeros_like(own[key])})
-    assert patient.judge(zeroed).noticed_by >= {"tensors", "activations"}
-    assert patient.judge(Injection("none", "afterwards")).noticed_by == frozenset()
+    assert faulty_model.judge(zeroed).noticed_by >= {"tensors", "activations"}
+    assert faulty_model.judge(Injection("none", "afterwards")).noticed_by == frozenset()
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    return Scene(read_golden("dinov2_tiny_1layer"), tmp_path, monkeypatch)
+def file_setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileSetup:
+    return FileSetup(read_golden("dinov2_tiny_1layer"), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("at", ["intake", "preprocessing", "artifact"])
-def test_a_way_without_a_mishap_is_not_noticed(at: str, scene: Scene) -> None:
-    assert scene.judge(Mishap(at, "none", intact)).survives
+def test_files_without_a_fault_are_not_noticed(at: str, file_setup: FileSetup) -> None:
+    assert file_setup.judge(FileFault(at, "none", intact)).survives
 
 
-@pytest.mark.parametrize("mishap", MISHAPS, ids=lambda mishap: f"{mishap.at}: {mishap.kind}".replace(" ", "_"))
-def test_no_mishap_on_the_way_survives(
-    mishap: Mishap, scene: Scene, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: f"{fault.at}: {fault.kind}".replace(" ", "_"))
+def test_no_fault_of_a_file_survives(
+    fault: FileFault, file_setup: FileSetup, record_property: Callable[[str, object], None]
 ) -> None:
-    outcome = scene.judge(mishap)
-    assert NOTICED_BY[mishap.at] in outcome.noticed_by
-    demand_all_noticed([outcome], record_property)
+    outcome = file_setup.judge(fault)
+    assert NOTICED_BY[fault.at] in outcome.noticed_by
+    check_all_noticed([outcome], record_property)
 
 
 @pytest.mark.slow
 def test_no_recorded_fault_of_a_full_size_model_survives(
     sampler: Sampler, record_property: Callable[[str, object], None]
 ) -> None:
-    patient = build_full_size()
-    injections = list_recorded(patient)
+    faulty_model = build_full_size()
+    injections = list_recorded(faulty_model)
     assert Counter(injection.kind for injection in injections) == RECORDED
     assert len(injections) == 1232
-    outcomes = [patient.judge(injection, asks_others=False) for injection in sampler.draw(injections, list_sorts)]
-    demand_all_noticed(outcomes, record_property)
+    outcomes = [faulty_model.judge(injection, asks_others=False) for injection in sampler.draw(injections, list_sorts)]
+    check_all_noticed(outcomes, record_property)
 
 
-def build_full_size() -> Patient:
+def build_full_size() -> FaultyModel:
     """A ViT-S of full size."""
     row = VARIANTS["dinov2_vits14"]
     family = load_family(row.family)
     spec = replace(family.spec_of(row), image_size=SMALL)
-    return Patient(row.name, family, spec, tell_settings(family, spec))
+    return FaultyModel(row.name, family, spec, tell_settings(family, spec))
 
 
-def list_recorded(patient: Patient) -> list[Injection]:
+def list_recorded(faulty_model: FaultyModel) -> list[Injection]:
     """The recorded faults, under their recorded kinds."""
-    named = [(name_as_recorded(injection), injection) for injection in list_injections(patient)]
+    named = [(name_as_recorded(injection), injection) for injection in list_injections(faulty_model)]
     return [replace(injection, kind=kind) for kind, injection in named if kind]
 
 

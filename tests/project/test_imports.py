@@ -32,7 +32,7 @@ FLOORS = [
 ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py"}
 
 
-def room_of(module: Path) -> str:
+def package_of(module: Path) -> str:
     return module.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
@@ -54,12 +54,12 @@ def imported_rooms(module: Path) -> set[str]:
 def test_imports_go_one_way(module: Path) -> None:
     if module == PACKAGE / "__init__.py":
         return
-    allowed = set(FLOORS[: FLOORS.index(room_of(module)) + 1])
+    allowed = set(FLOORS[: FLOORS.index(package_of(module)) + 1])
     assert imported_rooms(module) <= allowed
 
 
 def test_every_room_has_its_floor_and_families_have_the_same_rooms() -> None:
-    assert {room_of(module) for module in MODULES} - {"__init__"} == set(FLOORS)
+    assert {package_of(module) for module in MODULES} - {"__init__"} == set(FLOORS)
     for family in FAMILIES - {path.stem for path in (PACKAGE / "families").glob("*.py")}:
         assert {path.name for path in (PACKAGE / "families" / family).glob("*.py")} >= ROOMS
 

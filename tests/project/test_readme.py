@@ -11,9 +11,9 @@ from conversion.parity.verdict import ERROR_RATIO, FLOOR_MAX_ULP, FLOOR_RMS_ULP,
 from conversion.report.render import KILL_MATRIX
 from tests.mutation.failures import FAILURES
 from tests.mutation.fault_lists import list_injections
-from tests.mutation.injection import Patient
+from tests.mutation.file_faults import FILE_FAULTS
+from tests.mutation.injection import FaultyModel
 from tests.mutation.kill_matrix import render_page
-from tests.mutation.mishaps import MISHAPS
 from tests.mutation.test_sensitivity import RECORDED
 from tests.support.examples import list_blocks
 from tests.support.golden import ARCHITECTURES
@@ -75,9 +75,9 @@ def test_the_tolerances_are_those_of_the_code() -> None:
 
 def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
     page = read_page("sensitivity")
-    patients = [Patient.of(name) for name in ("dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")]
-    kinds = {injection.kind for patient in patients for injection in list_injections(patient)}
-    kinds |= {f"{mishap.at}: {mishap.kind}" for mishap in MISHAPS} | RECORDED.keys()
+    faulty_models = [FaultyModel.of(name) for name in ("dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")]
+    kinds = {injection.kind for faulty_model in faulty_models for injection in list_injections(faulty_model)}
+    kinds |= {f"{fault.at}: {fault.kind}" for fault in FILE_FAULTS} | RECORDED.keys()
     assert [kind for kind in kinds if f"| {kind} | " not in page] == []
     assert [model for model in ARCHITECTURES if model not in page] == []
     assert page == render_page(json.loads(KILL_MATRIX.read_text(encoding="utf-8")))  # what reports show

@@ -196,7 +196,7 @@ def test_account_names_every_problem_at_once() -> None:
                   "e": torch.tensor(3), "f": torch.tensor(3.0), "g": torch.tensor(3),
                   "h": torch.eye(2).to_sparse()}  # fmt: skip
     with pytest.raises(KeyMapError) as raised:
-        key_map.account(state_dict, expected, subject="tiny")
+        key_map.check_complete(state_dict, expected, subject="tiny")
     assert str(raised.value).splitlines() == [
         "tiny: 7 problem(s) with its tensors.",
         "  - missing: b (4,)",
@@ -252,8 +252,8 @@ def test_removing_or_adding_any_key_raises_and_names_it(
     fewer = {key: tensor for key, tensor in state_dict.items() if key != removed}
     more = state_dict | {added: torch.zeros(1)}
     for call, key in (
-        (lambda: key_map.account(fewer, expected, subject="tiny"), removed),
-        (lambda: key_map.account(more, expected, subject="tiny"), added),
+        (lambda: key_map.check_complete(fewer, expected, subject="tiny"), removed),
+        (lambda: key_map.check_complete(more, expected, subject="tiny"), added),
         (lambda: key_map.convert(fewer, expanded), removed),
         (lambda: key_map.convert(more, expanded), added),
         (lambda: key_map.restore(converted | {added: torch.zeros(1)}, expanded), added),

@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         user = self.find_user()
         return name.partition("/")[0] in [user.get("name"), *(org["name"] for org in user.get("orgs", ()))]
 
-    def demand_writer(self, name: str) -> None:
+    def check_writer(self, name: str) -> None:
         user = self.find_user()
         if not user:
             raise RefusedError(401, "Invalid username or password.")
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
     def create(self) -> dict[str, Any]:
         wanted = json.loads(self.read())
         name = f"{wanted['organization']}/{wanted['name']}"
-        self.demand_writer(name)
+        self.check_writer(name)
         if name in self.hub.repositories:
             raise RefusedError(409, "You already created this model repo", url=f"{self.hub.url}/{name}")
         is_private = wanted.get("private", wanted.get("visibility") == "private")
@@ -204,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         return Answer(self.hub.blobs[oid], {"ETag": f'"{oid}"'})
 
     def preupload(self, name: str) -> dict[str, Any]:
-        self.demand_writer(name)
+        self.check_writer(name)
         found = self.find(name).files
         files = []
         for file in json.loads(self.read())["files"]:
@@ -215,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {"files": files}
 
     def batch(self, name: str) -> dict[str, Any]:
-        self.demand_writer(name)
+        self.check_writer(name)
         objects = []
         for wanted in json.loads(self.read())["objects"]:
             actions = {"upload": {"href": f"{self.hub.url}/upload/{wanted['oid']}"}}
@@ -235,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {}
 
     def commit(self, name: str) -> dict[str, Any]:
-        self.demand_writer(name)
+        self.check_writer(name)
         self.hub.before_commit()
         found, lines = self.find(name), [json.loads(line) for line in self.read().splitlines()]
         (header,) = (line["value"] for line in lines if line["key"] == "header")
@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {"commitUrl": f"{self.hub.url}/{name}/commit/{found.sha}", "commitOid": found.sha}
 
     def settings(self, name: str) -> dict[str, Any]:
-        self.demand_writer(name)
+        self.check_writer(name)
         wanted = json.loads(self.read())
         self.find(name).private = wanted.get("private", wanted.get("visibility") == "private")
         return {}

@@ -16,7 +16,7 @@ from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.intake.synthetic import draw_state_dict, seed_generator
 from conversion.parity.compare import Local
-from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_together
+from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
 from conversion.suite.inputs import InputCase, list_inputs, run_original
 from tests.support.golden import NORMALISATION, choose_inexact_attention
 
@@ -137,9 +137,9 @@ class NarrowModel:
         attention = choose_inexact_attention(self.family)
         converted = load_converted(self.out, attention=attention, dtype=str(dtype).removeprefix("torch."))
         original = self.family.load_original(self.spec, self.source)
-        trials = []
+        plans = []
         for case in self.inputs:
             run = run_original(self.family, self.spec, original, case, dtype)
             deviation = self.family.find_deviation(self.spec, case.shape, str(dtype).removeprefix("torch."), attention)
-            trials.append(Trial(case.name, run, [Candidate(converted, deviation)]))
-        return [result for (result,) in verify_together(trials, Local.NOWHERE)]
+            plans.append(InputPlan(case.name, run, [Candidate(converted, deviation)]))
+        return [result for (result,) in verify_together(plans, Local.NOWHERE)]

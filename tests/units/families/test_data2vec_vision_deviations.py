@@ -43,7 +43,7 @@ def verify(out: Conversion, original: nn.Module, *, batch: int = 1, masked: bool
     return verify_input("native", run, load_converted(out, attention="eager"))
 
 
-def demand_failure(result: InputVerdict, first_point: str, at_least: float) -> None:
+def check_failure(result: InputVerdict, first_point: str, at_least: float) -> None:
     """The verdict is failed, first at this capture point, with a difference in the end of at least this size."""
     assert result.verdict is Verdict.FAILED
     failed = [point for point in result.points if point.verdict is Verdict.FAILED]
@@ -52,7 +52,7 @@ def demand_failure(result: InputVerdict, first_point: str, at_least: float) -> N
     assert failed[-1].difference.max_abs > at_least, "gone: take it out of the ledger"
 
 
-def demand_exact(result: InputVerdict) -> None:
+def check_exact(result: InputVerdict) -> None:
     assert {point.verdict for point in result.points} == {Verdict.EXACT}
 
 
@@ -69,12 +69,12 @@ def test_the_default_eps_makes_a_difference_and_explains_it_all(golden: GoldenMo
 
     out, state_dict = convert_drawn(golden.spec)
     original = FAMILY.load_original(out.spec, state_dict)
-    demand_exact(verify(out, original))
+    check_exact(verify(out, original))
     out.config.layer_norm_eps = transformers.Data2VecVisionConfig().layer_norm_eps
     assert out.config.layer_norm_eps == 1e-12
-    demand_failure(verify(out, original), "block.0.norm1", 1e-5)
+    check_failure(verify(out, original), "block.0.norm1", 1e-5)
     set_eps(1e-12, original)
-    demand_exact(verify(out, original))
+    check_exact(verify(out, original))
 
 
 def test_a_model_without_its_mask_token_does_not_load_whole() -> None:
@@ -108,7 +108,7 @@ def test_positions_that_the_config_does_not_ask_for_are_lost(feature: str) -> No
 
     everything = replace(PRETRAINED.spec, shared_position_bias=True, block_position_bias=True, absolute_positions=True)
     out, state_dict = convert_drawn(everything)
-    demand_exact(verify(out, FAMILY.load_original(everything, state_dict)))
+    check_exact(verify(out, FAMILY.load_original(everything, state_dict)))
     ending, setting = POSITIONS[feature]
     assert getattr(transformers.Data2VecVisionConfig(), setting) is False, "gone: take it out of the ledger"
     setattr(out.config, setting, False)
@@ -117,9 +117,9 @@ def test_positions_that_the_config_does_not_ask_for_are_lost(feature: str) -> No
     less = replace(everything, **{feature: False})
     targets = {name for names in FAMILY.expand_key_map(less).values() for name in names}
     lost = replace(out, state_dict={key: tensor for key, tensor in out.state_dict.items() if key in targets})
-    demand_failure(verify(lost, FAMILY.load_original(everything, state_dict)), FIRST_POINT[feature], 0.05)
+    check_failure(verify(lost, FAMILY.load_original(everything, state_dict)), FIRST_POINT[feature], 0.05)
     kept = {key: tensor for key, tensor in state_dict.items() if key in FAMILY.original_shapes(less)}
-    demand_exact(verify(lost, FAMILY.load_original(less, kept)))
+    check_exact(verify(lost, FAMILY.load_original(less, kept)))
 
 
 FIRST_POINT = {
@@ -134,21 +134,21 @@ def test_unshifted_out_indices_take_features_of_two_blocks_earlier() -> None:
     spec = replace(SEGMENTATION.spec, depth=7, out_indices=(2, 4, 5, 6))
     out, state_dict = convert_drawn(spec)
     original = FAMILY.load_original(spec, state_dict)
-    demand_exact(verify(out, original))
+    check_exact(verify(out, original))
     out.config.out_indices = list(spec.out_indices)
-    demand_failure(verify(out, original), "feature.0", 0.05)
+    check_failure(verify(out, original), "feature.0", 0.05)
     original.backbone.out_indices = tuple(index - OUT_INDICES_SHIFT for index in spec.out_indices)
-    demand_exact(verify(out, original))
+    check_exact(verify(out, original))
 
 
 def test_features_of_a_batch_lie_otherwise_in_memory() -> None:
     """The ledger's feature-memory-layout: rounding, and none for a single image."""
     out, state_dict = convert_drawn(SEGMENTATION.spec)
     original = FAMILY.load_original(out.spec, state_dict)
-    demand_exact(verify(out, original))
+    check_exact(verify(out, original))
     assert verify(out, original, batch=2).verdict is not Verdict.EXACT, "gone: take it out of the ledger"
     original.contiguous_features = False
-    demand_exact(verify(out, original, batch=2))
+    check_exact(verify(out, original, batch=2))
     assert FAMILY.find_deviation(out.spec, (2, 3, 96, 96)) is ledger.FEATURE_LAYOUT
     assert FAMILY.find_deviation(out.spec, (1, 3, 96, 96)) is None
     assert FAMILY.find_deviation(PRETRAINED.spec, (2, 3, 80, 80)) is None

@@ -21,7 +21,7 @@ from conversion.parity.deviations import Deviation
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import Candidate, InputVerdict, Trial, verify_input, verify_together
+from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_input, verify_together
 from tests.support.golden import read_golden
 from tests.support.misaligned import misplace, place, shift_tensors
 from tests.support.processors import PROCESSORS, build_environment
@@ -120,11 +120,11 @@ def test_only_those_are_run_again_that_need_it() -> None:
     elsewhere, steps = Inputs(INPUTS.pixel_values + 1), list[str]()
     faulty = CarelessNet()
     faulty.shift = 5e-8
-    trials = [
-        Trial("one", build_run(CarelessNet()), [Candidate(CarelessNet()), Candidate(off(CarelessNet()))]),
-        Trial("two", OriginalRun(CarelessNet(), STAGES, elsewhere, torch.float32), [Candidate(faulty)]),
+    plans = [
+        InputPlan("one", build_run(CarelessNet()), [Candidate(CarelessNet()), Candidate(off(CarelessNet()))]),
+        InputPlan("two", OriginalRun(CarelessNet(), STAGES, elsewhere, torch.float32), [Candidate(faulty)]),
     ]
-    results = verify_together(trials, at=steps.append)
+    results = verify_together(plans, at=steps.append)
     found = [[(result.name, result.verdict, result.aligned) for result in row] for row in results]
     assert found == [
         [("one", Verdict.EXACT, False), ("one", Verdict.EXACT, True)],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.capture import twin
+from conversion.parity.capture import copy_structure
 from conversion.parity.diagnosis import describe_failure, find_explanation
 from conversion.parity.faults import TENSOR_FAULTS
 from conversion.parity.hypotheses import list_hypotheses
@@ -98,5 +98,5 @@ def test_every_hypothesis_can_be_put_in() -> None:
     assert result.evidence is not None
     hypotheses = list(list_hypotheses(result.evidence))
     for hypothesis in hypotheses:
-        hypothesis.inject(twin(original))
+        hypothesis.inject(copy_structure(original))
     assert len(hypotheses) > 50

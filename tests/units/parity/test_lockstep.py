@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conversion.parity.capture import ForwardPass, StageRun, capture, run_stage, twin
-from conversion.parity.compare import Comparison, Contender, compare
+from conversion.parity.capture import ForwardPass, StageRun, capture, copy_structure, run_stage
+from conversion.parity.compare import Comparison, ConvertedRun, compare
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.precision import Casts
 from conversion.parity.turns import THREAD_NAME
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import Candidate, Trial, verify_input, verify_together
+from conversion.parity.verify import Candidate, InputPlan, verify_input, verify_together
 
 WIDTH, DEPTH = 8, 5
 INPUTS = Inputs(torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(0)))
@@ -142,7 +142,7 @@ def test_a_place_without_a_tensor_is_never_reached(by_keyword: bool) -> None:
 
     stage = Stage("silent", (point("in", "silent:input"), point("silent", "silent:output")), "silent", "silent")
     comparison = Comparison(OriginalRun(Model(), [stage, STAGES[-1]], INPUTS, torch.float32))
-    compare(Contender(Model(), INPUTS, comparison.run.stages, [comparison]))
+    compare(ConvertedRun(Model(), INPUTS, comparison.run.stages, [comparison]))
     verdicts = {verdict.point: verdict for verdict in comparison.points}
     assert verdicts["silent"].verdict is Verdict.FAILED
     assert "never reached" in verdicts["silent"].reason
@@ -184,7 +184,7 @@ def test_stages_that_are_passed_over_are_not_kept() -> None:
 
 def test_two_passes_go_side_by_side_and_compute_what_each_does_alone() -> None:
     model = Stack()
-    runs = [ForwardPass(twin(model), STAGES, "original", INPUTS, dtype) for dtype in (None, torch.float64)]
+    runs = [ForwardPass(copy_structure(model), STAGES, "original", INPUTS, dtype) for dtype in (None, torch.float64)]
     read = [[run.read(stage) for run in runs] for stage in STAGES]
     for run in runs:
         run.close()
@@ -195,9 +195,9 @@ def test_two_passes_go_side_by_side_and_compute_what_each_does_alone() -> None:
         assert len(alone) == 2 + 2 * DEPTH
 
 
-def test_a_twin_shares_tensors_and_nothing_else() -> None:
+def test_a_copy_of_the_structure_shares_tensors_and_nothing_else() -> None:
     model = Stack()
-    other: Any = twin(model)
+    other: Any = copy_structure(model)
     other.blocks[0].shift = 1.0
     assert model.blocks[0].shift == 0.0
     assert all(left is right for left, right in zip(model.parameters(), other.parameters(), strict=True))
@@ -214,7 +214,7 @@ def test_a_stage_can_be_run_by_itself() -> None:
 
 def verify(converted: nn.Module) -> Comparison:
     comparison = Comparison(OriginalRun(Stack(), STAGES, INPUTS, torch.float32))
-    compare(Contender(converted, INPUTS, comparison.run.stages, [comparison]))
+    compare(ConvertedRun(converted, INPUTS, comparison.run.stages, [comparison]))
     return comparison
 
 
@@ -251,12 +251,12 @@ def test_inputs_side_by_side_come_to_what_each_does_alone() -> None:
     original, casts = Stack(), Casts()
     runs = [OriginalRun(original, STAGES, draw(tokens), torch.float32, casts=casts) for tokens in (3, 5)]
     runs.append(OriginalRun(original, STAGES[:-2], draw(4), torch.float32, casts=casts))
-    trials = [Trial(str(index), run, [Candidate(Stack()), Candidate(faulty)]) for index, run in enumerate(runs)]
+    plans = [InputPlan(str(index), run, [Candidate(Stack()), Candidate(faulty)]) for index, run in enumerate(runs)]
     steps: list[str] = []
-    together = verify_together(trials, at=steps.append)
-    for trial, results in zip(trials, together, strict=True):
-        run = replace(trial.run, casts=Casts())
-        assert results == [verify_input(trial.name, run, candidate.converted) for candidate in trial.candidates]
+    together = verify_together(plans, at=steps.append)
+    for plan, results in zip(plans, together, strict=True):
+        run = replace(plan.run, casts=Casts())
+        assert results == [verify_input(plan.name, run, candidate.converted) for candidate in plan.candidates]
         assert [result.verdict for result in results] == [Verdict.EXACT, Verdict.CLOSE]
     assert steps == [stage.name for stage in STAGES]
 
@@ -268,7 +268,7 @@ def test_inputs_side_by_side_have_their_weights_cast_once(monkeypatch: pytest.Mo
     faulty = Stack()
     faulty.blocks[0].shift = 1e-7
     runs = [OriginalRun(original, STAGES, draw(tokens), torch.float32, casts=casts) for tokens in (3, 4, 5)]
-    verify_together([Trial("any", run, [Candidate(faulty)]) for run in runs])
+    verify_together([InputPlan("any", run, [Candidate(faulty)]) for run in runs])
     assert len(asked) == 3 * 2 * DEPTH
     assert len({id(weight) for weight in asked}) == 2 * DEPTH
 

@@ -147,8 +147,8 @@ def test_the_original_is_run_otherwise_up_to_a_stage(dtype: torch.dtype) -> None
     run = OriginalRun(Toy(is_zero=False), STAGES, Inputs(TOKENS), dtype)
     with closing(run.read_expected()) as one, closing(run.read_precise()) as other:
         expected, precise = one.read(STAGES[0]).values, other.read(STAGES[0]).values
-    own = run.weigh(expected["q"], precise["q"]).original_error
-    errors = [run.weigh_other(seed, STAGES[0], expected, precise)["q"] for seed in range(4)]
+    own = run.build_yardstick(expected["q"], precise["q"]).original_error
+    errors = [run.measure_other(seed, STAGES[0], expected, precise)["q"] for seed in range(4)]
     assert len(set(errors)) == 4
     assert all(own.rms / 4 < error.rms < 4 * own.rms for error in errors)
     plain = run_otherwise(Toy(is_zero=False), 0, STAGES, STAGES[0], Inputs(TOKENS), torch.float32, Casts())

@@ -24,7 +24,7 @@ from conversion.intake import checkpoint, entries, steps
 from conversion.intake.synthetic import draw_state_dict
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite import subject as subject_module
-from tests.mutation.scene import Mishap
+from tests.mutation.file_setup import FileFault
 from tests.support.edits import Fault, set_config
 from tests.support.golden import read_golden
 
@@ -197,26 +197,26 @@ def permute_labels(out: conversion.Conversion) -> conversion.Conversion:
     return set_config("id2label", dict(enumerate(names[1:] + names[:1])), out)
 
 
-MISHAPS = (
-    Mishap("intake", "prefix stripped once too often", strip_once_too_often),
-    Mishap("intake", "student in place of the teacher", take_the_student),
-    Mishap("intake", "chunks in the wrong order", reverse_the_chunks),
-    Mishap("intake", "one rank file of two", give_one_rank_of_two),
-    Mishap("preprocessing", "mean and standard deviation exchanged", change_preprocessor(exchange_mean_and_std)),
-    Mishap("preprocessing", "bilinear for bicubic", change_preprocessor(lambda _: {"resample": 2})),
-    Mishap("preprocessing", "crop before resize", change_image(crop_before_resize)),
-    Mishap("preprocessing", "channels in reverse", change_image(reverse_channels)),
-    Mishap("artifact", "labels permuted", change_conversion(permute_labels)),
-    Mishap("artifact", "a tensor saved in bfloat16", change_what_is_saved(cast_one((torch.bfloat16,)))),
-    Mishap(
+FILE_FAULTS = (
+    FileFault("intake", "prefix stripped once too often", strip_once_too_often),
+    FileFault("intake", "student in place of the teacher", take_the_student),
+    FileFault("intake", "chunks in the wrong order", reverse_the_chunks),
+    FileFault("intake", "one rank file of two", give_one_rank_of_two),
+    FileFault("preprocessing", "mean and standard deviation exchanged", change_preprocessor(exchange_mean_and_std)),
+    FileFault("preprocessing", "bilinear for bicubic", change_preprocessor(lambda _: {"resample": 2})),
+    FileFault("preprocessing", "crop before resize", change_image(crop_before_resize)),
+    FileFault("preprocessing", "channels in reverse", change_image(reverse_channels)),
+    FileFault("artifact", "labels permuted", change_conversion(permute_labels)),
+    FileFault("artifact", "a tensor saved in bfloat16", change_what_is_saved(cast_one((torch.bfloat16,)))),
+    FileFault(
         "artifact", "a tensor saved through bfloat16", change_what_is_saved(cast_one((torch.bfloat16, torch.float32)))
     ),
-    Mishap("artifact", "a key missing", change_what_is_saved(lambda tensors: tensors.popitem())),
-    Mishap("artifact", "a byte flipped on writing", flip_a_byte_on_writing),
-    Mishap("artifact", "a byte flipped before publication", flip_a_byte_before_publication),
-    Mishap("artifact", "a byte flipped afterwards", flip_a_byte_afterwards),
-    Mishap("artifact", "the card of another run", take_the_card_of_another_run),
-    Mishap("artifact", "a card that says nothing of the files", edit_the_card),
+    FileFault("artifact", "a key missing", change_what_is_saved(lambda tensors: tensors.popitem())),
+    FileFault("artifact", "a byte flipped on writing", flip_a_byte_on_writing),
+    FileFault("artifact", "a byte flipped before publication", flip_a_byte_before_publication),
+    FileFault("artifact", "a byte flipped afterwards", flip_a_byte_afterwards),
+    FileFault("artifact", "the card of another run", take_the_card_of_another_run),
+    FileFault("artifact", "a card that says nothing of the files", edit_the_card),
 )
 
 

@@ -1,4 +1,4 @@
-"""The way of a tiny model's tensors, from a training run's file to an artifact, and what notices a mishap on it."""
+"""A tiny model on its way from a training run's file to an artifact, and what notices a fault there."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from conversion.intake.checkpoint import load_checkpoint
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from conversion.suite.cells import Entrant, verify_cases
+from conversion.suite.cells import CellModel, verify_cases
 from conversion.suite.inputs import InputCase
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
@@ -28,8 +28,8 @@ CHUNKS = 2
 
 
 @dataclass(frozen=True)
-class Mishap:
-    """A fault on the way.
+class FileFault:
+    """A fault in reading a checkpoint, in preparing images, or in writing an artifact.
 
     Attributes:
         at: ``intake``, ``preprocessing`` or ``artifact``.
@@ -44,8 +44,8 @@ class Mishap:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where a mishap happens: a golden architecture with synthetic weights, and a place for files."""
+class FileSetup:
+    """Where a fault happens: a golden architecture with synthetic weights, and a place for files."""
 
     golden: GoldenModel
     directory: Path
@@ -58,12 +58,12 @@ class Scene:
         labels = [f"class {index}" for index in range(self.golden.spec.num_classes)]
         return conversion.convert(self.draw(), labels=labels or None, **self.golden.overrides)
 
-    def judge(self, mishap: Mishap) -> Outcome:
+    def judge(self, fault: FileFault) -> Outcome:
         """What notices it."""
         with self.patch.context() as patch:
-            afterwards = mishap.put_in(patch)
-            noticed = getattr(self, f"_judge_{mishap.at}")(afterwards)
-        return Outcome(f"{mishap.at}: {mishap.kind}", "", frozenset(noticed))
+            afterwards = fault.put_in(patch)
+            noticed = getattr(self, f"_judge_{fault.at}")(afterwards)
+        return Outcome(f"{fault.at}: {fault.kind}", "", frozenset(noticed))
 
     def _judge_intake(self, file: Callable[[Path], None] | None) -> set[str]:
         """A training run's checkpoint of known content is read, and converted."""
@@ -106,7 +106,7 @@ class Scene:
             model = subject.load(None, "cpu", "float32", attention)
             side = subject.converted.input_size
             case = InputCase("photo", side, side, photo=True)
-            ((result,),) = verify_cases([Entrant(subject, attention, {None: model})], [case], "cpu", "float32")
+            ((result,),) = verify_cases([CellModel(subject, attention, {None: model})], [case], "cpu", "float32")
         except ConversionError:
             return {"artifact"}
         finally:

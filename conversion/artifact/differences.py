@@ -49,10 +49,10 @@ def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str
     return [*missing, *foreign, *_describe_casts(expected, found, casts), *_describe(expected, found, origins, casts)]
 
 
-def find_rounding_of_all(lines: Sequence[str]) -> str:
-    """Find the dtype that every tensor is rounded to, by the lines of :func:`list_tensor_differences`; "" if none."""
+def find_rounding_of_all(lines: Sequence[str]) -> str | None:
+    """Find the dtype that every tensor is rounded to, by the lines of :func:`list_tensor_differences`; None if none."""
     found = ALL_ROUNDED.match(lines[0]) if len(lines) == 1 else None
-    return found[2] if found else ""
+    return found[2] if found else None
 
 
 def read_found(directory: Path) -> dict[str, Tensor]:

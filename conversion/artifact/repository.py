@@ -59,14 +59,14 @@ def check_login(target: str, api: "HfApi | None" = None) -> None:
         raise PublishError(f"{target}: cannot be published to.", [obstacle], LOG_IN)
 
 
-def find_obstacle(user: Mapping[str, Any], target: str) -> str:
-    """Why a user may not write to a namespace, or to a repository in it; empty unless that is sure.
+def find_obstacle(user: Mapping[str, Any], target: str) -> str | None:
+    """Why a user may not write to a namespace, or to a repository in it; None unless that is sure.
 
     Args:
         user: as the Hub describes who is logged in.
     """
     if user.get("type") != "user":  # what an organisation's or an application's token may do is not said
-        return ""
+        return None
     name, namespace = str(user.get("name")), target.partition("/")[0]
     roles = {str(each.get("name")): each.get("roleInOrg") for each in user.get("orgs") or ()}
     role_in = {organisation.lower(): role for organisation, role in roles.items()}  # names differ in more than case
@@ -80,7 +80,7 @@ def find_obstacle(user: Mapping[str, Any], target: str) -> str:
         return f"{said} may only read"
     if token.get("role") == "fineGrained" and not _is_granted(token.get("fineGrained") or {}, target):
         return f"{said} is fine-grained, and not granted to write there"
-    return ""
+    return None
 
 
 def _is_granted(grants: Mapping[str, Any], target: str) -> bool:

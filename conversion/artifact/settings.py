@@ -58,7 +58,7 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), ORIGINAL_LACKS: [], **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
-    if family.alike.get(find_alike(family, config)) == spec.hf_class:
+    if (saved := find_alike(family, config)) and family.alike[saved] == spec.hf_class:
         others |= {"architectures", *family.alike_fields}
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
         if field in others:

@@ -59,7 +59,7 @@ class Comparison:
     obstacle: str
     failure: str
     command: str
-    rounding: str = ""
+    rounding: str | None = None
     unwritten: str = ""
 
     @property
@@ -125,7 +125,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
         answer = build_answer({**card, "notes": [*card["notes"], *_describe_class(folder)]}, "you")
         if obstacle or failure:  # beside a fault it cannot be told how much of a difference is whose
             answer = replace(answer, otherwise=())
-        rounding = "" if settings else find_rounding_of_all(tensors)
+        rounding = None if settings else find_rounding_of_all(tensors)
         return Comparison(
             original=str(request.checkpoint or request.keyword),
             target=target,
@@ -145,7 +145,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
         subject.close()
 
 
-def write_command(request: Request, target: str = "", revision: str | None = None, rounding: str = "") -> str:
+def write_command(request: Request, target: str = "", revision: str | None = None, rounding: str | None = None) -> str:
     """Write the command that converts the checkpoint of a request, with what it says of it.
 
     Args:

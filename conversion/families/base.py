@@ -266,9 +266,9 @@ def families() -> list[Family[Any]]:
     return [load_family(name) for name in dict.fromkeys(variant.family for variant in VARIANTS.values())]
 
 
-def find_dropped(key: str) -> str:
-    """Find why some family drops this key by name; empty if none does."""
-    return next((reason for family in families() if (reason := find_reason(key, family.dropped))), "")
+def find_dropped(key: str) -> str | None:
+    """Find why some family drops this key by name; None if none does."""
+    return next((reason for family in families() if (reason := find_reason(key, family.dropped))), None)
 
 
 def list_settings() -> dict[str, Setting]:

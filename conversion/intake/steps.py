@@ -129,9 +129,9 @@ def check_values(state_dict: StateDict) -> None:
         raise CheckpointError("tensors that are quantized, not dense, or without values in the file.", problems, hint)
 
 
-def _find_problem(tensor: Tensor) -> str:
+def _find_problem(tensor: Tensor) -> str | None:
     if isinstance(tensor, StandInTensor):
-        return ""
+        return None
     if tensor.is_meta:
         return "on the meta device, which has no values"
     if tensor.is_quantized:
@@ -140,7 +140,7 @@ def _find_problem(tensor: Tensor) -> str:
         return f"not a dense floating-point tensor ({'nested' if tensor.is_nested else tensor.layout})"
     held = tensor.untyped_storage().nbytes()
     shown = math.prod(tensor.shape) * tensor.element_size()  # torch's own product may overflow
-    return f"{tuple(tensor.shape)}, expanded from {held} bytes" if shown > held else ""
+    return f"{tuple(tensor.shape)}, expanded from {held} bytes" if shown > held else None
 
 
 def take_off_prefixes(

@@ -79,9 +79,9 @@ def drop(state_dict: StateDict, dropped: Mapping[str, str]) -> tuple[dict[str, T
     return {key: tensor for key, tensor in state_dict.items() if key not in reasons}, reasons
 
 
-def find_reason(key: str, dropped: Mapping[str, str]) -> str:
-    """Why this key is dropped by name; empty if it is not."""
-    return next((reason for pattern, reason in dropped.items() if fnmatch.fnmatchcase(key, pattern)), "")
+def find_reason(key: str, dropped: Mapping[str, str]) -> str | None:
+    """Why this key is dropped by name; None if it is not."""
+    return next((reason for pattern, reason in dropped.items() if fnmatch.fnmatchcase(key, pattern)), None)
 
 
 # what a problem says of itself, and the way out

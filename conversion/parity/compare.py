@@ -115,7 +115,8 @@ class Comparison:
     def _note(self, stage: Stage, expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> None:
         """Note how far the converted model is off in a stage, and what of it cannot be compared."""
         for point in stage.points:
-            name, reason = point.name, UNREACHED
+            name = point.name
+            reason: str | None = UNREACHED
             if name in expected and name in actual:
                 find = partial(find_zero_source, self.run.model, point)
                 reason = find_vacuity(expected[name], actual[name], find)

@@ -112,10 +112,10 @@ def arose_here(evidence: Evidence) -> bool:
     return not _agrees(evidence, evidence.run.model, evidence.expected.values, [evidence.point.name])
 
 
-def find_explanation(evidence: Evidence) -> str:
+def find_explanation(evidence: Evidence) -> str | None:
     """The name of a known fault that, put into the original, makes it compute what the converted model does.
 
-    It must reproduce every capture point of the stage; empty where none does.
+    It must reproduce every capture point of the stage; None where none does.
     """
     for hypothesis in list_hypotheses(evidence):
         model = copy_structure(evidence.run.model)
@@ -128,7 +128,7 @@ def find_explanation(evidence: Evidence) -> str:
             continue
         if _is_near(evidence, values) and _agrees(evidence, model, values, list(values)):
             return hypothesis.name
-    return ""
+    return None
 
 
 @torch.inference_mode()

@@ -185,7 +185,7 @@ def judge(
     reason = find_excess(converted_error, allowed)
     verdict = Verdict.FAILED if reason else Verdict.CLOSE
     figures = difference, None, original_error, converted_error, allowed, scale, reference.numel()
-    return PointVerdict(point, verdict, *figures, reason, scatter)
+    return PointVerdict(point, verdict, *figures, reason or "", scatter)
 
 
 def accumulate_scatter(own: Distance, converted: Distance, others: Iterator[Distance]) -> Iterator[Distance]:
@@ -220,7 +220,7 @@ def allow(
     )
 
 
-def find_excess(error: Distance, allowed: Distance) -> str:
+def find_excess(error: Distance, allowed: Distance) -> str | None:
     """In what an error exceeds what is allowed; empty where it does not."""
     pairs = (("RMS", error.rms, allowed.rms), ("max", error.max_abs, allowed.max_abs))
     return "; ".join(f"{name} error {size:.3g} exceeds {bound:.3g}" for name, size, bound in pairs if not size <= bound)
@@ -249,7 +249,9 @@ def allow_for_chance(num_elements: int, tolerances: Tolerances = OURS) -> tuple[
     return rms_ratio, max(rms_ratio, math.exp(tolerances.chance * max_scatter))
 
 
-def find_vacuity(expected: Tensor, actual: Tensor, find_zero_source: Callable[[], str | None] = lambda: None) -> str:
+def find_vacuity(
+    expected: Tensor, actual: Tensor, find_zero_source: Callable[[], str | None] = lambda: None
+) -> str | None:
     """Why this comparison would say nothing; empty when it says something.
 
     Zeros on both sides say something where weights that are zero make them so: that the converted model has them, too.
@@ -266,5 +268,5 @@ def find_vacuity(expected: Tensor, actual: Tensor, find_zero_source: Callable[[]
             return OVERFLOW if name == "original" else "the converted has NaN or Inf"
     if expected.is_floating_point() and ranges["original"] == (0.0, 0.0):
         is_told = ranges["converted"] == (0.0, 0.0) and find_zero_source()
-        return "" if is_told else "nothing to compare: all zeros"
-    return ""
+        return None if is_told else "nothing to compare: all zeros"
+    return None

@@ -63,9 +63,9 @@ def write_headlines(model: Model) -> Headlines:
         otherwise=describe_otherwise(answer.otherwise, answer.sizes.processor) if answer else "",
         fix=describe_fix(answer) if answer and not failed else "",
         usage=tuple(write_usage(card, f"path/to/{model.variant}")) if card and not failed else (),
-        cause=find_cause(failed),
+        cause=describe_cause(failed),
         place=next(filter(None, map(locate_failure, failed)), ""),
-        remark=next(filter(None, map(find_remark, model.results.values())), ""),
+        remark=next(filter(None, map(describe_remark, model.results.values())), ""),
         is_random=model.origin.startswith(RANDOM) if card is None else card["source"]["weights"] == "synthetic",
     )
 
@@ -138,7 +138,7 @@ def describe_fix(answer: Answer) -> str:
     return describe_sizes(answer.sizes) or "".join(f"{remedy[0].upper()}{remedy[1:]}. " for remedy in remedies).strip()
 
 
-def find_cause(failed: Sequence[Result]) -> str:
+def describe_cause(failed: Sequence[Result]) -> str:
     """Why a model failed: the known fault that explains it, or where it first differs, or what went wrong."""
     ways = (lambda result: read_explanation(result.message), locate_failure, lambda result: read_error(result.message))
     return next((cause for find in ways for result in failed if (cause := find(result))), "")
@@ -162,6 +162,6 @@ def _describe_place(name: str, point: PointVerdict) -> str:
     return f"first differs at {point.point}, input {name}: {off}"
 
 
-def find_remark(result: Result) -> str:
+def describe_remark(result: Result) -> str:
     """That a model was exact before and is close now, which is the same model."""
     return read_error(result.message) if result.message.startswith(LOST_EXACTNESS) else ""

@@ -90,7 +90,7 @@ def describe_gone(family: Family[Any], original: Iterable[str], restored: Contai
     by_reason: dict[str, list[str]] = {}
     for key in original:
         if key not in restored:
-            by_reason.setdefault(key_map.find_reason(key, family.dropped), []).append(key)
+            by_reason.setdefault(key_map.find_reason(key, family.dropped) or "nothing says why", []).append(key)
     said = [f"{', '.join(keys)} ({reason})" for reason, keys in by_reason.items()]
     return f"not in the converted model, and gone: {'; '.join(said)}" if said else ""
 
@@ -122,10 +122,12 @@ def find_family(config: "PretrainedConfig") -> Family[Any]:
     return family
 
 
-def find_alike(family: Family[Any], config: "PretrainedConfig") -> str:
-    """The class that a model was saved from, where it is another with the same tensors; empty where it is not."""
-    saved = (config.architectures or [""])[0]
-    return saved if saved in family.alike and family.alike[saved] == family.read_config(config).hf_class else ""
+def find_alike(family: Family[Any], config: "PretrainedConfig") -> str | None:
+    """The class that a model was saved from, where it is another with the same tensors; None where it is not."""
+    for saved in (config.architectures or [])[:1]:
+        if saved in family.alike and family.alike[saved] == family.read_config(config).hf_class:
+            return str(saved)
+    return None
 
 
 def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:

@@ -259,15 +259,15 @@ def prepare_torch(index: int, workers: int) -> None:
         torch.cuda.set_device(index % torch.cuda.device_count())
 
 
-def _find_device_problem(device: str) -> str:
+def _find_device_problem(device: str) -> str | None:
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         return f"--device {device}: {str(error).splitlines()[0]}"
-    return ""
+    return None
 
 
-def _find_attention_problem(attention: str) -> str:
+def _find_attention_problem(attention: str) -> str | None:
     from transformers import AutoModel, ViTConfig
 
     smallest = ViTConfig(hidden_size=1, num_hidden_layers=1, num_attention_heads=1, intermediate_size=1)
@@ -276,4 +276,4 @@ def _find_attention_problem(attention: str) -> str:
             AutoModel.from_config(smallest, attn_implementation=attention)
     except (ImportError, ValueError) as error:
         return f"--attention {attention}: {str(error).strip().splitlines()[0]}"
-    return ""
+    return None

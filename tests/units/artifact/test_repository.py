@@ -144,10 +144,10 @@ def grant(*scoped: tuple[str, str]) -> dict[str, Any]:
 
 def test_the_grants_of_a_fine_grained_token_count() -> None:
     may_not = "the token 'laptop' of alice is fine-grained, and not granted to write there"
-    assert find_obstacle(grant(("us", "repo.write")), NAME) == ""
-    assert find_obstacle(grant((NAME, "repo.write")), NAME) == ""
-    assert find_obstacle(grant((NAME, "repo.write")), "us") == ""
-    assert find_obstacle(grant(("Us", "repo.write")), NAME.upper()) == "", "the Hub's names differ in more than case"
+    assert find_obstacle(grant(("us", "repo.write")), NAME) is None
+    assert find_obstacle(grant((NAME, "repo.write")), NAME) is None
+    assert find_obstacle(grant((NAME, "repo.write")), "us") is None
+    assert find_obstacle(grant(("Us", "repo.write")), NAME.upper()) is None, "the Hub's names differ in more than case"
     assert find_obstacle(grant(("us/other", "repo.write")), NAME) == may_not
     assert find_obstacle(grant(("us", "repo.content.read")), NAME) == may_not
     assert find_obstacle(grant(("alice", "repo.write")), "us") == may_not
@@ -156,15 +156,15 @@ def test_the_grants_of_a_fine_grained_token_count() -> None:
 
 def test_only_what_is_sure_is_an_obstacle() -> None:
     user = describe_user("alice", "fineGrained", us="contributor")  # the Hub says nothing of what is granted
-    assert find_obstacle(user, NAME) == ""
-    assert find_obstacle({"type": "app", "name": "alice"}, NAME) == ""
-    assert find_obstacle({"type": "user", "name": "alice", "orgs": None, "auth": None}, "alice") == ""
+    assert find_obstacle(user, NAME) is None
+    assert find_obstacle({"type": "app", "name": "alice"}, NAME) is None
+    assert find_obstacle({"type": "user", "name": "alice", "orgs": None, "auth": None}, "alice") is None
 
 
 def test_a_reader_of_an_organisation_may_not_write_there() -> None:
     user = describe_user("alice", "write", us="read")
     assert find_obstacle(user, NAME) == "alice may only read what us has"
-    assert find_obstacle(user, "alice/tiny") == ""
+    assert find_obstacle(user, "alice/tiny") is None
 
 
 def test_a_hub_that_cannot_be_reached_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

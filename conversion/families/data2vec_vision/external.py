@@ -1,9 +1,5 @@
 """Data2Vec-Vision by the authors' own code, from a clone of facebookresearch/data2vec_vision."""
 
-import importlib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.external import construct, import_class
 from conversion.families.images import RGB
 from conversion.families.timm_code import BUNDLED_INSTEAD
+from conversion.patching import without_timm_registration
 
 FOLDER = "beit"
 """Of the clone: its modules import each other from there."""
@@ -111,7 +108,7 @@ def build_external(spec: Data2VecVisionSpec, clone: Path) -> nn.Module:
         )
     adapter, module, name = MODELS[spec.task]
     root = clone / FOLDER if (clone / FOLDER).is_dir() else clone
-    with registering_nothing():
+    with without_timm_registration():
         authors = import_class(root, module, name)
     model = construct(type(name, (adapter, authors), {}), _list_arguments(spec), {}, root)
     blocks: Any = model.blocks
@@ -150,16 +147,3 @@ def _list_arguments(spec: Data2VecVisionSpec) -> dict[str, object]:
     if spec.task == "image-classification":
         arguments |= {"num_classes": spec.num_classes, "use_mean_pooling": spec.mean_pooling}
     return arguments
-
-
-@contextmanager
-def registering_nothing() -> Iterator[None]:
-    """Keep the authors' models, which enter themselves under timm's names, out of timm's table of models."""
-    with warnings.catch_warnings(action="ignore"):  # the authors import from where timm no longer wants it
-        registry = importlib.import_module("timm.models.registry")
-    register = registry.register_model
-    registry.register_model = lambda build: build  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        registry.register_model = register  # type: ignore[attr-defined]

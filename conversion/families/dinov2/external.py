@@ -1,8 +1,5 @@
 """DINOv2 by the authors' own code, from a clone of facebookresearch/dinov2."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +9,10 @@ from torch import Tensor, nn
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.external import construct, import_class
 from conversion.families.images import RGB
+from conversion.patching import without_xformers
 
 HUB_REPOSITORY = "facebookresearch/dinov2"
 MODULE, CLASS = "dinov2.models.vision_transformer", "DinoVisionTransformer"
-XFORMERS_DISABLED = "XFORMERS_DISABLED"
 
 # before registers, these were no arguments
 NEUTRAL = {"num_register_tokens": 0, "interpolate_offset": 0.1, "interpolate_antialias": False}
@@ -73,19 +70,3 @@ def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
         model.mask_token = None
     model.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
     return cast("nn.Module", model)
-
-
-@contextmanager
-def without_xformers() -> Iterator[None]:
-    """Have the authors' modules leave xFormers alone, whose kernels round otherwise than torch's.
-
-    They ask for this when they are imported, and never again.
-    """
-    before = os.environ.get(XFORMERS_DISABLED)
-    os.environ[XFORMERS_DISABLED] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[XFORMERS_DISABLED]
-        if before is not None:
-            os.environ[XFORMERS_DISABLED] = before

@@ -21,7 +21,6 @@ import conversion
 from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families.data2vec_vision.external import Projection, Weight
-from conversion.families.dinov2.external import XFORMERS_DISABLED
 from conversion.families.external import BUNDLED, HUB, import_isolated, isolated
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.diagnosis import find_explanation
@@ -29,6 +28,7 @@ from conversion.parity.metrics import is_bit_equal
 from conversion.parity.precision import cast_parameters
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
+from conversion.patching import XFORMERS_DISABLED
 from conversion.suite.inputs import InputCase, list_inputs, run_original
 from tests.support.clones import edit_clone, write_clone
 from tests.support.golden import ARCHITECTURES, choose_inexact_attention, read_golden

@@ -23,7 +23,7 @@ from conversion.artifact.rounded import can_hold
 from conversion.artifact.weights import AGAIN, list_weights
 from conversion.errors import ArtifactError
 from conversion.families.base import Family, Spec
-from conversion.families.lacking import ORIGINAL_LACKS
+from conversion.families.configs import ORIGINAL_LACKS
 from conversion.parity.deviations import Deviation
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, read_settings
 from conversion.state_dicts.restore import find_alike

@@ -1,7 +1,7 @@
-"""A transformers config from a table that is read both ways: field of the config to field of the spec."""
+"""A transformers config from a table that is read both ways, and what only the config has to say of the original."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from conversion.families.labels import build_labels
@@ -24,6 +24,12 @@ class Recoded:
     write: Callable[[Any], object]
     read: Callable[[Any], object]
 
+
+ORIGINAL_LACKS = "original_lacks"
+"""Field of a converted model's config: what was filled in because transformers has no switch to leave it out.
+
+The library keeps fields that it does not know, through ``save_pretrained`` too. No output depends on this one.
+"""
 
 ConfigTable = Mapping[str, str | Recoded]
 
@@ -72,3 +78,19 @@ def read_fields(table: ConfigTable, config: "PretrainedConfig") -> dict[str, Any
     }
     has_classes = "For" in (config.architectures or [""])[0]
     return {**read, "num_classes": len(config.id2label or ()) if has_classes else 0}
+
+
+def write_lacking(spec: Any, whole: Any) -> dict[str, list[str]]:
+    """Write the config's field for a spec; none where the original lacks nothing.
+
+    Args:
+        whole: the same spec with all that transformers' model always has.
+    """
+    lacking = [field.name for field in fields(spec) if getattr(spec, field.name) != getattr(whole, field.name)]
+    return {ORIGINAL_LACKS: lacking} if lacking else {}
+
+
+def read_lacking(config: "PretrainedConfig", *names: str) -> dict[str, Any]:
+    """Read from a config whether the original has each of these parts."""
+    lacking = getattr(config, ORIGINAL_LACKS, None) or ()
+    return {name: name not in lacking for name in names}

@@ -18,8 +18,8 @@ import torch
 from torch import Generator, Tensor
 
 from conversion.families.base import Family, Spec, load_family
-from conversion.families.distributions import Draw, fan_in, normal, uniform
 from conversion.families.linear_head import HEAD_PREFIX
+from conversion.families.training import Draw, fan_in, normal, uniform
 from conversion.families.variants import Variant
 from conversion.patching import without_checksums
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conversion.errors import KeyMapError
 from conversion.families.base import Family, Spec
-from conversion.families.lacking import ORIGINAL_LACKS
+from conversion.families.configs import ORIGINAL_LACKS
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.families import configs
-from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields
+from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields, read_lacking, write_lacking
 from conversion.families.images import Channels
-from conversion.families.lacking import read_lacking, write_lacking
 from conversion.families.vit import Spec
 
 if TYPE_CHECKING:

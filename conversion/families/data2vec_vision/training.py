@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from conversion.families.distributions import Draw, count, fan_in, normal, uniform
-from conversion.families.training import Training
+from conversion.families.training import Draw, Training, count, fan_in, normal, uniform
 
 DISTRIBUTIONS: Mapping[str, Draw] = {
     # patches with so small a variance that the eps of the first norm shows, as in trained models

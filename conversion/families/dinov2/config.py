@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from conversion.families import configs, vit
-from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields
+from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields, read_lacking, write_lacking
 from conversion.families.feed_forward import reckon_swiglu_width
 from conversion.families.images import CROP_SETTINGS, NORMALISATION_SETTINGS
-from conversion.families.lacking import read_lacking, write_lacking
 from conversion.families.shapes import TRANSFORMER_SETTINGS, parse_flag, parse_offset
 from conversion.families.told import Setting
 from conversion.families.vit import Spec

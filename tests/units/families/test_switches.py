@@ -16,9 +16,9 @@ from conversion.artifact.settings import list_sizes
 from conversion.artifact.verify import verify_artifact
 from conversion.errors import ArtifactError, CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Spec, families, load_family, tell_settings
+from conversion.families.configs import ORIGINAL_LACKS
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.lacking import ORIGINAL_LACKS
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from conversion.intake.entries import (
     ENTRIES,
     MAX_ENTRIES,
     TOO,
+    Model,
     choose_entry,
     count_tensors,
     describe_group,
@@ -73,46 +75,69 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
         CheckpointError: there is no state dict in it, or one with values that are not tensors; there is no such entry;
             or several hold a model, and nothing says which is meant.
     """
-    path: list[str] = []
-    offered: list[str] = []
-    other_models: list[str] = []
-    other_tensors: list[str] = []
-    left: list[str] = []
-    is_chosen = False
+    levels: list[_Level] = []
     wanted, content = entry, _part_models(content)
     while isinstance(content, dict):
+        path = [level.name for level in levels]
         if len(path) > MAX_ENTRIES:
             raise CheckpointError(f"entries that lie more than {MAX_ENTRIES} deep in each other.", hint=SAVE_ALONE)
         models = list_models(content)
         name, rest = _look_up(content, wanted) if wanted else ("", None)
-        is_asked_for = bool(name)
-        if is_asked_for:
-            wanted = rest
+        if name:
+            wanted, is_asked_for = rest, True
         else:
-            name = choose_entry(content, models, path)
-            if not name:
-                break
-        found, taken = _find(content, name)
-        offered += [model.name for model in models]
-        others = [model for model in models if model.name not in taken]
-        other_models += [f"{model.name!r}, {model.reason}" for model in others]
-        beside = {key: value for key, value in content.items() if key not in {*taken, *(each.name for each in others)}}
-        models_beside, tensors_beside, rest_beside = _describe_beside(beside, name)
-        other_models += models_beside
-        is_chosen = is_chosen or (not is_asked_for and bool(others or models_beside))
-        other_tensors += tensors_beside
-        left += rest_beside
-        path.append(name)
-        content = _part_models(found)
+            name, is_asked_for = choose_entry(content, models, path), False
+        if not name:
+            break
+        levels.append(_descend(content, name, models, is_asked_for=is_asked_for))
+        content = levels[-1].content
     if wanted:
-        raise CheckpointError(
-            f"no entry {wanted!r} that holds a model.",
-            [f"there is: {name}" for name in offered],
-            "Give one of these, or leave --entry out." if offered else "Leave --entry out.",
-        )
+        offered = [f"there is: {model.name}" for level in levels for model in level.models]
+        hint = "Give one of these, or leave --entry out." if offered else "Leave --entry out."
+        raise CheckpointError(f"no entry {wanted!r} that holds a model.", offered, hint)
+    path = [level.name for level in levels]
     state_dict = check_state_dict(content, _quote(path), lambda: _suggest_entry(content, path))
     return Unwrapped(
-        state_dict, tuple(path), tuple(other_models), tuple(other_tensors), tuple(left), is_chosen=is_chosen
+        state_dict,
+        tuple(path),
+        tuple(chain.from_iterable(level.other_models for level in levels)),
+        tuple(chain.from_iterable(level.other_tensors for level in levels)),
+        tuple(chain.from_iterable(level.left for level in levels)),
+        is_chosen=any(level.is_chosen for level in levels),
+    )
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A step from a checkpoint, or an entry of it, into the entry ``name``; what is in that, and what lies beside.
+
+    Attributes:
+        models: all that were offered here.
+        is_chosen: whether there were others to choose, and nobody asked for this one.
+    """
+
+    name: str
+    content: Any
+    models: list[Model]
+    other_models: list[str]
+    other_tensors: list[str]
+    left: list[str]
+    is_chosen: bool
+
+
+def _descend(content: dict[Any, Any], name: str, models: list[Model], *, is_asked_for: bool) -> _Level:
+    found, taken = _find(content, name)
+    others = [model for model in models if model.name not in taken]
+    beside = {key: value for key, value in content.items() if key not in {*taken, *(each.name for each in others)}}
+    models_beside, tensors_beside, left = _describe_beside(beside, name)
+    return _Level(
+        name,
+        _part_models(found),
+        models,
+        [*(f"{model.name!r}, {model.reason}" for model in others), *models_beside],
+        tensors_beside,
+        left,
+        is_chosen=not is_asked_for and bool(others or models_beside),
     )
 
 

@@ -1,31 +1,20 @@
 """The parity suite as a pytest plugin: options, fixtures, header and closing table."""
 
-import argparse
-import os
 import re
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from conversion.artifact.card import describe_versions
-from conversion.artifact.weights import check_size
 from conversion.errors import ConversionError, ConversionWarning
-from conversion.families.base import Spec, list_settings
-from conversion.families.external import AUTO
-from conversion.families.labels import read_labels
-from conversion.families.shapes import parse_count, parse_integer
-from conversion.families.told import option_of
+from conversion.families.base import Spec
 from conversion.families.variants import VARIANTS, find_variant
 from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.suite import reporting
 from conversion.suite.axes import (
-    DTYPES,
     check_axes,
     check_checkpoint,
     check_image_size,
@@ -35,6 +24,7 @@ from conversion.suite.axes import (
     prepare_torch,
 )
 from conversion.suite.extent import choose_row
+from conversion.suite.options import add_options, read_request
 from conversion.suite.pool import Pool
 from conversion.suite.progress import show_progress, silence_loading
 from conversion.suite.publishing import ask_in_terminal, check_places, check_publisher, publish, refuse_pushes
@@ -51,84 +41,13 @@ PLACES_KEY = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("parity", "conversion and proof")
-    group.addoption(
-        "--weights",
-        choices=("synthetic", "pretrained"),
-        default="synthetic",
-        help="seeded weights, no network; or the official downloads (default: synthetic)",
-    )
-    group.addoption("--mirror", metavar="URL", help="where to download from, in place of the official address")
-    group.addoption(
-        "--checkpoint", type=_path, metavar="PATH", help="verify and convert this: a file, a folder, 'run/*.rank_*.pth'"
-    )
-    group.addoption("--entry", metavar="NAME", help="of --checkpoint: the entry that holds the model")
-    group.addoption(
-        "--like", metavar="NAME", help="of --checkpoint: the official model that tells shapes of FSDP's flat parameters"
-    )
-    group.addoption("--linear-head", type=_path, metavar="PATH", help="the classifier file that goes with --checkpoint")
-    group.addoption("--linear-head-entry", metavar="NAME", help="of several heads in that file: the one to take")
-    group.addoption("--save-dtype", choices=DTYPES, metavar="NAME", help="cast the weights (default: their own dtype)")
-    group.addoption(
-        "--original",
-        default=AUTO,
-        metavar="PATH",
-        help="whose code is the reference: bundled, hub, timm, or a clone of the authors' repository (timm for files "
-        "that only timm writes, else bundled)",
-    )
-    for name, setting in list_settings().items():
-        if setting.is_option:
-            group.addoption(option_of(name), type=partial(_parse, setting.parse), help=setting.help)
-    group.addoption("--labels", type=_path, metavar="PATH", help="class names: a name a line, or JSON")
-    group.addoption("--device", action="append", metavar="NAME", help="axis of the matrix (default: those present)")
-    group.addoption("--dtype", action="append", metavar="NAME", help="axis of the matrix (default: float32)")
-    group.addoption("--attention", action="append", metavar="NAME", help="axis of the matrix (default: eager, sdpa)")
-    group.addoption(
-        "--image-size",
-        type=partial(_parse, parse_integer),
-        metavar="N",
-        help="bake position embeddings for N x N pixels",
-    )
-    group.addoption(
-        "--require-exact",
-        action="store_true",
-        default=os.environ.get("CI", "").lower() in ("true", "1"),
-        help="close is not enough where exact is on record of this kind of processor (default: on if CI is set)",
-    )
-    group.addoption(
-        "--all",
-        action="store_true",
-        dest="is_all",
-        help="verify large variants whole, and try every fault and file; else what is not named by -k is shortened",
-    )
-    group.addoption("--save-artifacts", action="store_true", help="keep the converted models that passed")
-    group.addoption(
-        "--max-shard-size",
-        type=partial(_parse, check_size),
-        metavar="SIZE",
-        help="write shards of at most this size, as 5GB (one file)",
-    )
-    group.addoption("--artifacts-dir", type=_path, default=Path("artifacts"), metavar="DIR", help="where (artifacts)")
-    group.addoption("--name", dest="artifact_name", metavar="NAME", help="of its folder (the variant's)")
-    group.addoption(
-        "--parity-report", type=_path, metavar="FILE", help="write what was found as one HTML file, for people"
-    )
-    group.addoption(
-        "--push-to-hub",
-        metavar="NAMESPACE",
-        help="publish what passed; with a slash and a name, there and not elsewhere",
-    )
-    group.addoption("--public", action="store_true", help="publish to everybody (to the namespace alone)")
-    group.addoption("--yes", action="store_true", help="publish without asking")
-    group.addoption(
-        "--seed", type=partial(_parse, parse_count), default=0, metavar="N", help="of synthetic weights and inputs"
-    )
+    add_options(parser.getgroup("parity", "conversion and proof"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     prepare_torch(*getattr(config, "workerinput", {}).get("place", (0, 1)))
     try:
-        config.stash[REQUEST_KEY] = _read_request(config.option)
+        config.stash[REQUEST_KEY] = read_request(config.option)
         if not hasattr(config, "workerinput"):  # it is written where the run was started
             reporting.check_report(config.option.parity_report)
         refuse_pushes(config.stash[REQUEST_KEY], getattr(config.option, "tx", None) or ())
@@ -226,47 +145,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     kept = list_kept(reporter) if is_complete else []
     if not publish(request, kept, reporter.write_line, ask_in_terminal(session.config)):
         session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()  # behind an equals sign a shell leaves ~ as it is
-
-
-def _parse(parse: Callable[[str], object], text: str) -> object:
-    try:
-        return parse(text)
-    except (ValueError, ConversionError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _read_request(option: argparse.Namespace) -> Request:
-    settings = {name: getattr(option, name) for name, setting in list_settings().items() if setting.is_option}
-    return Request(
-        keyword=option.keyword,
-        is_all=option.is_all,
-        seed=option.seed,
-        weights=option.weights,
-        mirror=option.mirror,
-        checkpoint=option.checkpoint,
-        variant=option.keyword if option.checkpoint and option.keyword in VARIANTS else None,
-        entry=option.entry,
-        like=option.like,
-        linear_head=option.linear_head,
-        linear_head_entry=option.linear_head_entry,
-        save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,
-        labels=read_labels(option.labels) if option.labels else None,
-        overrides={name: value for name, value in settings.items() if value is not None},
-        image_size=option.image_size,
-        max_shard_size=option.max_shard_size,
-        original=option.original,
-        artifacts=option.artifacts_dir if option.save_artifacts else None,
-        name=option.artifact_name,
-        require_exact=option.require_exact,
-        report=option.parity_report,
-        target=option.push_to_hub,
-        public=option.public,
-        is_agreed=option.yes,
-    )
 
 
 def _check_selected(config: pytest.Config, names: Container[str | None]) -> None:

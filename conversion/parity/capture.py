@@ -96,11 +96,11 @@ class ForwardPass:
         if self._order[stage.name] < self._order[self._wanted.name]:
             self._runs.pop(stage.name, None)
             return
-        run = self._runs[stage.name]
         if name == ARGUMENTS:
-            run.arguments = value
+            self._runs[stage.name].arguments = value
         else:
-            run.values[name] = value
+            self._runs[stage.name].values[name] = value
+        del value  # while the pass is halted, this frame would hold it
         if stage is self._wanted and self._is_complete(stage):
             self._call.pause()
 

@@ -36,6 +36,7 @@ class OriginalRun:
     keep: bool = False
     share: bool = False
     casts: Casts = field(default_factory=Casts, repr=False)
+    _shared: list[Shared] = field(default_factory=list, init=False, repr=False)
     _others: dict[tuple[str, int], Mapping[str, Distance]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -64,6 +65,11 @@ class OriginalRun:
         if self.keep:
             return self._kept_precise
         return self._shared_precise if self.share else self._run_precise()
+
+    def forget(self) -> None:
+        """Free what was computed in the latest stage, when all that read it side by side have done so."""
+        for reader in self._shared:
+            reader.forget()
 
     def build_yardstick(self, expected: Tensor, precise: Tensor) -> Yardstick:
         """What decides at a capture point whether a difference is rounding.
@@ -117,11 +123,15 @@ class OriginalRun:
 
     @cached_property
     def _shared_expected(self) -> Reader:
-        return Shared(self._run_expected())
+        return self._share(self._run_expected())
 
     @cached_property
     def _shared_precise(self) -> Reader:
-        return Shared(self._run_precise())
+        return self._share(self._run_precise())
+
+    def _share(self, run: ForwardPass) -> Reader:
+        self._shared.append(Shared(run))
+        return self._shared[-1]
 
     @cached_property
     def _kept_expected(self) -> Reader:

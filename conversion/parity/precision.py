@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
-KEPT_CASTS = 2**29
+KEPT_CASTS = 2**28
 """Bytes: the block that several passes are at fits, in float64, of the largest official model too (226 MB)."""
 
 CHANNELS = 512

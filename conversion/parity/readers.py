@@ -46,6 +46,10 @@ class Shared:
             self.latest = stage.name, self.reader.read(stage)
         return self.latest[1]
 
+    def forget(self) -> None:
+        """Free what was read last; nobody asks for that stage again."""
+        self.latest = None
+
     def close(self) -> None:
         self.latest = None
         self.reader.close()

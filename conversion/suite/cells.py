@@ -15,6 +15,7 @@ from conversion.parity.deviations import combine
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, merge_stages
 from conversion.parity.precision import Casts
+from conversion.parity.sharing import Held, share_tensors
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
 from conversion.suite.inputs import InputCase, as_batch, draw_inputs, group_inputs, open_photo
 from conversion.suite.progress import say
@@ -73,8 +74,13 @@ def _verify_beside(subjects: Sequence[Subject], cell: Cell) -> None:
     inputs = subjects[0].inputs
     subjects = [subject for subject in subjects if subject.inputs == inputs]
     sizes = list(dict.fromkeys(case.baked for case in inputs))
+    held: Held = {}
     models = [
-        CellModel(subject, attention, {baked: subject.load(baked, device, dtype, attention) for baked in sizes})
+        CellModel(
+            subject,
+            attention,
+            {baked: share_tensors(subject.load(baked, device, dtype, attention), held) for baked in sizes},
+        )
         for subject in subjects
         for attention in _list_attentions(subject, cell)
     ]

@@ -11,8 +11,8 @@ from conversion.suite.settings import Request
 FEW = 4
 """Blocks of a shortened variant: a first, a last, and two between them. All blocks of a model are alike."""
 
-SMALL = 128
-"""Side in pixels of the images of a shortened segmentation model, which are 512 pixels else."""
+SMALL, SMALL_SEGMENTATION = 224, 128
+"""Side in pixels of a shortened model's native images: 518 or 224 else, and of a segmentation model 512."""
 
 DEEP = 12
 """Blocks of the small and base models, which are verified whole."""
@@ -63,13 +63,14 @@ def describe_extent(row: Variant | None) -> str:
     if row is None or row == VARIANTS[row.name]:
         return ""
     spec = VARIANTS[row.name].spec
-    size = f", {SMALL} x {SMALL} pixels" if spec["image_size"] != row.spec["image_size"] else ""
+    side = row.spec["image_size"]
+    size = f", {side} x {side} pixels" if spec["image_size"] != side else ""
     return f"{FEW} of {spec['depth']} blocks, of full width{size}; whole with --all or -k {row.name}"
 
 
 def shorten(row: Variant) -> Variant:
-    """A variant of the same width and features with a few blocks; of segmentation, for smaller images, too."""
-    spec = {**row.spec, "depth": FEW}
+    """A variant of the same width and features with a few blocks, for smaller images."""
+    spec = {**row.spec, "depth": FEW, "image_size": SMALL}
     if "out_indices" in spec:  # a map of each of four blocks; most of the work lies in the head, by the size of maps
-        spec |= {"out_indices": tuple(range(FEW)), "image_size": SMALL}
+        spec |= {"out_indices": tuple(range(FEW)), "image_size": SMALL_SEGMENTATION}
     return replace(row, spec=MappingProxyType(spec), slow=False)

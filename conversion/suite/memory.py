@@ -3,8 +3,8 @@
 import ctypes
 import os
 
-KEPT_FREE = 2**30
-"""Bytes: larger tensors, and what is free at the end of the heap beyond so many, go back to the system when freed."""
+LARGE, KEPT_FREE = 2**26, 2**30
+"""Bytes: of tensors that go back to the system when they are freed, and of what may lie free at the heap's end."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # <malloc.h>
 
@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
     goes back to the system comes again page by page, zeroed, which took a fifth of the processor's time.
     """
     # of a C library that has no such thing, or takes no such size, all stays as it is
-    if (mallopt := getattr(LIBC, "mallopt", None)) and mallopt(M_MMAP_THRESHOLD, KEPT_FREE):
+    if (mallopt := getattr(LIBC, "mallopt", None)) and mallopt(M_MMAP_THRESHOLD, LARGE):
         mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
         mallopt(M_ARENA_MAX, 1)
 

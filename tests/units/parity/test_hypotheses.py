@@ -75,18 +75,20 @@ INPUTS = Inputs(torch.randn(2, 6, generator=torch.Generator().manual_seed(0)))
     [
         ("num_batches_tracked", torch.tensor(4), "one element off by 10 % of a standard deviation"),
         ("num_batches_tracked", torch.tensor(5), "is that of layers.1.num_batches_tracked"),
-        ("num_batches_tracked", torch.tensor(99), ""),
+        ("num_batches_tracked", torch.tensor(99), None),
         ("scale", torch.tensor(-1.0), "sign flipped"),
     ],
 )
-def test_a_counter_that_is_off_is_searched_for_an_explanation(name: str, value: Tensor, explanation: str) -> None:
+def test_a_counter_that_is_off_is_searched_for_an_explanation(
+    name: str, value: Tensor, explanation: str | None
+) -> None:
     original, converted = Model(), Model()
     setattr(converted.layers[0], name, value)
     result = verify_input("toy", OriginalRun(original, STAGES, INPUTS, torch.float32), converted)
     assert result.evidence is not None
     assert result.evidence.point.name == f"0.{name}"
     found = find_explanation(result.evidence)
-    assert found == (f"layers.0.{name} {explanation}" if explanation else "")
+    assert found == (f"layers.0.{name} {explanation}" if explanation else None)
     assert "failed" in describe_failure("toy", "cpu", [result])
 
 

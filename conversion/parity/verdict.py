@@ -221,9 +221,10 @@ def allow(
 
 
 def find_excess(error: Distance, allowed: Distance) -> str | None:
-    """In what an error exceeds what is allowed; empty where it does not."""
+    """In what an error exceeds what is allowed; None where it does not."""
     pairs = (("RMS", error.rms, allowed.rms), ("max", error.max_abs, allowed.max_abs))
-    return "; ".join(f"{name} error {size:.3g} exceeds {bound:.3g}" for name, size, bound in pairs if not size <= bound)
+    excess = [f"{name} error {size:.3g} exceeds {bound:.3g}" for name, size, bound in pairs if not size <= bound]
+    return "; ".join(excess) or None
 
 
 def judge_again(point: PointVerdict, eps: float, tolerances: Tolerances = OURS) -> Verdict:

@@ -7,7 +7,7 @@ import pytest
 from conversion.cli.app import main
 from conversion.report import render
 from conversion.report.records import Record
-from tests.support.commands import TINY, WRONG_EPS, run
+from tests.support.commands import FAILING, TINY, run
 
 REPORT = ("--parity-report", "out/report.html", "--attention=sdpa")
 
@@ -52,7 +52,7 @@ def test_a_record_without_room_takes_its_page_with_it(here: Path) -> None:
 
 
 def test_what_failed_before_stays_failed(here: Path) -> None:
-    code, output = run(here, *TINY, *REPORT, plugin=WRONG_EPS + RECORD_ALONE)
+    code, output = run(here, *TINY, *REPORT, plugin=FAILING + RECORD_ALONE)
     assert code == pytest.ExitCode.TESTS_FAILED
     assert "first at block.0.norm1" in output
     check_refused(output, here, "report.json: cannot be written")

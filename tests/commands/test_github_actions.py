@@ -10,7 +10,7 @@ import pytest
 from conversion.cli.app import main
 from conversion.suite.github import ACTIONS, SUMMARY
 from tests.commands.test_reporting import NO_CONVERSION, NO_WAY_BACK, RESTORING
-from tests.support.commands import TINY, WRONG_EPS, run
+from tests.support.commands import FAILING, TINY, WRONG_EPS, run
 from tests.support.golden import list_options
 
 OPTIONS = list_options("dinov2_tiny")
@@ -69,7 +69,7 @@ def test_what_compared_nothing_is_in_the_table_too(
 
 
 def test_what_was_not_run_is_called_that(here: Path) -> None:
-    code, commands, summary = run_in_github(here, "-x", plugin=WRONG_EPS)
+    code, commands, summary = run_in_github(here, "-x", plugin=FAILING)
     assert code == pytest.ExitCode.TESTS_FAILED
     assert len(commands) == 1
     assert "| sdpa | not run |" in summary
@@ -106,7 +106,7 @@ def test_properties_of_junit_are_short(options: tuple[str, ...], here: Path) -> 
 
 
 def test_a_failed_test_has_them_too(here: Path) -> None:
-    code, _ = run(here, *TINY, "--attention=sdpa", "--junit-xml=report.xml", plugin=WRONG_EPS)
+    code, _ = run(here, *TINY, "--attention=sdpa", "--junit-xml=report.xml", plugin=FAILING)
     assert code == pytest.ExitCode.TESTS_FAILED
     properties = read_properties(here / "report.xml")["sdpa"]
     assert properties["verdict"] == "failed"

@@ -11,7 +11,7 @@ import pytest
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.state_dicts.folder import PARITY_CARD
-from tests.support.commands import SHRINKING, TINY, WRONG_EPS, assert_refused, left_over, read_verdicts, run, start
+from tests.support.commands import FAILING, SHRINKING, TINY, assert_refused, left_over, read_verdicts, run, start
 
 
 def test_a_checkpoint_is_verified_and_nothing_is_kept_unasked(here: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_baked_artifact_is_exact_at_its_size(here: Path) -> None:
 
 
 def test_a_failed_comparison_leaves_nothing(here: Path) -> None:
-    code, output = run(here, *TINY, "--save-artifacts", plugin=WRONG_EPS)
+    code, output = run(here, *TINY, "--save-artifacts", plugin=FAILING)
     assert code == 1
     assert "first at block.0.norm1" in output
     assert "not the same model" in output

@@ -15,7 +15,7 @@ from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD
 from conversion.suite import plugin
 from conversion.suite.settings import Request
-from tests.support.commands import WRONG_EPS, assert_refused, left_over, run
+from tests.support.commands import FAILING, assert_refused, left_over, run
 from tests.support.fake_hub import use
 from tests.support.fake_hub_state import READ_ONLY, STRANGER, TOKEN, Hub, Repository
 from tests.support.golden import list_options, read_golden
@@ -77,7 +77,7 @@ class TestOptions:
         self, checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
     ) -> None:
         assert run(tmp_path, *checkpoint, "--save-artifacts")[0] == 0
-        code, output = run(tmp_path, *checkpoint, *SAVE, plugin=WRONG_EPS)
+        code, output = run(tmp_path, *checkpoint, *SAVE, plugin=FAILING)
         assert code == 1
         assert output.rstrip().endswith("Nothing was published.")
         assert hub.repositories == {}

@@ -12,7 +12,7 @@ from conversion.parity.verdict import Verdict
 from conversion.report.records import Record, Result, gather
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.reporting import describe_command
-from tests.support.commands import ROOT, TINY, WRONG_EPS, run
+from tests.support.commands import FAILING, ROOT, TINY, WRONG_EPS, run
 
 REPORT = ("--parity-report", "out/report.html")
 
@@ -131,7 +131,7 @@ def pytest_runtest_setup(item):
 
 
 @pytest.mark.parametrize(
-    ("plugin", "options"), [(STOPPING, ()), (WRONG_EPS, ("-x",))], ids=["Ctrl-C", "after the first failure"]
+    ("plugin", "options"), [(STOPPING, ()), (FAILING, ("-x",))], ids=["Ctrl-C", "after the first failure"]
 )
 def test_what_was_not_run_is_not_called_the_same(plugin: str, options: tuple[str, ...], here: Path) -> None:
     code, output = run(here, *TINY, *REPORT, *options, plugin=plugin)

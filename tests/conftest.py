@@ -3,7 +3,6 @@
 The header says what of many cases is tried.
 """
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,11 +37,6 @@ def here(tmp_path: Path) -> Path:
     torch.save(golden.backbone, tmp_path / "tiny.pth")
     torch.save(golden.linear_head, tmp_path / "head.pth")
     return tmp_path
-
-
-def pytest_collection_finish() -> None:
-    """Have the garbage collector pass over what libraries hold: each look at all of it takes a quarter of a second."""
-    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

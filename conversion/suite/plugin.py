@@ -1,5 +1,6 @@
 """The parity suite as a pytest plugin: options, fixtures, header and closing table."""
 
+import gc
 import re
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -42,6 +43,13 @@ PLACES_KEY = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser.getgroup("parity", "conversion and proof"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Turn the garbage collector on again, and have it pass over what libraries hold."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -85,7 +85,8 @@ def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: 
     os.environ.update(environment)
     path = environment["PYTHONPATH"].split(os.pathsep)
     sys.path[:0] = ["", *path]
-    sys.dont_write_bytecode, sys.argv = True, ["pytest", *arguments]
+    # a plugin of a user's directory is written anew too soon for its bytecode to be told from the one before
+    sys.dont_write_bytecode, sys.argv = str(ROOT) in path, ["pytest", *arguments]
     others = {"tests"} if str(ROOT) in path else {"tests", "conversion"}  # the checkout that is tested may be another
     for name in [name for name in sys.modules if name.partition(".")[0] in others]:
         del sys.modules[name]

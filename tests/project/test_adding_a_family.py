@@ -110,18 +110,22 @@ def test_what_else_is_asked_for_is_asked_for_and_can_be_given(checkout: Path, tm
     assert code == pytest.ExitCode.TESTS_FAILED
     for test in ("official_key_is_mapped", "results_name_every_variant", "groups_cover_every_variant"):
         assert re.search(rf"^FAILED \S*{test}", output, flags=re.MULTILINE), output
-    script = "from pathlib import Path; from conversion import VARIANTS\n"
-    script += "from conversion.intake.synthetic import write_synthetic_checkpoint as write\n"
-    for name in ("deit_tiny", "deit_small", "deit_base"):
-        folder = tmp_path / name
-        folder.mkdir()
-        written = subprocess.run(
-            [sys.executable, "-c", f"{script}print(write(VARIANTS['{name}'], Path('{folder}'), 0)['checkpoint'])"],
-            cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        code, output = call(checkout, "tests.support.official_keys", name, written.stdout.strip())
+    names = ("deit_tiny", "deit_small", "deit_base")
+    script = f"""
+from pathlib import Path
+from conversion import VARIANTS
+from conversion.intake.synthetic import write_synthetic_checkpoint
+for name in {names}:
+    print(write_synthetic_checkpoint(VARIANTS[name], Path({str(tmp_path)!r}), 0)["checkpoint"])
+"""
+    written = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name, file in zip(names, written.stdout.splitlines(), strict=True):
+        code, output = call(checkout, "tests.support.official_keys", name, file)
         assert code == 0, output
-        shutil.rmtree(folder)
+        Path(file).unlink()  # hundreds of megabytes
     code, output = run_tests(checkout, "tests/properties/test_key_map.py")
     assert code == 0, output
 

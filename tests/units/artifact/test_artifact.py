@@ -50,23 +50,27 @@ def test_the_weights_file_is_readable_like_the_others(tmp_path: Path) -> None:
     assert len(modes) == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_auto_classes_load_it_in_a_new_process(name: str, tmp_path: Path) -> None:
-    out = convert(name)
-    save_artifact(out, tmp_path / "tiny")
+def test_auto_classes_load_them_in_a_new_process(tmp_path: Path) -> None:
+    outs = {name: convert(name) for name in NAMES}
+    for name, out in outs.items():
+        save_artifact(out, tmp_path / name)
     code = (
         "import sys, transformers as t\n"
-        "for auto in ('AutoModel', sys.argv[2]):\n"
-        "    model, info = getattr(t, auto).from_pretrained(sys.argv[1], output_loading_info=True)\n"
-        "    assert not info['missing_keys'], info\n"
-        "print(type(model).__name__, type(t.AutoImageProcessor.from_pretrained(sys.argv[1])).__name__)\n"
+        "for each in sys.argv[1:]:\n"
+        "    folder, task = each.split('=')\n"
+        "    for auto in ('AutoModel', task):\n"
+        "        model, info = getattr(t, auto).from_pretrained(folder, output_loading_info=True)\n"
+        "        assert not info['missing_keys'], (folder, info)\n"
+        "    t.AutoImageProcessor.from_pretrained(folder)\n"
+        "    print(folder, type(model).__name__)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "tiny"), TASKS[out.spec.task][1]]
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"}
-    )
+    named = [f"{name}={TASKS[out.spec.task][1]}" for name, out in outs.items()]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code, *named]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split()[0] == out.architecture
+    loaded = dict(line.split() for line in result.stdout.splitlines())
+    assert loaded == {name: out.architecture for name, out in outs.items()}
 
 
 def test_a_conversion_without_values_is_refused(tmp_path: Path) -> None:

@@ -160,11 +160,10 @@ CONTRADICTIONS = {
 
 @pytest.mark.parametrize("options", CONTRADICTIONS, ids=" ".join)
 def test_what_cannot_be_published_is_refused_before_anything_is_made(
-    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], hub: Hub, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert_refused(tmp_path, options, CONTRADICTIONS[options])
+    assert hub.requests == []
 
 
 # what lies on the Hub, and who asks: what is said

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from multiprocessing.connection import Connection
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ QUIET = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning
 
 READ_ON_IMPORT = re.compile(r"(HF|HUGGINGFACE|TRANSFORMERS|TORCH|PYTORCH|ATEN|OMP|MKL|ONEDNN|CUDA)_")
 """How variables of the environment begin that a library may read when it is imported, and not again."""
+
+ENDPOINT = "HF_ENDPOINT"
+OF_HUB = {ENDPOINT, "HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_DISABLE_XET", "HF_TOKEN"}
+"""Of these, what :func:`tests.support.fake_hub.use` sets in a process that has imported the library; and the token,
+which the library reads each time."""
 
 CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 
@@ -66,7 +72,7 @@ def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, s
 
 def select(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that libraries read when they are imported."""
-    return {key: value for key, value in environment.items() if READ_ON_IMPORT.match(key)}
+    return {key: value for key, value in environment.items() if READ_ON_IMPORT.match(key) and key not in OF_HUB}
 
 
 @cache
@@ -74,6 +80,10 @@ def _prepare() -> tuple[Any, dict[str, str]]:
     """What forks, and the variables that its libraries have read."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*LIBRARIES, *PACKAGE])
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OF_HUB:
+            patch.delenv(name, raising=False)
+        ensure_running()
     return context, select(os.environ)
 
 
@@ -90,8 +100,17 @@ def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: 
     others = {"tests"} if str(ROOT) in path else {"tests", "conversion"}  # the checkout that is tested may be another
     for name in [name for name in sys.modules if name.partition(".")[0] in others]:
         del sys.modules[name]
+    if ENDPOINT in environment:
+        _use_hub(environment)
     with Path(os.devnull).open("rb") as nothing:
         for stream, source in enumerate((nothing, writer, writer)):
             os.dup2(source.fileno(), stream)
     writer.close()
     sys.exit(int(pytest.main([*arguments, *QUIET])))
+
+
+def _use_hub(environment: Mapping[str, str]) -> None:
+    from tests.support.fake_hub import use  # here, since few need it
+
+    use(environment[ENDPOINT], Path(environment["HF_HUB_CACHE"]).parent, pytest.MonkeyPatch())
+    os.environ.update(environment)  # a token, too, which it takes away

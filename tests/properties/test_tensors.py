@@ -1,5 +1,7 @@
 """The pure tensor functions, on rows that carry labels."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -92,3 +94,19 @@ def test_unusable_tensors_are_all_named() -> None:
     problems = describe_unusable(tensors)
     assert [problem.partition(":")[0] for problem in problems] == ["nan", "inf", "integer", "sparse", "float8", "half"]
     assert "2 of 3" in problems[1]
+
+
+def test_one_position_is_a_grid() -> None:
+    assert square_side(1) == 1
+
+
+def test_a_ratio_that_misses_the_grid_is_refused() -> None:
+    """An offset below -1 shrinks the grid by more than a position, which no official model does."""
+    with pytest.raises(KeyMapError, match=re.escape("Resampling 4x4 positions gave (2, 2), not (4, 4).")):
+        resample_position_embeddings(torch.zeros(1, 17, 2), (4, 4), offset=-1.5, antialias=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
+def test_what_is_no_number_is_not_called_an_integer(dtype: torch.dtype) -> None:
+    (problem,) = describe_unusable({"w": torch.zeros(2, dtype=dtype)})
+    assert problem == f"w: not a dense floating-point tensor ({dtype}, torch.strided)"

@@ -204,7 +204,8 @@ def _compare_input(pair: Pair, name: str, before: InputResult | None, now: Input
         yield _build_change(pair, name, VERDICT, str(before.verdict), str(now.verdict))
     if is_other_ratio(before, now, is_rerun=pair.is_rerun) or (is_other and before.error_ratio != now.error_ratio):
         yield _build_change(pair, name, RATIO, before.error_ratio, now.error_ratio)
-    if before.otherwise != now.otherwise:
+    is_same_size = pair.before.model.image_size == pair.now.model.image_size  # which decides what is resampled
+    if is_same_size and before.otherwise != now.otherwise:
         sides = (", ".join(result.otherwise) or NONE for result in (before, now))
         yield _build_change(pair, name, OTHERWISE, *sides)
 

@@ -70,6 +70,8 @@ def test_what_transformers_does_otherwise_comes_and_goes(before: tuple[str, ...]
     expected = [("photo", OTHERWISE, ", ".join(before) or "none", ", ".join(now) or "none")]
     assert list_changes(cells[0], cells[1]) == expected
     assert list_changes(cells[0], replace(cells[1], processor="AVX2")) == expected
+    smaller = replace(cells[1], model=replace(cells[1].model, image_size=224))
+    assert list_changes(cells[0], smaller) == []  # a shortened model resamples on other inputs
 
 
 def test_exact_that_became_close_is_told_with_its_figure() -> None:

@@ -24,7 +24,7 @@ LIBRARIES = (
 
 PACKAGE = ("conversion", "conversion.suite.plugin", "conversion.suite.rows", "conversion.suite.reporting",
            "conversion.families.dinov2", "conversion.families.data2vec_vision")  # fmt: skip
-"""What most runs import of the project: a tenth of a second by caches of bytecode, and seven without."""
+"""What most runs import of the project. It takes 0.3 s with caches of bytecode, and 0.7 s without."""
 
 ROOT = Path(__file__).parents[2]
 

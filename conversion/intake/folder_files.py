@@ -56,7 +56,7 @@ def describe_choice(taken: Sequence[Path], why: str, files: Iterable[Path]) -> s
     """In a line, which file of a folder was taken, and which that may hold a model were not; empty if all were.
 
     Args:
-        taken: the main_file first.
+        taken: the main file first.
         why: it was.
     """
     chosen = {path.resolve() for path in taken}

@@ -1,4 +1,4 @@
-"""Models that were loaded of the same weights hold each tensor once."""
+"""Models with the same weights hold each tensor once."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,6 @@ from conversion.parity.metrics import is_bit_equal
 
 FIRST = 8
 """Elements that tell most tensors of one shape apart, before all of them are compared."""
-
 
 Held = dict[tuple[object, ...], list[nn.Parameter]]
 
@@ -36,4 +35,4 @@ def share_tensors(model: nn.Module, held: Held) -> nn.Module:
 
 def _describe(tensor: Tensor) -> tuple[object, ...]:
     place = tensor.data_ptr() % ALIGNMENT
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, place, tuple(tensor.flatten()[:FIRST].tolist())
+    return tensor.shape, tensor.stride(), tensor.dtype, place, tuple(tensor.flatten()[:FIRST].tolist())

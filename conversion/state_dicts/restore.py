@@ -124,10 +124,8 @@ def find_family(config: "PretrainedConfig") -> Family[Any]:
 
 def find_alike(family: Family[Any], config: "PretrainedConfig") -> str | None:
     """The class that a model was saved from, where it is another with the same tensors; None where it is not."""
-    for saved in (config.architectures or [])[:1]:
-        if saved in family.alike and family.alike[saved] == family.read_config(config).hf_class:
-            return str(saved)
-    return None
+    saved: str = (config.architectures or [""])[0]
+    return saved if saved in family.alike and family.alike[saved] == family.read_config(config).hf_class else None
 
 
 def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:

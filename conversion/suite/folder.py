@@ -34,7 +34,7 @@ class FoundSubject(Subject):
 
     @cached_property
     def inputs(self) -> list[InputCase]:
-        """Those of an artifact that need no other one; the photo where there is an image processor."""
+        """The inputs that need no baked artifact; the photo only where there is an image processor."""
         if not (self.directory / PREPROCESSOR).exists() or not self.converted.preprocessor:
             cases = list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked)
             return self._select_inputs([case for case in cases if case.baked is None and not case.photo])

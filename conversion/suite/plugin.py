@@ -1,4 +1,4 @@
-"""The parity suite as a pytest plugin: options, fixtures, header and closing table."""
+"""The parity suite as a pytest plugin: fixtures, header and closing table."""
 
 import gc
 import re

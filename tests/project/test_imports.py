@@ -36,7 +36,7 @@ def package_of(module: Path) -> str:
     return module.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imported_rooms(module: Path) -> set[str]:
+def imported_packages(module: Path) -> set[str]:
     """The project's own rooms that a module imports, those for types only included."""
     rooms = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
@@ -55,7 +55,7 @@ def test_imports_go_one_way(module: Path) -> None:
     if module == PACKAGE / "__init__.py":
         return
     allowed = set(FLOORS[: FLOORS.index(package_of(module)) + 1])
-    assert imported_rooms(module) <= allowed
+    assert imported_packages(module) <= allowed
 
 
 def test_every_room_has_its_floor_and_families_have_the_same_rooms() -> None:
@@ -66,7 +66,7 @@ def test_every_room_has_its_floor_and_families_have_the_same_rooms() -> None:
 
 def test_parity_knows_no_family() -> None:
     for module in (PACKAGE / "parity").glob("*.py"):
-        assert imported_rooms(module) <= {"parity", "errors", "mapping"}
+        assert imported_packages(module) <= {"parity", "errors", "mapping"}
 
 
 def test_no_module_outside_a_family_imports_one() -> None:

@@ -34,6 +34,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 def test_every_option_is_described() -> None:
     options = [*OF_MODELS, *OF_RUNS]
+    assert len(options) > 8
     options += [option_of(name) for name, setting in list_settings().items() if setting.is_option]
     page = read_page("options")
     assert [option for option in options if f"`{option}" not in page] == []

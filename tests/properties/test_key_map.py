@@ -188,7 +188,7 @@ def test_expand_refuses_targets_that_collide() -> None:
         key_map.expand({"a": "b", "c": "b"}, 1)
 
 
-def test_account_names_every_problem_at_once() -> None:
+def test_every_problem_is_named_at_once() -> None:
     shapes = {"a": (2, 3), "b": (4,), "c": (1,), "d": (1,)}
     expected = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     expected |= {"e": torch.tensor(0), "f": torch.tensor(0), "g": torch.tensor(0.0), "h": torch.eye(2)}

@@ -35,16 +35,18 @@ READ_ON_IMPORT = re.compile(r"(HF|HUGGINGFACE|TRANSFORMERS|TORCH|PYTORCH|ATEN|OM
 """How variables of the environment begin that a library may read when it is imported, and not again."""
 
 ENDPOINT = "HF_ENDPOINT"
-OF_HUB = {ENDPOINT, "HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_DISABLE_XET", "HF_TOKEN"}
-"""Of these, what :func:`tests.support.fake_hub.use` sets in a process that has imported the library; and the token,
-which the library reads each time."""
+OF_HUB = {ENDPOINT, "HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_DISABLE_XET"}
+"""Of these, what :func:`tests.support.fake_hub.use` sets in a process that has imported the library."""
+
+READ_EACH_TIME = {"HF_TOKEN"}
 
 CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 
 
 def serves(environment: Mapping[str, str]) -> bool:
     """Whether a forked process would have what libraries read from this environment."""
-    return CAN_FORK and select(environment) == _prepare()[1]
+    has_stand_in = not OF_HUB - environment.keys()  # of the Hub; some of these alone are a user's own
+    return CAN_FORK and (has_stand_in or not OF_HUB & environment.keys()) and select(environment) == _prepare()[1]
 
 
 def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, str]) -> tuple[int, str]:
@@ -71,8 +73,9 @@ def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, s
 
 
 def select(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that libraries read when they are imported."""
-    return {key: value for key, value in environment.items() if READ_ON_IMPORT.match(key) and key not in OF_HUB}
+    """The variables that libraries read when they are imported, without those that can be set afterwards."""
+    apart = OF_HUB | READ_EACH_TIME
+    return {key: value for key, value in environment.items() if READ_ON_IMPORT.match(key) and key not in apart}
 
 
 @cache

@@ -21,6 +21,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from conversion.families.base import load_family
 from conversion.intake.synthetic import draw_state_dict
 from tests.support.golden import read_golden
+from tests.support.processes import end_rank
 
 WIDE = "wide"
 """In the place of the golden model: of ViT-S's size, in three wide blocks. The list of tensors takes memory, too."""
@@ -143,7 +144,7 @@ def main(folder: Path, runs: list[str]) -> None:
     dist.init_process_group("gloo")
     for name, _, kind in (run.partition(":") for run in runs):
         KINDS[kind](name, folder / name / kind)
-    dist.destroy_process_group()
+    end_rank()
 
 
 if __name__ == "__main__":

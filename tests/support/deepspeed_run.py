@@ -14,6 +14,7 @@ os.environ.setdefault("LOCAL_RANK", os.environ["RANK"])
 import deepspeed
 import torch
 
+from tests.support.processes import end_rank
 from tests.support.small_dinov2 import SMALL, Classifier, build_optimizer
 
 STAGES, PRECISIONS = (0, 1, 3), ("fp32", "bf16")
@@ -44,3 +45,4 @@ if __name__ == "__main__":
     deepspeed.init_distributed("gloo", verbose=False)
     for stage, precision in product(STAGES, PRECISIONS):
         train(Path(sys.argv[1]), stage, precision)
+    end_rank()

@@ -15,6 +15,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel as Fsdp
 from torch.distributed.fsdp import MixedPrecision, ShardingStrategy, StateDictType
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+from tests.support.processes import end_rank
+
 DEPTH, HEADS = 4, 2
 
 # folder of a run: width, registers, chunks of blocks, original parameters kept, switched off
@@ -138,7 +140,7 @@ def main(folder: Path) -> None:
     dist.init_process_group("gloo")
     for name, settings in RUNS.items():
         save_run(folder / name, *settings)
-    dist.destroy_process_group()
+    end_rank()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, StateDictType, full
 
 from conversion.families.base import load_family
 from tests.support.golden import read_golden
+from tests.support.processes import end_rank
 
 
 def main(folder: Path, kinds: list[str]) -> None:
@@ -30,7 +31,7 @@ def main(folder: Path, kinds: list[str]) -> None:
                 state_dict = wrapped.state_dict()
         (folder / kind).mkdir(exist_ok=True)
         torch.save({"model": state_dict, "iteration": 1}, folder / kind / f"model_0001.rank_{dist.get_rank()}.pth")
-    dist.destroy_process_group()
+    end_rank()
 
 
 if __name__ == "__main__":

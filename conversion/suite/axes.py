@@ -2,24 +2,20 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from shlex import quote
 
 import torch
 
 from conversion.errors import CheckpointError, DeviceError, concerning
-from conversion.families.base import Spec, list_settings, load_family
-from conversion.families.external import AUTO, BUNDLED, HUB
+from conversion.families.base import Spec, load_family
 from conversion.families.image_sizes import find_size_problem
-from conversion.families.timm_code import TIMM_CODE
-from conversion.families.told import option_of
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import Checkpoint
-from conversion.intake.transformers_folder import find_main_file, is_transformers_folder
+from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.mapping.key_map import StateDict
 from conversion.state_dicts.convert import convert
 from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.state_dicts.recognise import recognise
+from conversion.suite.contradictions import refuse_contradictions
 from conversion.suite.extent import choose_row
 from conversion.suite.memory import keep_freed_memory
 from conversion.suite.reading import list_own_files, read_files
@@ -47,7 +43,7 @@ def read_variants(request: Request) -> tuple[dict[str, Spec], dict[str, Checkpoi
     Raises:
         CheckpointError: as there.
     """
-    _refuse_contradictions(request)
+    refuse_contradictions(request)
     if request.checkpoint is None:
         names = [row.name for row in VARIANTS.values() if row.is_published or request.weights == "synthetic"]
         rows = [row for name in names if (row := choose_row(name, request))]
@@ -88,65 +84,6 @@ def check_checkpoint(request: Request, specs: Mapping[str, Spec]) -> None:
 def _head_of(read: Mapping[str, Checkpoint]) -> StateDict | None:
     """The state dict of the linear head that goes with a checkpoint, if one was given."""
     return read["linear_head"].state_dict if "linear_head" in read else None
-
-
-def _refuse_contradictions(request: Request) -> None:
-    if request.name is not None and (request.name in ("", ".", "..") or Path(request.name).name != request.name):
-        raise CheckpointError(
-            f"--name {request.name!r}: not the name of a folder.", hint="Give a name without folders."
-        )
-    of_checkpoint = {
-        "--name": request.name,
-        "--variant": request.variant,
-        "--linear-head": request.linear_head,
-        "--linear-head-entry": request.linear_head_entry,
-        "--entry": request.entry,
-        "--like": request.like,
-        **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
-    }
-    misplaced = [option for option, value in of_checkpoint.items() if value is not None]
-    if request.checkpoint is None and misplaced:
-        hint = "Give its file or folder in place of the variant's name (pytest: --checkpoint=PATH)."
-        raise CheckpointError(f"{', '.join(misplaced)}: only for a checkpoint of one's own.", hint=hint)
-    if request.linear_head_entry is not None and request.linear_head is None:
-        raise CheckpointError("--linear-head-entry belongs to --linear-head, which is not given.")
-    if request.checkpoint is not None and request.weights != "synthetic":
-        raise CheckpointError("--weights and --checkpoint both say what to verify.", hint="Leave one of them out.")
-    is_named = request.original in (AUTO, BUNDLED, HUB, TIMM_CODE)
-    if not is_named and not Path(request.original).expanduser().is_dir():
-        raise CheckpointError(
-            f"--original {request.original}: no such folder.",
-            hint=f"Give a clone of the authors' repository, {HUB}, {TIMM_CODE} or {BUNDLED}.",
-        )
-    if request.original == TIMM_CODE and request.checkpoint is None:
-        raise CheckpointError(
-            f"--original {TIMM_CODE}: only for a checkpoint of one's own.",
-            hint="The official files are the authors'; give a file or folder that timm wrote.",
-        )
-    if request.mirror is not None and request.checkpoint is not None:
-        raise CheckpointError("--mirror: nothing is downloaded for a checkpoint file.", hint="Leave --mirror out.")
-    if request.mirror is not None and request.weights != "pretrained":
-        raise CheckpointError("--mirror is where --weights pretrained downloads from, which is not given.")
-    if request.mirror is not None and not request.mirror.startswith(("http://", "https://")):
-        raise CheckpointError(f"--mirror {request.mirror}: not a URL that begins with http:// or https://.")
-    is_folder = request.checkpoint is not None and is_transformers_folder(request.checkpoint)
-    if request.checkpoint is not None and is_folder and find_main_file(request.checkpoint):
-        of_conversion = {
-            "--save-artifacts": request.artifacts,
-            "--save-dtype": request.save_dtype,
-            "--image-size": request.image_size,
-            "--max-shard-size": request.max_shard_size,
-            "--linear-head": request.linear_head,
-            "--entry": request.entry,
-            "--like": request.like,
-        }
-        given = [option for option, value in of_conversion.items() if value is not None]
-        if given:
-            raise CheckpointError(
-                f"{request.checkpoint}: is converted already and is verified as it is; {', '.join(given)} "
-                f"belong{'s' if len(given) == 1 else ''} to a conversion.",
-                hint=f"Convert it anew: vision-parity restore {quote(str(request.checkpoint))} FILE. Then give FILE.",
-            )
 
 
 def check_axes(

@@ -87,31 +87,20 @@ def recognise_spec(
             must be given.
     """
     prefix = "backbone." if any(key.startswith("backbone.") for key in shapes) else ""
-    needed = {f"{prefix}patch_embed.proj.weight": 4, f"{prefix}cls_token": 3, f"{prefix}blocks.0.mlp.fc1.weight": 2}
-    needed |= {"decode_head.conv_seg.weight": 4} if prefix else {}
-    optional = {f"{prefix}pos_embed": 3, "head.weight": 2, "auxiliary_head.conv_seg.weight": 4}
     tables = _list_tables(shapes)
-    optional |= dict.fromkeys(tables, 2)
-    depth, problems = count_blocks(shapes, f"{prefix}blocks.")
-    problems = find_misshapen(shapes, needed, optional) + problems
-    problems += count_blocks(shapes, "decode_head.psp_modules.")[1]
-    if problems:
-        raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems, WHOLE)
+    depth = _check_needed(shapes, prefix, tables)
     embed_dim, patch_size = shapes[f"{prefix}cls_token"][2], shapes[f"{prefix}patch_embed.proj.weight"][3]
     head = "decode_head.conv_seg.weight" if prefix else "head.weight"
-    if not prefix and (out_indices or pool_scales):
+    if prefix:
+        task = _recognise_segmentation(shapes, embed_dim, depth, out_indices, pool_scales)
+    elif out_indices or pool_scales:
         raise CheckpointError(
             "This is no segmentation model: out_indices and pool_scales are not its own.", hint="Leave them out."
         )
-    features: dict[str, Any] = {"task": "backbone"}
-    if prefix:
-        features = {
-            "task": "semantic-segmentation",
-            "mean_pooling": True,  # there is no final norm
-            **_recognise_segmentation(shapes, embed_dim, depth, out_indices, pool_scales),
-        }
     elif head in shapes or "fc_norm.weight" in shapes:
-        features = {"task": "image-classification", "mean_pooling": "fc_norm.weight" in shapes}
+        task = {"task": "image-classification", "mean_pooling": "fc_norm.weight" in shapes}
+    else:
+        task = {"task": "backbone"}
     return Data2VecVisionSpec(
         embed_dim=embed_dim,
         depth=depth,
@@ -127,9 +116,22 @@ def recognise_spec(
         num_channels=find_channels(shapes, f"{prefix}patch_embed.proj.weight", embed_dim),
         qkv_bias=has_any(shapes, ".attn.q_bias", ".attn.v_bias"),
         layer_scale=has_any(shapes, ".gamma_1", ".gamma_2"),
-        **features,
+        **task,
         **settings,
     )
+
+
+def _check_needed(shapes: Shapes, prefix: str, tables: Shapes) -> int:
+    """Check that all is there, and of possible shapes, that tells what a model is made of; count its blocks."""
+    needed = {f"{prefix}patch_embed.proj.weight": 4, f"{prefix}cls_token": 3, f"{prefix}blocks.0.mlp.fc1.weight": 2}
+    needed |= {"decode_head.conv_seg.weight": 4} if prefix else {}
+    optional = {f"{prefix}pos_embed": 3, "head.weight": 2, "auxiliary_head.conv_seg.weight": 4}
+    depth, problems = count_blocks(shapes, f"{prefix}blocks.")
+    problems = find_misshapen(shapes, needed, optional | dict.fromkeys(tables, 2)) + problems
+    problems += count_blocks(shapes, "decode_head.psp_modules.")[1]
+    if problems:
+        raise CheckpointError("This cannot be recognised as a Data2Vec-Vision model.", problems, WHOLE)
+    return depth
 
 
 def list_open(shapes: Shapes) -> dict[str, object]:
@@ -231,6 +233,7 @@ def _recognise_segmentation(
     out_indices: tuple[int, ...],
     pool_scales: tuple[int, ...],
 ) -> dict[str, Any]:
+    """Find the fields of the spec that a segmentation model alone has."""
     channels = shapes["decode_head.conv_seg.weight"][1]
     if channels != embed_dim:
         headline = f"Its decode_head has {channels} channels; transformers' has the backbone's width, {embed_dim}."
@@ -247,6 +250,8 @@ def _recognise_segmentation(
         raise CheckpointError("These out_indices or pool_scales do not fit its tensors.", problems, hint)
     auxiliary = shapes.get("auxiliary_head.conv_seg.weight")
     return {
+        "task": "semantic-segmentation",
+        "mean_pooling": True,  # there is no final norm
         # while nobody has told them, as many as there are
         "out_indices": out_indices or tuple(range(4)),
         "pool_scales": pool_scales or tuple(range(1, num_scales + 1)),

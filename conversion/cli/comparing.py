@@ -23,11 +23,12 @@ from conversion.parity.diagnosis import drop_unexplained
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PREPROCESSOR, read_config
 from conversion.state_dicts.restore import describe_alike, find_family
-from conversion.suite.axes import check_axes, prepare_torch, read_variants
+from conversion.suite.axes import check_axes, read_variants
 from conversion.suite.cells import verify_cell
 from conversion.suite.compared import ComparedSubject
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
+from conversion.suite.threads import prepare_torch
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from conversion.suite.axes import (
     check_image_size,
     check_selected,
     measure_memory,
-    prepare_torch,
     read_variants,
 )
 from conversion.suite.cells import verify_cell
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
+from conversion.suite.threads import prepare_torch
 
 ARTIFACTS = Path("artifacts")
 """Where a model is written whose place is not said, under its own name."""

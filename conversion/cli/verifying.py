@@ -17,13 +17,14 @@ from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Tolerances, Verdict
 from conversion.report.text import fold
 from conversion.state_dicts.folder import PARITY_CARD
-from conversion.suite.axes import prepare_torch, read_variants
+from conversion.suite.axes import read_variants
 from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
 from conversion.suite.github import report
 from conversion.suite.job_summary import FAILED, Row
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
+from conversion.suite.threads import prepare_torch
 
 
 def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, deep: bool) -> int:

@@ -36,8 +36,8 @@ class PausableCall:
 
     It runs in a thread of its own, because torch keeps autocast, gradient mode and dispatch modes per thread: what one
     call opens must not reach another, nor its caller. It starts from torch's defaults, in inference mode, on the
-    caller's CUDA device and stream, with the caller's context variables. What torch keeps for the whole process
-    (:data:`SWITCHES`) is exchanged at every turn.
+    caller's CUDA device and stream, with the caller's number of threads and context variables. What torch keeps for the
+    whole process (:data:`SWITCHES`) is exchanged at every turn.
 
     Args:
         work: what is called.
@@ -61,7 +61,7 @@ class PausableCall:
         if self.has_ended:
             return
         if self._thread is None:
-            arguments = self._run, _carry_stream()
+            arguments = self._run, _carry_stream(), torch.get_num_threads()
             self._thread = threading.Thread(target=copy_context().run, args=arguments, name=THREAD_NAME, daemon=True)
             self._thread.start()
         try:
@@ -110,7 +110,8 @@ class PausableCall:
             self._switches = [read() for read, _ in SWITCHES]
             _set_switches(outside)
 
-    def _run(self, stream: AbstractContextManager[Any]) -> None:
+    def _run(self, stream: AbstractContextManager[Any], threads: int) -> None:
+        torch.set_num_threads(threads)  # or the first products would take as many as the process began with
         self._turn.acquire()
         work, self._work = self._work, None
         try:

@@ -17,7 +17,6 @@ from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.contradictions import refuse_contradictions
 from conversion.suite.extent import choose_row
-from conversion.suite.memory import keep_freed_memory
 from conversion.suite.reading import list_own_files, read_files
 from conversion.suite.settings import Request
 
@@ -170,30 +169,6 @@ def measure_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-MKL_MODE = "AUTO,STRICT"
-"""Of ``MKL_CBWR``, which MKL reads at its first product: a product's sums do not depend on the number of threads.
-
-Else, with AVX2 and three threads, a fused projection of 384 to 1,152 sums in another order than its thirds do (2e-6),
-and without AVX-512 a matrix-vector product rounds by where the matrix lies. It takes 0 to 7 % more time.
-"""
-
-
-def prepare_torch(index: int, workers: int) -> None:
-    """Divide a host's threads and GPUs among its workers of pytest-xdist; let no GPU round to TF32, nor MKL by threads.
-
-    Args:
-        index: of this worker among those of its host; it takes that GPU, modulo their number.
-        workers: of its host.
-    """
-    keep_freed_memory()
-    os.environ.setdefault("MKL_CBWR", MKL_MODE)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    if workers > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    if torch.cuda.is_available():
-        torch.cuda.set_device(index % torch.cuda.device_count())
 
 
 def _find_device_problem(device: str) -> str | None:

@@ -20,6 +20,7 @@ from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_
 from conversion.suite.inputs import InputCase, as_batch, draw_inputs, group_inputs, open_photo
 from conversion.suite.progress import say
 from conversion.suite.subject import Cell, Subject
+from conversion.suite.threads import limit_threads
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def verify_cases(
     where = f"{', '.join(names)}: {', '.join([device, dtype, *attentions])}: {', '.join(case.name for case in cases)}"
     casts = Casts() if len(cases) > 1 else Casts(limit=0)  # one input's pass comes to every weight once
     plans = [_prepare(models, case, device, dtype, casts) for case in cases]
-    results = verify_together(plans, _choose_local(models), lambda stage: say(f"{where}: {stage}"))
+    with limit_threads(models[0].subject.converted.spec.embed_dim):
+        results = verify_together(plans, _choose_local(models), lambda stage: say(f"{where}: {stage}"))
     return [[replace(result, baked=case.baked) for result in row] for case, row in zip(cases, results, strict=True)]
 
 

@@ -22,7 +22,6 @@ from conversion.suite.axes import (
     check_selected,
     choose_variants,
     measure_memory,
-    prepare_torch,
 )
 from conversion.suite.extent import choose_row
 from conversion.suite.options import add_options, read_request
@@ -33,6 +32,7 @@ from conversion.suite.rows import collect_rows, list_outcomes
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
 from conversion.suite.summary import list_kept, summarise
+from conversion.suite.threads import prepare_torch
 from conversion.suite.work import estimate_work
 
 SUBJECT_KEY = pytest.StashKey[Mapping[str, Spec]]()

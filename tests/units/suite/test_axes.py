@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conversion.families.variants import VARIANTS
-from conversion.suite.axes import prepare_torch
+from conversion.suite.threads import prepare_torch
 from conversion.suite.work import estimate_work
 from tests.support.commands import SHRINKING, run
 

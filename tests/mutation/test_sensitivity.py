@@ -7,7 +7,7 @@ are judged with the attention implementation that is not exact, so that each mus
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,15 +41,6 @@ RECORDED = {
     "config": 4,
 }
 RECORDED_SETTINGS = ("eps 1e-12", "eps 1e-5", "twice the heads", "tanh GELU")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors are not worth dividing."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def list_sorts(injection: Injection) -> list[tuple[str, str]]:

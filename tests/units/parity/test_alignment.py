@@ -22,7 +22,6 @@ from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_input, verify_together
-from conversion.suite.threads import limit_threads
 from tests.support.golden import read_golden
 from tests.support.misaligned import misplace, place, shift_tensors
 from tests.support.processors import PROCESSORS, build_environment
@@ -176,8 +175,7 @@ def verify_folder(folder: Path) -> list[InputVerdict]:
         OriginalRun(family.load_original(out.spec, source, None), stages, Inputs(one), torch.float32)
         for one in images[0].split(1)
     ]
-    with limit_threads(out.spec.embed_dim):
-        return [verify_input("native", run, model) for run in runs]
+    return [verify_input("native", run, model) for run in runs]
 
 
 def test_a_folder_whose_file_is_not_aligned_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

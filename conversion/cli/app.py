@@ -20,6 +20,7 @@ from conversion.cli.options import (
     RareReport,
     Report,
     SaveDtype,
+    Thorough,
     Tolerance,
     Version,
     leave,
@@ -69,6 +70,7 @@ def convert(
     max_shard_size: Annotated[str | None, typer.Option(help="Write shards, as 5GB.", hidden=True)] = None,
     mirror: Annotated[str | None, typer.Option(help="Where to download from.", hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic weights and inputs.", hidden=True)] = 0,
+    is_thorough: Thorough = False,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
 ) -> None:
@@ -99,6 +101,7 @@ def convert(
             max_shard_size=max_shard_size,
             mirror=mirror,
             seed=seed,
+            is_thorough=is_thorough,
             overrides=settings or {},
         )
         outcome = convert_and_verify(request, device, dtype)
@@ -121,6 +124,7 @@ def compare(
     like: Like = None,
     variant: Named = None,
     save_dtype: SaveDtype = None,
+    is_thorough: Thorough = False,
     report: Report = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
@@ -142,6 +146,7 @@ def compare(
             entry=entry,
             like=like,
             save_dtype=save_dtype,
+            is_thorough=is_thorough,
             report=report,
             overrides=settings or {},
         )

@@ -63,6 +63,7 @@ LinearHeadEntry = Annotated[
 Report = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.")]
 RareReport = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.", hidden=True)]
 SaveDtype = Annotated[str | None, typer.Option("--save-dtype", help="Round the original's weights.", hidden=True)]
+Thorough = Annotated[bool, typer.Option("--thorough", help="Every attention on every input.", hidden=True)]
 Machine = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 

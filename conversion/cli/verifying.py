@@ -82,7 +82,7 @@ def describe(card: Mapping[str, Any]) -> str:
 
 
 def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
-    """Run the comparison once more, in the cells of the matrix that the card has.
+    """Run the comparison once more, in the cells of the matrix that the card has, as thoroughly.
 
     Returns:
         why it failed; empty if it did not.
@@ -92,10 +92,11 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
     cells = card["activations"]
     for original in sorted({cell["original"] for cell in cells} - {BUNDLED}):
         typer.echo(f"{directory}: was compared with {original}; the bundled original takes its place")
+    is_thorough = len({tuple(result["input"] for result in cell["inputs"]) for cell in cells}) == 1
     failures = []
     for seed in sorted({cell["input_seed"] for cell in cells}):
         places = [(cell["device"], cell["dtype"], cell["attention"]) for cell in cells if cell["input_seed"] == seed]
-        request = Request(checkpoint=directory, seed=seed)
+        request = Request(checkpoint=directory, seed=seed, is_thorough=is_thorough)
         try:
             specs, read = read_variants(request)
             subject = FolderSubject(next(iter(specs)), request, cells=places, given=read)

@@ -28,11 +28,13 @@ class CellModel:
     """A converted model in a cell, in the dtype and on the device of all that go side by side.
 
     Attributes:
+        cases: the inputs that it is verified on.
         models: by the image size that they are baked for.
     """
 
     subject: Subject
     attention: str
+    cases: Sequence[InputCase]
     models: dict[int | None, nn.Module]
 
 
@@ -73,22 +75,18 @@ def _verify_beside(subjects: Sequence[Subject], cell: Cell) -> None:
     """Verify a cell of all these, and those that differ in attention alone."""
     device, dtype, _ = cell
     inputs = subjects[0].inputs
-    subjects = [subject for subject in subjects if subject.inputs == inputs]
-    sizes = list(dict.fromkeys(case.baked for case in inputs))
     held: Held = {}
     models = [
-        CellModel(
-            subject,
-            attention,
-            {baked: share_tensors(subject.load(baked, device, dtype, attention), held) for baked in sizes},
-        )
+        _load(subject, (device, dtype, attention), held)
         for subject in subjects
+        if subject.inputs == inputs
         for attention in _list_attentions(subject, cell)
     ]
     results: list[list[InputVerdict]] = [[] for _ in models]
     for cases in group_inputs(inputs):
-        for row in verify_cases(models, cases, device, dtype):
-            for earlier, result in zip(results, row, strict=True):
+        for case, row in zip(cases, verify_cases(models, cases, device, dtype), strict=True):
+            of_case = [found for model, found in zip(models, results, strict=True) if case in model.cases]
+            for earlier, result in zip(of_case, row, strict=True):
                 # the first failure is the one that is explained; of others, tensors would be kept for nothing
                 has_evidence = any(other.evidence for other in earlier)
                 earlier.append(replace(result, evidence=None) if has_evidence else result)
@@ -97,6 +95,14 @@ def _verify_beside(subjects: Sequence[Subject], cell: Cell) -> None:
         original = subject.describe_reference()
         verdict = MatrixVerdict(device, dtype, attention, subject.request.seed, tuple(of_model), original)
         subject.verified[device, dtype, attention] = verdict
+
+
+def _load(subject: Subject, cell: Cell, held: Held) -> CellModel:
+    """The models of a cell, with the weights of those that are held already."""
+    cases = subject.select_inputs_for(cell)
+    sizes = dict.fromkeys(case.baked for case in cases)
+    models = {baked: share_tensors(subject.load(baked, *cell), held) for baked in sizes}
+    return CellModel(subject, cell[-1], cases, models)
 
 
 def _list_attentions(subject: Subject, cell: Cell) -> list[str]:
@@ -109,7 +115,7 @@ def _list_attentions(subject: Subject, cell: Cell) -> list[str]:
 def verify_cases(
     models: Sequence[CellModel], cases: Sequence[InputCase], device: str, dtype: str
 ) -> list[list[InputVerdict]]:
-    """Verify some inputs, side by side: of each, a verdict for each model."""
+    """Verify some inputs, side by side: of each, a verdict for each model that is verified on it."""
     names = dict.fromkeys(model.subject.variant for model in models)
     attentions = dict.fromkeys(model.attention for model in models)
     where = f"{', '.join(names)}: {', '.join([device, dtype, *attentions])}: {', '.join(case.name for case in cases)}"
@@ -135,7 +141,7 @@ def _prepare(models: Sequence[CellModel], case: InputCase, device: str, dtype: s
     """
     whole = next((one.subject for one in models if one.subject.converted.spec.num_classes), models[0].subject)
     inputs, counterfactual_inputs = _draw(whole, case)
-    candidates = [_build_candidate(model, case, dtype) for model in models]
+    candidates = [_build_candidate(model, case, dtype) for model in models if case in model.cases]
     stages = merge_stages(*(candidate.stages or () for candidate in candidates))
     run = OriginalRun(whole.original(device), stages, inputs, getattr(torch, dtype), casts=casts)
     return InputPlan(case.name, run, candidates, counterfactual_inputs)

@@ -18,6 +18,9 @@ from conversion.parity.points import Inputs
 PHOTO = Path(__file__).with_name("chelsea.png")
 MASKED_SHARE = 0.4
 
+FEW_PATCHES = 49
+"""Of an image, at most, where few are enough: what batch_2 and masked of a model of any size have."""
+
 SIDE_BY_SIDE = 2**19
 """Pixels of the inputs that are verified together: all of a DINOv2's, 463 thousand; of segmentation models, which take
 512 x 512 only, and whose maps in float64 take much memory, two images."""
@@ -89,6 +92,16 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
     if channels != RGB:
         redundant |= {"photo"}
     return [replace(case, channels=channels) for case in cases if case.name not in redundant]
+
+
+def select_few(cases: Sequence[InputCase], patch_size: int) -> list[InputCase]:
+    """Of the inputs of a model: those of few patches; where all have many, that of several images.
+
+    They are enough for a second attention implementation. Its code is the same for any number of patches; all else
+    that the model does is proven on every input, with the first.
+    """
+    few = [case for case in cases if case.height * case.width <= FEW_PATCHES * patch_size**2]
+    return few or [case for case in cases if case.batch > 1 and not case.masked]
 
 
 def group_inputs(cases: Sequence[InputCase]) -> list[list[InputCase]]:

@@ -81,6 +81,11 @@ OF_RUNS: Mapping[str, Mapping[str, Any]] = {
         "dest": "is_all",
         "help": "verify large variants whole, and try every fault and file; else what is not named by -k is shortened",
     },
+    "--thorough": {
+        "action": "store_true",
+        "help": "verify every attention implementation on every input (default: the one that can be exact; the other "
+        "on those of few patches). --all and --attention do so, too",
+    },
     "--save-artifacts": {"action": "store_true", "help": "keep the converted models that passed"},
     "--max-shard-size": {
         "type": partial(_parse, check_size),
@@ -122,6 +127,7 @@ def read_request(option: argparse.Namespace) -> Request:
     return Request(
         keyword=option.keyword,
         is_all=option.is_all,
+        is_thorough=option.thorough or option.is_all or bool(option.attention),
         seed=option.seed,
         weights=option.weights,
         mirror=option.mirror,

@@ -101,7 +101,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # or one worker would begin with the longest when the others are done
     if hasattr(config, "workerinput"):
         request = config.stash[REQUEST_KEY]
-        items.sort(key=lambda item: estimate_work(choose_row(_subject_of(item) or "", request)), reverse=True)
+        works = {
+            name: estimate_work(choose_row(name, request), is_thorough=request.is_thorough)
+            for name in {_subject_of(item) or "" for item in items}
+        }
+        items.sort(key=lambda item: works[_subject_of(item) or ""], reverse=True)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -15,6 +15,7 @@ class Request:
     Attributes:
         keyword: the expression of ``-k``.
         is_all: ``--all`` was given.
+        is_thorough: every attention implementation is verified on every input.
         variant: official one that ``checkpoint`` is said to be.
         linear_head_entry: name of the head to take, where that file holds several.
         name: of the folder under ``artifacts``, in place of the variant's.
@@ -23,6 +24,7 @@ class Request:
 
     keyword: str = ""
     is_all: bool = False
+    is_thorough: bool = False
     seed: int = 0
     weights: str = "synthetic"
     mirror: str | None = None

@@ -9,10 +9,10 @@ from conversion.suite.extent import choose_row
 from conversion.suite.settings import Request
 from conversion.suite.work import estimate_work
 
-OVERHEAD = 50e9
+OVERHEAD = 250e9
 """What a cell of the matrix takes beside its multiplications, as if it were some: reading, writing, small operations.
 
-With it, every model does between 14 and 23 thousand million multiplications a second (``docs/results.md``).
+With it, every model does between 70 and 115 thousand million multiplications a second (``docs/results.md``).
 """
 
 OF_VARIANT = re.compile(r"test_(?P<test>parity|restore)\[(?P<variant>\w+)")
@@ -60,7 +60,7 @@ def estimate_test(test: str, request: Request) -> float:
     found = OF_VARIANT.search(test)
     if found is None or found["test"] == "restore":
         return 0.0
-    return OVERHEAD + estimate_work(choose_row(found["variant"], request))
+    return OVERHEAD + estimate_work(choose_row(found["variant"], request), is_thorough=request.is_thorough)
 
 
 def estimate_left(models: Sequence[Model], workers: int, now: float) -> float | None:

@@ -2,16 +2,23 @@
 
 from conversion.families.base import load_family
 from conversion.families.variants import Variant
-from conversion.suite.inputs import list_inputs
+from conversion.suite.inputs import list_inputs, select_few
+
+FIRST, SECOND = 2, 3
+"""Passes over the inputs of an attention implementation. Of the first, which agrees: the original's and its own. Of the
+second: its own, and the original's in float64, which counts double.
+"""
 
 
-def estimate_work(variant: Variant | None) -> int:
-    """Multiplications of one model on all inputs of a variant, roughly. Any other model is small."""
+def estimate_work(variant: Variant | None, *, is_thorough: bool = False) -> int:
+    """Multiplications in the proof of a variant, roughly. Any model that is no official one is small."""
     if variant is None:
         return 0
     family = load_family(variant.family)
     spec = family.spec_of(variant)
-    pixels = sum(case.pixels for case in list_inputs(spec, family.images.choose_input_size(spec), None))
+    inputs = list_inputs(spec, family.images.choose_input_size(spec), None)
+    of_second = inputs if is_thorough else select_few(inputs, spec.patch_size)
+    pixels = FIRST * sum(case.pixels for case in inputs) + SECOND * sum(case.pixels for case in of_second)
     by_token = 12 * spec.depth  # of width x width: four in the attention, eight in the feed-forward
     if spec.task == "semantic-segmentation":
         by_token += 16 * 9 * (1 + len(spec.out_indices))  # 3 x 3, over maps four times as fine, of one and of all

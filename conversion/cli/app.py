@@ -1,7 +1,4 @@
-"""The commands and their options; what each does lies in the modules beside this one.
-
-What one command alone needs is imported by it, so that help and a wrong option do not wait for transformers.
-"""
+"""The commands and their options. Each imports what it alone needs: help and wrong options wait for no transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,10 +9,10 @@ from conversion.suite.extent import choose_row
 from conversion.suite.settings import Request
 from conversion.suite.work import estimate_work
 
-OVERHEAD = 250e9
+OVERHEAD = 120e9
 """What a cell of the matrix takes beside its multiplications, as if it were some: reading, writing, small operations.
 
-With it, every model does between 70 and 115 thousand million multiplications a second (``docs/results.md``).
+With it, every model does between 65 and 130 thousand million multiplications a second (``docs/results.md``).
 """
 
 OF_VARIANT = re.compile(r"test_(?P<test>parity|restore)\[(?P<variant>\w+)")

@@ -53,15 +53,15 @@ def test_larger_errors_are_noticed_in_every_form(
     assert main(["diff", before, now]) == 1
     text = capsys.readouterr().out
     assert "dinov2_custom on cpu/float32/eager, " in text
-    assert "  photo: error ratio " in text
+    assert "  batch_2: error ratio " in text
     assert "  torch 2.99.0, was " in text
     assert "cpu/float32/sdpa" not in text
     assert main(["diff", before, now, "--json"]) == 1
     content = json.loads(capsys.readouterr().out)
     assert content["same"] is False
     assert content["compared"] == 2
-    (photo,) = (change for change in content["changes"] if change["input"] == "photo")
-    assert (photo["what"], photo["now"] > 1.5 * photo["before"]) == ("error ratio", True)
+    (of_batch,) = (change for change in content["changes"] if change["input"] == "batch_2")
+    assert (of_batch["what"], of_batch["now"] > 1.5 * of_batch["before"]) == ("error ratio", True)
     assert main(["diff", before, now, "--markdown"]) == 1
     assert "| torch | " in capsys.readouterr().out
 

@@ -19,7 +19,7 @@ def test_the_command_says_what_was_compared(made: dict[str, Path], capsys: pytes
     assert "dinov2_custom: as its card says: close with eager in float32, exact with sdpa in float32" in said
     assert ": position-embeddings-offset, image-processor-backend, " in said
     assert said.count("files as they were") == len(made)
-    assert "448 capture points, on 14 inputs; 3 files as they were" in said
+    assert "352 capture points, on 11 inputs; 3 files as they were" in said
     assert said.count("taken from the card, cannot be derived: source (whose weights these are") == 1
     assert max(len(line) for line in output.splitlines() if "/" not in line) <= 80
 

@@ -106,7 +106,9 @@ class FileSetup:
             model = subject.load(None, "cpu", "float32", attention)
             side = subject.converted.input_size
             case = InputCase("photo", side, side, photo=True)
-            ((result,),) = verify_cases([CellModel(subject, attention, {None: model})], [case], "cpu", "float32")
+            ((result,),) = verify_cases(
+                [CellModel(subject, attention, [case], {None: model})], [case], "cpu", "float32"
+            )
         except ConversionError:
             return {"artifact"}
         finally:

@@ -49,11 +49,11 @@ def test_cells_are_what_the_cards_say(gathered: Record) -> None:
     assert (cell.model.variant, cell.model.blocks) == ("dinov2_custom", result.card and result.card["spec"]["depth"])
     assert cell.weights.keys() == {"model.safetensors"}
     assert cell.versions.keys() >= {"torch", "transformers", "original", "input seed"}
-    photo = cell.inputs["photo"]
-    assert photo.verdict is Verdict.CLOSE
-    assert photo.otherwise == (OFFSET,)
-    assert 1.0 < photo.error_ratio < 2.0
-    assert photo.elements
+    masked = cell.inputs["masked"]
+    assert masked.verdict is Verdict.CLOSE
+    assert masked.otherwise == (OFFSET,)
+    assert 1.0 < masked.error_ratio < 2.0
+    assert masked.elements
 
 
 def test_a_model_is_told_from_another_with_other_weights(gathered: Record) -> None:

@@ -92,7 +92,7 @@ def test_two_workers_are_done_in_half_the_time(monkeypatch: pytest.MonkeyPatch) 
     work = {name: model.work for name, model in run.lines.models.items()}
     assert work["dinov2_vits14"] == pytest.approx(work["dinov2_vits14_reg"], rel=0.05)
     ratio = work["dinov2_vitb14"] / work["dinov2_vits14"]
-    assert 2 < ratio < 3
+    assert 2 < ratio < 4
     for name in ("dinov2_vitb14", "dinov2_vits14"):
         run.begin(tests[name][0])
     assert run.wait(600) == ""
@@ -155,7 +155,7 @@ def test_work_goes_by_the_seconds_on_record() -> None:
         if name in VARIANTS
     }
     assert len(seconds) == 14  # eight backbones with their classifiers, and six models of Data2Vec-Vision
-    models = group_tests(list_tests(*VARIANTS), Request(is_all=True))
+    models = group_tests(list_tests(*VARIANTS), Request(is_all=True, is_thorough=True))
     paces = {name: models[name].work / seconds[name] for name in seconds}
     assert max(paces.values()) < 1.75 * min(paces.values()), paces
 

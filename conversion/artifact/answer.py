@@ -50,6 +50,11 @@ class Judged:
     failing: tuple[str, ...] = ()
     cause: str = ""
 
+    @property
+    def compared(self) -> str:
+        """How much was compared, in words."""
+        return f"{self.points} points on {self.inputs} input{'s' if self.inputs > 1 else ''}"
+
 
 @dataclass(frozen=True)
 class Otherwise:
@@ -256,10 +261,9 @@ def _find_at(family: Family[Any], spec: Any, size: int) -> Deviation | None:
 
 def describe_judged(judged: Judged) -> str:
     """What the comparison came to in a cell, in words."""
-    compared = f"{judged.points} points on {judged.inputs} inputs"
     said = {
-        Verdict.EXACT: f"every bit agrees at {compared}",
-        Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {compared}",
+        Verdict.EXACT: f"every bit agrees at {judged.compared}",
+        Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {judged.compared}",
         Verdict.FAILED: f"{judged.cause or 'it computes something else'} on {', '.join(judged.failing)}",
     }[judged.verdict]
     return f"{judged.verdict} with {judged.attention}: {said}"

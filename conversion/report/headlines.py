@@ -88,17 +88,21 @@ def describe_conversion(cells: Sequence[Judged]) -> str:
     """The first answer: what the comparison came to in all cells of a model."""
     if len(cells) == 1:
         return f"{describe_judged(cells[0])}."
-    compared = {f" ({cell.points} points on {cell.inputs} inputs)" for cell in cells}
-    parts = [
-        _describe_group(verdict, [cell for cell in cells if cell.verdict is verdict], cells)
-        for verdict in Verdict
-        if any(cell.verdict is verdict for cell in cells)
-    ]
-    return f"{'; '.join(parts)}{compared.pop() if len(compared) == 1 else ''}."
+    groups = [[cell for cell in cells if cell.verdict is verdict] for verdict in Verdict]
+    parts = {_describe_group(group, cells): _describe_compared(group) for group in groups if group}
+    if len(set(parts.values())) == 1:
+        return f"{'; '.join(parts)}{next(iter(parts.values()))}."
+    return f"{'; '.join(part + compared for part, compared in parts.items())}."
 
 
-def _describe_group(verdict: Verdict, group: Sequence[Judged], cells: Sequence[Judged]) -> str:
-    ratio = max(cell.error_ratio for cell in group)
+def _describe_compared(group: Sequence[Judged]) -> str:
+    """How much was compared in each of these cells; empty where that differs."""
+    found = {f" ({cell.compared})" for cell in group}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _describe_group(group: Sequence[Judged], cells: Sequence[Judged]) -> str:
+    verdict, ratio = group[0].verdict, max(cell.error_ratio for cell in group)
     what = WHAT.get(verdict) or f"rounding alone, at most {ratio:.2f} x the original's own error"
     return f"{verdict} {_name_places(group, cells)}: {what}"
 

@@ -3,7 +3,7 @@
 import ctypes
 import os
 
-LARGE, KEPT_FREE = 2**26, 2**30
+LARGE, KEPT_FREE = 2**26, 2**28
 """Bytes: of tensors that go back to the system when they are freed, and of what may lie free at the heap's end."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # <malloc.h>

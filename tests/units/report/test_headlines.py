@@ -170,6 +170,11 @@ OF_CLOSE = "rounding alone, at most 1.08 x the original's own error"
         ([CLOSE, EXACT], f"exact with sdpa: every bit agrees; close with eager: {OF_CLOSE} (224 points on 7 inputs)."),
         ([CLOSE, judge("sdpa", Verdict.CLOSE, points=9)], f"close with eager and sdpa: {OF_CLOSE}."),
         (
+            [judge("eager", Verdict.CLOSE, 1.079, points=96), EXACT],
+            "exact with sdpa: every bit agrees (224 points on 7 inputs); "
+            f"close with eager: {OF_CLOSE} (96 points on 7 inputs).",
+        ),
+        (
             [CLOSE, judge("eager", Verdict.CLOSE, dtype="float16")],
             f"close with cpu float32 eager and cpu float16 eager: {OF_CLOSE} (224 points on 7 inputs).",
         ),

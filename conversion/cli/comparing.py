@@ -2,7 +2,7 @@
 
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,54 +96,65 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
     specs, read = read_variants(request)
     variant = choose_name(request, specs)
     found = find_target(target, revision)
-    folder = found.folder
     _, _, attentions = check_axes(None, None, None)
     cells = [("cpu", "float32", attention) for attention in attentions]
-    subject = ComparedSubject(variant, request, cells=cells, given=read, folder=folder)
-    verdicts, skipped, obstacle = list[MatrixVerdict](), list[str](), ""
+    subject = ComparedSubject(variant, request, cells=cells, given=read, folder=found.folder)
     try:
-        out = subject.converted
-        if not (folder / PREPROCESSOR).exists():
-            skipped.append(f"photo: not compared, since there is no {PREPROCESSOR}; nothing says how images are made")
-        tensors = list_tensor_differences(out, folder)
-        settings = _collect(lambda: _check_settings(out, folder))
-        try:
-            if not subject.has_mask_token:
-                skipped.append("masked: not compared, since the model in the folder is built without a mask token")
-            with show_steps(), warnings.catch_warnings(action="ignore"):  # what is missing is among the tensors
-                verdicts = [verify_cell(subject, cell) for cell in cells]
-        except ConversionError as error:
-            obstacle = f"not compared: {error.headline if tensors else error}"  # which tensors is said already
-        except Exception as error:  # a model with other settings than it needs may fail anywhere
-            obstacle = f"not compared: {describe_error(error)}"
-        failure = describe_failures(subject.variant, verdicts, most=1)
-        if tensors or settings:  # what else is known of the difference stands there
-            failure = drop_unexplained(failure)
-        with show_steps():
-            differences = filter(None, [*tensors, *settings, obstacle])
-            unwritten = report_on(subject, verdicts, request.report, differences, target)
-        card = build_parity_card(out, subject.provenance, tuple(verdicts), {})
-        answer = build_answer({**card, "notes": [*card["notes"], *_describe_class(folder)]}, "you")
-        if obstacle or failure:  # beside a fault it cannot be told how much of a difference is whose
-            answer = replace(answer, otherwise=())
-        rounding = None if settings else find_rounding_of_all(tensors)
-        return Comparison(
-            original=str(request.checkpoint or request.keyword),
-            target=target,
-            origin=found.origin,
-            variant=subject.variant,
-            tensors=tuple(tensors),
-            settings=tuple(settings),
-            answer=answer,
-            skipped=tuple(skipped),
-            obstacle=obstacle,
-            failure=failure,
-            unwritten=unwritten,
-            command=write_command(request, target, revision, rounding),
-            rounding=rounding,
-        )
+        return _compare_all(subject, target, found.origin, revision)
     finally:
         subject.close()
+
+
+def _compare_all(subject: ComparedSubject, target: str, origin: str, revision: str | None) -> Comparison:
+    """Compare tensors, then settings, then activations, and put together what differs."""
+    request, out, folder = subject.request, subject.converted, subject.folder
+    tensors = list_tensor_differences(out, folder)
+    settings = _collect(lambda: _check_settings(out, folder))
+    verdicts, obstacle = _compare_activations(subject, are_tensors_told=bool(tensors))
+    failure = describe_failures(subject.variant, verdicts, most=1)
+    if tensors or settings:  # what else is known of the difference stands there
+        failure = drop_unexplained(failure)
+    with show_steps():
+        differences = filter(None, [*tensors, *settings, obstacle])
+        unwritten = report_on(subject, verdicts, request.report, differences, target)
+    card = build_parity_card(out, subject.provenance, tuple(verdicts), {})
+    answer = build_answer({**card, "notes": [*card["notes"], *_describe_class(folder)]}, "you")
+    if obstacle or failure:  # beside a fault it cannot be told how much of a difference is whose
+        answer = replace(answer, otherwise=())
+    rounding = None if settings else find_rounding_of_all(tensors)
+    return Comparison(
+        original=str(request.checkpoint or request.keyword),
+        target=target,
+        origin=origin,
+        variant=subject.variant,
+        tensors=tuple(tensors),
+        settings=tuple(settings),
+        answer=answer,
+        skipped=tuple(_list_skipped(subject)),
+        obstacle=obstacle,
+        failure=failure,
+        unwritten=unwritten,
+        command=write_command(request, target, revision, rounding),
+        rounding=rounding,
+    )
+
+
+def _compare_activations(subject: ComparedSubject, *, are_tensors_told: bool) -> tuple[list[MatrixVerdict], str]:
+    """The verdict on each cell; or why there is none."""
+    try:
+        with show_steps(), warnings.catch_warnings(action="ignore"):  # what is missing is among the tensors
+            return [verify_cell(subject, cell) for cell in subject.cells], ""
+    except ConversionError as error:
+        return [], f"not compared: {error.headline if are_tensors_told else error}"
+    except Exception as error:  # a model with other settings than it needs may fail anywhere
+        return [], f"not compared: {describe_error(error)}"
+
+
+def _list_skipped(subject: ComparedSubject) -> Iterator[str]:
+    if not (subject.folder / PREPROCESSOR).exists():
+        yield f"photo: not compared, since there is no {PREPROCESSOR}; nothing says how images are made"
+    if not subject.has_mask_token:
+        yield "masked: not compared, since the model in the folder is built without a mask token"
 
 
 def write_command(request: Request, target: str = "", revision: str | None = None, rounding: str | None = None) -> str:

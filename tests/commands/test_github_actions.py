@@ -9,8 +9,7 @@ import pytest
 
 from conversion.cli.app import main
 from conversion.suite.github import ACTIONS, SUMMARY
-from tests.commands.test_reporting import NO_CONVERSION, NO_WAY_BACK, RESTORING
-from tests.support.commands import FAILING, TINY, WRONG_EPS, run
+from tests.support.commands import FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
 from tests.support.golden import list_options
 
 OPTIONS = list_options("dinov2_tiny")

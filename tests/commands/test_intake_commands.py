@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import types
@@ -15,18 +14,24 @@ import pytest
 import torch
 
 import conversion
-from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.artifact.weights import WEIGHTS, read_tensors
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
+from tests.support.checkpoint_files import same, shard
 from tests.support.clones import write_clone
-from tests.support.commands import ROOT, assert_refused, build_environment, left_over, read_verdicts, run
-from tests.support.golden import list_options, read_golden
-from tests.units.artifact.test_artifact import convert
-from tests.units.intake.test_checkpoint import same, shard, tiny
-from tests.units.intake.test_corpus import list_files
-from tests.units.intake.test_timm import DINOV2, SMALL, build
+from tests.support.commands import (
+    ROOT,
+    assert_refused,
+    build_environment,
+    check_artifact,
+    left_over,
+    read_verdicts,
+    run,
+)
+from tests.support.golden import list_options, read_golden, tiny, write_artifact
+from tests.support.listed import list_files
+from tests.support.timm_models import DINOV2, SMALL, build
 
 HEADS = list_options("dinov2_tiny")
 
@@ -98,25 +103,6 @@ def test_it_becomes_a_verified_artifact_by_one_command(kind: str, tmp_path: Path
     check_artifact(tmp_path, write(tmp_path), says, dtype)
 
 
-def check_artifact(folder: Path, options: tuple[str, ...], says: str, dtype: torch.dtype = torch.float32) -> None:
-    """Run the command, and hold what it leaves against what was to be verified."""
-    code, output = run(folder, *options, "--save-artifacts", "--attention", "sdpa")
-    assert code == 0, output
-    (name,) = left_over(folder)
-    artifact = folder / "artifacts" / name
-    assert {path.name for path in artifact.iterdir()} - {LEFT_OUT} == FILES
-    card = json.loads((artifact / PARITY_CARD).read_text())
-    steps = "; ".join(
-        f"{step['name']}: {step['did']}" for step in card["source"]["checkpoints"]["checkpoint"]["intake"]
-    )
-    assert re.search(says, steps), steps
-    assert card["verdict"] in ("exact", "close")
-    assert str(folder) not in (artifact / PARITY_CARD).read_text()
-    assert json.loads((artifact / CONFIG).read_text())["dtype"] == str(dtype).removeprefix("torch.")
-    for step in card["source"]["checkpoints"]["checkpoint"]["intake"]:
-        assert step["did"] in (artifact / "README.md").read_text()
-
-
 def test_a_cast_is_asked_for_verified_and_said(tmp_path: Path) -> None:
     torch.save(tiny(), tmp_path / "tiny.pth")
     options = ("--checkpoint", "tiny.pth", *HEADS, "--save-dtype", "bfloat16")
@@ -130,17 +116,11 @@ def test_the_entry_is_the_users_choice(tmp_path: Path) -> None:
     assert same(restored, {key: tensor + 1 for key, tensor in golden.items()})
 
 
-def save(folder: Path, name: str = "dinov2_tiny_1layer") -> Path:
-    """An artifact as :func:`conversion.save_artifact` writes it."""
-    conversion.save_artifact(convert(name), folder / "artifact")
-    return folder / "artifact"
-
-
 @pytest.mark.parametrize(
     "name", ["dinov2_tiny_1layer", "dinov2_tiny_reg", "data2vec_vision_tiny", "data2vec_vision_tiny_ade20k"]
 )
 def test_a_folder_of_transformers_is_verified_as_it_is(name: str, tmp_path: Path) -> None:
-    save(tmp_path, name)
+    write_artifact(tmp_path, name)
     before = list_files(tmp_path)
     code, output = run(tmp_path, "--checkpoint", "artifact")
     assert code == 0, output
@@ -177,7 +157,7 @@ def test_the_authors_own_code_can_be_the_reference(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("form", ["shards", "pytorch_model.bin"])
 def test_a_folder_may_have_its_weights_in_any_form_that_transformers_reads(form: str, tmp_path: Path) -> None:
-    artifact = save(tmp_path)
+    artifact = write_artifact(tmp_path)
     (artifact / PARITY_CARD).unlink()
     tensors = read_tensors(artifact)
     (artifact / WEIGHTS).unlink()
@@ -196,7 +176,7 @@ def edit_config(artifact: Path, **changes: Any) -> None:
 
 
 def test_a_folder_of_the_official_converters_making_is_told_what_is_wrong_with_it(tmp_path: Path) -> None:
-    artifact = save(tmp_path, "data2vec_vision_tiny")
+    artifact = write_artifact(tmp_path, "data2vec_vision_tiny")
     (artifact / PARITY_CARD).unlink()
     edit_config(artifact, layer_norm_eps=1e-12)
     code, output = run(tmp_path, "--checkpoint", "artifact")
@@ -205,14 +185,14 @@ def test_a_folder_of_the_official_converters_making_is_told_what_is_wrong_with_i
 
 
 def test_a_folder_is_held_against_its_card(tmp_path: Path) -> None:
-    edit_config(save(tmp_path), layer_norm_eps=1e-5)
+    edit_config(write_artifact(tmp_path), layer_norm_eps=1e-5)
     code, output = run(tmp_path, "--checkpoint", "artifact")
     assert code == 1
     assert "its files are not those that parity.json lists" in output
 
 
 def test_a_folder_without_an_image_processor_is_verified_without_the_photo(tmp_path: Path) -> None:
-    artifact = save(tmp_path)
+    artifact = write_artifact(tmp_path)
     (artifact / PARITY_CARD).unlink()
     (artifact / PREPROCESSOR).unlink()
     code, output = run(tmp_path, "--checkpoint", "artifact")
@@ -239,7 +219,7 @@ def test_a_folder_without_an_image_processor_is_verified_without_the_photo(tmp_p
     ],
 )
 def test_what_does_not_go_together_is_one_clear_error(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    save(tmp_path)
+    write_artifact(tmp_path)
     assert_refused(tmp_path, options, message)
 
 
@@ -266,7 +246,7 @@ def test_other_projects_keep_their_options(tmp_path: Path) -> None:
 
 
 def test_what_transformers_has_no_place_for_is_kept_and_comes_back(tmp_path: Path) -> None:
-    artifact, golden = save(tmp_path, "data2vec_vision_tiny"), read_golden("data2vec_vision_tiny")
+    artifact, golden = write_artifact(tmp_path, "data2vec_vision_tiny"), read_golden("data2vec_vision_tiny")
     assert (artifact / LEFT_OUT).exists()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is gone

@@ -12,7 +12,7 @@ from conversion.parity.verdict import Verdict
 from conversion.report.records import Record, Result, gather
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.reporting import describe_command
-from tests.support.commands import FAILING, ROOT, TINY, WRONG_EPS, run
+from tests.support.commands import FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
 
 REPORT = ("--parity-report", "out/report.html")
 
@@ -86,27 +86,12 @@ def test_what_fails_is_reported_with_its_figures_and_why(here: Path) -> None:
     assert "<title>dinov2_custom failed: layer norm eps 1e-05, original 1e-06</title>" in page
 
 
-NO_CONVERSION = """
-import conversion
-def convert(*args, **kwargs):
-    raise conversion.ConversionError("no way to convert this")
-conversion.convert = convert
-"""
-
-
 def test_what_cannot_be_converted_is_reported_too(here: Path) -> None:
     code, output = run(here, *TINY, *REPORT, plugin=NO_CONVERSION)
     assert code == pytest.ExitCode.TESTS_FAILED, output
     results = read_results(here)
     assert list(results) == ["eager", "sdpa"]
     assert all("no way to convert this" in result.message and result.card is None for result in results.values())
-
-
-NO_WAY_BACK = """
-import conversion.suite.subject as subject
-subject.Subject.restore = lambda self: {}
-"""
-RESTORING = str(ROOT / "tests" / "parity" / "test_restore.py")
 
 
 def test_a_variant_that_does_not_come_back_is_not_the_same(here: Path) -> None:

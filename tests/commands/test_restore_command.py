@@ -9,13 +9,12 @@ import conversion
 from conversion.cli.app import main
 from conversion.errors import CheckpointError
 from conversion.state_dicts.folder import CONFIG
-from tests.commands.test_intake_commands import save
-from tests.support.golden import list_options, read_golden
-from tests.units.intake.test_checkpoint import same
+from tests.support.checkpoint_files import same
+from tests.support.golden import list_options, read_golden, write_artifact
 
 
 def test_a_folder_goes_back_to_a_file_that_is_converted_to_the_same(tmp_path: Path) -> None:
-    artifact = save(tmp_path)
+    artifact = write_artifact(tmp_path)
     files = conversion.restore_checkpoint(artifact, tmp_path / "back.pth")
     assert [file.name for file in files] == ["back.pth", "back_linear_head.pth"]
     golden = read_golden("dinov2_tiny_1layer")
@@ -50,7 +49,7 @@ def test_what_a_restored_file_has_otherwise_is_said(
 
 
 def test_a_restored_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact, save_file = save(tmp_path), torch.save
+    artifact, save_file = write_artifact(tmp_path), torch.save
 
     def fill_the_disk(content: object, path: Path) -> None:
         save_file(content, path)

@@ -13,12 +13,9 @@ from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.synthetic import draw_state_dict
 from conversion.state_dicts.folder import LEFT_OUT, PREPROCESSOR
-from tests.support.commands import ROOT, read_verdicts, run
-from tests.support.golden import list_options, read_golden
-from tests.units.artifact.test_artifact import convert
-from tests.units.intake.test_checkpoint import same
-
-RESTORE = str(ROOT / "tests" / "parity" / "test_restore.py")
+from tests.support.checkpoint_files import same
+from tests.support.commands import RESTORING, read_verdicts, run
+from tests.support.golden import convert, list_options, read_golden
 
 # recorded model: the class that it is saved from, and its own
 BACKBONES = {
@@ -44,7 +41,7 @@ def test_a_backbone_is_compared_as_the_model_of_its_tensors(
 ) -> None:
     saved, own = BACKBONES[name]
     save_again(name, saved, tmp_path, out_features=["stage1", "stage3"], apply_layernorm=False)
-    code, output = run(tmp_path, "--checkpoint", "saved", RESTORE)
+    code, output = run(tmp_path, "--checkpoint", "saved", RESTORING)
     assert code == 0, output
     assert set(read_verdicts(output).values()) == {"consistent with itself"}
     said = f"saved from {saved}, taken as {own}, whose tensors they are; what {saved} returns is not compared"
@@ -96,7 +93,7 @@ GONE = "not in the converted model, and gone: lm_head.weight, lm_head.bias (pred
 
 
 def test_a_pretraining_head_that_is_gone_is_said_and_the_rest_verified(pretrained: Path) -> None:
-    code, output = run(pretrained.parent, "--checkpoint", "saved", RESTORE)
+    code, output = run(pretrained.parent, "--checkpoint", "saved", RESTORING)
     assert code == 0, output
     assert set(read_verdicts(output).values()) == {"consistent with itself"}
     assert GONE in output
@@ -130,7 +127,7 @@ def test_a_named_variant_need_not_have_its_pretraining_head(tmp_path: Path) -> N
     for name in (LEFT_OUT, "parity.json", "README.md"):
         (tmp_path / "artifact" / name).unlink()
     options = ("-k", "data2vec_vision_base", "--deselect=tests/parity/test_parity.py")  # which takes long at this size
-    code, output = run(tmp_path, "--checkpoint=artifact", RESTORE, *options)
+    code, output = run(tmp_path, "--checkpoint=artifact", RESTORING, *options)
     assert code == 0, output
     assert "1 passed" in output
 

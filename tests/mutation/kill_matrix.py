@@ -19,7 +19,7 @@ from tests.mutation.field_faults import judge_fields
 from tests.mutation.file_faults import FILE_FAULTS
 from tests.mutation.file_setup import FileSetup
 from tests.mutation.injection import LEVELS, OTHERS, FaultyModel, Outcome
-from tests.mutation.test_sensitivity import RECORDED, build_full_size, list_recorded
+from tests.mutation.recorded_faults import RECORDED, build_full_size, list_recorded
 from tests.support.golden import ARCHITECTURES, read_golden
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sensitivity.md"

@@ -8,39 +8,22 @@ are judged with the attention implementation that is not exact, so that each mus
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from conversion.families.base import load_family, tell_settings
-from conversion.families.variants import VARIANTS
 from tests.mutation.assumptions import judge_assumptions
 from tests.mutation.fault_lists import list_injections
 from tests.mutation.field_faults import judge_fields
 from tests.mutation.file_faults import FILE_FAULTS, intact
 from tests.mutation.file_setup import FileFault, FileSetup
 from tests.mutation.injection import FaultyModel, Injection, Outcome
+from tests.mutation.recorded_faults import RECORDED, build_full_size, list_recorded
 from tests.support.golden import ARCHITECTURES, read_golden
 from tests.support.sampling import Sampler
 
 NOTICED_BY = {"intake": "intake", "preprocessing": "activations", "artifact": "artifact"}
-SMALL = 98
-"""Side of the images for the full-size model, in pixels: few patches, through the same tensors."""
-
-# the 1,232 faults of a full-size ViT-S of which the official converters' rule notices 55.7 %
-RECORDED = {
-    "zeroed": 223,
-    "one element off by 10 % of a standard deviation": 223,
-    "cast through bfloat16": 223,
-    "cast through float16": 223,
-    "tensor of another block": 216,
-    "transposed": 48,
-    "q, k or v exchanged": 72,
-    "config": 4,
-}
-RECORDED_SETTINGS = ("eps 1e-12", "eps 1e-5", "twice the heads", "tanh GELU")
 
 
 def list_sorts(injection: Injection) -> list[tuple[str, str]]:
@@ -124,29 +107,3 @@ def test_no_recorded_fault_of_a_full_size_model_survives(
     assert len(injections) == 1232
     outcomes = [faulty_model.judge(injection, asks_others=False) for injection in sampler.draw(injections, list_sorts)]
     check_all_noticed(outcomes, record_property)
-
-
-def build_full_size() -> FaultyModel:
-    """A ViT-S of full size."""
-    row = VARIANTS["dinov2_vits14"]
-    family = load_family(row.family)
-    spec = replace(family.spec_of(row), image_size=SMALL)
-    return FaultyModel(row.name, family, spec, tell_settings(family, spec))
-
-
-def list_recorded(faulty_model: FaultyModel) -> list[Injection]:
-    """The recorded faults, under their recorded kinds."""
-    named = [(name_as_recorded(injection), injection) for injection in list_injections(faulty_model)]
-    return [replace(injection, kind=kind) for kind, injection in named if kind]
-
-
-def name_as_recorded(injection: Injection) -> str:
-    """The kind of recorded fault that this is, empty if it is none of them."""
-    kind, where = injection.kind, injection.where
-    if kind.startswith("config: "):
-        return "config" if kind.removeprefix("config: ") in RECORDED_SETTINGS else ""
-    if kind == "targets exchanged, within a block":
-        ends = [name.split(".")[-2:] for name in where.split(" and ")]
-        are_projections = all(module in ("query", "key", "value") for module, _ in ends)
-        return "q, k or v exchanged" if are_projections and ends[0][1] == ends[1][1] else ""
-    return kind if kind in RECORDED else ""

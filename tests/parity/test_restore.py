@@ -11,8 +11,7 @@ from conversion.intake.synthetic import HEAD_PREFIX
 from conversion.parity.metrics import is_bit_equal
 from conversion.suite.subject import Subject
 from tests.support.commands import run
-from tests.support.golden import NAMES, list_options, read_golden
-from tests.units.artifact.test_artifact import convert
+from tests.support.golden import NAMES, convert, list_options, read_golden
 
 
 def test_restore(subject: Subject, request: pytest.FixtureRequest) -> None:

@@ -1,4 +1,4 @@
-"""Imports go one way, and a family is a folder or a module."""
+"""Imports go one way, none comes from a test file, and a family is a folder or a module."""
 
 import ast
 import subprocess
@@ -11,6 +11,8 @@ from conversion.families.variants import VARIANTS
 
 PACKAGE = Path(__file__).parents[2] / "conversion"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parents[1].rglob("*.py"))
+TEST_FILES = {path.stem for path in TESTS if path.name.startswith("test_")}
 FAMILIES = {variant.family for variant in VARIANTS.values()}
 
 # a package may import those before it, and itself
@@ -76,6 +78,22 @@ def test_no_module_outside_a_family_imports_one() -> None:
         assert not [family for family in FAMILIES - own if f"conversion.families.{family}" in text], module
 
 
+def imported_test_files(module: Path) -> set[str]:
+    """The test files that a module imports, or imports something from, wherever in it that is done."""
+    names = []
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module or ''}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return {part for name in names for part in name.split(".")} & TEST_FILES
+
+
+def test_nothing_is_imported_from_a_test_file() -> None:
+    """What several need lies in ``tests/support``, or beside them under a name that pytest does not collect."""
+    assert {module: names for module in TESTS if (names := imported_test_files(module))} == {}
+
+
 def test_collecting_imports_nothing_that_takes_longer_than_torch() -> None:
     script = "import sys, pytest; pytest.main(['--collect-only', '-qq', '-p', 'no:cacheprovider']); print(*sys.modules)"
     done = subprocess.run(
@@ -87,5 +105,5 @@ def test_collecting_imports_nothing_that_takes_longer_than_torch() -> None:
 
 
 def test_files_are_short_enough_to_read() -> None:
-    for module in [*MODULES, *Path(__file__).parents[1].rglob("*.py")]:
+    for module in [*MODULES, *TESTS]:
         assert len(module.read_text(encoding="utf-8").splitlines()) <= 300, module

@@ -15,7 +15,7 @@ from tests.mutation.fault_lists import list_injections
 from tests.mutation.file_faults import FILE_FAULTS
 from tests.mutation.injection import FaultyModel
 from tests.mutation.kill_matrix import render_page
-from tests.mutation.test_sensitivity import RECORDED
+from tests.mutation.recorded_faults import RECORDED
 from tests.support.examples import list_blocks
 from tests.support.golden import ARCHITECTURES
 

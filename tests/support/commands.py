@@ -4,6 +4,7 @@ An import of torch, torchvision and transformers takes seven seconds, most of wh
 process is forked off one that has imported these libraries, where the system can do that.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -12,11 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from conversion.artifact.files import FILES
+from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD
 from tests.support.forked import run_pytest
 from tests.support.golden import list_options
 
 ROOT = Path(__file__).parents[2]
+RESTORING = str(ROOT / "tests" / "parity" / "test_restore.py")
+"""The file of the test of the way back, to be run beside the main job's."""
+
 TINY = ("--checkpoint", "tiny.pth", *list_options("dinov2_tiny"))
 
 ROW = re.compile(
@@ -46,6 +53,20 @@ load._load = read_back_wrong
 
 FAILING = WRONG_EPS.replace("1e-5", "1.0")
 """So far off that the original is not asked how it rounds otherwise, 32 times an input."""
+
+NO_CONVERSION = """
+import conversion
+def convert(*args, **kwargs):
+    raise conversion.ConversionError("no way to convert this")
+conversion.convert = convert
+"""
+"""Nothing can be converted."""
+
+NO_WAY_BACK = """
+import conversion.suite.subject as subject
+subject.Subject.restore = lambda self: {}
+"""
+"""Nothing is restored."""
 
 
 def run(here: Path, *options: str, plugin: str = "", **variables: str) -> tuple[int, str]:
@@ -108,3 +129,22 @@ def assert_refused(here: Path, options: tuple[str, ...], message: str) -> None:
 
 def left_over(here: Path) -> list[str]:
     return sorted(path.name for path in (here / "artifacts").iterdir()) if (here / "artifacts").exists() else []
+
+
+def check_artifact(folder: Path, options: tuple[str, ...], says: str, dtype: torch.dtype = torch.float32) -> None:
+    """Run the command, and hold what it leaves against what was to be verified."""
+    code, output = run(folder, *options, "--save-artifacts", "--attention", "sdpa")
+    assert code == 0, output
+    (name,) = left_over(folder)
+    artifact = folder / "artifacts" / name
+    assert {path.name for path in artifact.iterdir()} - {LEFT_OUT} == FILES
+    card = json.loads((artifact / PARITY_CARD).read_text())
+    steps = "; ".join(
+        f"{step['name']}: {step['did']}" for step in card["source"]["checkpoints"]["checkpoint"]["intake"]
+    )
+    assert re.search(says, steps), steps
+    assert card["verdict"] in ("exact", "close")
+    assert str(folder) not in (artifact / PARITY_CARD).read_text()
+    assert json.loads((artifact / CONFIG).read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    for step in card["source"]["checkpoints"]["checkpoint"]["intake"]:
+        assert step["did"] in (artifact / "README.md").read_text()

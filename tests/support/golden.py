@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+import conversion
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
@@ -165,6 +166,23 @@ def read_golden(name: str) -> GoldenModel:
         _strip(tensors, "linear_head."),
         tuple(cases),
     )
+
+
+def tiny() -> dict[str, Tensor]:
+    """The weights of the plain DINOv2 model."""
+    return dict(read_golden("dinov2_tiny").backbone)
+
+
+def convert(name: str = "dinov2_tiny") -> conversion.Conversion:
+    """Convert a recorded model."""
+    golden = read_golden(name)
+    return conversion.convert(golden.state_dict, **golden.overrides)
+
+
+def write_artifact(folder: Path, name: str = "dinov2_tiny_1layer") -> Path:
+    """A recorded model's artifact, as :func:`conversion.save_artifact` writes it."""
+    conversion.save_artifact(convert(name), folder / "artifact")
+    return folder / "artifact"
 
 
 @cache

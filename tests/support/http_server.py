@@ -6,9 +6,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+
+from conversion.intake.fetching import Checksum
 
 Behaviour = Callable[["Handler"], None]
 
@@ -186,6 +189,9 @@ def start_clients(count: int, url: str, cache: Path, checksums: Path) -> "list[s
 
 
 BODY, OTHER = Random(0).randbytes(10_000), Random(1).randbytes(10_000)
+KNOWN = Checksum(len(BODY), sha256(BODY).hexdigest())
+"""What is recorded of the first."""
+
 WHOLE = (None, None)
 DATED = {"ETag": 'W/"1"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
 STOPS = range(500, len(BODY), 500)

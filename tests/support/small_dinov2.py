@@ -4,6 +4,7 @@ A step lowers the bias of the last norm by one and leaves every other tensor alo
 which of its models is which.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from conversion.families.base import load_family
+from tests.support.checkpoint_files import same
 from tests.support.switched import PLAIN, draw
 
 SMALL = replace(PLAIN, embed_dim=16, patch_size=7, image_size=28)
@@ -39,6 +41,12 @@ RAW = -float(STEPS)
 
 AVERAGED = -1.5
 """How far the average has: it begins with the weights after the first step, and then goes half the way."""
+
+
+def is_near(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """Whether these are the same tensors; the one that was trained but for its rounding."""
+    alone = {key: tensor for key, tensor in expected.items() if key != MOVED}
+    return same({key: found[key] for key in alone}, alone) and torch.allclose(found[MOVED], expected[MOVED])
 
 
 class Classifier(nn.Module):

@@ -46,6 +46,17 @@ PUBLIC: dict[str, tuple[str, dict[str, Any]]] = {
 HEADS = {"uni": 16, "uni2-h": 24, "virchow": 16, "virchow2": 16, "h-optimus-0": 24, "prov-gigapath": 24}
 WIDTHS = {"uni": 1024, "uni2-h": 1536, "virchow": 1280, "virchow2": 1280, "h-optimus-0": 1536, "prov-gigapath": 1536}
 
+SMALL: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 0}
+"""What of a model is made small."""
+
+DINOV2: dict[str, dict[str, Any]] = {
+    "vit_small_patch14_dinov2": {"img_size": 70},
+    "vit_small_patch14_reg4_dinov2": {"img_size": 70},
+    "vit_giant_patch14_dinov2": {"img_size": 70, "embed_dim": 48},
+    "vit_giant_patch14_reg4_dinov2": {"img_size": 70, "embed_dim": 48},
+}
+"""timm's names of DINOv2's sizes; and, of a small model, what else is given."""
+
 RESAMPLED = Deviation(
     "", "", "", "", "", "", original_attributes={"interpolate_offset": 0.0, "interpolate_antialias": False}
 )
@@ -59,6 +70,16 @@ class Written:
     model: nn.Module
     checkpoint: Checkpoint
     description: Description
+
+
+def build(name: str, options: dict[str, Any]) -> nn.Module:
+    """A small model of timm's with weights that matter."""
+    import timm
+
+    model = timm.create_model(name, pretrained=False, **{**SMALL, **options}).eval().requires_grad_(False)
+    drawn = {key: draw_tensor(name, key, tensor, LIKE) for key, tensor in model.state_dict().items()}
+    model.load_state_dict(drawn)
+    return model
 
 
 def write(folder: Path, architecture: str, arguments: dict[str, Any], gamma: float = 1.0) -> Written:

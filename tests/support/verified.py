@@ -1,7 +1,8 @@
-"""Artifacts as ``--save-artifacts`` leaves them, to be tampered with."""
+"""Checkpoints verified, and artifacts as ``--save-artifacts`` leaves them, to be tampered with."""
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import torch
 
 from conversion.artifact.card import digest_of
 from conversion.artifact.card_points import record_points
-from conversion.parity.verdict import PointVerdict
+from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.report.records import Record, Result
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.cells import verify_cell
@@ -22,6 +23,17 @@ from tests.support.golden import read_golden
 MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")
 
 Change = Callable[[dict[str, Any]], object]
+
+
+def is_verified(path: Path, told: Mapping[str, Any] | None = None) -> bool:
+    """Whether a converted DINOv2 is its original, run side by side; with what its user tells of it."""
+    overrides = read_golden("dinov2_tiny").overrides if told is None else told
+    subject = Subject("dinov2_custom", Request(checkpoint=path, overrides=overrides))
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            return verify_cell(subject, ("cpu", "float32", "sdpa")).verdict in (Verdict.EXACT, Verdict.CLOSE)
+        finally:
+            subject.close()
 
 
 def make_artifact(folder: Path, name: str, **options: Any) -> Path:

@@ -12,10 +12,10 @@ from tests.support.corpus.making import (
     nest_deeply,
     nest_in_itself,
     quantize,
-    tiny,
     with_tensor,
     without,
 )
+from tests.support.golden import tiny
 
 OTHER = {"depth_head.projects.0.weight": torch.ones(4, 32, 1, 1)}
 """What lies beside a backbone, of no known family."""

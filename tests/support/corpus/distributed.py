@@ -11,7 +11,8 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
 
-from tests.support.corpus.making import RUN, WEIGHT, BadInput, Calls, half_of, saved, tiny, write
+from tests.support.corpus.making import RUN, WEIGHT, BadInput, Calls, half_of, saved, write
+from tests.support.golden import tiny
 
 SHARD = "__0_0.distcp"
 KEY = "model." + WEIGHT

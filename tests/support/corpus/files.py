@@ -23,9 +23,9 @@ from tests.support.corpus.making import (
     records_of,
     safetensors_file,
     saved,
-    tiny,
     write,
 )
+from tests.support.golden import tiny
 
 NO_FILE: dict[str, BadInput] = {
     "an absent file": BadInput(lambda _: None, r"there is no such file"),

@@ -6,7 +6,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 
-from tests.support.corpus.making import BadInput, configured, holding, tiny, write, write_ranks
+from tests.support.corpus.making import BadInput, configured, holding, write, write_ranks
+from tests.support.golden import tiny
 from tests.support.training_folders import STEP, write_lightning, write_zero
 
 OPTIMIZER = "zero_pp_rank_0_mp_rank_00_optim_states.pt"

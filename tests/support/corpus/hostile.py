@@ -21,10 +21,10 @@ from tests.support.corpus.making import (
     legacy,
     records_of,
     saved,
-    tiny,
     with_tensor,
     write,
 )
+from tests.support.golden import tiny
 
 START, STOP = b"\x80\x02", b"."
 SHARED = b"N" + b"q\0h\0\x86" * 60

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.support.golden import NUM_HEADS, read_golden
+from tests.support.golden import NUM_HEADS, tiny
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,6 @@ class BadInput:
     name: str = "bad.pth"
     options: Mapping[str, Any] = field(default_factory=dict)
     num_heads: int | None = NUM_HEADS
-
-
-def tiny() -> dict[str, Tensor]:
-    """A sound model."""
-    return dict(read_golden("dinov2_tiny").backbone)
 
 
 def saved(content: object, **options: Any) -> bytes:

@@ -16,11 +16,11 @@ from tests.support.corpus.making import (
     cut_in_two,
     half_of,
     holding,
-    tiny,
     write,
     write_ranks,
     write_shards,
 )
+from tests.support.golden import tiny
 
 MODEL = "model.safetensors"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import conversion
-from conversion import Conversion, ConversionError
+from conversion import ConversionError
 from conversion.artifact.card import hash_file
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
@@ -23,12 +23,7 @@ from conversion.errors import ArtifactError
 from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.folder import CONFIG, MODEL_CARD, PARITY_CARD
-from tests.support.golden import NAMES, NUM_HEADS, read_golden
-
-
-def convert(name: str = "dinov2_tiny") -> Conversion:
-    golden = read_golden(name)
-    return conversion.convert(golden.state_dict, **golden.overrides)
+from tests.support.golden import NAMES, NUM_HEADS, convert, read_golden
 
 
 def test_an_artifact_has_its_files_and_loads(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from conversion.artifact.stage import save_artifact, stage_artifact
 from conversion.artifact.weights import UNVERIFIED_WEIGHTS
 from conversion.errors import ArtifactError
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD
-from tests.units.artifact.test_artifact import convert
+from tests.support.golden import convert
 
 ROOT = Path(__file__).parents[3]
 
@@ -78,7 +78,9 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
     """A limit on file size stands in for the full disk: both end a write with an error of the system."""
     code = (
         "import resource, sys\n"
-        "from tests.units.artifact.test_artifact_safety import *\n"
+        "from conversion.artifact.stage import save_artifact\n"
+        "from conversion.errors import ArtifactError\n"
+        "from tests.support.golden import convert\n"
         "out = convert()\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "try:\n"
@@ -97,7 +99,7 @@ KILLED_RUN = """
 import sys, time
 import conversion.artifact.stage as artifact
 import conversion.artifact.weights as weights
-from tests.units.artifact.test_artifact import convert
+from tests.support.golden import convert
 
 def stop(step):
     if step == sys.argv[2]:

@@ -16,8 +16,7 @@ from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.folder import PARITY_CARD, read_config
 from tests.mutation.file_faults import flip_a_byte
 from tests.support.commands import ROOT, read_verdicts, run
-from tests.support.golden import list_options, read_golden
-from tests.units.artifact.test_artifact import convert
+from tests.support.golden import convert, list_options, read_golden
 
 SIZE = "100KB"
 

@@ -4,19 +4,16 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
-from torch import Tensor
 
 import conversion
-from conversion import VARIANTS, Conversion
+from conversion import VARIANTS
 from conversion.artifact.load import load_converted
 from conversion.artifact.weights import read_tensors
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.base import load_family, tell_settings
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.data2vec_vision.original import index_offsets
 from conversion.families.labels import choose_labels
@@ -28,32 +25,19 @@ from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
 from conversion.state_dicts.folder import MODEL_CARD, PARITY_CARD
 from conversion.suite.inputs import list_inputs, run_original
-from tests.support.golden import NORMALISATION, GoldenModel, read_golden
+from tests.support.data2vec_vision import (
+    CLASSIFIER,
+    FAMILY,
+    PRETRAINED,
+    SEGMENTATION,
+    convert_quietly,
+    official_tensors,
+    tell,
+)
+from tests.support.golden import GoldenModel
 from tests.support.strategies import data2vec_vision_specs
 
-FAMILY = load_family("data2vec_vision")
-PRETRAINED = read_golden("data2vec_vision_tiny")
-CLASSIFIER = read_golden("data2vec_vision_tiny_ft1k")
-SEGMENTATION = read_golden("data2vec_vision_tiny_ade20k")
 OFFICIAL = [name for name, variant in VARIANTS.items() if variant.family == "data2vec_vision"]
-
-
-def official_tensors(name: str, **changes: Any) -> dict[str, Tensor]:
-    """An official variant's state dict without values, or one that differs from it."""
-    return FAMILY.original_tensors(replace(FAMILY.spec_of(VARIANTS[name]), **changes))
-
-
-def tell(spec: Data2VecVisionSpec) -> dict[str, Any]:
-    """What shapes cannot tell."""
-    told = tell_settings(FAMILY, spec, "out_indices", "pool_scales", "image_mean", "image_std", "crop_pct")
-    has_tables = spec.shared_position_bias or spec.block_position_bias
-    return told if has_tables else told | {"num_attention_heads": spec.num_heads}
-
-
-def convert_quietly(state_dict: dict[str, Tensor], **settings: Any) -> Conversion:
-    """Convert a model of either normalisation."""
-    with warnings.catch_warnings(action="ignore"):
-        return conversion.convert(state_dict, **{**NORMALISATION, **settings})
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

@@ -24,8 +24,8 @@ from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.suite.inputs import InputCase, draw_inputs, run_original
 from tests.support.commands import left_over, run
+from tests.support.data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, tell
 from tests.support.golden import GoldenModel, read_golden
-from tests.units.families.test_data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, tell
 
 FAMILY = load_family("data2vec_vision")
 

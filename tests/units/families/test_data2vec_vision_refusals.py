@@ -11,15 +11,8 @@ from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.told import CALLER, Told, option_of
 from conversion.families.variants import VARIANTS
+from tests.support.data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, official_tensors, tell
 from tests.support.golden import read_golden
-from tests.units.families.test_data2vec_vision import (
-    CLASSIFIER,
-    PRETRAINED,
-    SEGMENTATION,
-    convert_quietly,
-    official_tensors,
-    tell,
-)
 
 RECIPE = CLASSIFIER.family.spec_of(VARIANTS["data2vec_vision_base_ade20k"])
 

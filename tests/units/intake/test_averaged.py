@@ -21,12 +21,11 @@ from conversion.intake.unwrapping import unwrap
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.derived import is_truncated
 from conversion.state_dicts.folder import PARITY_CARD
-from tests.commands.test_intake_commands import check_artifact
-from tests.support.commands import ROOT, left_over
+from tests.support.checkpoint_files import same
+from tests.support.commands import RESTORING, check_artifact, left_over
 from tests.support.golden import NORMALISATION, list_options, read_golden
 
 FAMILY = load_family("data2vec_vision")
-RESTORING = str(ROOT / "tests" / "parity" / "test_restore.py")
 INDEX = "rel_pos_bias.relative_position_index"
 NARROW = Data2VecVisionSpec(
     embed_dim=32, depth=1, num_heads=2, hidden_dim=128, patch_size=16, image_size=224, task="backbone",
@@ -63,10 +62,6 @@ def read(path: Path, entry: str | None) -> tuple[Conversion, dict[str, str], lis
         checkpoint = conversion.read_checkpoint(path, entry=entry)
         out = conversion.convert(checkpoint.state_dict, **NORMALISATION)
     return out, {step.name: step.did for step in checkpoint.steps}, [str(each.message) for each in caught]
-
-
-def same(left: Any, right: Any) -> bool:
-    return left.keys() == right.keys() and all(is_bit_equal(left[key], right[key]) for key in left)
 
 
 def test_a_pretraining_file_gives_the_official_answer_whoever_asks(tmp_path: Path) -> None:

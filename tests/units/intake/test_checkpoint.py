@@ -2,10 +2,8 @@
 
 import argparse
 import collections
-import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 import conversion
 from conversion.errors import CheckpointError
@@ -22,26 +20,10 @@ from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.steps import PREFIXES, strip_prefixes, unchunk_blocks
 from conversion.intake.unwrapping import ENTRIES, unwrap
 from conversion.parity.metrics import is_bit_equal
-from tests.support.golden import NUM_HEADS, read_golden
+from tests.support.checkpoint_files import same, save, shard, steps
+from tests.support.golden import NUM_HEADS, read_golden, tiny
 
 TRAINING_HEAD = {"dino_head.last_layer.weight": torch.zeros(2)}
-
-
-def tiny() -> dict[str, Tensor]:
-    return read_golden("dinov2_tiny").backbone
-
-
-def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(is_bit_equal(left[key], right[key]) for key in left)
-
-
-def save(content: object, path: Path) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def steps(path: Path, **options: Any) -> dict[str, str]:
-    return {step.name: step.did for step in read_checkpoint(path, **options).steps}
 
 
 def test_a_flat_file_is_read_lazily(tmp_path: Path) -> None:
@@ -64,18 +46,6 @@ def test_a_file_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> Non
         "tensors.pt": "safetensors",
     }
     assert all(same(load_checkpoint(path), tiny()) for path in tmp_path.iterdir())
-
-
-def shard(tensors: dict[str, Tensor], folder: Path) -> Path:
-    """Write a model as two shards and their index, as Hugging Face does; the folder."""
-    keys = list(tensors)
-    files = {"model-00001-of-00002.safetensors": keys[::2], "model-00002-of-00002.safetensors": keys[1::2]}
-    folder.mkdir(exist_ok=True)
-    for name, held in files.items():
-        save_file({key: tensors[key] for key in held}, folder / name)
-    weight_map = {key: name for name, held in files.items() for key in held}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    return folder
 
 
 @pytest.mark.parametrize("given", ["", "model.safetensors.index.json"])

@@ -12,6 +12,7 @@ import conversion
 from conversion.errors import CheckpointError, ConversionError, concerning
 from conversion.intake.opening import explain_absence
 from tests.support.corpus import CORPUS, BadInput
+from tests.support.listed import list_files
 
 NOBODY = 65534
 
@@ -27,10 +28,6 @@ def without_privilege(bad: BadInput) -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
-
-
-def list_files(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.lstat().st_size for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("name", CORPUS)

@@ -20,13 +20,13 @@ from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.dcp_metadata import METADATA, read_metadata
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.metrics import is_bit_equal
-from tests.commands.test_intake_commands import check_artifact
+from tests.support.checkpoint_files import same
+from tests.support.commands import check_artifact
 from tests.support.counted import count_read
 from tests.support.dcp_run import KINDS, WIDE, WIDE_SPEC
-from tests.support.golden import NUM_HEADS, list_options
+from tests.support.golden import NUM_HEADS, list_options, tiny
 from tests.support.processes import ROOT, run_ranks
 from tests.support.read_measured import STATUS
-from tests.units.intake.test_checkpoint import same, tiny
 
 pytestmark = pytest.mark.xdist_group("dcp")  # or every worker would have four processes save all of it
 

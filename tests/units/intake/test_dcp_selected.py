@@ -13,9 +13,10 @@ from torch import Tensor
 from conversion.errors import CheckpointError, ConversionWarning
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.linear_head import read_linear_head
+from tests.support.checkpoint_files import same, save
 from tests.support.counted import count_read
-from tests.units.intake.test_checkpoint import same, save, tiny
-from tests.units.intake.test_entries import HEAD, PREFIXED, put_under, shift
+from tests.support.golden import tiny
+from tests.support.prefixed import HEAD, PREFIXED, put_under, shift
 
 LARGE = {"decoder.0.weight": torch.ones(1000, 1000), "decoder.0.bias": torch.ones(1000)}
 
@@ -41,7 +42,7 @@ def size_of(tensors: dict[str, Tensor]) -> int:
 
 @pytest.mark.parametrize("name", PREFIXED)
 def test_what_is_said_of_a_prefix_is_said_as_of_one_file(name: str, tmp_path: Path) -> None:
-    content = {"model": PREFIXED[name][0]()}
+    content = {"model": PREFIXED[name]()}
     file, of_file = read(save(content, tmp_path / "file.pth"))
     folder, of_folder = read(save_distributed(content, tmp_path / "folder"))
     assert same(folder.state_dict, file.state_dict)

@@ -13,8 +13,8 @@ from conversion.families.variants import VARIANTS
 from conversion.intake import download
 from conversion.intake.download import OFFICIAL, cache_path, download_checkpoint
 from conversion.intake.fetching import Checksum
-from tests.support.http_server import BODY, OTHER, Server, send, start_clients
-from tests.units.intake.test_fetching import KNOWN, list_names
+from tests.support.http_server import BODY, KNOWN, OTHER, Server, send, start_clients
+from tests.support.listed import list_names
 
 pytestmark = pytest.mark.usefixtures("waits")
 

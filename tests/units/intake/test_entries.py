@@ -1,7 +1,6 @@
 """Files with several things in them: which model is taken, and what is said of all that is not."""
 
 import warnings
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from conversion.errors import CheckpointError, ConversionWarning
 from conversion.families.base import load_family
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
-from conversion.parity.verdict import Verdict
-from conversion.suite.cells import verify_cell
-from conversion.suite.settings import Request
-from conversion.suite.subject import Subject
-from tests.support.golden import read_golden
-from tests.units.intake.test_checkpoint import same, save, tiny
+from tests.support.checkpoint_files import same, save
+from tests.support.golden import read_golden, tiny
+from tests.support.prefixed import HEAD, PREFIXED, put_under, shift
+from tests.support.verified import is_verified
 
 DINOV2 = read_golden("dinov2_tiny")
 REGISTERS = read_golden("dinov2_tiny_reg")
-
-
-def put_under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + key: tensor for key, tensor in tensors.items()}
-
-
-def shift(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Another model of the same make."""
-    return {key: tensor + 1 for key, tensor in tensors.items()}
 
 
 def build() -> nn.Module:
@@ -68,17 +56,6 @@ def read(content: object, folder: Path, entry: str | None = None) -> tuple[Check
         checkpoint = read_checkpoint(save(content, folder / "file.pth"), entry=entry)
     said = [str(each.message) for each in caught if each.category is ConversionWarning]
     return checkpoint, {step.name: step.did for step in checkpoint.steps}, said
-
-
-def is_verified(path: Path, told: Mapping[str, Any] | None = None) -> bool:
-    """Whether the converted model is the original, run side by side; with what its user tells of it."""
-    overrides = DINOV2.overrides if told is None else told
-    subject = Subject("dinov2_custom", Request(checkpoint=path, overrides=overrides))
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            return verify_cell(subject, ("cpu", "float32", "sdpa")).verdict in (Verdict.EXACT, Verdict.CLOSE)
-        finally:
-            subject.close()
 
 
 @pytest.mark.parametrize(
@@ -174,50 +151,39 @@ def test_lightnings_average_lies_under_state_dict(tmp_path: Path) -> None:
     assert steps["unwrap"].endswith("left out, no model of a known family: 'averaging_state' (1 tensor)")
 
 
-HEAD = {"depth_head.projects.0.weight": torch.ones(4, 32, 1, 1), "depth_head.projects.0.bias": torch.ones(4)}
-TRACKING = {"camera_head.weight": torch.ones(2, 2), "aggregator.camera_token": torch.ones(1, 2, 1, 32)}
-CLASSIFIER = {"model.classifier.weight": torch.ones(7, 32), "model.classifier.bias": torch.ones(7)}
-
-PREFIXED: dict[str, tuple[Callable[[], dict[str, Any]], str, str]] = {
+# where the model lies, and what is said of the rest
+TAKEN: dict[str, tuple[str, str]] = {
     "Depth Anything": (
-        lambda: put_under("pretrained.", tiny()) | HEAD,
         "pretrained",
         "left out, outside of it: 'depth_head.' (2 tensors, as depth_head.projects.0.weight)",
     ),
     "VGGT": (
-        lambda: TRACKING | put_under("aggregator.patch_embed.", REGISTERS.backbone),
         "aggregator.patch_embed",
         "left out, outside of it: 'camera_head.weight', 'aggregator.camera_token'",
     ),
     "a Lightning module": (
-        lambda: {"state_dict": put_under("model.backbone.", tiny()) | CLASSIFIER, "epoch": 3},
         "model.backbone",
         "left out, outside of it: 'classifier.' (2 tensors, as classifier.weight)",
     ),
     "an average of one": (
-        lambda: (
-            put_under("module.", put_under("model.backbone.", tiny()) | CLASSIFIER) | {"n_averaged": torch.tensor(3)}
-        ),
         "module.model.backbone",
         "left out, outside of it: 'classifier.' (2 tensors, as classifier.weight)",
     ),
     "one that was compiled": (
-        lambda: put_under("_orig_mod.", put_under("vit._orig_mod.", tiny()) | HEAD),
         "vit",
         "left out, outside of it: 'depth_head.' (2 tensors, as depth_head.projects.0.weight)",
     ),
     "blocks in chunks": (
-        lambda: put_under("pretrained.", read_golden("dinov2_tiny_chunked").recorded) | HEAD,
         "pretrained",
         "left out, outside of it: 'depth_head.' (2 tensors, as depth_head.projects.0.weight)",
     ),
-    "nothing beside it": (lambda: put_under("vit.trunk.", tiny()), "vit.trunk", "a whole model lies"),
+    "nothing beside it": ("vit.trunk", "a whole model lies"),
 }
 
 
 @pytest.mark.parametrize("name", PREFIXED)
 def test_one_whole_model_under_any_prefix_is_taken_and_it_is_said(name: str, tmp_path: Path) -> None:
-    make, entry, says = PREFIXED[name]
+    make, (entry, says) = PREFIXED[name], TAKEN[name]
     expected = {"VGGT": REGISTERS.backbone, "blocks in chunks": read_golden("dinov2_tiny_chunked").backbone}
     checkpoint, steps, said = read(make(), tmp_path)
     assert same(checkpoint.state_dict, expected.get(name, tiny()))

@@ -16,8 +16,8 @@ from conversion.families.base import Spec, load_family
 from conversion.intake import beside
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.synthetic import draw_state_dict
+from tests.support.checkpoint_files import same
 from tests.support.switched import ALL_OFF, GATED, PLAIN, WITH_REGISTERS
-from tests.units.intake.test_checkpoint import same
 
 # of the authors' default configuration, but for the architecture and the patch
 STUDENT: dict[str, Any] = {

@@ -12,15 +12,10 @@ from urllib3.exceptions import SSLError
 from conversion.errors import CheckpointError
 from conversion.intake import fetching
 from conversion.intake.fetching import AnswerError, Checksum, fetch, follow_redirect
-from tests.support.http_server import ARRIVALS, BODY, OTHER, REFUSALS, Behaviour, Server, answer, send, serve
+from tests.support.http_server import ARRIVALS, BODY, KNOWN, OTHER, REFUSALS, Behaviour, Server, answer, send, serve
+from tests.support.listed import list_names
 
 pytestmark = pytest.mark.usefixtures("waits")
-
-KNOWN = Checksum(len(BODY), sha256(BODY).hexdigest())
-
-
-def list_names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.fixture

@@ -15,11 +15,10 @@ import conversion
 from conversion.errors import CheckpointError
 from conversion.intake.opening import open_file
 from conversion.intake.unpickling import read_attribute
+from tests.support.checkpoint_files import read, same
 from tests.support.processes import ROOT, run_ranks
-from tests.support.small_dinov2 import AVERAGED, RAW, TOLD, draw_small, move
-from tests.units.intake.test_checkpoint import same
-from tests.units.intake.test_entries import is_verified
-from tests.units.intake.test_files_of_tools import is_near, read
+from tests.support.small_dinov2 import AVERAGED, RAW, TOLD, draw_small, is_near, move
+from tests.support.verified import is_verified
 
 RECORDED = ROOT / "fixtures" / "tools" / "mmengine_0.10.7.pth"
 NOT_IN_DEV = "it is heavy: pip install"

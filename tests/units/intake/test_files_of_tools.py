@@ -2,7 +2,7 @@
 
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,22 @@ from torch.utils.data import DataLoader
 
 import conversion
 from conversion.errors import CheckpointError
-from conversion.intake.checkpoint import Checkpoint, read_checkpoint
+from tests.support.checkpoint_files import read, same
 from tests.support.small_dinov2 import (
     AVERAGED,
     MOMENTUM,
-    MOVED,
     RAW,
     STEPS,
     TOLD,
     Classifier,
     build_optimizer,
     draw_small,
+    is_near,
     move,
 )
-from tests.units.intake.test_checkpoint import same
-from tests.units.intake.test_entries import is_verified
+from tests.support.verified import is_verified
 
 IN_DEV = "pip install -e '.[dev]' brings it"
-
-
-def read(path: Path, entry: str | None = None) -> tuple[Checkpoint, dict[str, str], list[str]]:
-    """A file or folder, read; what intake did; what was warned of."""
-    with warnings.catch_warnings(action="ignore"):
-        checkpoint = read_checkpoint(path, entry=entry)
-    return checkpoint, {step.name: step.did for step in checkpoint.steps}, list(checkpoint.said)
-
-
-def is_near(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
-    """Whether these are the same tensors; the one that was trained but for its rounding."""
-    alone = {key: tensor for key, tensor in expected.items() if key != MOVED}
-    return same({key: found[key] for key in alone}, alone) and torch.allclose(found[MOVED], expected[MOVED])
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice

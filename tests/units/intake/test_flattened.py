@@ -18,9 +18,9 @@ from conversion.families.base import find_dropped
 from conversion.families.variants import VARIANTS
 from conversion.intake import beside, layouts
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
+from tests.support.checkpoint_files import same
 from tests.support.fsdp_run import DEPTH, HEADS, IMAGE_SIZE, PATCH_SIZE, RUNS, Backbone
 from tests.support.processes import run_ranks
-from tests.units.intake.test_checkpoint import same
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:entry .'model'.*taken; not"),

@@ -13,10 +13,10 @@ from conversion.artifact.weights import WEIGHTS, read_tensors
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.state_dicts.folder import CONFIG
-from tests.support.golden import read_golden
+from tests.support.checkpoint_files import same, shard
+from tests.support.golden import convert, read_golden, tiny
+from tests.support.timm_models import DINOV2, SMALL, build
 from tests.support.training_folders import STEP, write_lightning, write_zero
-from tests.units.artifact.test_artifact import convert
-from tests.units.intake.test_checkpoint import same, shard, tiny
 
 OTHER = {"x": torch.ones(1)}
 NOT_TAKEN = "as from_pretrained does; not taken, though a model may be in it:"
@@ -83,8 +83,6 @@ def test_one_file_comes_before_shards_and_pickled_ones_last(given: str, tmp_path
 def test_a_timm_folder_has_what_timm_reads(tmp_path: Path) -> None:
     """Others than transformers' own lie there too, as ``open_clip_pytorch_model.bin``."""
     import timm
-
-    from tests.units.intake.test_timm import DINOV2, SMALL, build
 
     name = "vit_small_patch14_reg4_dinov2"
     arguments = {**SMALL, **DINOV2[name]}

@@ -12,11 +12,11 @@ import conversion
 from conversion.errors import CheckpointError
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.ranks import merge_ranks
-from tests.commands.test_intake_commands import check_artifact
+from tests.support.checkpoint_files import same
+from tests.support.commands import check_artifact
 from tests.support.corpus.making import cut_in_two, write_ranks
-from tests.support.golden import NUM_HEADS, list_options, read_golden
+from tests.support.golden import NUM_HEADS, list_options, read_golden, tiny
 from tests.support.processes import run_ranks
-from tests.units.intake.test_checkpoint import same, tiny
 
 pytestmark = pytest.mark.xdist_group("ranks")  # or every worker would start the processes that save
 

@@ -19,9 +19,10 @@ from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.opening import open_file
 from conversion.intake.scanning import Scanner
 from conversion.intake.unpickling import list_foreign
+from tests.support.checkpoint_files import same, save, steps
 from tests.support.corpus.hostile import PICKLES, SHOWN_TWICE, START, STOP
-from tests.support.corpus.making import records_of, saved, tiny
-from tests.units.intake.test_checkpoint import same, save, steps
+from tests.support.corpus.making import records_of, saved
+from tests.support.golden import tiny
 
 HARMLESS = {"lists that share themselves", "a key of a million letters"}
 """What is built, and refused for what it is."""

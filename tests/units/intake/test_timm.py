@@ -13,37 +13,17 @@ import conversion
 from conversion.errors import CheckpointError
 from conversion.families.base import Family, load_family
 from conversion.intake.checkpoint import read_checkpoint
-from conversion.intake.synthetic import DISTRIBUTIONS, draw_tensor
 from conversion.parity.metrics import is_bit_equal
+from tests.support.checkpoint_files import same
 from tests.support.golden import read_golden
-from tests.units.intake.test_checkpoint import same
+from tests.support.timm_models import DINOV2, SMALL, build
 
-SMALL: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 0}
-DINOV2: dict[str, dict[str, Any]] = {
-    "vit_small_patch14_dinov2": {"img_size": 70},
-    "vit_small_patch14_reg4_dinov2": {"img_size": 70},
-    "vit_giant_patch14_dinov2": {"img_size": 70, "embed_dim": 48},
-    "vit_giant_patch14_reg4_dinov2": {"img_size": 70, "embed_dim": 48},
-}
 IMAGES: dict[str, Any] = {
     "image_mean": "0.485,0.456,0.406", "image_std": "0.229,0.224,0.225", "crop_pct": 1.0, "interpolation": "bicubic",
 }  # fmt: skip
 """What a file alone, without its config.json, does not tell."""
 
 BEIT = "beit_base_patch16_224"
-
-
-def build(name: str, options: dict[str, Any]) -> nn.Module:
-    """A small model of timm's with weights that matter."""
-    import timm
-
-    model = timm.create_model(name, pretrained=False, **{**SMALL, **options}).eval().requires_grad_(False)
-    drawn = {key: draw_tensor(name, key, tensor, LIKE) for key, tensor in model.state_dict().items()}
-    model.load_state_dict(drawn)
-    return model
-
-
-LIKE = {**DISTRIBUTIONS, "*reg_token": DISTRIBUTIONS["*_token"]}
 
 
 def read(model: nn.Module, path: Path) -> tuple[dict[str, Tensor], str]:

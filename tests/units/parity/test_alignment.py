@@ -24,8 +24,8 @@ from conversion.parity.verdict import Verdict
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_input, verify_together
 from tests.support.golden import read_golden
 from tests.support.misaligned import misplace, place, shift_tensors
+from tests.support.net_in_context import INPUTS, STAGES, Net
 from tests.support.processors import PROCESSORS, build_environment
-from tests.units.parity.test_turns import INPUTS, STAGES, Net
 
 ROOT = Path(__file__).parents[3]
 

@@ -8,7 +8,7 @@ from conversion.parity.capture import StageRun
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.precision import Casts
 from conversion.parity.verify import Candidate, InputPlan, verify_together
-from tests.units.parity.test_lockstep import STAGES, Stack, draw
+from tests.support.residual_stack import STAGES, Stack, draw
 
 
 def count_held() -> int:

@@ -14,63 +14,12 @@ from conversion.parity.capture import ForwardPass, StageRun, capture, copy_struc
 from conversion.parity.compare import Comparison, ConvertedRun, compare
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.original_run import OriginalRun
-from conversion.parity.points import CapturePoint, Inputs, Stage
+from conversion.parity.points import Inputs, Stage
 from conversion.parity.precision import Casts
 from conversion.parity.turns import THREAD_NAME
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import Candidate, InputPlan, verify_input, verify_together
-
-WIDTH, DEPTH = 8, 5
-INPUTS = Inputs(torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(0)))
-
-
-class Block(nn.Module):
-    """A linear layer added to its input; ``shift`` is a fault."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(WIDTH, WIDTH)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in self.linear.parameters():
-            parameter.data.normal_(0, 0.3, generator=generator)
-        self.shift = 0.0
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return tokens + self.linear(tokens) + self.shift
-
-
-class Stack(nn.Module):
-    """Blocks, one after the other; notes which have run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(seed) for seed in range(DEPTH))
-        self.log: list[int] = []
-
-    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        for index, block in enumerate(self.blocks):
-            pixel_values = block(pixel_values)
-            self.log.append(index)
-        return {"out": pixel_values}
-
-
-def point(name: str, place: str) -> CapturePoint:
-    return CapturePoint(name, place, place, ())
-
-
-STAGES = [
-    Stage("input", (point("input", "blocks.0:input"),)),
-    *(
-        Stage(
-            f"block.{i}",
-            (point(f"block.{i}.linear", f"blocks.{i}.linear:output"), point(f"block.{i}", f"blocks.{i}:output")),
-            f"blocks.{i}",
-            f"blocks.{i}",
-        )
-        for i in range(DEPTH)
-    ),
-    Stage("out", (point("out", ":out"),)),
-]
+from tests.support.residual_stack import DEPTH, INPUTS, STAGES, WIDTH, Stack, draw, point
 
 
 @pytest.fixture(autouse=True)
@@ -238,10 +187,6 @@ def test_the_guilty_block_stands_out() -> None:
     assert points["out"].local is None  # no module computes it alone
     assert comparison.evidence is not None
     assert comparison.evidence.point.name == "block.2"
-
-
-def draw(tokens: int) -> Inputs:
-    return Inputs(torch.randn(1, tokens, WIDTH, generator=torch.Generator().manual_seed(tokens)))
 
 
 def test_inputs_side_by_side_come_to_what_each_does_alone() -> None:

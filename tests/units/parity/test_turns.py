@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,47 +19,11 @@ from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, capture
 from conversion.parity.original_run import OriginalRun
-from conversion.parity.points import CapturePoint, Inputs, Stage
+from conversion.parity.points import Stage
 from conversion.parity.turns import SWITCHES, THREAD_NAME, PausableCall
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
-
-WIDTH, DEPTH = 64, 3
-
-
-def build_stage(name: str, place: str, module: str = "") -> Stage:
-    return Stage(name, (CapturePoint(name, place, place, ()),), module, module)
-
-
-STAGES = [
-    *(build_stage(f"block.{i}", f"blocks.{i}:output", f"blocks.{i}") for i in range(DEPTH)),
-    build_stage("out", ":out"),
-]
-INPUTS = Inputs(torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(1)))
-
-
-class Net(nn.Module):
-    """Linear layers within a context that ``forward`` opens, as rotary embeddings and the authors' code do.
-
-    Args:
-        after: called with the number of each block that has run.
-    """
-
-    def __init__(self, context: Callable[[], Any] = nullcontext, after: Callable[[int], object] = int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(DEPTH))
-        generator = torch.Generator().manual_seed(0)
-        for parameter in self.parameters():
-            parameter.data.normal_(0, 0.1, generator=generator)
-        self.context, self.after = context, after
-
-    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        tokens = pixel_values
-        with self.context():
-            for index, block in enumerate(self.blocks):
-                tokens = block(tokens).to(pixel_values.dtype)
-                self.after(index)
-        return {"out": tokens}
+from tests.support.net_in_context import DEPTH, INPUTS, STAGES, Net, build_stage
 
 
 def autocast() -> Any:

@@ -12,8 +12,8 @@ from conversion.parity.metrics import Distance
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.report.records import Record, Result, gather
 from conversion.report.render import write_report
+from tests.support.reports import draw
 from tests.support.verified import fail, pick
-from tests.units.report.test_pictures import draw
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")

@@ -13,8 +13,8 @@ from conversion.report.headlines import Headlines, describe_conversion, write_he
 from conversion.report.matrix import build_matrix
 from conversion.report.records import LOST_EXACTNESS, Record, Result, read_error
 from conversion.report.render import render_report
+from tests.support.reports import NOW
 from tests.support.verified import fail, pick
-from tests.units.report.test_report import NOW
 
 EPS = "layer norm eps 1e-05, original 1e-06"
 EXPLAINED = (

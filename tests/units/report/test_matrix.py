@@ -8,8 +8,8 @@ from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.report.matrix import build_matrix, describe_versions
 from conversion.report.records import Record, Result
 from conversion.report.render import render_report
+from tests.support.reports import NOW
 from tests.support.verified import fail, pick
-from tests.units.report.test_report import NOW
 
 
 def test_a_row_is_a_model_and_a_column_a_cell(gathered: Record) -> None:

@@ -10,14 +10,11 @@ from PIL import Image
 
 from conversion.report import pictures
 from conversion.report.records import Picture
+from tests.support.reports import draw
 
 
 def read(png: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
-
-
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def panels(picture: Picture) -> list[np.ndarray]:

@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
 from html.parser import HTMLParser
 from math import inf, nan
 from pathlib import Path
@@ -20,9 +19,9 @@ from conversion.report.charts import HEIGHT, WIDTH
 from conversion.report.records import Picture, Record
 from conversion.report.render import render_report, write_report
 from conversion.report.tables import count_points, list_charts, list_keys, list_points, summarise
+from tests.support.reports import NOW
 from tests.support.verified import fail, pick
 
-NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 PICTURE = Picture("Pixels", {"original": "aGVsbG8="}, "All the same.", (("", "class"), ("1", "cat")))
 
 

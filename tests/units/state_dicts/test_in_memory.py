@@ -16,9 +16,8 @@ from conversion.artifact.weights import read_tensors
 from conversion.families.target import transformers_major
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.state_dicts.in_memory import name_as_in_files
-from tests.support.golden import read_golden
-from tests.units.artifact.test_artifact import convert
-from tests.units.intake.test_checkpoint import same
+from tests.support.checkpoint_files import same
+from tests.support.golden import convert, read_golden
 
 DINOV2 = ("dinov2_tiny", "dinov2_tiny_swiglu", "dinov2_tiny_reg", "dinov2_tiny_1layer")
 OTHERS = ("data2vec_vision_tiny", "data2vec_vision_tiny_ft1k")

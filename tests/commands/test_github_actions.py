@@ -9,11 +9,10 @@ import pytest
 
 from conversion.cli.app import main
 from conversion.suite.github import ACTIONS, SUMMARY
-from tests.support.commands import FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
+from tests.support.commands import ALSO_BY_WORKERS, FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
 from tests.support.golden import list_options
 
 OPTIONS = list_options("dinov2_tiny")
-WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
 
 
 def run_in_github(here: Path, *options: str, plugin: str = "") -> tuple[int, list[str], str]:
@@ -28,7 +27,7 @@ def run_in_github(here: Path, *options: str, plugin: str = "") -> tuple[int, lis
     return code, commands, path.read_text() if path.exists() else ""
 
 
-@WORKERS
+@ALSO_BY_WORKERS
 def test_a_run_appends_one_table(workers: tuple[str, ...], here: Path) -> None:
     code, commands, summary = run_in_github(here, "--save-artifacts", *workers)
     assert (code, commands) == (0, [])

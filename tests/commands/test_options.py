@@ -11,7 +11,18 @@ import pytest
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.state_dicts.folder import PARITY_CARD
-from tests.support.commands import FAILING, SHRINKING, TINY, assert_refused, left_over, read_verdicts, run, start
+from tests.support.commands import (
+    ALSO_BY_WORKERS,
+    FAILING,
+    HAS_WORKERS,
+    SHRINKING,
+    TINY,
+    assert_refused,
+    left_over,
+    read_verdicts,
+    run,
+    start,
+)
 
 
 def test_a_checkpoint_is_verified_and_nothing_is_kept_unasked(here: Path) -> None:
@@ -132,7 +143,7 @@ def test_what_cannot_be_done_is_one_clear_error(options: tuple[str, ...], messag
     assert left_over(here) == []
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@ALSO_BY_WORKERS
 def test_an_unknown_variant_is_refused_with_the_nearest(workers: tuple[str, ...], here: Path) -> None:
     code, output = run(here, "-k", "dinov2_vitl41", *workers)
     assert code == pytest.ExitCode.NO_TESTS_COLLECTED
@@ -196,6 +207,7 @@ def test_slow_variants_can_be_left_out(here: Path) -> None:
     assert not [name for name in ids if "vitg14" in name or "ade20k" in name]
 
 
+@HAS_WORKERS
 def test_a_variant_stays_on_one_worker(here: Path) -> None:
     code, output = run(here, "-n", "2", "-vv", "-k", "vits14", plugin=SHRINKING)
     assert code == 0, output

@@ -15,7 +15,7 @@ from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD
 from conversion.suite import plugin
 from conversion.suite.settings import Request
-from tests.support.commands import FAILING, assert_refused, left_over, run
+from tests.support.commands import ALSO_BY_WORKERS, FAILING, assert_refused, left_over, run
 from tests.support.fake_hub import use
 from tests.support.fake_hub_state import READ_ONLY, STRANGER, TOKEN, Hub, Repository
 from tests.support.golden import list_options, read_golden
@@ -90,7 +90,7 @@ class TestOptions:
         self.refuse(tmp_path, (*checkpoint, *SAVE), said)
         assert [request for request in hub.requests if "agent" not in request] == ["GET /api/whoami-v2"]
 
-    @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+    @ALSO_BY_WORKERS
     def test_a_place_that_is_taken_is_refused_before_anything_is_made(
         self, workers: tuple[str, ...], checkpoint: tuple[str, ...], hub: Hub, tmp_path: Path
     ) -> None:

@@ -12,7 +12,7 @@ from conversion.parity.verdict import Verdict
 from conversion.report.records import Record, Result, gather
 from conversion.state_dicts.folder import PARITY_CARD
 from conversion.suite.reporting import describe_command
-from tests.support.commands import FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
+from tests.support.commands import ALSO_BY_WORKERS, FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
 
 REPORT = ("--parity-report", "out/report.html")
 
@@ -39,7 +39,7 @@ def read_results(here: Path) -> dict[str, Result]:
     return {result.attention: result for result in gather([here / "out"]).results}
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+@ALSO_BY_WORKERS
 def test_a_run_leaves_a_page_and_its_record(workers: tuple[str, ...], here: Path) -> None:
     code, output = run(here, *TINY, "--linear-head=head.pth", *REPORT, "--save-artifacts", *workers)
     assert code == 0, output

@@ -31,6 +31,13 @@ ROW = re.compile(
     re.MULTILINE,
 )
 
+HAS_WORKERS = pytest.mark.xdist_group("workers")
+"""Of tests that start two workers, each as large as one of this run's own: never two such tests at a time."""
+
+ALSO_BY_WORKERS = pytest.mark.parametrize(
+    "workers", [pytest.param((), id="alone"), pytest.param(("-n", "2"), id="workers", marks=HAS_WORKERS)]
+)
+
 SHRINKING = """
 import pytest
 from tests.support.examples import shrink

@@ -9,7 +9,7 @@ import torch
 from conversion.families.variants import VARIANTS
 from conversion.suite.threads import prepare_torch
 from conversion.suite.work import estimate_work
-from tests.support.commands import SHRINKING, run
+from tests.support.commands import HAS_WORKERS, SHRINKING, run
 
 COUNTING = """
 import os, conversion.suite.subject as subject
@@ -68,6 +68,7 @@ def test_what_takes_longest_comes_first() -> None:
     assert estimate_work(None) < estimate_work(VARIANTS[order[-1]])
 
 
+@HAS_WORKERS
 def test_a_worker_has_one_backbone_at_a_time_and_the_larger_before(tmp_path: Path) -> None:
     """With its classifier, which has the same weights."""
     code, output = run(

@@ -11,7 +11,7 @@ import pytest
 
 from conversion.errors import DeviceError
 from conversion.suite.hosts import check_host, find_place
-from tests.support.commands import ROOT, TINY, build_environment, run
+from tests.support.commands import HAS_WORKERS, ROOT, TINY, build_environment, run
 from tests.support.forked import run_pytest
 
 
@@ -83,6 +83,7 @@ def pytest_collection_finish(session):
 """
 
 
+@HAS_WORKERS
 def test_a_run_that_lost_a_worker_has_not_passed(here: Path) -> None:
     code, output = run(here, *TINY, "--tx=popen", "--tx=popen", "-v", plugin=LOST_BETWEEN_TESTS)
     assert code == 1

@@ -10,13 +10,16 @@ import pytest
 import torch
 
 import conversion
+from conversion.artifact.card import MatrixVerdict
 from conversion.artifact.load import load_model
 from conversion.cli.app import app, main
 from conversion.cli.convert import build_request, choose_name
 from conversion.parity.metrics import is_bit_equal
 from conversion.report.text import WIDTH
 from conversion.suite.axes import choose_variants
+from conversion.suite.cells import verify_cell
 from conversion.suite.inputs import open_photo
+from conversion.suite.subject import Cell, Subject
 from tests.support.golden import list_options, read_golden
 
 SETTINGS = list_options("dinov2_tiny")
@@ -83,6 +86,25 @@ def test_what_transformers_does_otherwise_is_said_in_words(capsys: pytest.Captur
     assert re.search(f"What this model returns is off by {sizes}", said)
     assert "Only 70 x 70 pixels are identical. The image processor makes 224 x 224, where" in said
     assert "--image-size 224" in said
+
+
+@pytest.mark.parametrize(("options", "few"), [((), 4), (("--thorough",), 7)])
+def test_each_attention_has_its_inputs(
+    options: tuple[str, ...], few: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To verify the folder once more is as thorough; nothing is baked for it."""
+    _, output, _ = call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS, *options)
+    assert re.findall(r"on\s+(\d) inputs", output) == [str(few), "7"]
+    counts = []
+
+    def verify(subject: Subject, cell: Cell) -> MatrixVerdict:
+        found = verify_cell(subject, cell)
+        counts.append(len(found.inputs))
+        return found
+
+    monkeypatch.setattr("conversion.cli.verifying.verify_cell", verify)
+    assert call(capsys, "verify", "--deep", "mine")[0] == 0
+    assert counts == [min(few, 6), 6]
 
 
 def test_the_lines_that_load_it_give_what_is_identical(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
 """What is verified side by side: the classifier on a backbone comes to what it comes to alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from conversion.suite.cells import verify_cell
 from conversion.suite.inputs import InputCase
 from conversion.suite.pool import Pool
 from conversion.suite.settings import Request
-from conversion.suite.subject import Subject
+from conversion.suite.subject import Cell, Subject
 from tests.support.golden import read_golden
 
 CELLS = [("cpu", "float32", attention) for attention in ("eager", "sdpa")]
@@ -77,6 +77,26 @@ def scale_head(model: nn.Module) -> None:
 
 def give_up(_: nn.Module) -> None:
     raise RuntimeError("this classifier does not run here")
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_thorough", "expected"),
+    [
+        (CELLS, False, {"eager": ["masked"], "sdpa": ["large", "masked"]}),
+        (CELLS, True, {"eager": ["large", "masked"], "sdpa": ["large", "masked"]}),
+        (CELLS[:1], False, {"eager": ["large", "masked"]}),
+    ],
+    ids=["few of the second", "all of both", "all of the only one"],
+)
+def test_the_second_attention_is_verified_on_few_patches(
+    cells: Sequence[Cell], is_thorough: bool, expected: dict[str, list[str]], build: Build
+) -> None:
+    backbone, _ = build()
+    backbone.cells, backbone.classifier = cells, None
+    backbone.request = replace(backbone.request, is_thorough=is_thorough)
+    backbone.__dict__["inputs"] = [InputCase("large", 112, 112), INPUTS[1]]
+    verified = [verify_cell(backbone, cell) for cell in cells]
+    assert {cell.attention: [result.name for result in cell.inputs] for cell in verified} == expected
 
 
 def test_an_error_that_only_both_together_make_is_said(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS
-from conversion.suite.inputs import SIDE_BY_SIDE, InputCase, group_inputs, list_inputs
+from conversion.suite.inputs import SIDE_BY_SIDE, InputCase, group_inputs, list_inputs, select_few
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -22,3 +22,20 @@ def test_inputs_are_verified_side_by_side_within_bounds(name: str) -> None:
 def test_an_input_beyond_the_bounds_is_verified_by_itself() -> None:
     small, large = InputCase("small", 28, 28), InputCase("large", 1024, 1024)
     assert group_inputs([small, small, large, small]) == [[small, small], [large], [small]]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dinov2_vits14", ["batch_2", "masked", "non_square"]),
+        ("dinov2_vitb14_reg_1layer", ["batch_2", "masked", "non_square"]),
+        ("data2vec_vision_base", ["batch_2"]),
+        ("data2vec_vision_large_ade20k", ["batch_2"]),
+    ],
+)
+def test_few_patches_are_those_of_small_images_or_of_two_images(name: str, expected: list[str]) -> None:
+    family = load_family(VARIANTS[name].family)
+    spec = family.spec_of(VARIANTS[name])
+    cases = list_inputs(spec, family.images.choose_input_size(spec), None)
+    assert [case.name for case in select_few(cases, spec.patch_size)] == expected
+    assert len(cases) > len(expected)

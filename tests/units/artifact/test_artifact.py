@@ -13,7 +13,7 @@ import torch
 
 import conversion
 from conversion import ConversionError
-from conversion.artifact.card import hash_file
+from conversion.artifact.card import hash_file, read_cpu_maker
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import TASKS
@@ -81,6 +81,16 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
         save_artifact(convert(), tmp_path / name / "tiny")
     for file in FILES:
         assert hash_file(tmp_path / "a" / "tiny" / file) == hash_file(tmp_path / "b" / "tiny" / file), file
+
+
+@pytest.mark.parametrize(
+    ("told", "maker"),
+    [("processor\t: 0\nvendor_id\t: AuthenticAMD\n", "AuthenticAMD"), ("CPU implementer\t: 0x41\n", "Arm")],
+)
+def test_the_maker_of_the_processor_is_as_it_says(told: str, maker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    monkeypatch.setattr("platform.processor", lambda: "Family 8, Arm")
+    assert read_cpu_maker.__wrapped__() == maker
 
 
 def test_the_card_for_machines_holds_hashes_versions_and_accounts(tmp_path: Path) -> None:

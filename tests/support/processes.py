@@ -44,7 +44,7 @@ def run_ranks(count: int, module: str, *arguments: str) -> None:
 def end_rank() -> NoReturn:
     """End the process of a rank that has saved.
 
-    Python is not wound down: a thread of torch that needs it meanwhile aborts the process, once in hundreds of runs.
+    Python is not wound down: threads of torch that are left then have aborted a process, once in hundreds of runs.
     """
     dist.destroy_process_group()
     os._exit(0)

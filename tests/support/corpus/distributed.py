@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.filesystem import SerializationFormat
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
 
+from tests.support.corpus.hostile import SHARED, TOO_MUCH
 from tests.support.corpus.making import RUN, WEIGHT, BadInput, Calls, half_of, safetensors_file, saved, write
 from tests.support.golden import tiny
 
@@ -154,6 +155,21 @@ DISTRIBUTED: dict[str, BadInput] = {
     ),
     "empty metadata": BadInput(with_file(".metadata", lambda _: b""), r"\.metadata: cannot be read; truncated", "."),
     "metadata cut in half": BadInput(with_file(".metadata", half_of), r"\.metadata: cannot be read; truncated", "."),
+    "metadata with a set of keys that share themselves": BadInput(
+        with_file(".metadata", lambda _: b"\x80\x04\x8f(" + SHARED + b"\x90."),
+        rf"\.metadata: {TOO_MUCH}50,000,000 steps",
+        ".",
+    ),
+    "metadata with such a frozen set": BadInput(
+        with_file(".metadata", lambda _: b"\x80\x04(" + SHARED + b"\x91."),
+        rf"\.metadata: {TOO_MUCH}50,000,000 steps",
+        ".",
+    ),
+    "metadata that name a class by a number": BadInput(
+        with_file(".metadata", lambda _: b"\x80\x04K\1K\2\x93."),
+        r"\.metadata: .*\n.*global whose name is not written",
+        ".",
+    ),
     "metadata of something else": BadInput(
         with_file(".metadata", lambda _: pickle.dumps({"a": 1})), r"\.metadata: is not what torch\.distributed", "."
     ),

@@ -165,6 +165,21 @@ def test_what_differs_is_named(planted: str, tmp_path: Path, capsys: pytest.Capt
     assert output.endswith("Not the same: its weights are rounded." if planted == "float16" else "Not the same.")
 
 
+def test_a_model_that_does_not_run_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes do not go together")
+
+    make(tmp_path, "dinov2_tiny")
+    monkeypatch.setattr("conversion.cli.comparing.verify_cell", fail)
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 1, output
+    assert "not compared: " in output
+    assert "shapes do not go together" in output
+    assert "The same model" not in output
+
+
 def test_the_command_that_is_proposed_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = make(tmp_path, "dinov2_tiny")
     in_config(layer_norm_eps=1e-5)(folder)

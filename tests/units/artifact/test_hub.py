@@ -168,6 +168,16 @@ def test_a_repository_that_is_gone_once_it_was_made_is_said(
         push(plan_push(artifact, REPOSITORY), api(hub))
 
 
+def test_what_the_hub_refuses_of_one_artifact_is_said(
+    hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conversion.suite.publishing.push", lambda plan: push(plan, api(hub, READ_ONLY)))
+    request, written = Request(target=REPOSITORY, artifacts=artifact.parent, is_agreed=True), list[str]()
+    assert not publish(request, [artifact.name], written.append, input)
+    assert written[-1].startswith(f"{REPOSITORY}: was not published: ")
+    assert hub.repositories == {}
+
+
 def test_one_repository_is_for_one_variant(tmp_path: Path) -> None:
     request, written = Request(target="us/mine", artifacts=tmp_path), list[str]()
     assert not publish(request, ["dinov2_vits14", "dinov2_vitb14"], written.append, lambda _: "y")

@@ -15,7 +15,7 @@ from conversion.parity.off import RETURNED
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
 from conversion.parity.readers import Reader
-from conversion.parity.verdict import OTHER_RUNS, PointVerdict, Verdict, Yardstick, find_vacuity, judge, worst
+from conversion.parity.verdict import OTHER_RUNS, PointVerdict, Verdict, Yardstick, find_vacuity, judge
 from conversion.parity.zeros import find_zero_source
 
 
@@ -100,11 +100,6 @@ class Comparison:
             if verdict.verdict is Verdict.FAILED and self.evidence is None:
                 asked = precise() if verdict.original_error else None
                 self.evidence = Evidence(self.run, stage, point, expected, actual.values, local, asked)
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of the points'."""
-        return worst([point.verdict for point in self.points])
 
     def close(self) -> None:
         """End the passes of the original."""

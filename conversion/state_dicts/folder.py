@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conversion.errors import CheckpointError, ConversionError
+from conversion.errors import CheckpointError
 from conversion.mapping.key_map import find_reason
 from conversion.state_dicts.restore import find_family
 
@@ -62,8 +62,6 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def describe_unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error of a settings file that transformers does not take, whatever it raised."""
-    if isinstance(error, ConversionError):
-        return CheckpointError(error.headline, error.problems, error.hint)
     lines = str(error).strip().splitlines() or [""]
     return CheckpointError(
         f"{path}: is not what transformers reads.", [f"{type(error).__name__}: {lines[0][:300]}"], hint=AGAIN

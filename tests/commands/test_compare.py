@@ -121,6 +121,10 @@ PLANTED: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
         exchange(NORM.format(0), NORM.format(2)),
         (f"{NORM.format(0)}, from blocks.0.norm1.weight: .* it is that of {NORM.format(2)}",),
     ),
+    "half of a bias": (
+        apply("layernorm.bias", lambda tensor: tensor[:16].clone()),
+        (r"layernorm.bias, from norm.bias: \(16,\), the original gives \(32,\)", "Activations not compared: "),
+    ),
     "another mean": (
         lambda folder: change_json(folder, PREPROCESSOR, image_mean=[0.5, 0.5, 0.5]),
         (r"image_mean: \[0.5, 0.5, 0.5\], expected \[0.485",),
@@ -159,6 +163,21 @@ def test_what_differs_is_named(planted: str, tmp_path: Path, capsys: pytest.Capt
     assert status == 1, output
     assert [each for each in named if not re.search(each, output)] == [], output
     assert output.endswith("Not the same: its weights are rounded." if planted == "float16" else "Not the same.")
+
+
+def test_a_model_that_does_not_run_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes do not go together")
+
+    make(tmp_path, "dinov2_tiny")
+    monkeypatch.setattr("conversion.cli.comparing.verify_cell", fail)
+    status, output = compare(tmp_path, "dinov2_tiny", capsys)
+    assert status == 1, output
+    assert "not compared: " in output
+    assert "shapes do not go together" in output
+    assert "The same model" not in output
 
 
 def test_the_command_that_is_proposed_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,6 +213,15 @@ def test_who_may_not_see_a_repository_is_told(
     assert "hf_" not in output
 
 
+def test_a_full_disk_is_not_the_hubs(compare: Compare, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "cache/blob")
+
+    hub.repositories[NAME] = Repository(private=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fill_the_disk)
+    assert compare() == (2, "cache/blob: No space left on device")
+
+
 @pytest.mark.parametrize("how", ["unreachable", "broken", "offline"])
 def test_where_the_hub_cannot_be_reached_a_copy_is_compared(
     how: str, compare: Compare, hub: Hub, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

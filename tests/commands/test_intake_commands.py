@@ -208,6 +208,8 @@ def test_a_folder_without_an_image_processor_is_verified_without_the_photo(tmp_p
         (("--checkpoint", "artifact", "--image-size", "42"), "is verified as it is; --image-size"),
         (("--checkpoint", "artifact", "--weights", "pretrained"), "both say what to verify"),
         (("--mirror", "http://127.0.0.1:1"), "--weights pretrained"),
+        (("--checkpoint=artifact", "--mirror=http://127.0.0.1:1"), "--mirror: nothing is downloaded for a checkpoint"),
+        (("--original", "timm"), "--original timm: only for a checkpoint of one's own.\nThe official files are the"),
         (
             ("--weights", "pretrained", "--mirror", "a.example"),
             "--mirror a.example: not a URL that begins with http://",

@@ -40,6 +40,15 @@ def list_cache(here: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
 
 
+def test_what_nobody_publishes_is_said_at_the_beginning(tmp_path: Path) -> None:
+    """Whatever is chosen of the others."""
+    unpublished = ", ".join(name for name, row in VARIANTS.items() if not row.is_published)
+    code, output = run(tmp_path, "-v", "--weights=pretrained", "--collect-only", "-k", "dinov2_vits14-")
+    assert code == 0, output
+    assert f"parity: nothing is published, and nothing verified, of {unpublished}\n" in output
+    assert "nothing is published" not in run(tmp_path, "-v", "--collect-only", "-k", "dinov2_vits14-")[1]
+
+
 def test_a_broken_download_ends_in_a_verified_artifact(
     server: Server, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
 """Publishing: the Hub is asked before anything is made; what has passed is shown, asked about, and sent."""
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from tests.support.terminal import run_in_a_terminal
 
 REPOSITORY = "us/dinov2-custom"
 SAVE = ("--save-artifacts", f"--push-to-hub={REPOSITORY}", "--yes")
+PRETRAINED = ("--push-to-hub=us", "--weights=pretrained", "--save-artifacts")
 NOWHERE = "http://127.0.0.1:9"  # a port that nobody listens to
 
 OURS = {CONFIG: b"{}", WEIGHTS: b"weights", PARITY_CARD: b'{"variant": "dinov2_custom"}'}
@@ -154,7 +157,8 @@ CONTRADICTIONS = {
     ("--push-to-hub=us/a/b", "--weights=pretrained", "--save-artifacts"): "cannot be a namespace, or NAMESPACE/NAME",
     ("--push-to-hub=us/a--b", "--weights=pretrained", "--save-artifacts"): "cannot be a namespace, or NAMESPACE/NAME",
     ("--push-to-hub=us", "--checkpoint=any.pth", "--save-artifacts"): "Give one: us/NAME",
-    ("--push-to-hub=us", "--weights=pretrained", "--save-artifacts"): "nobody is logged in",
+    (*PRETRAINED, "-d", "--tx=ssh=elsewhere"): "--push-to-hub: artifacts of other hosts do not lie here.",
+    PRETRAINED: "nobody is logged in",
 }
 
 
@@ -209,6 +213,16 @@ class TestCommand:
         assert f"tiny to {REPOSITORY}, private: README.md, config.json, model.safetensors" in output
         assert f"{REPOSITORY}: published, {hub.url}/{REPOSITORY}/commit/" in output
         assert publish("--yes")[0] == 0, "the same may take its own place"
+
+    @pytest.mark.parametrize(("answer", "is_sent"), [("y\n", True), ("n\n", False), ("", False)])
+    def test_whoever_is_there_is_asked(
+        self, answer: str, is_sent: bool, publish: Callable[..., Any], hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        status, output = publish()
+        assert "Publish? [y/N]" in output
+        assert (status == 0, REPOSITORY in hub.repositories) == (is_sent, is_sent)
+        assert ("Nothing was sent." in output) == (answer == "n\n")
 
     @pytest.mark.parametrize("what", REFUSED)
     def test_the_hub_is_asked_before_anything_is_verified(

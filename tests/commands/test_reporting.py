@@ -11,7 +11,7 @@ from conversion.errors import ArtifactError
 from conversion.parity.verdict import Verdict
 from conversion.report.records import Record, Result, gather
 from conversion.state_dicts.folder import PARITY_CARD
-from conversion.suite.reporting import describe_command
+from conversion.suite.reporting import describe_command, describe_request
 from tests.support.commands import ALSO_BY_WORKERS, FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
 
 REPORT = ("--parity-report", "out/report.html")
@@ -180,6 +180,39 @@ def test_a_report_that_cannot_be_written_is_an_error_and_no_test_less(here: Path
     assert (here / "artifacts" / "dinov2_custom" / PARITY_CARD).exists()
 
 
+BREAKING = """
+import conversion.suite.reporting as reporting
+def collect(*_):
+    raise RuntimeError("a bug")
+reporting.collect = collect
+"""
+
+STAYING = """
+import pathlib
+unlink = pathlib.Path.unlink
+def refuse(path, **options):
+    if path.name == "report.html":
+        raise PermissionError(13, "Permission denied", path.name)
+    unlink(path, **options)
+pathlib.Path.unlink = refuse
+"""
+
+
+def test_what_breaks_in_a_report_takes_no_artifact_with_it(here: Path) -> None:
+    code, output = run(here, *TINY, *REPORT, "--attention=sdpa", "--save-artifacts", plugin=BREAKING)
+    assert code == pytest.ExitCode.INTERNAL_ERROR
+    assert "--parity-report out/report.html: RuntimeError('a bug')" in output
+    assert "1 passed" in output
+    assert (here / "artifacts" / "dinov2_custom" / PARITY_CARD).exists()
+
+
+def test_where_an_earlier_page_stays_nothing_is_run(here: Path) -> None:
+    code, output = run(here, *TINY, *REPORT, plugin=STAYING)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "--parity-report out/report.html: an earlier one cannot be replaced: " in output
+    assert "passed" not in output
+
+
 def test_without_the_option_nothing_is_recorded(here: Path) -> None:
     code, output = run(here, *TINY, "--attention=sdpa")
     assert code == 0, output
@@ -221,6 +254,13 @@ def test_secrets_in_addresses_are_not_reported() -> None:
     arguments = ("--mirror", "https://me:secret@example.com/x", "-k", "a or b")
     config: Any = SimpleNamespace(invocation_params=SimpleNamespace(args=arguments))
     assert describe_command(config) == "pytest --mirror https://example.com/x -k 'a or b'"
+
+
+def test_where_weights_come_from_is_told_before_a_card_is(tmp_path: Path) -> None:
+    mine = SimpleNamespace(checkpoint=tmp_path / "mine.pth", weights="synthetic", seed=3)
+    assert describe_request(mine) == "mine.pth"
+    drawn = SimpleNamespace(checkpoint=None, weights="synthetic", seed=3)
+    assert describe_request(drawn) == "random weights, seed 3"
 
 
 def test_a_run_without_variants_writes_no_report(here: Path) -> None:

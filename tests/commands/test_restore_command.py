@@ -1,5 +1,6 @@
 """``vision-parity restore``: what a converted folder is written back as."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,11 @@ import torch
 
 import conversion
 from conversion.cli.app import main
-from conversion.errors import CheckpointError
-from conversion.state_dicts.folder import CONFIG
+from conversion.errors import CheckpointError, ConversionError
+from conversion.state_dicts.folder import CONFIG, PARITY_CARD
 from tests.support.checkpoint_files import same
 from tests.support.golden import list_options, read_golden, write_artifact
+from tests.support.listed import list_files
 
 
 def test_a_folder_goes_back_to_a_file_that_is_converted_to_the_same(tmp_path: Path) -> None:
@@ -24,6 +26,40 @@ def test_a_folder_goes_back_to_a_file_that_is_converted_to_the_same(tmp_path: Pa
         conversion.restore_checkpoint(artifact, tmp_path / "back.pth")
     with pytest.raises(CheckpointError, match="not what from_pretrained reads"):
         conversion.restore_checkpoint(tmp_path, tmp_path / "again.pth")
+
+
+# where it is read from and written to: what is said of it
+REFUSED = {
+    "another format": (
+        "artifact",
+        "back.safetensors",
+        r"the original's own format is torch\.save's\.\nName it \.pth\.$",
+    ),
+    "a folder that is not there": ("absent", "back.pth", r"absent: there is no such folder\.\nCheck its path\.$"),
+    "a place that is not there": ("artifact", "new/back.pth", r"new: there is no such folder\.\nMake it first\.$"),
+    "a file": ("artifact/config.json", "back.pth", r"config\.json: is a file, .*\nGive its folder: \S*artifact$"),
+    "a file of something else": ("notes.txt", "back.pth", r"is a file, .*\nGive the folder that convert has made\.$"),
+    "an empty config": ("empty", "back.pth", r"empty: its config\.json is empty, or no JSON object\.\nCopy the folder"),
+    "a foreign card": (
+        "foreign",
+        "back.pth",
+        r"foreign: has no parity\.json of this project\.\nConvert the checkpoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_restored_is_said_and_nothing_is_written(what: str, tmp_path: Path) -> None:
+    directory, path, says = REFUSED[what]
+    foreign = shutil.copytree(write_artifact(tmp_path), tmp_path / "foreign")
+    (foreign / PARITY_CARD).write_text('{"schema": "mine"}')
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / CONFIG).write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    before = list_files(tmp_path)
+    with pytest.raises(ConversionError, match=says):
+        conversion.restore_checkpoint(tmp_path / directory, tmp_path / path)
+    assert list_files(tmp_path) == before
 
 
 def test_what_a_restored_file_has_otherwise_is_said(

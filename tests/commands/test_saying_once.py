@@ -1,13 +1,18 @@
 """What a user should know is said once, and so is why nothing is converted."""
 
+import runpy
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from conversion.cli.app import main
+from conversion.families.told import write_value
 from tests.support.commands import ROOT, run
 from tests.support.golden import list_options, read_golden
+from tests.support.switched import MODELS, tell, write
 
 TOLD = list_options("dinov2_tiny")
 PARITY = str(ROOT / "tests" / "parity")
@@ -20,6 +25,30 @@ def write_two(path: Path) -> None:
 
 def write_broken(path: Path) -> None:
     torch.save({key: tensor for key, tensor in read_golden("dinov2_tiny").backbone.items() if key != "norm.bias"}, path)
+
+
+def test_where_transformers_does_nothing_otherwise_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = MODELS["five channels, registers"]
+    monkeypatch.chdir(tmp_path)
+    options = [f"--{name.replace('_', '-')}={write_value(value)}" for name, value in tell(spec).items()]
+    assert main(["convert", str(write(spec, tmp_path)), "-o", "model", *options]) == 0
+    assert "What transformers does otherwise\n  nothing\n" in capsys.readouterr().out
+
+
+def test_the_package_is_run_as_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for run_it in (
+        lambda: sys.exit(main(["trust", "me"])),
+        partial(runpy.run_module, "conversion", run_name="__main__"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["conversion", "trust", "me"])
+        with pytest.raises(SystemExit) as raised:
+            run_it()
+        said.append((raised.value.code, capsys.readouterr().err))
+    assert said[0] == said[1]
+    assert said[0][0] == 2
 
 
 def test_a_command_warns_once_and_shows_no_line_of_source(

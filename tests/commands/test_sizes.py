@@ -102,6 +102,18 @@ def test_eager_attention_needs_room() -> None:
     assert memory is None or memory > 2**28
 
 
+@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
+def test_where_the_system_does_not_tell_its_memory_nothing_is_refused_for_it(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_name: str) -> int:
+        raise error("not known here")
+
+    monkeypatch.setattr("os.sysconf", refuse, raising=False)
+    assert measure_memory() is None
+    check_selected(3500, {"dinov2_vits14": spec_of("dinov2_vits14")}, ["eager"], measure_memory())
+
+
 @pytest.mark.parametrize("image_size", [-14, 0, 100, 14_000, "42", 42.0, True])
 def test_python_refuses_it_before_anything_is_built(image_size: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = read_golden("dinov2_tiny")

@@ -3,11 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from conversion.artifact import load
 from conversion.artifact.card import hash_file
 from conversion.cli.app import main
+from conversion.errors import CheckpointError
 from conversion.state_dicts.folder import CONFIG
 from tests.support.verified import edit
 
@@ -58,6 +61,48 @@ def test_the_comparison_is_run_again(tampered: bool, status: int, made: dict[str
         (artifact / CONFIG).write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
         edit(artifact, lambda card: card["result"].update({CONFIG: hash_file(artifact / CONFIG)}))
     assert main(["verify", "--deep", str(artifact)]) == status
+
+
+def test_a_comparison_that_fails_or_does_not_run_again_is_said(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
+    read_back = load._load
+
+    def read_back_wrong(*args: Any, **kwargs: Any) -> Any:
+        model = read_back(*args, **kwargs)
+        for module in model.modules():
+            if hasattr(module, "eps"):
+                module.eps = 1.0
+        return model
+
+    def refuse(*_: object) -> None:
+        raise CheckpointError("the memory does not suffice.", hint="Give it more.")
+
+    monkeypatch.setattr(load, "_load", read_back_wrong)
+    assert main(["verify", "--deep", str(artifact)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("tiny (cpu, float32, ") == 2
+    assert "first at block.0.norm1" in said
+    monkeypatch.setattr("conversion.cli.verifying.verify_cell", refuse)
+    assert main(["verify", "--deep", str(artifact)]) == 1
+    assert "the memory does not suffice.\nGive it more." in capsys.readouterr().err
+
+
+def test_the_bundled_original_stands_for_another_that_was_compared(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
+    clone = "facebookresearch/dinov2, 1a2b3c4"
+
+    def name_a_clone(card: dict[str, Any]) -> None:
+        for cell in card["activations"]:
+            cell["original"] = clone
+
+    edit(artifact, name_a_clone)
+    assert main(["verify", "--deep", str(artifact)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count(f"was compared with {clone}; the bundled original takes its place") == 1
 
 
 def test_a_stray_file_is_moved_out_of_the_folder(

@@ -6,12 +6,35 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
+from torch.distributed._shard.sharded_tensor import Shard as Piece
+from torch.distributed._shard.sharded_tensor import init_from_local_shards
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, StateDictType, fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 from conversion.families.base import load_family
 from tests.support.golden import read_golden
 from tests.support.processes import end_rank
+
+
+def cut_otherwise(tensor: Tensor) -> dict[str, Tensor]:
+    """A tensor in ways that torch has, and FSDP does not use for what it saves."""
+    rank, line, grid = dist.get_rank(), init_device_mesh("cpu", (2,)), init_device_mesh("cpu", (2, 1))
+    rows = tensor.clone().chunk(4)
+    size, width = rows[0].shape
+    pieces = [Piece.from_tensor_and_offsets(rows[n], [n * size, 0], rank) for n in (2 * rank, 2 * rank + 1)]
+    half = tensor.chunk(2)[rank].clone()
+    in_grid = init_from_local_shards([Piece.from_tensor_and_offsets(half, [rank * len(half), 0], rank)], *tensor.shape)
+    in_grid.local_shards()[0].metadata.shard_sizes = [len(half), width // 2]  # as of four ranks
+    return {
+        "sum": DTensor.from_local(tensor, line, [Partial()]),
+        "grid": DTensor.from_local(half, grid, [Shard(0), Shard(1)]),
+        "replica": DTensor.from_local(tensor + rank, line, [Replicate()]),
+        "replicated piece": DTensor.from_local(tensor + rank, grid, [Replicate(), Shard(0)]),
+        "two pieces": init_from_local_shards(pieces, *tensor.shape),
+        "piece of a grid": in_grid,
+    }
 
 
 def main(folder: Path, kinds: list[str]) -> None:
@@ -22,7 +45,9 @@ def main(folder: Path, kinds: list[str]) -> None:
     for kind in kinds:
         weights = {key: tensor.clone() for key, tensor in golden.backbone.items()}
         model = family.load_original(golden.spec, weights)
-        if kind == "fully_shard":
+        if kind == "otherwise":
+            state_dict = cut_otherwise(golden.backbone["blocks.0.mlp.fc1.weight"])
+        elif kind == "fully_shard":
             fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
             state_dict = model.state_dict()
         else:

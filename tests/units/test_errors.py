@@ -1,10 +1,19 @@
 """What an error says, and before what the file is named that it concerns."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 
 from conversion.errors import CheckpointError, concerning
+
+
+def test_an_error_is_the_same_in_another_process() -> None:
+    error = CheckpointError("a: it is empty", ["norm.bias", "norm.weight"], "Copy it again.")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is CheckpointError
+    assert (again.headline, again.problems, again.hint) == (error.headline, error.problems, error.hint)
+    assert str(again) == str(error)
 
 
 @pytest.mark.parametrize(

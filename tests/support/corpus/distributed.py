@@ -1,5 +1,6 @@
 """Folders of torch.distributed.checkpoint that must be refused: not whole, damaged, or made to harm."""
 
+import argparse
 import pickle
 import warnings
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import SerializationFormat
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
 
-from tests.support.corpus.making import RUN, WEIGHT, BadInput, Calls, half_of, saved, write
+from tests.support.corpus.hostile import SHARED, TOO_MUCH
+from tests.support.corpus.making import RUN, WEIGHT, BadInput, Calls, half_of, safetensors_file, saved, write
 from tests.support.golden import tiny
 
 SHARD = "__0_0.distcp"
@@ -84,6 +87,47 @@ def swap_tensor(held: Tensor | object) -> Callable[[Path], None]:
     return make
 
 
+def with_entry(**values: Any) -> Callable[[Path], None]:
+    """A sound folder whose metadata describe one tensor otherwise."""
+
+    def change(metadata: Metadata) -> None:
+        for name, value in values.items():
+            setattr(metadata.state_dict_metadata[KEY], name, value)
+
+    return with_metadata(change)
+
+
+def put_at(key: str, *path: str) -> Callable[[Path], None]:
+    """A sound folder whose metadata tell that something lies in other entries."""
+    return with_metadata(lambda metadata: metadata.planner_data.update({key: path}))
+
+
+def swap_bytes(content: bytes) -> Callable[[Path], None]:
+    """A sound folder that has these bytes in the place of one tensor's file."""
+
+    def make(folder: Path) -> None:
+        with_place(offset=0, length=len(content), relative_path="other.distcp")(folder)
+        write(content, folder, "other.distcp")
+
+    return make
+
+
+def rename_in_safetensors(folder: Path) -> None:
+    """A folder of safetensors, in whose header one tensor has another name."""
+    writer = dcp.FileSystemWriter(folder, serialization_format=SerializationFormat.SAFETENSORS)
+    with warnings.catch_warnings(action="ignore"):
+        dcp.save({"model": tiny()}, storage_writer=writer, no_dist=True)
+    content = (folder / SHARD).read_bytes()
+    write(content.replace(f'"{KEY}"'.encode(), f'"{KEY[:-1]}_"'.encode()), folder, SHARD)
+
+
+def leave_sparse(folder: Path) -> None:
+    """Metadata of more bytes than may be read, none of which take room on the disk."""
+    save(folder)
+    with (folder / ".metadata").open("r+b") as file:
+        file.truncate(300 * 2**20)
+
+
 def call_in_metadata(folder: Path) -> None:
     save(folder)
     metadata = pickle.loads((folder / ".metadata").read_bytes())
@@ -92,6 +136,7 @@ def call_in_metadata(folder: Path) -> None:
 
 
 WHERE = rf"__0_0\.distcp: {KEY} at \(0, 0\)"
+OTHER = rf"other\.distcp: {KEY} at \(0, 0\)"
 
 DISTRIBUTED: dict[str, BadInput] = {
     "a part of a distributed checkpoint": BadInput(
@@ -110,8 +155,34 @@ DISTRIBUTED: dict[str, BadInput] = {
     ),
     "empty metadata": BadInput(with_file(".metadata", lambda _: b""), r"\.metadata: cannot be read; truncated", "."),
     "metadata cut in half": BadInput(with_file(".metadata", half_of), r"\.metadata: cannot be read; truncated", "."),
+    "metadata with a set of keys that share themselves": BadInput(
+        with_file(".metadata", lambda _: b"\x80\x04\x8f(" + SHARED + b"\x90."),
+        rf"\.metadata: {TOO_MUCH}50,000,000 steps",
+        ".",
+    ),
+    "metadata with such a frozen set": BadInput(
+        with_file(".metadata", lambda _: b"\x80\x04(" + SHARED + b"\x91."),
+        rf"\.metadata: {TOO_MUCH}50,000,000 steps",
+        ".",
+    ),
+    "metadata that name a class by a number": BadInput(
+        with_file(".metadata", lambda _: b"\x80\x04K\1K\2\x93."),
+        r"\.metadata: .*\n.*global whose name is not written",
+        ".",
+    ),
     "metadata of something else": BadInput(
         with_file(".metadata", lambda _: pickle.dumps({"a": 1})), r"\.metadata: is not what torch\.distributed", "."
+    ),
+    "metadata of 300 MiB": BadInput(leave_sparse, r"more than 268,435,456 bytes.*\n.*\.metadata has 314,572,800", "."),
+    "a tensor without a dtype": BadInput(with_entry(properties=None), rf"impossible tensors.*\n.*{KEY}: no dtype", "."),
+    "a tensor without its chunks": BadInput(
+        with_entry(chunks=None), rf"impossible tensors.*\n.*{KEY}: no list of chunks", "."
+    ),
+    "an entry within a tensor": BadInput(
+        put_at("epoch", "model", WEIGHT, "epoch"), r"\.metadata: epoch lies in another tensor", "."
+    ),
+    "two tensors in one place": BadInput(
+        put_at("model.norm.bias", "model", WEIGHT), r"several keys lead to the same place.*\n.*model\.norm\.bias", "."
     ),
     "metadata that call a program": BadInput(
         call_in_metadata,
@@ -175,6 +246,20 @@ DISTRIBUTED: dict[str, BadInput] = {
         swap_tensor([tiny()[WEIGHT], Calls("os.system", *RUN)]),
         rf"other\.distcp: {KEY} .*: .*refers to callables that could run code",
         ".",
+    ),
+    "a chunk with an object in it": BadInput(
+        swap_tensor([tiny()[WEIGHT], argparse.Namespace(lr=0.1)]),
+        rf"other\.distcp: {KEY} .*: holds something else than a plain tensor\.\n.*argparse\.Namespace",
+        ".",
+    ),
+    "safetensors under another name": BadInput(rename_in_safetensors, rf"{WHERE}: is not among its tensors", "."),
+    "safetensors with an endless header": BadInput(
+        swap_bytes(safetensors_file({}, bytes(20_000), length=2**40)),
+        rf"{OTHER}: has a header of 1,099,511,627,776 bytes",
+        ".",
+    ),
+    "safetensors cut in their header": BadInput(
+        swap_bytes(safetensors_file({}, bytes(20_000), length=50_000)), rf"{OTHER}: ends 29,998 bytes early", "."
     ),
     "a chunk that is no tensor": BadInput(
         swap_tensor({"a": tiny()[WEIGHT]}), rf"other\.distcp: {KEY} .*: holds a dict, not a tensor", "."

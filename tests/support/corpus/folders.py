@@ -32,6 +32,11 @@ def write_dcp(folder: Path) -> None:
     dcp.save({"model": tiny()}, checkpoint_id=str(folder / "run"), no_dist=True)
 
 
+def write_two_parts(folder: Path) -> None:
+    for rank in range(2):
+        torch.save({"module": tiny()}, folder / f"mp_rank_0{rank}_model_states.pt")
+
+
 PARTS: dict[str, BadInput] = {
     "shards without their index": BadInput(
         lambda folder: write_lone_shards(folder, 1, 2, 3),
@@ -112,10 +117,21 @@ ZERO: dict[str, BadInput] = {
         ".",
     ),
     "a model in parallel parts": BadInput(
-        lambda folder: [
-            torch.save({"module": tiny()}, folder / f"mp_rank_0{rank}_model_states.pt") for rank in range(2)
-        ],
+        write_two_parts,
         r"trained in parallel parts.*\n(.*\n)*Save the state dict of the whole model",
+        ".",
+    ),
+    "parallel parts by a pattern": BadInput(
+        write_two_parts,
+        r"trained in parallel parts.*\n(.*\n)*Save the state dict of the whole model",
+        "mp_rank_*_model_states.pt",
+    ),
+    "a run of transformers' Trainer with DeepSpeed": BadInput(
+        lambda folder: [
+            write(b'{"model_type": "dinov2"}', folder, "config.json"),
+            write_zero(folder, tiny(), 2),
+        ],
+        r"without weights that from_pretrained reads.*\n.*mp_rank_00_.*\n.*give that file: vision-parity inspect \S*mp",
         ".",
     ),
 }

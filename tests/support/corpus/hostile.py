@@ -81,6 +81,13 @@ def with_second_directory(folder: Path) -> None:
     write(first[:-22] + sound[:place] + sound[place : place + length] + sound[-22:], folder)
 
 
+def list_many(folder: Path) -> None:
+    """An archive whose end says that two million records are listed, none of which is there."""
+    number = 2_000_000
+    end = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, number, number, 0, 0)
+    write(end + b"PK\6\7" + struct.pack("<IQI", 0, 0, 1) + b"PK\5\6" + bytes(18), folder)
+
+
 def in_capitals(folder: Path) -> None:
     """A second pickle that torch's reader takes for the first."""
     records = records_of(PICKLED)
@@ -174,6 +181,9 @@ PICKLES: dict[str, BadInput] = {
         pickled(call("torch._tensor._rebuild_from_type_v2", b"c__builtin__\nbytearray\n", b"N", b"K\1\x85", b"N")),
         "has builtins.bytearray called for a tensor",
     ),
+    "an object of a protocol before the second": BadInput(
+        pickled(b"(i__main__\nA\n"), r"safe unpickler does not read.*\n.*Unsupported opcode INST" + SAVE_ALONE
+    ),
     "a stack without its values": BadInput(pickled(b"}\x87"), r"truncated, damaged.*\n.*IndexError"),
     "a value that was never kept": BadInput(pickled(b"h\5"), r"truncated, damaged.*\n.*KeyError"),
 }  # fmt: skip
@@ -190,6 +200,9 @@ SHOWN_TWICE: dict[str, BadInput] = {
     ),
     "an archive with something before": BadInput(
         partial(write, archive({"x": b""})[:-22] + PICKLED), "parts do not lie where its end says"
+    ),
+    "an archive of two million records": BadInput(
+        list_many, TOO_MUCH + r"1,000,000 records.*\n.*table of contents lists 2,000,000"
     ),
     "a pickle of four thousand million bytes": BadInput(declare(4_000_000_000), TOO_MUCH + "268,435,456 bytes"),
 }

@@ -55,6 +55,11 @@ SHARDS: dict[str, BadInput] = {
         r"unexpected: more in a\.safetensors",
         ".",
     ),
+    "several indices": BadInput(
+        lambda folder: [write(b"{}", folder, f"{name}.safetensors.index.json") for name in "ab"],
+        r"several indices of shards in it.*\n.*a\.safetensors.*\n.*b\..*\n.*inspect \S*b\.safetensors\.index\.json$",
+        ".",
+    ),
     "a truncated shard": BadInput(
         lambda folder: [
             write_shards(folder, FIRST_KEYS, a=tiny()),
@@ -117,6 +122,11 @@ RANKS: dict[str, BadInput] = {
         r"a\.b: not a dense .*sparse_coo",
         ".",
     ),
+    "a folder among rank files": BadInput(
+        lambda folder: [torch.save(tiny(), folder / "m.rank_0.pth"), (folder / "m.rank_1.pth").mkdir()],
+        r"m\.rank_1\.pth: is a folder\.\nGive that folder alone: \S*m\.rank_1\.pth",
+        "m.rank_*.pth",
+    ),
     "two files of one rank": BadInput(
         lambda folder: [
             torch.save(tiny(), folder / name) for name in ("m.rank_0.pth", "m.rank_1.pth", "m.rank_01.pth")
@@ -164,6 +174,11 @@ FOLDERS: dict[str, BadInput] = {
     "a config of nonsense": BadInput(
         configured(b'{"model_type": "dinov2", "id2label": 5}', tiny()),
         r"config\.json: is not what transformers reads.*\n.*Error",
+        ".",
+    ),
+    "a config of architectures that are a number": BadInput(
+        configured(b'{"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3, "architectures": 5}', tiny()),
+        r"its config\.json or a file beside it cannot be read.*\n.*TypeError.*\n.*were saved together\.$",
         ".",
     ),
     "a config of a thousand million blocks": BadInput(

@@ -14,6 +14,7 @@ import torch
 import conversion
 from conversion import ConversionError
 from conversion.artifact.card import hash_file, read_cpu_maker
+from conversion.artifact.checks import check_tensors
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import TASKS
@@ -155,6 +156,28 @@ def test_a_model_that_does_not_load_back_whole_is_refused(fault: str, tmp_path: 
         tensors[key] = torch.zeros(3, 3)
     save_file(tensors, tmp_path / "tiny" / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises((ArtifactError, RuntimeError), match=r"encoder\.layer\.(1|9)\.mlp\.fc1\.weight"):
+        load_model(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize(("key", "where"), [("norm.bias", "artifact"), ("another.bias", "source")])
+def test_a_tensor_of_one_side_alone_is_named(key: str, where: str, tmp_path: Path) -> None:
+    out = convert()
+    save_artifact(out, tmp_path / "tiny")
+    source = dict(out.source)
+    if where == "artifact":
+        del source[key]
+    else:
+        source[key] = torch.zeros(1)
+    with pytest.raises(ArtifactError, match="does not give the source back") as raised:
+        check_tensors(replace(out, source=source), tmp_path / "tiny")
+    assert raised.value.problems == (f"{key}: only in the {where}",)
+
+
+def test_an_architecture_that_transformers_lacks_is_refused(tmp_path: Path) -> None:
+    save_artifact(convert(), tmp_path / "tiny")
+    config = json.loads((tmp_path / "tiny" / CONFIG).read_text())
+    (tmp_path / "tiny" / CONFIG).write_text(json.dumps(config | {"architectures": ["Dinov9Model"]}))
+    with pytest.raises(ArtifactError, match=r"has no architecture 'Dinov9Model', .*\nConvert the original again, with"):
         load_model(tmp_path / "tiny")
 
 

@@ -1,8 +1,10 @@
 """The artifact in bad company: other people's files, other writers, full disks, kills."""
 
+import json
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +60,15 @@ def test_what_is_not_an_artifact_is_left_alone(prepare: Callable[[Path], None], 
     with pytest.raises(ArtifactError, match=r"tiny: .*not overwritten"):
         save_artifact(convert(), tmp_path / "tiny")
     assert sorted((path, path.read_bytes() if path.is_file() else b"") for path in tmp_path.rglob("*")) == before
+
+
+def test_an_artifact_whose_card_tells_nothing_of_settings_is_replaced(tmp_path: Path) -> None:
+    card = json.loads((save_artifact(convert(), tmp_path / "tiny") / PARITY_CARD).read_text())
+    for told in ([], {"num_attention_heads": 2}, {"num_attention_heads": {}}):
+        (tmp_path / "tiny" / PARITY_CARD).write_text(json.dumps(card | {"told": told}))
+        with warnings.catch_warnings(action="error"):  # that of another model
+            save_artifact(convert(), tmp_path / "tiny")
+        assert json.loads((tmp_path / "tiny" / PARITY_CARD).read_text()) == card
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from conversion.artifact.stage import check_card
 from conversion.artifact.verify import verify_artifact
 from conversion.artifact.weights import INDEX
 from conversion.errors import ArtifactError
+from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
 from tests.support.golden import read_golden
@@ -157,6 +158,18 @@ def test_a_baked_model_keeps_the_name_that_it_had(
     assert any(problem.startswith("variant: ") for problem in said) != is_right
 
 
+@pytest.mark.parametrize("is_other", [False, True])
+def test_of_another_major_version_deviations_are_not_judged(is_other: bool, artifact: Path) -> None:
+    """It has others."""
+    edit(artifact, CARDS["a deviation at the native size"][0])
+    if is_other:
+        other = "4.57.6" if transformers_major() > 4 else "5.0.0"
+        edit(artifact, lambda card: card["versions"].update(transformers=other))
+    with pytest.raises(ArtifactError, match="no point is said to be off by it") as raised:
+        verify_artifact(artifact)
+    assert ("which does not apply to an input" in str(raised.value)) != is_other
+
+
 def test_a_model_of_one_size_is_not_baked(made: dict[str, Path], tmp_path: Path) -> None:
     artifact = Path(shutil.copytree(made["data2vec_vision_tiny_ade20k"], tmp_path / "tiny"))
     size = read_card(artifact)["spec"]["image_size"]
@@ -251,6 +264,16 @@ def test_a_card_without_a_table_of_files_is_one_error(result: object, artifact: 
     assert raised.value.hint
     with pytest.raises(ArtifactError, match="is no verification card"):
         verify_artifact(artifact)
+
+
+def test_a_file_that_may_not_be_read_is_one_problem(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", path.name)
+
+    monkeypatch.setattr("conversion.artifact.stage.hash_file", forbid)
+    with pytest.raises(ArtifactError, match="is not verified") as raised:
+        verify_artifact(artifact)
+    assert raised.value.problems == (f"cannot be read: [Errno 13] Permission denied: '{CONFIG}'",)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "../elsewhere.txt"])

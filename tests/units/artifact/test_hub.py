@@ -2,16 +2,18 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub  # whose parts are imported when they are asked for
 import pytest
 
 from conversion.artifact.hub import name_on_the_hub, plan_push, push
 from conversion.artifact.reading import read_card
+from conversion.artifact.repository import find_repository
 from conversion.artifact.weights import WEIGHTS
 from conversion.errors import ArtifactError, PublishError
 from conversion.families.variants import VARIANTS
-from conversion.state_dicts.folder import CONFIG
+from conversion.state_dicts.folder import CONFIG, MODEL_CARD
 from conversion.suite.publishing import publish
 from conversion.suite.settings import Request
 from tests.support.fake_hub_state import READ_ONLY, TOKEN, CutError, Hub, Repository
@@ -144,6 +146,36 @@ def test_what_is_not_verified_is_refused(artifact: Path) -> None:
     (artifact / WEIGHTS).write_bytes(content[:-1] + b"\0")
     with pytest.raises(ArtifactError, match="is not verified"):
         plan_push(artifact, REPOSITORY)
+
+
+def test_an_artifact_without_its_model_card_is_not_whole(artifact: Path) -> None:
+    (artifact / MODEL_CARD).unlink()
+    with pytest.raises(
+        PublishError, match=rf"tiny: is not whole\.\n  - {MODEL_CARD}: not there\nConvert the checkpoint"
+    ):
+        plan_push(artifact, REPOSITORY)
+
+
+def test_a_repository_that_is_gone_once_it_was_made_is_said(
+    hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(name: str, client: "huggingface_hub.HfApi") -> Any:
+        del hub.repositories[name]  # as somebody else may delete it
+        return find_repository(name, client)
+
+    monkeypatch.setattr("conversion.artifact.hub.find_repository", lose)
+    with pytest.raises(PublishError, match=r"the Hub made it, and does not find it\.\nRun the same again\.$"):
+        push(plan_push(artifact, REPOSITORY), api(hub))
+
+
+def test_what_the_hub_refuses_of_one_artifact_is_said(
+    hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conversion.suite.publishing.push", lambda plan: push(plan, api(hub, READ_ONLY)))
+    request, written = Request(target=REPOSITORY, artifacts=artifact.parent, is_agreed=True), list[str]()
+    assert not publish(request, [artifact.name], written.append, input)
+    assert written[-1].startswith(f"{REPOSITORY}: was not published: ")
+    assert hub.repositories == {}
 
 
 def test_one_repository_is_for_one_variant(tmp_path: Path) -> None:

@@ -78,6 +78,24 @@ def test_original_reproduces_every_recorded_output(golden: GoldenModel) -> None:
 
 
 @pytest.mark.parametrize("name", DINOV2)
+@pytest.mark.parametrize(("dtype", "least", "most"), [(torch.float64, 0, RECORDED), (torch.float32, 1e-9, 1e-5)])
+def test_attention_with_its_softmax_apart_is_as_exact_as_that(
+    name: str, dtype: torch.dtype, least: float, most: float
+) -> None:
+    golden = read_golden(name)
+    case = golden.cases[0]
+    model = golden.family.load_original(golden.spec, {k: v.double() for k, v in golden.state_dict.items()})
+    assert model.softmax_dtype is None
+    model.softmax_dtype = dtype
+    assert model.softmax_dtype is dtype
+    inputs = case.inputs.to("cpu", torch.float64)
+    with torch.inference_mode():
+        actual = model(inputs.pixel_values, inputs.bool_masked_pos)["x_norm_patchtokens"]
+    assert actual.dtype is torch.float64
+    assert least <= float((actual - case.outputs["x_norm_patchtokens"]).abs().max()) <= most
+
+
+@pytest.mark.parametrize("name", DINOV2)
 def test_intermediate_layers_are_the_normed_block_outputs(name: str) -> None:
     golden = read_golden(name)
     case = next(case for case in golden.cases if case.inputs.pixel_values.shape[-1] == golden.spec.image_size)

@@ -1,6 +1,7 @@
 """Class names: from timm, or from a file of the user's."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_what_is_no_list_of_names_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_imagenet_has_its_thousand_names() -> None:
     assert len(imagenet_labels()) == 1000
+
+
+@pytest.mark.parametrize("labels", ["wall", {"0": "wall"}])
+def test_names_in_no_order_are_refused(labels: Any) -> None:
+    golden = read_golden("dinov2_tiny_1layer")
+    kind = type(labels).__name__
+    with pytest.raises(CheckpointError, match=f"Class names are a sequence in the order of the logits, not a {kind}"):
+        conversion.convert(golden.state_dict, **golden.overrides, labels=labels)
 
 
 def test_names_for_a_model_without_classes_are_refused() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conversion.artifact.load import load_image_processor
+from conversion.errors import CheckpointError
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.deviations import SQUARE_RESIZE
 from conversion.families.deviations import CENTER_CROP
@@ -34,6 +35,14 @@ def write_processor(directory: Path, family: Family[Any], spec: Spec, input_size
 
 def process(directory: Path, image: Image.Image, **settings: object) -> torch.Tensor:
     return load_image_processor(directory)(image, return_tensors="pt", **settings)["pixel_values"][0]
+
+
+@pytest.mark.parametrize("absent", ["image_mean", "image_std"])
+def test_without_a_normalisation_no_image_is_prepared(absent: str) -> None:
+    spec = replace(SPEC, **{absent: None})
+    for prepare in (FAMILY.images.build_image_processor, FAMILY.images.build_transform):
+        with pytest.raises(CheckpointError, match=r"how images are normalised\.\nGive .*--image-mean, --image-std"):
+            prepare(spec, 224)
 
 
 def test_the_official_values_are_written() -> None:

@@ -141,6 +141,14 @@ def test_a_described_activation_is_timms_own(tmp_path: Path) -> None:
     assert next(point.point for point in result.points if point.verdict is Verdict.FAILED) == "block.0.mlp"
 
 
+def test_projections_without_a_bias_are_timms(tmp_path: Path) -> None:
+    architecture, arguments = narrow("uni")
+    written = write(tmp_path, architecture, {**arguments, "proj_bias": False})
+    assert not convert(written, 2).spec.proj_bias
+    for is_described in (True, False):
+        assert list_verdicts(verify(written, 2, is_described=is_described)) == {Verdict.EXACT}
+
+
 def test_a_model_of_real_width_is_timms(tmp_path: Path) -> None:
     architecture, arguments = PUBLIC["uni"]
     written = write(tmp_path, architecture, {**arguments, "depth": 4})
@@ -165,6 +173,11 @@ def test_a_model_that_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:
         family.load_timm(spec, untranslated, {"architecture": "vit_nowhere"})
     with pytest.raises(CheckpointError, match=r"(?s)cannot build.*mlp_layer=Nowhere"):
         family.load_timm(spec, untranslated, {**written.description, "model_args": {"mlp_layer": "Nowhere"}})
+    with pytest.raises(
+        CheckpointError, match=r"cannot build its VisionTransformer\.\n.*\n.*--original bundled"
+    ) as raised:
+        family.load_timm(replace(spec, num_heads=3), untranslated)
+    assert "num_heads" in raised.value.problems[0]
     with pytest.raises(CheckpointError, match="no classifier on the CLS token and the mean of patches"):
         family.load_timm(replace(spec, num_classes=5), untranslated)
     with pytest.raises(CheckpointError, match="timm has no dinov2 models"):

@@ -19,7 +19,8 @@ from conversion.families.variants import VARIANTS
 from conversion.intake import beside, layouts
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from tests.support.checkpoint_files import same
-from tests.support.fsdp_run import DEPTH, HEADS, IMAGE_SIZE, PATCH_SIZE, RUNS, Backbone
+from tests.support.corpus.making import write_ranks
+from tests.support.fsdp_run import DEPTH, HEADS, IMAGE_SIZE, PATCH_SIZE, RUNS, Backbone, write_config
 from tests.support.processes import run_ranks
 
 pytestmark = [
@@ -206,6 +207,45 @@ def test_a_rank_that_is_missing_is_noticed(copied: Path) -> None:
         CheckpointError, match=r"_flat_param: pieces make up \(\d+,\), not \(\d+,\): a rank file is miss"
     ):
         load_checkpoint(copied / RANKS)
+
+
+FLAT = torch.ones(8)
+
+# what two ranks hold, as older versions of FSDP save it
+REFUSED: dict[str, tuple[tuple[dict[str, Tensor], dict[str, Tensor]], str]] = {
+    "heads alone": (({"dino_head._flat_param": FLAT},) * 2, r"of training losses alone.*\n.*dino_head\._flat_param"),
+    "a unit of one rank alone": (
+        ({"_flat_param": FLAT, "blocks.0._flat_param": FLAT}, {"_flat_param": FLAT}),
+        r"blocks\.0\._flat_param: in 1 of 2 rank files",
+    ),
+    "a unit in two dimensions": (({"_flat_param": torch.ones(4, 2)},) * 2, r"has the shape \(8, 2\), in the place of"),
+    "a unit of another module": (
+        ({"_flat_param": FLAT, "norm._flat_param": FLAT},) * 2,
+        r"neither the model nor its blocks.*\n.*- norm\.",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_flattened_parameters_that_cannot_be_a_model_are_refused(what: str, tmp_path: Path) -> None:
+    held, says = REFUSED[what]
+    (tmp_path / "config.yaml").write_text(write_config(0, 0, ()))
+    write_ranks(tmp_path, *held)
+    with pytest.raises(CheckpointError, match=says) as raised:
+        load_checkpoint(tmp_path)
+    assert raised.value.hint.startswith("Save the whole state dict where the run was made")
+
+
+@pytest.mark.parametrize("name", ["model_0000009", "model_final"])
+def test_without_a_whole_teacher_nothing_is_said_of_one(name: str, copied: Path) -> None:
+    for path in copied.glob(RANKS):
+        path.rename(path.with_name(path.name.replace("model_0000009", name)))
+    teacher = read_teacher(copied)
+    if name == "model_0000009":
+        shutil.rmtree(copied / "eval")
+    checkpoint = read_checkpoint(copied / f"{name}.rank_*.pth")
+    assert same(checkpoint.state_dict, teacher)
+    assert "teacher_checkpoint" not in "".join(step.did for step in checkpoint.steps)
 
 
 def test_a_whole_teacher_that_differs_is_said(copied: Path) -> None:

@@ -116,11 +116,19 @@ def test_heads_that_do_not_fit_are_refused(evaluated: Path) -> None:
         read_linear_head(file, alien, JOINED)
 
 
+def test_where_no_head_fits_none_is_to_be_chosen(evaluated: Path) -> None:
+    backbone, file = load_checkpoint(evaluated / "teacher.pth"), evaluated / "heads.pth"
+    torch.save({key: tensor for key, tensor in draw_heads().items() if "classifier_4" in key}, file)
+    with pytest.raises(CheckpointError, match=r"made for 4 layers.*\n.*\nGive a head that was trained on one layer\.$"):
+        read_linear_head(file, backbone, FOUR)
+
+
 @pytest.mark.parametrize(("tensors", "said"), [
     ({"weight": (1000, 5 * WIDTH), "bias": (1000,)},
      r"head.pth: a linear head \(1000, 160\) is made for four layers \(torch.hub: dinov2_\*_lc4\).*without a 4"),
     ({"weight": (10, 6 * WIDTH), "bias": (10,)}, r"head.pth: .*\(10, 192\) does not fit this backbone: .* 64 wide"),
     ({"weight": (10, 2 * WIDTH)}, "missing: linear_head.bias"),
+    ({"weight": (10,), "bias": (10,)}, r"linear_head\.weight: \(10,\), needed with 2 dim"),
     ({"weight": (10, 2 * WIDTH), "bias": (10,), "extra": (1,)}, "unexpected: linear_head.extra"),
     ({"weight": (10, WIDTH), "bias": (10,)}, "global_pool: give --global-pool as it was in training"),
 ])  # fmt: skip

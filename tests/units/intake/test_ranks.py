@@ -12,6 +12,7 @@ import conversion
 from conversion.errors import CheckpointError
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from conversion.intake.ranks import merge_ranks
+from conversion.intake.unpickling import StandInTensor
 from tests.support.checkpoint_files import same
 from tests.support.commands import check_artifact
 from tests.support.corpus.making import cut_in_two, write_ranks
@@ -27,7 +28,7 @@ KINDS = ("fully_shard", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes of one training run saved, each its part, in every way that FSDP has."""
     folder = tmp_path_factory.mktemp("run")
-    run_ranks(2, "tests.support.sharded_run", str(folder), *KINDS)
+    run_ranks(2, "tests.support.sharded_run", str(folder), *KINDS, "otherwise")
     return folder
 
 
@@ -69,6 +70,28 @@ def test_a_missing_rank_is_noticed_by_what_the_others_say(run: Path, tmp_path: P
         (tmp_path / f"model.rank_{rank}.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"pieces make up \(\d+.*a rank file is missing"):
         load_checkpoint(tmp_path)
+
+
+def test_what_is_cut_otherwise_is_refused_with_how_it_is_cut(run: Path) -> None:
+    with pytest.raises(CheckpointError, match="rank files that do not make up one state dict") as raised:
+        load_checkpoint(run / "otherwise")
+    assert list(raised.value.problems) == [
+        "sum: cut as Partial, which is not known here",
+        "grid: cut along 2 dimensions of its mesh",
+        "replica: not the same on every rank",
+        "replicated piece: replicas that are not the same",
+        "two pieces: 2 pieces on one rank",
+        "piece of a grid: cut along 2 dimensions",
+    ]
+    assert raised.value.hint.startswith("Save the whole state dict where the run was made")
+
+
+def test_a_sharded_tensor_of_an_unknown_kind_is_refused_and_has_no_values() -> None:
+    piece = Tensor._make_wrapper_subclass(StandInTensor, (2, 2))
+    with pytest.raises(CheckpointError, match=r"\n.*norm\.bias: a sharded tensor of an unknown kind"):
+        merge_ranks([{"norm.bias": piece}, {"norm.bias": piece}])
+    with pytest.raises(CheckpointError, match=r"has no values of its own \(aten\.add"):
+        piece + 1
 
 
 def test_plain_pieces_are_joined_along_the_first_dimension(tmp_path: Path) -> None:

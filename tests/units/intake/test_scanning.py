@@ -4,6 +4,8 @@ import array
 import collections
 import datetime
 import io
+import os
+import pickle
 import platform
 import random
 from pathlib import Path
@@ -16,6 +18,7 @@ from conversion.errors import CheckpointError
 from conversion.intake import scanning
 from conversion.intake.budget import BUDGET, Budget
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
+from conversion.intake.newer_pickle import InertUnpickler, read_pickle
 from conversion.intake.opening import open_file
 from conversion.intake.scanning import Scanner
 from conversion.intake.unpickling import list_foreign
@@ -26,6 +29,13 @@ from tests.support.golden import tiny
 
 HARMLESS = {"lists that share themselves", "a key of a million letters"}
 """What is built, and refused for what it is."""
+
+
+class Named:
+    """Pickled as a call with keywords."""
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, int]]:
+        return ("a",), {"size": 3}
 
 
 def scan(content: object, budget: Budget = BUDGET) -> Scanner:
@@ -124,6 +134,20 @@ def test_what_pickle_makes_of_plain_values_is_let_pass(tmp_path: Path) -> None:
     }  # fmt: skip
     torch.save({"model": tiny(), "args": values}, tmp_path / "run.pth")
     assert same(read_checkpoint(tmp_path / "run.pth").state_dict, tiny())
+
+
+def test_what_newer_protocols_make_of_plain_values_is_let_pass() -> None:
+    values = {"bytes": b"abc", "set": {1, "a"}, "frozen": frozenset({(1, 2)}), "made": Named(), "none": ()}
+    for protocol in (4, 5):
+        content, foreign = read_pickle(io.BytesIO(pickle.dumps(values, protocol)))
+        assert foreign == (f"{__name__}.Named",)
+        assert type(content.pop("made")).__name__ == f"{__name__}.Named"
+        assert content == {name: value for name, value in values.items() if name != "made"}
+
+
+def test_what_the_scan_did_not_see_is_not_looked_up() -> None:
+    with pytest.raises(pickle.UnpicklingError, match=r"\.getcwd, of which nothing is known"):
+        InertUnpickler(io.BytesIO(pickle.dumps(os.getcwd)), {}).load()
 
 
 def test_how_a_foreign_class_is_filled_is_seen_before_it_is() -> None:

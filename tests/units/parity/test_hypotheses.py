@@ -1,5 +1,6 @@
 """Hypotheses on every kind of tensor that a model may have: counters of no dimension, flags, integers, empty ones."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import copy_structure
-from conversion.parity.diagnosis import describe_failure, find_explanation
-from conversion.parity.faults import TENSOR_FAULTS
+from conversion.parity.compare import Evidence
+from conversion.parity.diagnosis import arose_here, describe_failure, find_explanation
+from conversion.parity.faults import TENSOR_FAULTS, exchange_parts
 from conversion.parity.hypotheses import list_hypotheses
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
@@ -92,13 +94,47 @@ def test_a_counter_that_is_off_is_searched_for_an_explanation(
     assert "failed" in describe_failure("toy", "cpu", [result])
 
 
-def test_every_hypothesis_can_be_put_in() -> None:
+@pytest.fixture
+def evidence() -> Evidence:
+    """Of a counter that is one too large."""
     converted = Model()
     converted.layers[0].num_batches_tracked += 1  # type: ignore[operator]
-    original = Model()
-    result = verify_input("toy", OriginalRun(original, STAGES, INPUTS, torch.float32), converted)
+    result = verify_input("toy", OriginalRun(Model(), STAGES, INPUTS, torch.float32), converted)
     assert result.evidence is not None
-    hypotheses = list(list_hypotheses(result.evidence))
+    return result.evidence
+
+
+def test_every_hypothesis_can_be_put_in(evidence: Evidence) -> None:
+    hypotheses = list(list_hypotheses(evidence))
     for hypothesis in hypotheses:
-        hypothesis.inject(copy_structure(original))
+        hypothesis.inject(copy_structure(evidence.run.model))
     assert len(hypotheses) > 50
+
+
+def test_what_cannot_be_run_by_itself_is_neither_blamed_nor_explained(evidence: Evidence) -> None:
+    assert (arose_here(evidence), bool(find_explanation(evidence))) == (True, True)
+    alone = replace(evidence, local=None)
+    assert (arose_here(alone), find_explanation(alone)) == (True, None)
+
+
+def test_a_hypothesis_for_which_memory_does_not_suffice_ends_the_search(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: type[Exception]) -> None:
+        def run(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("conversion.parity.diagnosis.run_stage", run)
+
+    fail(RuntimeError)
+    assert find_explanation(evidence) is None
+    fail(torch.OutOfMemoryError)
+    with pytest.raises(torch.OutOfMemoryError):
+        find_explanation(evidence)
+
+
+def test_parts_that_are_not_equal_are_not_exchanged() -> None:
+    rows = torch.arange(6.0)
+    assert exchange_parts(rows, (1, 0, 2)).tolist() == [2, 3, 0, 1, 4, 5]  # type: ignore[union-attr]
+    assert exchange_parts(rows, (1, 0, 2, 3)) is None
+    assert exchange_parts(torch.tensor(1.0), (1, 0)) is None

@@ -233,6 +233,17 @@ def test_a_call_has_its_callers_context_and_keeps_its_own() -> None:
     assert (found, variable.get()) == ([5, 6], 5)
 
 
+def test_a_call_that_has_ended_stays_so_and_a_closed_one_is_not_resumed() -> None:
+    ran: list[int] = []
+    call = PausableCall(lambda: ran.append(1))
+    call.resume()
+    call.resume()
+    assert (ran, call.has_ended) == ([1], True)
+    call.close()
+    with pytest.raises(ValueError, match="a closed call cannot be resumed"):
+        call.resume()
+
+
 def test_a_call_runs_on_its_callers_device_and_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """With stand-ins for the driver: what a machine without a GPU can show."""
     entered: list[tuple[object, bool]] = []

@@ -26,6 +26,8 @@ from conversion.parity.verdict import (
 )
 from conversion.parity.verify import InputVerdict, verify_input
 
+ZERO = Distance(0.0, 0.0)
+
 
 def never() -> Yardstick:
     raise AssertionError("the yardstick must not be computed here")
@@ -64,6 +66,13 @@ def test_one_element_off_fails_by_its_maximum() -> None:
     failed = judge("point", expected, actual, lambda: Yardstick(expected.double(), Distance(1e-7, 1e-7)))
     assert failed.verdict is Verdict.FAILED
     assert failed.reason.startswith("max error")
+
+
+def test_a_yardstick_of_another_shape_measures_nothing() -> None:
+    failed = judge("point", torch.ones(3), torch.zeros(3) + 1.5, lambda: Yardstick(torch.ones(4).double(), ZERO))
+    assert failed.verdict is Verdict.FAILED
+    assert failed.reason == "the float64 yardstick has another shape"
+    assert failed.difference == Distance(0.5, 0.5)
 
 
 def test_a_few_ulp_are_allowed_where_the_original_is_right_to_the_last_bit() -> None:

@@ -164,6 +164,14 @@ def test_the_versions_of_both_sides_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize(("many", "said"), [(1, "1 cell"), (2, "2 cells")])
+def test_what_the_baseline_has_no_result_of_is_counted(many: int, said: str) -> None:
+    others = [build_cell("dinov2_vitb14"), build_cell("dinov2_vitl14")][:many]
+    lines = list(write_lines(compare_runs([build_cell()], [build_cell(), *others])))
+    assert lines[0] == "Nothing changed in the 1 cell that was compared."
+    assert lines[-1] == f"Not compared: {said} that the baseline has no result of."
+
+
 def test_markdown_has_a_table_of_changes_and_one_of_versions() -> None:
     before = build_cell("dinov2_vitg14", 4)
     now = build_cell("dinov2_vitg14", 4, NEWER, inputs=build_inputs({"native": ("a|b",)}, native=1.0, photo=1.0))

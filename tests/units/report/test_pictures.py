@@ -2,6 +2,10 @@
 
 import base64
 import io
+import re
+import warnings
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,12 @@ from PIL import Image
 
 from conversion.report import pictures
 from conversion.report.records import Picture
+from conversion.suite.pictures import take_pictures
+from conversion.suite.settings import Request
+from conversion.suite.subject import Subject
+from tests.support.golden import read_golden
 from tests.support.reports import draw
+from tests.support.switched import MODELS, tell, write
 
 
 def read(png: str) -> np.ndarray:
@@ -88,6 +97,32 @@ def test_segments_are_counted_and_coloured_by_class() -> None:
     assert len(np.unique(first.reshape(-1, 3), axis=0)) == 2
     assert (first != second).any(axis=-1).sum() == 1
     assert len(np.unique(difference.reshape(-1, 3), axis=0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("data2vec_vision_tiny_ade20k", ["Pixels", "Patch", "Attention", "Segments"]),
+        ("dinov2_tiny_1layer", ["Pixels", "Patch", "Attention", "Most"]),
+        ("dinov2_tiny", ["Pixels", "Patch", "Attention"]),
+    ],
+)
+def test_what_is_shown_is_of_the_kind_of_model(name: str, titles: list[str], tmp_path: Path) -> None:
+    golden = read_golden(name)
+    torch.save(golden.state_dict, tmp_path / "tiny.pth")
+    subject = Subject(
+        f"{golden.family.name}_custom", Request(checkpoint=tmp_path / "tiny.pth", overrides=golden.overrides)
+    )
+    with closing(subject):
+        taken = take_pictures(subject, ("cpu", "float32", golden.family.choose_attention()))
+    assert [re.split(r"\W", picture.title)[0] for picture in taken] == titles
+
+
+def test_nothing_is_shown_where_nobody_says_how_images_are_made(tmp_path: Path) -> None:
+    spec = MODELS["five channels, registers"]
+    subject = Subject("dinov2_custom", Request(checkpoint=write(spec, tmp_path), overrides=tell(spec)))
+    with closing(subject), warnings.catch_warnings(action="ignore"):
+        assert take_pictures(subject, ("cpu", "float32", "sdpa")) == ()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

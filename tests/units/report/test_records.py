@@ -116,6 +116,12 @@ def test_a_record_of_a_run_that_holds_an_earlier_card_is_read_too(made: dict[str
     assert list_points(found) == list_points(wanted)
 
 
+def test_a_record_that_is_no_text_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(ArtifactError, match=r"report\.json: cannot be read: 'utf-8' codec can't decode"):
+        gather([tmp_path])
+
+
 def spoil(text: str) -> str:
     return text[: len(text) // 2]
 

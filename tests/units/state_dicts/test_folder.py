@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from conversion.errors import CheckpointError, ConversionError
 from conversion.state_dicts.folder import AGAIN, describe_unreadable
 
 CONFIG = Path("folder") / "config.json"
@@ -23,10 +22,3 @@ def test_the_first_line_of_an_error_of_the_library_is_told(error: Exception, sai
     assert (found.headline, found.problems, found.hint) == (
         f"{CONFIG}: is not what transformers reads.", (said,), AGAIN
     )  # fmt: skip
-
-
-def test_an_error_of_ones_own_is_told_as_it_is() -> None:
-    own = ConversionError("Too large.", ["width 9"], "Give another.")
-    found = describe_unreadable(CONFIG, own)
-    assert isinstance(found, CheckpointError)
-    assert (found.headline, found.problems, found.hint) == ("Too large.", own.problems, "Give another.")

@@ -97,6 +97,22 @@ def test_a_wrong_value_is_noticed_on_the_photo(name: str, tmp_path: Path) -> Non
     assert processed.shape != expected.shape or not is_bit_equal(processed, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("image_mean", "0.5,0.5,2", "'0.5,0.5,2': means of red, green and blue lie between 0 and 1"),
+        ("image_std", "0.5,0.5,0", "'0' is not a number above 0"),
+        ("layer_norm_eps", "inf", "'inf' is not a number above 0"),
+        ("interpolate_offset", 1, "1 is not a number from 0 to below 1"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(name: str, value: object, says: str) -> None:
+    golden = read_golden("dinov2_tiny")
+    with pytest.raises(VariantError, match="A dinov2 model cannot have these values") as raised:
+        conversion.convert(golden.state_dict, **{**golden.overrides, name: value})
+    assert raised.value.problems == (f"{name}: {says}",)
+
+
 # who tells
 
 

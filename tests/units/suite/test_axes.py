@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from conversion.errors import DeviceError
 from conversion.families.variants import VARIANTS
+from conversion.suite.axes import check_axes
 from conversion.suite.threads import prepare_torch
 from conversion.suite.work import estimate_work
 from tests.support.commands import HAS_WORKERS, SHRINKING, run
@@ -58,6 +60,13 @@ def test_workers_divide_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     for workers, expected in ((2, 4), (3, 2), (16, 1)):
         prepare_torch(0, workers)
         assert torch.get_num_threads() == expected
+
+
+def test_another_attention_is_taken_where_transformers_has_it() -> None:
+    assert check_axes(["cpu"], None, ["flex_attention"]) == (["cpu"], ["float32"], ["flex_attention"])
+    with pytest.raises(DeviceError) as raised:
+        check_axes(["cpu"], ["int8"], ["moon"])
+    assert [problem.partition(":")[0] for problem in raised.value.problems] == ["--dtype int8", "--attention moon"]
 
 
 def test_what_takes_longest_comes_first() -> None:

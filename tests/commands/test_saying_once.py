@@ -1,8 +1,5 @@
 """What a user should know is said once, and so is why nothing is converted."""
 
-import runpy
-import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,20 +32,6 @@ def test_where_transformers_does_nothing_otherwise_it_is_said(
     options = [f"--{name.replace('_', '-')}={write_value(value)}" for name, value in tell(spec).items()]
     assert main(["convert", str(write(spec, tmp_path)), "-o", "model", *options]) == 0
     assert "What transformers does otherwise\n  nothing\n" in capsys.readouterr().out
-
-
-def test_the_package_is_run_as_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    said = []
-    for run_it in (
-        lambda: sys.exit(main(["trust", "me"])),
-        partial(runpy.run_module, "conversion", run_name="__main__"),
-    ):
-        monkeypatch.setattr(sys, "argv", ["conversion", "trust", "me"])
-        with pytest.raises(SystemExit) as raised:
-            run_it()
-        said.append((raised.value.code, capsys.readouterr().err))
-    assert said[0] == said[1]
-    assert said[0][0] == 2
 
 
 def test_a_command_warns_once_and_shows_no_line_of_source(

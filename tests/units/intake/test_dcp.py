@@ -38,7 +38,7 @@ WIDE_RUNS = {"app": 1.9, "larger": 9}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What four processes saved, the golden model in every way; and two, a model of ViT-S's size in two ways; with Adam.
+    """What four processes saved of the golden model, in every way; and two of a model of ViT-S's size; with Adam.
 
     It takes 20 seconds: each of the six imports torch, and they share two cores.
     """

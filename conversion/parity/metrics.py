@@ -89,7 +89,6 @@ def _error_of_chunk(tensor: Tensor, reference: Tensor) -> tuple[float, float]:
 
 
 def _largest(tensor: Tensor) -> float:
-    """The largest magnitude; NaN if there is one."""
-    smallest, largest = tensor.aminmax()
-    magnitudes = abs(smallest.item()), abs(largest.item())
-    return max(magnitudes, key=lambda value: (math.isnan(value), value))
+    """The largest magnitude; NaN if there is one, since both ends are NaN then."""
+    smallest, largest = range_of(tensor)
+    return max(abs(smallest), abs(largest))

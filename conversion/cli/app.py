@@ -1,4 +1,4 @@
-"""The commands and their options. Each imports what it alone needs: help and wrong options wait for no transformers."""
+"""The commands and their options. Each imports what it alone needs, so that help does not wait for transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -17,7 +17,7 @@ from conversion.parity.points import Inputs, merge_stages
 from conversion.parity.precision import Casts
 from conversion.parity.sharing import Held, share_tensors
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
-from conversion.suite.inputs import InputCase, as_batch, draw_inputs, group_inputs, open_photo
+from conversion.suite.inputs import InputCase, as_batch, draw_inputs, group_inputs, open_photo, select_few
 from conversion.suite.progress import say
 from conversion.suite.subject import Cell, Subject
 from conversion.suite.threads import limit_threads
@@ -99,10 +99,20 @@ def _verify_beside(subjects: Sequence[Subject], cell: Cell) -> None:
 
 def _load(subject: Subject, cell: Cell, held: Held) -> CellModel:
     """The models of a cell, with the weights of those that are held already."""
-    cases = subject.select_inputs_for(cell)
+    cases = _select_inputs(subject, cell)
     sizes = dict.fromkeys(case.baked for case in cases)
     models = {baked: share_tensors(subject.load(baked, *cell), held) for baked in sizes}
     return CellModel(subject, cell[-1], cases, models)
+
+
+def _select_inputs(subject: Subject, cell: Cell) -> list[InputCase]:
+    """All inputs; or the small ones, where the cell is verified beside that of the attention that can be exact."""
+    device, dtype, attention = cell
+    first = subject.family.choose_attention()
+    is_second = attention != first and (device, dtype, first) in subject.cells
+    if subject.request.is_thorough or not is_second:
+        return subject.inputs
+    return select_few(subject.inputs, subject.converted.spec.patch_size)
 
 
 def _list_attentions(subject: Subject, cell: Cell) -> list[str]:

@@ -19,7 +19,7 @@ PHOTO = Path(__file__).with_name("chelsea.png")
 MASKED_SHARE = 0.4
 
 FEW_PATCHES = 49
-"""Of an image, at most, where few are enough: what batch_2 and masked of a model of any size have."""
+"""The most that a small image has: as many as batch_2 and masked have, of a model that takes images of any size."""
 
 SIDE_BY_SIDE = 2**19
 """Pixels of the inputs that are verified together: all of a DINOv2's, 463 thousand; of segmentation models, which take
@@ -95,10 +95,10 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
 
 
 def select_few(cases: Sequence[InputCase], patch_size: int) -> list[InputCase]:
-    """Of the inputs of a model: those of few patches; where all have many, that of several images.
+    """Select the inputs of few patches; the one of several images, if a model has none of few patches.
 
-    They are enough for a second attention implementation. Its code is the same for any number of patches; all else
-    that the model does is proven on every input, with the first.
+    They are enough for a second attention implementation. Its code is the same for any number of patches, and the
+    first one has proven the rest of the model on every input.
     """
     few = [case for case in cases if case.height * case.width <= FEW_PATCHES * patch_size**2]
     return few or [case for case in cases if case.batch > 1 and not case.masked]

@@ -31,7 +31,7 @@ from conversion.state_dicts.folder import read_config, read_left_out
 from conversion.state_dicts.linear_head import merge_linear_head
 from conversion.suite.extent import describe_extent
 from conversion.suite.failing import fail_plainly
-from conversion.suite.inputs import InputCase, list_inputs, open_photo, select_few
+from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
 from conversion.suite.progress import describe_size, say
 from conversion.suite.reading import list_own_files, read_files
@@ -81,10 +81,14 @@ class Subject:
         return [*said, *describe_told(self.converted.told, "you"), *self.converted.notes]
 
     def describe_sizes(self, cell: MatrixVerdict) -> str:
-        """At which image sizes it is identical, in words; empty where at all, or where not every input was tried."""
-        out, is_complete = self.converted, len(cell.inputs) == len(self.inputs)
-        found = find_sizes(self.family, out.spec, out.input_size, [record_cell(cell)])
-        return describe_sizes(found) if is_complete else ""
+        """At which image sizes it is identical, in words.
+
+        Empty where it is identical at every size that concerns its user, or where the cell leaves inputs out.
+        """
+        if len(cell.inputs) < len(self.inputs):
+            return ""
+        out = self.converted
+        return describe_sizes(find_sizes(self.family, out.spec, out.input_size, [record_cell(cell)]))
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -195,13 +199,6 @@ class Subject:
     def _select_inputs(self, cases: list[InputCase]) -> list[InputCase]:
         """Leave out what the reference does not take: timm has no mask token."""
         return [case for case in cases if not (case.masked and self.reference == TIMM_CODE)]
-
-    def select_inputs_for(self, cell: Cell) -> list[InputCase]:
-        """The inputs of a cell: all; or few patches, if it is verified beside the attention that can be exact."""
-        first = self.family.choose_attention()
-        is_second = cell[-1] != first and (*cell[:2], first) in self.cells
-        few = is_second and not self.request.is_thorough
-        return select_few(self.inputs, self.converted.spec.patch_size) if few else self.inputs
 
     def convert(self, image_size: int | None) -> Conversion:
         """Convert the checkpoint, with position embeddings baked for ``image_size``."""

@@ -16,10 +16,10 @@ and without AVX-512 a matrix-vector product rounds by where the matrix lies. It 
 """
 
 MIN_COLUMNS = 32
-"""Of a projection, for each thread: MKL heeds its mode on Intel's processors alone.
+"""The fewest columns of a projection that a thread gets, since MKL heeds its mode on Intel's processors alone.
 
-On AMD's (Zen 5), a fused projection of five tokens or more and its thirds differ by up to 1e-5 where a thread gets less
-than 12 columns of a third; with 12 or more they agreed, of 2 to 64 threads and widths of 16 to 384.
+On AMD's (Zen 5), a fused projection of five tokens or more differs from its thirds by up to 1e-5 where a thread gets
+fewer than 12 columns of a third. With 12 or more they agree: 2 to 64 threads and widths of 16 to 384 were tried.
 """
 
 
@@ -41,7 +41,7 @@ def prepare_torch(index: int, workers: int) -> None:
 
 @contextmanager
 def limit_threads(width: int) -> Iterator[None]:
-    """No more threads of torch than have :data:`MIN_COLUMNS` columns each of a projection to a model's width."""
+    """Let torch use only as many threads as get :data:`MIN_COLUMNS` columns each of a projection to a model's width."""
     before = torch.get_num_threads()
     torch.set_num_threads(min(before, max(1, width // MIN_COLUMNS)))
     try:

@@ -5,8 +5,9 @@ from conversion.families.variants import Variant
 from conversion.suite.inputs import list_inputs, select_few
 
 FIRST, SECOND = 2, 3
-"""Passes over the inputs of an attention implementation. Of the first, which agrees: the original's and its own. Of the
-second: its own, and the original's in float64, which counts double.
+"""Passes that an input takes. With the first attention: the original's, and the converted model's, which is exact.
+
+With the second: the converted model's, and the original's in float64, which counts as two.
 """
 
 

@@ -44,7 +44,7 @@ def run_ranks(count: int, module: str, *arguments: str) -> None:
 def end_rank() -> NoReturn:
     """End the process of a rank that has saved.
 
-    Python is not wound down: threads of torch that are left then have aborted a process, once in hundreds of runs.
+    Python's own shutdown is skipped: once in hundreds of runs, a thread of torch aborted the process during it.
     """
     dist.destroy_process_group()
     os._exit(0)

@@ -97,10 +97,8 @@ def test_of_a_model_of_ones_own_all_is_named_that_its_tensors_show() -> None:
 
 
 def without(name: str, *keys: str) -> dict[str, Tensor]:
-    """An official variant's state dict without values, and without some of its keys."""
-    family = load_family(VARIANTS[name].family)
-    return {key: tensor for key, tensor in family.original_tensors(family.spec_of(VARIANTS[name])).items()
-            if key not in keys}  # fmt: skip
+    """A variant's tensors, without some of its keys."""
+    return {key: tensor for key, tensor in build(name).items() if key not in keys}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Convert vision checkpoints to Hugging Face transformers, and prove that nothing was lost."""
 
+from conversion.artifact.checks import check_card
 from conversion.artifact.restore_checkpoint import restore_checkpoint
-from conversion.artifact.stage import check_card, save_artifact
+from conversion.artifact.stage import save_artifact
 from conversion.artifact.verify import verify_artifact
 from conversion.errors import ConversionError
 from conversion.families.variants import VARIANTS

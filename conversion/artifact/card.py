@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -96,27 +95,34 @@ def describe_source(checkpoint: Checkpoint) -> Source:
     return _describe_files(checkpoint.files, checkpoint.steps)
 
 
-def find_provenance(conversion: Conversion) -> Provenance:
-    """Where the weights of a conversion come from, by the files that its state dict was read from.
+def find_provenance(conversion: Conversion, given: Provenance | None = None) -> tuple[Provenance, list[Path]]:
+    """Where the weights of a conversion come from: hashes the files that its state dict was read from.
 
-    A state dict that was made in memory has no source. Nor has one whose files are others by now: a warning says so.
+    A state dict that was made in memory has no source. Nor has one whose files were changed since they were read.
+
+    Args:
+        given: what is known of it already; then nothing is hashed.
+
+    Returns:
+        the source, and the files that were changed, or are gone.
     """
+    if given is not None:
+        return given, []
+    origins = conversion.origins
     try:
-        states = {path: path.stat() for origin in conversion.origins.values() for path in origin.files}
-        read = {path: state for origin in conversion.origins.values() for path, state in origin.files.items()}
-        changed = [path for path, state in states.items() if (state.st_size, state.st_mtime_ns) != read[path]]
+        sources = {
+            role: _describe_files(tuple(origin.files), tuple(Step(*step) for step in origin.steps))
+            for role, origin in origins.items()
+        }
+        # only now: a file may change while it is hashed, too
+        states = {path: path.stat() for origin in origins.values() for path in origin.files}
     except OSError as error:
-        changed = [Path(str(error.filename))]
-    if changed:
-        names = ", ".join(map(str, changed))
-        warnings.warn(f"{names}: not there as it was read; the card names no source.", stacklevel=3)
-    if changed or not conversion.origins:
-        return Provenance()
-    sources = {
-        role: _describe_files(tuple(origin.files), tuple(Step(*step) for step in origin.steps))
-        for role, origin in conversion.origins.items()
-    }
-    return Provenance("checkpoint", None, sources)
+        return Provenance(), [Path(str(error.filename))]
+    read = {path: state for origin in origins.values() for path, state in origin.files.items()}
+    changed = [path for path, state in states.items() if (state.st_size, state.st_mtime_ns) != read[path]]
+    if changed or not origins:
+        return Provenance(), changed
+    return Provenance("checkpoint", None, sources), []
 
 
 def _describe_files(paths: Iterable[Path], steps: tuple[Step, ...]) -> Source:

@@ -1,17 +1,21 @@
-"""Checks of an artifact's files: their settings describe the original, their tensors give it back."""
+"""Checks of an artifact's files: settings describe the original, tensors give it back, the card lists their hashes."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
+from conversion.artifact.card import SCHEMA, hash_file
+from conversion.artifact.files import list_files
 from conversion.artifact.settings import find_settings_problems
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ArtifactError, ConversionError
 from conversion.families.base import load_family
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
+from conversion.state_dicts.folder import CONFIG, PARITY_CARD, read_config, read_left_out
 from conversion.state_dicts.restore import restore_each
 
 OTHERWISE = (
@@ -93,3 +97,46 @@ def check_tensors(conversion: Conversion, directory: Path) -> None:
     problems += [f"{key}: only in the source" for key in missing]
     if problems:
         raise ArtifactError(f"{conversion.variant}: the artifact does not give the source back.", problems)
+
+
+def check_card(directory: str | Path) -> None:
+    """Check that an artifact's files are those that its verification card speaks of.
+
+    Raises:
+        ArtifactError: one is another, or is gone; or there is no such card.
+    """
+    directory = Path(directory)
+    card = find_card(directory)
+    if card is None:
+        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.", hint="Convert the checkpoint again.")
+    result, loaded = card.get("result"), list_files(directory)
+    if not isinstance(result, dict):
+        raise ArtifactError(
+            f"{directory / PARITY_CARD}: its result is a JSON {type(result).__name__}, not a table of files.",
+            hint="Convert the checkpoint again.",
+        )
+    problems = [f"{name}: the card says nothing of it" for name in loaded if name not in result]
+    for name in result:
+        if name not in loaded and (Path(name).name != name or (directory / name).is_file()):
+            problems.append(f"{name}: the card lists it, and no model is loaded from it")
+            continue
+        path = loaded.get(name, directory / name)
+        found = f"SHA-256 {hash_file(path)}" if path.is_file() else "not there"
+        if found != f"SHA-256 {result[name]}":
+            problems.append(f"{name}: {found}, in the card SHA-256 {result[name]}")
+    if problems:
+        raise ArtifactError(
+            f"{directory}: its files are not those that {PARITY_CARD} lists.",
+            problems,
+            hint="Convert the checkpoint again.",
+        )
+
+
+def find_card(directory: Path) -> dict[str, Any] | None:
+    """The content of a verification card of this project, of any version, if there is one."""
+    try:
+        card = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(card, dict) and str(card.get("schema")).startswith(SCHEMA.rpartition("/")[0] + "/")
+    return card if is_ours else None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from conversion.artifact.checks import check_card
 from conversion.artifact.reading import read_card
-from conversion.artifact.stage import check_card
 from conversion.errors import CheckpointError, ConversionWarning, concerning
 from conversion.families.linear_head import HEAD_PREFIX
 from conversion.intake.checkpoint import read_checkpoint

@@ -17,17 +17,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from conversion.artifact.card import (
-    SCHEMA,
-    MatrixVerdict,
-    Provenance,
-    build_parity_card,
-    find_provenance,
-    format_json,
-    hash_file,
-)
-from conversion.artifact.checks import check_files
-from conversion.artifact.files import Fingerprint, flush, is_ours, list_files, seal_files, take_fingerprints
+from conversion.artifact.card import MatrixVerdict, Provenance, build_parity_card, find_provenance, format_json
+from conversion.artifact.checks import check_files, find_card
+from conversion.artifact.files import Fingerprint, flush, is_ours, seal_files, take_fingerprints
 from conversion.artifact.identity import describe_other, describe_other_settings, has_own_weights
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import render_model_card
@@ -71,7 +63,7 @@ class StagedArtifact:
             card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             (self.directory / PARITY_CARD).write_text(format_json(card) + "\n", encoding="utf-8")
-            present = _read_parity_card(self.target)
+            present = find_card(self.target)
             replaced = describe_other(present, card) or describe_other_settings(present, card)
             previous = _hidden(self.target, "previous")
             if self.target.exists():
@@ -120,9 +112,15 @@ def save_artifact(
         ArtifactError: the target is something else than an artifact, the disk is full, another process is writing
             there, or what was written does not load back equal. Nothing is left behind.
     """
-    provenance = provenance or find_provenance(conversion)
-    with stage_artifact(conversion, target, max_shard_size) as staged:
-        replaced = staged.publish(provenance)
+    with ThreadPoolExecutor(1) as background:
+        # while the artifact is written: to hash a file takes longer than to copy it
+        found = background.submit(find_provenance, conversion, provenance)
+        with stage_artifact(conversion, target, max_shard_size) as staged:
+            source, changed = found.result()
+            replaced = staged.publish(source)
+    if changed:
+        names = ", ".join(map(str, changed))
+        warnings.warn(f"{names}: not there as it was read; the card names no source.", stacklevel=2)
     if replaced:
         warnings.warn(f"{target}: replaced {replaced}.", stacklevel=2)
     return Path(target)
@@ -173,7 +171,7 @@ def check_target(target: Path) -> None:
     if not target.exists() or not any(target.iterdir()):
         return
     foreign = sorted(path.name for path in target.iterdir() if not is_ours(path.name))
-    if foreign or _read_parity_card(target) is None:
+    if foreign or find_card(target) is None:
         reasons = [f"not of an artifact: {name}" for name in foreign] or [f"no {PARITY_CARD} of this project in it"]
         raise ArtifactError(f"{target}: exists and is not an artifact; it is not overwritten.", reasons, hint)
 
@@ -188,44 +186,11 @@ def refuse_other(target: Path, card: Mapping[str, Any], *, is_own: bool) -> None
     Raises:
         ArtifactError: another one is there.
     """
-    present = _read_parity_card(target)
+    present = find_card(target)
     other = describe_other(present, card)
     if other and present and (is_own or has_own_weights(present)):
         hint = "Give this one a name of its own: --name NAME." if is_own else f"Move {target} to another place first."
         raise ArtifactError(f"{target}: another model has this name, and is not replaced: {other}.", hint=hint)
-
-
-def check_card(directory: str | Path) -> None:
-    """Check that an artifact's files are those that its verification card speaks of.
-
-    Raises:
-        ArtifactError: one is another, or is gone; or there is no such card.
-    """
-    directory = Path(directory)
-    card = _read_parity_card(directory)
-    if card is None:
-        raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.", hint="Convert the checkpoint again.")
-    result, loaded = card.get("result"), list_files(directory)
-    if not isinstance(result, dict):
-        raise ArtifactError(
-            f"{directory / PARITY_CARD}: its result is a JSON {type(result).__name__}, not a table of files.",
-            hint="Convert the checkpoint again.",
-        )
-    problems = [f"{name}: the card says nothing of it" for name in loaded if name not in result]
-    for name in result:
-        if name not in loaded and (Path(name).name != name or (directory / name).is_file()):
-            problems.append(f"{name}: the card lists it, and no model is loaded from it")
-            continue
-        path = loaded.get(name, directory / name)
-        found = f"SHA-256 {hash_file(path)}" if path.is_file() else "not there"
-        if found != f"SHA-256 {result[name]}":
-            problems.append(f"{name}: {found}, in the card SHA-256 {result[name]}")
-    if problems:
-        raise ArtifactError(
-            f"{directory}: its files are not those that {PARITY_CARD} lists.",
-            problems,
-            hint="Convert the checkpoint again.",
-        )
 
 
 def _check_values(conversion: Conversion) -> None:
@@ -241,16 +206,6 @@ def _write(conversion: Conversion, directory: Path, max_shard_size: str | None) 
     _write_json(directory / CONFIG, json.loads(conversion.config.to_json_string(use_diff=True)))
     if conversion.preprocessor:
         _write_json(directory / PREPROCESSOR, conversion.preprocessor)
-
-
-def _read_parity_card(directory: Path) -> dict[str, Any] | None:
-    """The content of a verification card of this project, of any version, if there is one."""
-    try:
-        card = json.loads((directory / PARITY_CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    is_ours = isinstance(card, dict) and str(card.get("schema")).startswith(SCHEMA.rpartition("/")[0] + "/")
-    return card if is_ours else None
 
 
 def _hidden(target: Path, purpose: str) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 from conversion.artifact.card import NOT_COMPARED, digest_of
 from conversion.artifact.card_points import eps_of, read_points
+from conversion.artifact.checks import check_card
 from conversion.artifact.derived import (
     find_false_checksums,
     find_false_deviation,
@@ -24,7 +25,6 @@ from conversion.artifact.derived import (
 )
 from conversion.artifact.files import list_foreign
 from conversion.artifact.reading import read_card, read_fields
-from conversion.artifact.stage import check_card
 from conversion.artifact.weights import is_published
 from conversion.errors import ArtifactError
 from conversion.families.base import Family

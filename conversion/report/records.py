@@ -13,11 +13,11 @@ from typing import Any
 
 from conversion.artifact.card import NOT_COMPARED
 from conversion.artifact.card import SCHEMA as CARD_SCHEMA
+from conversion.artifact.checks import check_card
 from conversion.artifact.files import write_whole
 from conversion.artifact.reading import READABLE, modernise_card, rebuild_spec
 from conversion.artifact.rounded import find_rounding
 from conversion.artifact.schemas import check_schema
-from conversion.artifact.stage import check_card
 from conversion.artifact.verify import find_contradictions
 from conversion.artifact.weights import MAIN_FILES
 from conversion.errors import ArtifactError, ConversionError

@@ -7,11 +7,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from conversion.artifact.card import hash_file
-from conversion.artifact.checks import check_settings
+from conversion.artifact.checks import check_card, check_settings
 from conversion.artifact.files import list_files
 from conversion.artifact.load import load_model
 from conversion.artifact.settings import list_sizes
-from conversion.artifact.stage import check_card
 from conversion.errors import concerning
 from conversion.families.base import load_family
 from conversion.state_dicts.convert import Conversion

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import conversion
 from conversion import ConversionError
-from conversion.artifact.stage import check_card, save_artifact
+from conversion.artifact.checks import check_card
+from conversion.artifact.stage import save_artifact
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.metrics import is_bit_equal

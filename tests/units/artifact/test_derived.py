@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from conversion.artifact.card import hash_file
+from conversion.artifact.checks import check_card
 from conversion.artifact.derived import find_false_checksums, find_false_entries
 from conversion.artifact.reading import read_card
-from conversion.artifact.stage import check_card
 from conversion.artifact.verify import verify_artifact
 from conversion.artifact.weights import INDEX
 from conversion.errors import ArtifactError
@@ -270,7 +270,7 @@ def test_a_file_that_may_not_be_read_is_one_problem(artifact: Path, monkeypatch:
     def forbid(path: Path) -> str:
         raise PermissionError(13, "Permission denied", path.name)
 
-    monkeypatch.setattr("conversion.artifact.stage.hash_file", forbid)
+    monkeypatch.setattr("conversion.artifact.checks.hash_file", forbid)
     with pytest.raises(ArtifactError, match="is not verified") as raised:
         verify_artifact(artifact)
     assert raised.value.problems == (f"cannot be read: [Errno 13] Permission denied: '{CONFIG}'",)

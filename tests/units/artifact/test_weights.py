@@ -8,8 +8,9 @@ import torch
 
 import conversion
 from conversion.artifact.card import Provenance
+from conversion.artifact.checks import check_card
 from conversion.artifact.load import load_model
-from conversion.artifact.stage import check_card, save_artifact, stage_artifact
+from conversion.artifact.stage import save_artifact, stage_artifact
 from conversion.artifact.weights import INDEX, UNVERIFIED_INDEX, WEIGHTS, list_keys, list_weights, read_tensors
 from conversion.errors import ArtifactError
 from conversion.parity.metrics import is_bit_equal

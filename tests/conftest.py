@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conversion.intake import fetching
-from conversion.suite.github import ACTIONS, SUMMARY
+from conversion.suite.workflow_commands import ACTIONS, SUMMARY
 from tests.support.golden import read_golden
 from tests.support.http_server import Server, serve
 from tests.support.sampling import SEED, Sampler, choose_seed

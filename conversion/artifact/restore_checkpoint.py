@@ -11,6 +11,7 @@ from conversion.artifact.checks import check_card
 from conversion.artifact.reading import read_card
 from conversion.errors import CheckpointError, ConversionWarning, concerning
 from conversion.families.linear_head import HEAD_PREFIX
+from conversion.intake.absence import check_folders
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import check_transformers_folder
 from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
@@ -38,8 +39,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     directory, path = Path(directory), Path(path)
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: the original's own format is torch.save's.", hint="Name it .pth.")
-    if not directory.exists():
-        raise CheckpointError(f"{directory}: there is no such folder.", hint="Check its path.")
+    check_folders(directory)
     with concerning(directory):
         check_transformers_folder(directory)
     if (directory / PARITY_CARD).exists():

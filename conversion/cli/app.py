@@ -1,6 +1,10 @@
-"""The commands and their options. Each imports what it alone needs, so that help does not wait for transformers."""
+"""The commands and their options.
+
+Each imports what it alone needs, and torch last: neither help nor a wrong option waits for it.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +31,6 @@ from conversion.cli.options import (
     with_help_all,
     with_settings,
 )
-from conversion.parity.verdict import OURS, Tolerances
 
 app = typer.Typer(
     name="vision-parity",
@@ -76,8 +79,7 @@ def convert(
     vision-parity convert teacher.pth -o my-model
     vision-parity inspect teacher.pth    names the options that it needs
     """
-    from conversion.cli.convert import build_request, convert_and_verify
-    from conversion.cli.screens import show_outcome
+    from conversion.cli.request import build_request
 
     with plain_errors():
         request = build_request(
@@ -101,6 +103,9 @@ def convert(
             is_thorough=is_thorough,
             overrides=settings or {},
         )
+        from conversion.cli.convert import convert_and_verify
+        from conversion.cli.screens import show_outcome
+
         outcome = convert_and_verify(request, device, dtype)
     show_outcome(outcome, as_json=machine)
     answer, artifact = outcome.answer, outcome.output or ""
@@ -130,9 +135,7 @@ def compare(
 
     vision-parity compare dinov2_vits14_pretrain.pth facebook/dinov2-small
     """
-    from conversion.cli.comparing import compare as compare_with
-    from conversion.cli.convert import build_request
-    from conversion.cli.screens import show_comparison
+    from conversion.cli.request import build_request
 
     with plain_errors():
         request = build_request(
@@ -147,6 +150,9 @@ def compare(
             report=report,
             overrides=settings or {},
         )
+        from conversion.cli.comparing import compare as compare_with
+        from conversion.cli.screens import show_comparison
+
         comparison = compare_with(request, target, revision)
     show_comparison(comparison, as_json=machine)
     answer = comparison.answer
@@ -171,10 +177,13 @@ def inspect_(
 
     vision-parity inspect teacher.pth
     """
-    from conversion.cli.inspecting import inspect_checkpoint
-    from conversion.cli.screens import show_findings
+    from conversion.cli.request import check_source
 
     with plain_errors():
+        check_source(source, str(source))
+        from conversion.cli.inspecting import inspect_checkpoint
+        from conversion.cli.screens import show_findings
+
         findings = inspect_checkpoint(source, entry, linear_head, variant, settings or {}, like, linear_head_entry)
     show_findings(findings, as_json=machine)
     raise typer.Exit(NOT_DONE if findings.obstacle else SAME)
@@ -185,18 +194,29 @@ def inspect_(
 def verify(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="As convert left them.")],
     deep: Annotated[bool, typer.Option("--deep", help="Run both models again, too.")] = False,
-    error_ratio: Annotated[float, Tolerance] = OURS.error_ratio,
-    chance: Annotated[float, Tolerance] = OURS.chance,
-    floor_max_ulp: Annotated[float, Tolerance] = OURS.floor_max_ulp,
-    floor_rms_ulp: Annotated[float, Tolerance] = OURS.floor_rms_ulp,
+    error_ratio: Tolerance = None,
+    chance: Tolerance = None,
+    floor_max_ulp: Tolerance = None,
+    floor_rms_ulp: Tolerance = None,
 ) -> None:
     """Hold the files of converted models against their cards.
 
     vision-parity verify my-model
     """
-    from conversion.cli.verifying import verify_directories
+    from conversion.intake.absence import check_folders
 
-    tolerances = Tolerances(error_ratio, chance, floor_max_ulp, floor_rms_ulp)
+    with plain_errors():
+        check_folders(*directories)
+    from conversion.cli.verifying import verify_directories
+    from conversion.parity.verdict import OURS
+
+    given = {
+        "error_ratio": error_ratio,
+        "chance": chance,
+        "floor_max_ulp": floor_max_ulp,
+        "floor_rms_ulp": floor_rms_ulp,
+    }
+    tolerances = replace(OURS, **{name: value for name, value in given.items() if value is not None})
     raise typer.Exit(verify_directories(directories, tolerances, deep=deep))
 
 
@@ -209,10 +229,13 @@ def restore(
 
     vision-parity restore my-model back.pth
     """
-    from conversion.artifact.restore_checkpoint import describe_restored, restore_checkpoint
-    from conversion.cli.screens import show_restored
+    from conversion.intake.absence import check_folders
 
     with plain_errors():
+        check_folders(directory)
+        from conversion.artifact.restore_checkpoint import describe_restored, restore_checkpoint
+        from conversion.cli.screens import show_restored
+
         show_restored(restore_checkpoint(directory, file), describe_restored(directory))
 
 
@@ -225,11 +248,13 @@ def report(
 
     vision-parity report artifacts -o report.html
     """
-    from conversion.report.records import gather
-    from conversion.report.render import check_place, describe_counts, write_report
+    from conversion.report.place import check_place
 
     with plain_errors():
         check_place(output, "--output")
+        from conversion.report.records import gather
+        from conversion.report.render import describe_counts, write_report
+
         record = gather(folders)
         write_report(record, output)
     typer.echo(f"{output}: {describe_counts(record)}")
@@ -250,11 +275,14 @@ def diff(
 
     Exit status: 0 nothing changed, 1 something did, 2 nothing can be compared.
     """
-    from conversion.cli.diffing import show_diff
+    from conversion.intake.absence import check_folders
 
     if machine and markdown:
         raise typer.BadParameter("is another form than --markdown; give one of them.", param_hint="--json")
     with plain_errors():
+        check_folders(baseline, new)
+        from conversion.cli.diffing import show_diff
+
         status = show_diff(baseline, new, as_json=machine, as_markdown=markdown, write=write)
     raise typer.Exit(status)
 
@@ -271,9 +299,12 @@ def publish(
 
     vision-parity publish my-model my-org/my-model --dry-run
     """
-    from conversion.cli.publishing import publish as publish_with
+    from conversion.intake.absence import check_folders
 
     with plain_errors():
+        check_folders(directory)
+        from conversion.cli.publishing import publish as publish_with
+
         is_sent = publish_with(directory, target, dry_run=dry_run, public=public, is_agreed=yes)
     if not is_sent and not dry_run:
         raise typer.Exit(NOT_DONE)
@@ -285,7 +316,7 @@ def variants(machine: Machine = False) -> None:
 
     vision-parity variants
     """
-    from conversion.cli.screens import show_variants
+    from conversion.cli.listing import show_variants
 
     show_variants(as_json=machine)
 

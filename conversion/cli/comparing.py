@@ -18,7 +18,8 @@ from conversion.cli.reporting import report_on
 from conversion.cli.target import find_target
 from conversion.errors import ConversionError
 from conversion.families.base import load_family
-from conversion.families.told import option_of, write_value
+from conversion.families.settings import option_of
+from conversion.families.told import write_value
 from conversion.parity.diagnosis import drop_unexplained
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PREPROCESSOR, read_config

@@ -10,13 +10,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-import conversion
+from conversion import __version__
 from conversion.errors import ConversionError, ConversionWarning
-from conversion.families.base import list_settings
-from conversion.families.told import option_of
+from conversion.families.settings import list_settings, option_of
+from conversion.families.variants import VARIANTS
 from conversion.report.text import fold
-from conversion.suite.github import annotate_error, is_listening, report
-from conversion.suite.job_summary import list_rows
+from conversion.suite.workflow_commands import annotate_error, is_listening
 
 SHOWN = "num_attention_heads"
 """The setting whose option every help shows, since most checkpoints of one's own need it."""
@@ -24,7 +23,9 @@ SHOWN = "num_attention_heads"
 SAME, NOT_THE_SAME, NOT_DONE = 0, 1, 2
 """Exit statuses: the same model; not the same; nothing was compared, since what was asked for cannot be done."""
 
-Tolerance = typer.Option(help="To judge the card's figures by, in place of the usual one.", hidden=True)
+Tolerance = Annotated[
+    float | None, typer.Option(help="To judge the card's figures by, in place of the usual one.", hidden=True)
+]
 Named = Annotated[str | None, typer.Option("--variant", help="The official model that it is.")]
 Like = Annotated[
     str | None,
@@ -34,7 +35,7 @@ Like = Annotated[
 
 def _show_version(is_asked_for: bool) -> None:
     if is_asked_for:
-        typer.echo(f"vision-parity {conversion.__version__}")
+        typer.echo(f"vision-parity {__version__}")
         raise typer.Exit
 
 
@@ -44,7 +45,7 @@ def _complete_checkpoint(begun: str) -> list[str]:
     A shell offers files of its own accord only where nothing else is offered.
     """
     paths = glob.glob(f"{glob.escape(begun)}*")  # noqa: PTH207 - Path drops "./", which was typed
-    variants = [variant for variant in conversion.VARIANTS if variant.startswith(begun)]
+    variants = [variant for variant in VARIANTS if variant.startswith(begun)]
     return variants + sorted(path + "/" * Path(path).is_dir() for path in paths)
 
 
@@ -116,6 +117,9 @@ def tell_github(variant: str, cells: Iterable[Any], otherwise: Iterable[Any], me
     Annotations go to the error stream, since JSON goes to the other. The arguments are those of ``list_rows``.
     """
     if is_listening():
+        from conversion.suite.github import report
+        from conversion.suite.job_summary import list_rows
+
         for line in report(list_rows(variant, cells, otherwise, message, **others)):
             typer.echo(line, err=True)
 

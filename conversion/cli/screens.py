@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from conversion.artifact.answer import Answer, Otherwise, describe_judged, describe_off, describe_sizes
 from conversion.cli.answer import Outcome, as_plain, shorten
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings
-from conversion.families.variants import VARIANTS
 from conversion.report.text import fold
 
 MANY = 12
@@ -169,28 +166,6 @@ def show_restored(written: Sequence[Path], others: Sequence[str]) -> None:
         typer.echo("What the checkpoint had otherwise")
     for line in others:
         typer.echo("\n".join(fold(line, indent=2)))
-
-
-def show_variants(*, as_json: bool) -> None:
-    """Write the official variants."""
-    rows: list[dict[str, Any]] = [
-        {
-            "variant": row.name,
-            "family": row.family,
-            "published": row.is_published,
-            "hub": f"facebook/{row.hub_name}" if row.hub_name else None,
-        }
-        for row in VARIANTS.values()
-    ]
-    if as_json:
-        _show(rows)
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("variant", no_wrap=True)
-    table.add_column("official model on the Hub", overflow="fold")
-    for row in rows:
-        table.add_row(row["variant"], row["hub"] or ("" if row["published"] else "a recipe: no weights are published"))
-    Console().print(table)
 
 
 def _show(content: Iterator[str] | dict[str, Any] | list[Any]) -> None:

@@ -16,11 +16,11 @@ from conversion.families.external import find_clone, refuse_clone
 from conversion.families.image_sizes import refuse_other_size
 from conversion.families.images import note_channels
 from conversion.families.preprocessing import ResizeAndCrop
+from conversion.families.settings import TIMM, Setting, find_module, list_families
 from conversion.families.target import transformers_major
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights, translate_nothing
-from conversion.families.told import TIMM, Setting
 from conversion.families.training import Training
-from conversion.families.variants import VARIANTS, Variant
+from conversion.families.variants import Variant
 from conversion.families.vit import Spec as Spec
 from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
 from conversion.parity.deviations import Deviation, combine
@@ -257,20 +257,15 @@ class Family(Generic[S]):
 @cache
 def load_family(name: str) -> Family[Any]:
     """Import the family in the module ``name``."""
-    family: Family[Any] = import_module(f"conversion.families.{name}").FAMILY
+    family: Family[Any] = import_module(find_module(name)).FAMILY
     return family
 
 
 def families() -> list[Family[Any]]:
     """List every family that has a row in the table of variants."""
-    return [load_family(name) for name in dict.fromkeys(variant.family for variant in VARIANTS.values())]
+    return [load_family(name) for name in list_families()]
 
 
 def find_dropped(key: str) -> str | None:
     """Find why some family drops this key by name; None if none does."""
     return next((reason for family in families() if (reason := find_reason(key, family.dropped))), None)
-
-
-def list_settings() -> dict[str, Setting]:
-    """List the settings of all families: what a caller may say that tensors cannot tell."""
-    return {name: setting for family in families() for name, setting in family.settings.items()}

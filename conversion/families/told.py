@@ -1,37 +1,12 @@
 """What a checkpoint's tensors cannot tell: the settings, who may tell each, and who did."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-AUTHORS, TIMM = "the authors' code", "timm's code"
-"""Who wrote a state dict, by the names of its keys."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Something that tensors cannot tell.
-
-    Attributes:
-        field: of the spec that it determines; empty where only the usual value is supported.
-        parse: from a value or the text of a command line; raises ValueError or TypeError.
-        help: what it is, for the help of its option.
-        neutral: what stands in for it while nobody has told it.
-        fixed_by: whose code has no other value than the usual one: writers of state dicts.
-        is_needed: nothing is converted before somebody tells it. Else what depends on it is not claimed.
-        is_option: whether it may be given on the command line.
-    """
-
-    field: str
-    parse: Callable[[Any], object]
-    help: str
-    neutral: object = None
-    fixed_by: frozenset[str] = frozenset()
-    is_needed: bool = True
-    is_option: bool = True
+from conversion.families.settings import AUTHORS
 
 
 @dataclass(frozen=True)
@@ -107,11 +82,6 @@ def find_origins(**given: Mapping[str, Tensor] | None) -> dict[str, Origin]:
     origins = {role: getattr(state_dict, "origin", None) for role, state_dict in there.items()}
     known = {role: origin for role, origin in origins.items() if origin is not None and origin.is_of(there[role])}
     return known if known.keys() == there.keys() else {}
-
-
-def option_of(name: str) -> str:
-    """The option of the command line that gives a setting."""
-    return f"--{name.replace('_', '-')}"
 
 
 def describe_told(told: Mapping[str, Told], caller: str = "whoever converted it") -> list[str]:

@@ -5,24 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.images import (
-    CROP_SETTINGS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    NORMALISATION_SETTINGS,
-    RGB,
-    Channels,
-    find_channels,
-    list_unused,
-)
-from conversion.families.shapes import (
-    TRANSFORMER_SETTINGS,
-    WHOLE,
-    check_heads,
-    count_blocks,
-    find_misshapen,
-    guess_heads,
-)
+from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD, RGB, Channels, find_channels
+from conversion.families.settings import IMAGE_SETTINGS, list_unused
+from conversion.families.shapes import WHOLE, check_heads, count_blocks, find_misshapen, guess_heads
 from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import square_side
 
@@ -30,11 +15,6 @@ SQUARE = "Only models of square images are converted."
 
 CROP_PCT = 224 / 256
 """Of most evaluations: a crop of 224 pixels out of a short edge of 256."""
-
-IMAGE_SETTINGS = {**NORMALISATION_SETTINGS, **{name: CROP_SETTINGS[name] for name in ("crop_pct", "interpolation")}}
-
-SETTINGS = {**TRANSFORMER_SETTINGS, **IMAGE_SETTINGS}
-"""What tensors cannot tell of a vision transformer that takes images of one size."""
 
 BESIDE_CONFIG = frozenset(IMAGE_SETTINGS)
 """Fields of the spec that transformers' config has no place for: each of these settings determines one of its name."""

@@ -11,9 +11,9 @@ import yaml
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
-from conversion.families.base import list_settings
+from conversion.families.settings import list_settings, option_of
 from conversion.families.timm_code import TELL_INSTEAD, Description, build_model
-from conversion.families.told import Told, option_of, write_value
+from conversion.families.told import Told, write_value
 from conversion.intake.facts import Fact, measure, read_student
 from conversion.state_dicts.folder import CONFIG
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionWarning, concerning
 from conversion.families.base import families, find_dropped
+from conversion.families.settings import AUTHORS, TIMM
 from conversion.families.timm_code import Description
-from conversion.families.told import AUTHORS, TIMM, Origin, Told, ToldStateDict, read_version
+from conversion.families.told import Origin, Told, ToldStateDict, read_version
 from conversion.intake.beside import Beside, check_facts, find_beside, merge_beside
 from conversion.intake.dcp import check_read
 from conversion.intake.layouts import tell_likeness

@@ -1,9 +1,6 @@
 """Open one file, whatever its format, without running anything in it."""
 
-import os
 import pickle
-import re
-import shlex
 import struct
 import zipfile
 from collections import Counter
@@ -17,7 +14,7 @@ import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError, concerning
-from conversion.families.variants import VARIANTS
+from conversion.intake.absence import explain_absence
 from conversion.intake.budget import BUDGET, RESAVE, exceed
 from conversion.intake.directory import check_directory
 from conversion.intake.scanning import refuse_protocol
@@ -234,39 +231,6 @@ def _check_sizes(content: Any, sizes: list[int]) -> None:
         raise CheckpointError(
             "its pickle describes tensors of other sizes than it stores.", problems, hint="Copy it again."
         )
-
-
-def explain_absence(path: Path, error: Exception) -> CheckpointError:
-    """What to say of a path that cannot be opened."""
-    if isinstance(error, PermissionError):
-        return CheckpointError("you have no permission to read it.", [str(error)], _permit(path))
-    if isinstance(error, FileNotFoundError) and path.parent.is_dir():
-        nearest = sorted(other.name for other in path.parent.glob(f"*{path.suffix}") if other.is_file())[:5]
-        hint = f"Its folder holds {', '.join(nearest)}." if nearest else "Check its path."
-        if str(path) in VARIANTS:
-            hint = "An official variant is not given by its name here: convert it, or give its file."
-        return CheckpointError("there is no such file.", hint=hint)
-    if isinstance(error, FileNotFoundError):
-        return CheckpointError("there is no such file or folder.", hint=_suggest_place(path))
-    if isinstance(error, IsADirectoryError):
-        return CheckpointError("is a folder.", hint=f"Give that folder alone: {path}")
-    return CheckpointError("cannot be looked at.", [str(error)], hint="Check its path.")
-
-
-def _suggest_place(path: Path) -> str:
-    """Where the file of a name may be that is no path."""
-    if str(path).startswith(("http:/", "https:/")):
-        return "Download it, and give the file."
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
-        return f"Check its path. Of a repository on the Hub, give FOLDER: hf download {path} --local-dir FOLDER"
-    return "Check its path."
-
-
-def _permit(path: Path) -> str:
-    """The command that lets everybody read a file: of its folders, the outermost that is closed comes first."""
-    closed = next((folder for folder in reversed(path.absolute().parents) if not os.access(folder, os.X_OK)), None)
-    mode, place = ("a+x", closed) if closed else ("a+rX", path)
-    return f"Have its owner run: chmod {mode} {shlex.quote(str(place))}"
 
 
 def _first_sentence(error: Exception) -> str:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from conversion.errors import CheckpointError, concerning
 from conversion.intake import deepspeed
+from conversion.intake.absence import explain_absence
 from conversion.intake.folder_files import INDEX, describe_choice, list_weights, refuse_shard, refuse_shards, suggest
-from conversion.intake.opening import explain_absence
 from conversion.intake.transformers_folder import find_main_file, is_of_library, is_transformers_folder
 
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)

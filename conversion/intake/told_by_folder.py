@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from conversion.families.base import Family
-from conversion.families.told import AUTHORS, Told, write_value
+from conversion.families.settings import AUTHORS
+from conversion.families.told import Told, write_value
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD, PREPROCESSOR
 

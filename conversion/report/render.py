@@ -2,7 +2,6 @@
 
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from conversion.parity.verdict import Verdict
 from conversion.report import charts
 from conversion.report.headlines import Headlines, write_headlines
 from conversion.report.matrix import Model, build_matrix, describe_versions
+from conversion.report.place import HEAD
 from conversion.report.records import Record
 from conversion.report.tables import (
     POINT_COLUMNS,
@@ -34,9 +34,6 @@ FOLDER = Path(__file__).parent
 KILL_MATRIX = FOLDER / "kill_matrix.json"
 """What would have been noticed; ``python -m tests.mutation.kill_matrix`` writes it."""
 
-HEAD = "<!doctype html>\n<!-- parity report -->\n"
-"""What a page begins with, by which it is known."""
-
 SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.FAILED: "✗"}
 """A verdict is never told by colour alone."""
 
@@ -49,30 +46,6 @@ MEANINGS = {
 
 WHOLE = re.compile(r"([\d.]+e-\d+|--[\w-]+)")
 """Figures and options, as they stand in a text."""
-
-
-def check_place(path: Path, name: str) -> None:
-    """Check that a page can be written there, before there is one, and that nothing else is replaced by it.
-
-    Args:
-        name: of the option that gives the path.
-
-    Raises:
-        ArtifactError: it is no name of a page, something else lies there, or nothing can be written there.
-    """
-    problem = ""
-    try:
-        if path.suffix.lower() not in (".html", ".htm"):
-            problem = "its name must end in .html"
-        elif path.exists() and not (path.is_file() and path.read_bytes()[: len(HEAD)] == HEAD.encode()):
-            problem = "something else lies there"
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        problem = f"nothing can be written there: {error}"
-    if problem:
-        raise ArtifactError(f"{name} {path}: {problem}.")
 
 
 def write_report(record: Record, path: Path) -> None:

@@ -16,7 +16,8 @@ from conversion.families.linear_head import (
     is_of_one_vector,
     widen_head,
 )
-from conversion.families.told import ToldStateDict, option_of
+from conversion.families.settings import option_of
+from conversion.families.told import ToldStateDict
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.state_dicts.recognise import merge_told, rows_of
 

@@ -6,10 +6,10 @@ from itertools import takewhile
 from typing import Any
 
 from conversion.errors import CheckpointError, VariantError
-from conversion.families.base import Family, Spec, families, list_settings
-from conversion.families.images import list_unused
+from conversion.families.base import Family, Spec, families
 from conversion.families.linear_head import refuse_head
-from conversion.families.told import AUTHORS, CALLER, Told, option_of, write_value
+from conversion.families.settings import AUTHORS, list_settings, list_unused, option_of
+from conversion.families.told import CALLER, Told, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of

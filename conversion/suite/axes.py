@@ -18,9 +18,8 @@ from conversion.state_dicts.recognise import recognise
 from conversion.suite.contradictions import refuse_contradictions
 from conversion.suite.extent import choose_row
 from conversion.suite.reading import list_own_files, read_files
-from conversion.suite.settings import Request
+from conversion.suite.settings import DTYPES, Request
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
 ATTENTIONS = ("eager", "sdpa")
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 from shlex import quote
 
 from conversion.errors import CheckpointError
-from conversion.families.base import list_settings
 from conversion.families.external import AUTO, BUNDLED, HUB
+from conversion.families.settings import list_settings, option_of
 from conversion.families.timm_code import TIMM_CODE
-from conversion.families.told import option_of
 from conversion.intake.transformers_folder import find_main_file, is_transformers_folder
 from conversion.suite.settings import Request
 

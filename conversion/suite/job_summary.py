@@ -6,6 +6,7 @@ from typing import Any
 
 from conversion.families.base import families
 from conversion.parity.verdict import Verdict
+from conversion.suite.workflow_commands import shorten
 
 LIMIT = 1024 * 1024
 """Bytes of a step's summary that GitHub takes. It shows none of a larger one."""
@@ -15,9 +16,6 @@ NOTE = 200
 
 SHOWN = 10
 """Variants whose failure is described: GitHub shows as many annotations of a step."""
-
-LINES, LENGTH = 16, 2000
-"""Lines and characters of a message that an annotation or the summary has; the log has all of it."""
 
 FAILED, NOT_RUN = str(Verdict.FAILED), "not run"
 COLUMNS = ("variant", "device", "dtype", "attention", "verdict", "error ratio", "worst point", "seconds",
@@ -76,14 +74,6 @@ def list_rows(
     ]
     is_told = not message or any(row.verdict == FAILED for row in rows)
     return rows if is_told else [replace(whole, message=message), *rows]
-
-
-def shorten(message: str) -> str:
-    """The beginning of a message."""
-    lines = message.strip().splitlines()
-    text = "\n".join(lines[:LINES])
-    cut = text[:LENGTH]
-    return cut if (cut, len(lines)) == (text, len(lines[:LINES])) else f"{cut}\n..."
 
 
 def write_summary(rows: Sequence[Row], room: int) -> str:

@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from conversion.artifact.weights import check_size
 from conversion.errors import ConversionError
-from conversion.families.base import list_settings
 from conversion.families.external import AUTO
 from conversion.families.labels import read_labels
-from conversion.families.shapes import parse_count, parse_integer
-from conversion.families.told import option_of
+from conversion.families.settings import list_settings, option_of, parse_count, parse_integer
 from conversion.families.variants import VARIANTS
-from conversion.suite.axes import DTYPES
-from conversion.suite.settings import Request
+from conversion.suite.settings import DTYPES, Request
 
 
 def _path(text: str) -> Path:
@@ -137,7 +133,7 @@ def read_request(option: argparse.Namespace) -> Request:
         like=option.like,
         linear_head=option.linear_head,
         linear_head_entry=option.linear_head_entry,
-        save_dtype=getattr(torch, option.save_dtype) if option.save_dtype else None,
+        save_dtype=option.save_dtype,
         labels=read_labels(option.labels) if option.labels else None,
         overrides={name: value for name, value in settings.items() if value is not None},
         image_size=option.image_size,

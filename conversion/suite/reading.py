@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.linear_head import read_linear_head
 from conversion.suite.settings import Request
@@ -24,7 +26,8 @@ def read_files(request: Request, files: Mapping[str, Path], entry: str | None) -
     Raises:
         CheckpointError: one cannot be read, or the head does not fit.
     """
-    dtype, head = request.save_dtype, files.get("linear_head")
+    dtype = getattr(torch, request.save_dtype) if request.save_dtype else None
+    head = files.get("linear_head")
     backbone = read_checkpoint(files["checkpoint"], entry=entry, dtype=dtype, like=request.like)
     if head is None:
         return {"checkpoint": backbone}

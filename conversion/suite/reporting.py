@@ -15,6 +15,7 @@ from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.errors import ArtifactError
 from conversion.parity.verdict import Verdict
 from conversion.report.baseline import was_exact
+from conversion.report.place import check_place
 from conversion.report.records import (
     ANY,
     LOST_EXACTNESS,
@@ -27,7 +28,7 @@ from conversion.report.records import (
     read_result,
     write_record,
 )
-from conversion.report.render import check_place, explain_writing, write_report
+from conversion.report.render import explain_writing, write_report
 from conversion.suite.pictures import take_what_can_be
 from conversion.suite.subject import Subject
 

@@ -13,6 +13,7 @@ from conversion.parity.verdict import Verdict
 from conversion.suite import github, reporting
 from conversion.suite.job_summary import FAILED, NOT_RUN, Row
 from conversion.suite.summary import list_properties
+from conversion.suite.workflow_commands import is_listening
 
 KEPT = pytest.StashKey[dict[str, Any]]()
 SUBJECT = re.compile(r"\[(\w+)")
@@ -42,7 +43,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     is_worker = hasattr(config, "workerinput")  # whose rows are part of the controller's
-    if github.is_listening() and not is_worker and not config.option.collectonly:
+    if is_listening() and not is_worker and not config.option.collectonly:
         for line in github.report(collect_rows(terminalreporter, config)):
             terminalreporter.write_line(line)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+"""Names of torch dtypes: of the weights that are saved, and of what both models run in."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Request:
         keyword: the expression of ``-k``.
         is_all: ``--all`` was given.
         is_thorough: every attention implementation is verified on every input.
+        save_dtype: that weights are cast to, one of :data:`DTYPES`.
         variant: official one that ``checkpoint`` is said to be.
         linear_head_entry: name of the head to take, where that file holds several.
         name: of the folder under ``artifacts``, in place of the variant's.
@@ -34,7 +36,7 @@ class Request:
     linear_head_entry: str | None = None
     entry: str | None = None
     like: str | None = None
-    save_dtype: torch.dtype | None = None
+    save_dtype: str | None = None
     labels: tuple[str, ...] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None

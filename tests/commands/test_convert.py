@@ -13,7 +13,8 @@ import conversion
 from conversion.artifact.card import MatrixVerdict
 from conversion.artifact.load import load_model
 from conversion.cli.app import app, main
-from conversion.cli.convert import build_request, choose_name
+from conversion.cli.convert import choose_name
+from conversion.cli.request import build_request
 from conversion.parity.metrics import is_bit_equal
 from conversion.report.text import WIDTH
 from conversion.suite.axes import choose_variants

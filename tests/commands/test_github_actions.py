@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conversion.cli.app import main
-from conversion.suite.github import ACTIONS, SUMMARY
+from conversion.suite.workflow_commands import ACTIONS, SUMMARY
 from tests.support.commands import ALSO_BY_WORKERS, FAILING, NO_CONVERSION, NO_WAY_BACK, RESTORING, TINY, WRONG_EPS, run
 from tests.support.golden import list_options
 

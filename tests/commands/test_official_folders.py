@@ -19,7 +19,8 @@ import conversion
 from conversion.artifact.weights import WEIGHTS
 from conversion.cli.app import main
 from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
-from conversion.families.told import option_of, write_value
+from conversion.families.settings import option_of
+from conversion.families.told import write_value
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
 from tests.support.golden import GoldenModel, read_golden

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import conversion
 from conversion.errors import CheckpointError, ConversionError, VariantError
 from conversion.families.base import tell_settings
-from conversion.families.told import AUTHORS, TIMM, Told, ToldStateDict
+from conversion.families.settings import AUTHORS, TIMM
+from conversion.families.told import Told, ToldStateDict
 from tests.mutation.injection import Outcome
 from tests.support.golden import GoldenModel, read_golden
 

@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from conversion.families.base import families, list_settings
-from conversion.families.told import option_of
+from conversion.families.base import families
+from conversion.families.settings import list_settings, option_of
 from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import ERROR_RATIO, FLOOR_MAX_ULP, FLOOR_RMS_ULP, allow_for_chance
 from conversion.report.render import KILL_MATRIX

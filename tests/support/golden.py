@@ -15,7 +15,8 @@ from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
-from conversion.families.told import option_of, write_value
+from conversion.families.settings import option_of
+from conversion.families.told import write_value
 from conversion.intake.steps import unchunk_blocks
 from conversion.parity.points import Inputs
 

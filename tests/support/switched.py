@@ -13,7 +13,7 @@ from conversion.artifact.load import load_model
 from conversion.families.base import Family, Spec, load_family, tell_settings
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.images import list_unused
+from conversion.families.settings import list_unused
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input

@@ -1,30 +1,14 @@
 """Data2Vec-Vision: what a model is made of, read off the shapes found."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families import vit
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.images import (
-    CROP_SETTINGS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    NORMALISATION_SETTINGS,
-    find_channels,
-    note_channels,
-)
-from conversion.families.shapes import (
-    TRANSFORMER_SETTINGS,
-    WHOLE,
-    check_heads,
-    count_blocks,
-    find_misshapen,
-    has_any,
-    parse_integers,
-)
-from conversion.families.told import Setting, Told
+from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD, find_channels, note_channels
+from conversion.families.shapes import WHOLE, check_heads, count_blocks, find_misshapen, has_any
+from conversion.families.told import Told
 from conversion.families.variants import DATA2VEC_VISION_SIZES
 from conversion.families.vit import CROP_PCT, SQUARE, find_grid
 from conversion.mapping.key_map import Shapes
@@ -43,21 +27,6 @@ MARGIN_BELOW = 384
 """Images of a smaller input size are cut from one that is 8/7 as large; larger ones have no margin to be cut."""
 
 HALF = (0.5, 0.5, 0.5)
-
-SETTINGS = {
-    **TRANSFORMER_SETTINGS,
-    "out_indices": Setting(
-        "out_indices", parse_integers, "blocks whose features a segmentation head takes, as 3,5,7,11", neutral=()
-    ),
-    "pool_scales": Setting(
-        "pool_scales", parse_integers, "sides of a segmentation head's pooled maps, as 1,2,3,6", neutral=()
-    ),
-    # the authors' training takes either normalisation, by an option
-    **{name: replace(setting, fixed_by=frozenset()) for name, setting in NORMALISATION_SETTINGS.items()},
-    # such a model takes images of one size, which its tensors tell
-    **CROP_SETTINGS | {"input_size": replace(CROP_SETTINGS["input_size"], field="")},
-}
-"""What tensors cannot tell of a Data2Vec-Vision model."""
 
 
 def is_data2vec_vision(shapes: Shapes) -> bool:

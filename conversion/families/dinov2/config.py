@@ -6,35 +6,10 @@ from typing import TYPE_CHECKING, Literal
 from conversion.families import configs, vit
 from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields, read_lacking, write_lacking
 from conversion.families.feed_forward import reckon_swiglu_width
-from conversion.families.images import CROP_SETTINGS, NORMALISATION_SETTINGS
-from conversion.families.shapes import TRANSFORMER_SETTINGS, parse_flag, parse_offset
-from conversion.families.told import Setting
 from conversion.families.vit import Spec
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-SETTINGS = {
-    **TRANSFORMER_SETTINGS,
-    "global_pool": replace(TRANSFORMER_SETTINGS["global_pool"], field="global_pool", fixed_by=frozenset()),
-    "interpolate_offset": Setting(
-        "interpolate_offset",
-        parse_offset,
-        "added to the patch grid where position embeddings are resampled; 0.1 by default in the authors' training",
-        neutral=0.0,
-        is_needed=False,
-    ),
-    "interpolate_antialias": Setting(
-        "interpolate_antialias",
-        parse_flag,
-        "whether position embeddings are resampled with antialias; false by default in the authors' training",
-        neutral=False,
-        is_needed=False,
-    ),
-    **NORMALISATION_SETTINGS,
-    **CROP_SETTINGS,
-}
-"""What tensors cannot tell of a DINOv2 model."""
 
 BESIDE_CONFIG = vit.BESIDE_CONFIG | {"input_size", "global_pool", "interpolate_offset", "interpolate_antialias"}
 """Fields of the spec that transformers' config has no place for."""

@@ -7,8 +7,9 @@ from conversion.errors import CheckpointError
 from conversion.families import vit
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.feed_forward import find_mlp_ratio, find_swiglu_ratio
-from conversion.families.images import NORMALISATION_SETTINGS, note_channels
+from conversion.families.images import note_channels
 from conversion.families.linear_head import is_of_one_vector
+from conversion.families.settings import NORMALISATION_SETTINGS
 from conversion.families.shapes import has_any
 from conversion.families.told import Told
 from conversion.families.vit import read_shapes

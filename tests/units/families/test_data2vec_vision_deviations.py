@@ -18,7 +18,8 @@ from conversion.errors import ArtifactError
 from conversion.families.base import load_family
 from conversion.families.data2vec_vision import deviations as ledger
 from conversion.families.data2vec_vision.config import OUT_INDICES_SHIFT, Data2VecVisionSpec
-from conversion.families.told import option_of, write_value
+from conversion.families.settings import option_of
+from conversion.families.told import write_value
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input

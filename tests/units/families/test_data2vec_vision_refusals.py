@@ -9,7 +9,8 @@ import torch
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError, VariantError
-from conversion.families.told import CALLER, Told, option_of
+from conversion.families.settings import option_of
+from conversion.families.told import CALLER, Told
 from conversion.families.variants import VARIANTS
 from tests.support.data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, official_tensors, tell
 from tests.support.golden import read_golden

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import conversion
 from conversion.errors import KeyMapError
-from conversion.families.told import AUTHORS
+from conversion.families.settings import AUTHORS
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict

@@ -10,7 +10,8 @@ import yaml
 
 import conversion
 from conversion.errors import CheckpointError
-from conversion.families.told import AUTHORS, TIMM, Told
+from conversion.families.settings import AUTHORS, TIMM
+from conversion.families.told import Told
 from conversion.intake import beside
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.state_dicts.folder import CONFIG

@@ -10,7 +10,7 @@ import pytest
 
 import conversion
 from conversion.errors import CheckpointError, ConversionError, concerning
-from conversion.intake.opening import explain_absence
+from conversion.intake.absence import explain_absence
 from tests.support.corpus import CORPUS, BadInput
 from tests.support.corpus.making import PICKLED
 from tests.support.listed import list_files

@@ -13,8 +13,9 @@ import conversion
 from conversion.artifact.load import load_converted, load_image_processor
 from conversion.artifact.stage import save_artifact
 from conversion.errors import CheckpointError, VariantError
-from conversion.families.base import families, list_settings, load_family, tell_settings
-from conversion.families.told import AUTHORS, CALLER, TIMM, Told, ToldStateDict, option_of, write_value
+from conversion.families.base import families, load_family, tell_settings
+from conversion.families.settings import AUTHORS, TIMM, list_settings, option_of
+from conversion.families.told import CALLER, Told, ToldStateDict, write_value
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.metrics import is_bit_equal

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from conversion.suite.github import ACTIONS, SUMMARY, annotate_error, format_command, is_listening, report
-from conversion.suite.job_summary import FAILED, LIMIT, NOT_RUN, Row, list_rows, shorten, write_summary
+from conversion.suite.github import report
+from conversion.suite.job_summary import FAILED, LIMIT, NOT_RUN, Row, list_rows, write_summary
 from conversion.suite.rows import list_outcomes
+from conversion.suite.workflow_commands import ACTIONS, SUMMARY, annotate_error, format_command, is_listening, shorten
 
 OFFSET = "position-embeddings-offset"
 PLACE = ("cpu", "float32", "eager")

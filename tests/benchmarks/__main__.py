@@ -1,19 +1,27 @@
-"""Run the benchmarks and print their table: ``python -m tests.benchmarks --help``."""
+"""Run the benchmarks and print their tables: ``python -m tests.benchmarks --help``."""
 
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.markdown import Markdown
 
 from conversion.artifact.card import describe_versions
-from tests.benchmarks.jobs import SIZES
-from tests.benchmarks.table import PAGE, describe_machine, read_results, render_table
+from tests.benchmarks.jobs import MISTAKES, SIZES, SUITES
+from tests.benchmarks.processes import run_command
+from tests.benchmarks.table import PAGE, describe_machine, read_results, render_commands, render_rows, render_table
+from tests.support.processes import ROOT
+
+SCRIPTS = Path(sys.executable).parent
+STATUSES = {"pytest -k": 5, "pytest": 4, "vision-parity": 2}
+"""What a command line that begins so ends with, where it is a mistake."""
 
 
 def main() -> int:
@@ -21,7 +29,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="paired runs of every job (5)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="of models (all)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the table, as Markdown")
+    parser.add_argument("--no-suite", action="store_true", help="leave out every official variant: half an hour")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the tables, as Markdown")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record.json"
@@ -34,12 +43,44 @@ def main() -> int:
         if done.returncode:
             return done.returncode
         results = read_results(json.loads(record.read_text(encoding="utf-8")))
-    where = f"Medians of {asked.rounds} paired runs on {describe_machine()}; {describe_versions()}."
-    table = render_table(results)
-    Console().print(Markdown(f"{table}\n\n{where}"))
+    page = PAGE.format(
+        table=render_table(results),
+        commands=render_commands(results),
+        suites="Left out." if asked.no_suite else measure_suites(),
+        mistakes=measure_mistakes(asked.rounds),
+        where=f"Medians of {asked.rounds} paired runs on {describe_machine()}; {describe_versions()}.",
+    )
+    Console().print(Markdown(page))
     if asked.write:
-        asked.write.write_text(PAGE.format(table=table, where=where), encoding="utf-8")
+        asked.write.write_text(page, encoding="utf-8")
     return 0
+
+
+def measure_suites() -> str:
+    """Every official variant, once at each depth."""
+    rows = []
+    for name, text in SUITES.items():
+        seconds, memory = _run(text)
+        rows.append([name, f"`{text}`", f"{seconds / 60:.1f}", f"{memory / 1000:.1f}"])
+    return "\n".join(render_rows(["depth", "command", "minutes", "memory, GB"], rows))
+
+
+def measure_mistakes(rounds: int) -> str:
+    """How long it takes until each mistake is said: the median of so many rounds."""
+    rows = []
+    for text in MISTAKES:
+        status = next(status for beginning, status in STATUSES.items() if text.startswith(beginning))
+        times = sorted(_run(text, status)[0] for _ in range(rounds))
+        rows.append([f"`{text}`", f"{times[rounds // 2]:.1f}"])
+    return "\n".join(render_rows(["what is typed", "seconds"], rows))
+
+
+def _run(text: str, status: int = 0) -> tuple[float, float]:
+    """Seconds and MB of a command line of this environment, in the project's folder."""
+    name, *rest = shlex.split(text)
+    began = time.perf_counter()
+    usage = run_command([SCRIPTS / name, *rest], ROOT, status)
+    return time.perf_counter() - began, usage.peak
 
 
 if __name__ == "__main__":

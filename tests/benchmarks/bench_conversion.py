@@ -9,11 +9,15 @@ import pytest
 
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
-from tests.benchmarks.jobs import JOBS, SIZES
-from tests.benchmarks.processes import Usage, run
+from tests.benchmarks.jobs import JOBS, SIZES, build_command
+from tests.benchmarks.processes import Usage, run, run_command
 
 ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
 CHOSEN = os.environ.get("BENCHMARK_SIZES", " ".join(SIZES)).split()
+
+
+COMMAND = "command"
+"""Beside the jobs: what a user types, from the start of Python on."""
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +31,16 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.parametrize("checkpoint", CHOSEN, indirect=True, scope="module")
 @pytest.mark.parametrize("turn", range(ROUNDS), scope="module")
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", [*JOBS, COMMAND])
 def test_job(checkpoint: Path, turn: int, job: str, benchmark: Any, tmp_path: Path) -> None:
     usage: list[Usage] = []
+
+    def measure() -> None:
+        is_command = job == COMMAND
+        command = build_command(checkpoint, tmp_path)
+        usage.append(run_command(command, tmp_path) if is_command else run(JOBS[job], checkpoint, tmp_path))
+
     os.sync()  # what others left to be written is not this one's
-    benchmark.pedantic(lambda: usage.append(run(JOBS[job], checkpoint, tmp_path)), rounds=1)
+    benchmark.pedantic(measure, rounds=1)
     benchmark.extra_info.update(job=job, turn=turn, bytes=checkpoint.stat().st_size, peak=usage[0].peak)
     shutil.rmtree(tmp_path)

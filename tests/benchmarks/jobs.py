@@ -5,6 +5,7 @@ Each takes a checkpoint file and an empty folder, and leaves what it made on the
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +90,11 @@ def verify_officially(file: Path, folder: Path) -> None:
     os.sync()
 
 
+def build_command(file: Path, folder: Path) -> list[str | Path]:
+    """The command that a user types: from a checkpoint file to an artifact that was verified."""
+    return [sys.executable, "-m", "conversion", "convert", file, "-o", folder / "artifact"]
+
+
 JOBS: dict[str, Callable[..., None]] = {
     "cp": copy,
     "write": write,
@@ -96,3 +102,25 @@ JOBS: dict[str, Callable[..., None]] = {
     "official": verify_officially,
     "whole": verify_whole,
 }
+
+MISTAKES = (
+    "vision-parity convert absent.pth",
+    "vision-parity convert dinov2_vits15",
+    "vision-parity convert absent.pth --nowhere",
+    "vision-parity convert README.md --num-attention-heads six",
+    "vision-parity convert README.md",
+    "vision-parity compare absent.pth model",
+    "vision-parity verify absent",
+    "pytest --checkpoint=absent.pth",
+    "pytest --checkpoint=README.md --linear-head=absent.pth",
+    "pytest --dtype float8",
+    "pytest --image-size 13",
+    "pytest -k dinov2_vits15",
+)
+"""What a user may type wrongly; the last is a filter of pytest's, which has to find all tests first."""
+
+SUITES = {
+    "default": "pytest -n 2 -k 'test_parity and (dinov2 or data2vec)'",
+    "thorough": "pytest -n 2 --thorough -k 'test_parity and (dinov2 or data2vec)'",
+}
+"""All official variants, each of which is verified whole since ``-k`` names it."""

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -25,6 +25,25 @@ what the imports take.
   them, runs both, compares one token at 1e-3 and saves: no reading back, no hash.
 
 {table}
+
+## A verified model
+
+`vision-parity convert FILE -o DIR`, from the start of Python to its end. The file is read and converted, both models run
+on the inputs of a default verification ([which these are](judging.md#on-which-inputs)), and what is the same model is
+published with its card and hashes.
+
+{commands}
+
+## Every official variant
+
+Each at full size, with synthetic weights; all that `pytest` does, from its start to its end. Memory is that of all its
+processes.
+
+{suites}
+
+## What is typed wrongly
+
+{mistakes}
 
 {where}
 """
@@ -88,21 +107,40 @@ COLUMNS = {
 }  # fmt: skip
 
 
+COMMAND_COLUMNS = {
+    "size":                    COLUMNS["size"],
+    "file, MB":                COLUMNS["file, MB"],
+    "seconds":                 _seconds("command"),
+    "memory, MB":              _peak("command"),
+}  # fmt: skip
+
+
 def render_table(results: Sequence[Result]) -> str:
-    """The table, as Markdown, and what is said of growth."""
-    rows = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    rows += [[column(result) for column in COLUMNS.values()] for result in results]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *describe_growth(results)])
+    """The jobs, as Markdown, and what is said of growth."""
+    return "\n".join([*_render(COLUMNS, results), "", *describe_growth(results)])
 
 
-def describe_growth(results: Sequence[Result]) -> list[str]:
+def render_commands(results: Sequence[Result]) -> str:
+    """The command that users type, as Markdown."""
+    return "\n".join([*_render(COMMAND_COLUMNS, results), "", *describe_growth(results, ("command",))])
+
+
+def render_rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table as Markdown, line by line."""
+    return ["| " + " | ".join(row) + " |" for row in (names, ["---"] * len(names), *rows)]
+
+
+def _render(columns: Mapping[str, Callable[[Result], str]], results: Sequence[Result]) -> list[str]:
+    return render_rows(list(columns), [[column(result) for column in columns.values()] for result in results])
+
+
+def describe_growth(results: Sequence[Result], jobs: Sequence[str] = ("convert", "whole", "cp")) -> list[str]:
     """How far the sizes between lie from the straight line through the smallest and the largest."""
     if len(results) < 3:
         return []
     first, *between, last = sorted(results, key=lambda result: result.bytes)
     lines = []
-    for job in ("convert", "whole", "cp"):
+    for job in jobs:
         low, high = median(first.seconds[job]), median(last.seconds[job])
         slope = (high - low) / (last.bytes - first.bytes)
         off = [

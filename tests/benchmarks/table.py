@@ -28,8 +28,8 @@ what the imports take.
 
 ## A verified model
 
-`vision-parity convert FILE -o DIR`, from the start of Python to its end. The file is read and converted, both models run
-on the inputs of a default verification ([which these are](judging.md#on-which-inputs)), and what is the same model is
+`vision-parity convert FILE -o DIR`, from the start of Python to its end. The file is read and converted. Both models
+run on the inputs of a default verification ([which these are](judging.md#on-which-inputs)). What is the same model is
 published with its card and hashes.
 
 {commands}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from conversion import __version__
+import conversion
 from conversion.errors import ConversionError, ConversionWarning
 from conversion.families.settings import list_settings, option_of
 from conversion.families.variants import VARIANTS
@@ -35,7 +35,7 @@ Like = Annotated[
 
 def _show_version(is_asked_for: bool) -> None:
     if is_asked_for:
-        typer.echo(f"vision-parity {__version__}")
+        typer.echo(f"vision-parity {conversion.__version__}")
         raise typer.Exit
 
 

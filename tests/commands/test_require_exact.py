@@ -9,8 +9,8 @@ from tests.support.cells import build_cell
 from tests.support.commands import TINY, run
 
 EXACT_EAGER = """
-import conversion.families.dinov2
-object.__setattr__(conversion.families.dinov2.FAMILY, "exact", frozenset({("cpu", "float32", "eager")}))
+import conversion.families.dinov2.family
+object.__setattr__(conversion.families.dinov2.family.FAMILY, "exact", frozenset({("cpu", "float32", "eager")}))
 import conversion.report.baseline, pathlib
 conversion.report.baseline.RECORD = pathlib.Path("verdicts.json").absolute()
 """

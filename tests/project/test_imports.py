@@ -31,7 +31,16 @@ FLOORS = [
     "cli",
     "__main__",
 ]
-ROOMS = {"__init__.py", "capture.py", "config.py", "deviations.py", "key_map.py", "original.py"}
+ROOMS = {
+    "__init__.py",
+    "capture.py",
+    "config.py",
+    "deviations.py",
+    "family.py",
+    "key_map.py",
+    "original.py",
+    "settings.py",
+}
 
 
 def package_of(module: Path) -> str:

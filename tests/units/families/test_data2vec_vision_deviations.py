@@ -156,14 +156,14 @@ def test_features_of_a_batch_lie_otherwise_in_memory() -> None:
 
 
 OFFICIAL_SETTINGS = """
-import conversion.families.data2vec_vision, dataclasses
-build = conversion.families.data2vec_vision.FAMILY.build_config
+import conversion.families.data2vec_vision.family, dataclasses
+build = conversion.families.data2vec_vision.family.FAMILY.build_config
 def build_as_the_official_converter(spec, labels):
     config = build(spec, labels)
     for name, value in {settings}.items():
         setattr(config, name, value)
     return config
-object.__setattr__(conversion.families.data2vec_vision.FAMILY, "build_config", build_as_the_official_converter)
+object.__setattr__(conversion.families.data2vec_vision.family.FAMILY, "build_config", build_as_the_official_converter)
 """
 
 

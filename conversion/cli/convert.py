@@ -48,8 +48,8 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
         ConversionError: it cannot be converted, or not be saved. Nothing is left half written.
     """
     prepare_torch(0, 1)
-    silence_loading()
     specs, read = read_variants(request)
+    silence_loading()  # which loads transformers: not before the checkpoint is known to be one
     name = choose_name(request, specs)
     request = replace(request, artifacts=ARTIFACTS)
     chosen = {name: specs[name]}

@@ -32,6 +32,9 @@ NOT_COMPARED = "not compared"
 LINE = 100
 """Characters of a line of JSON that is not broken."""
 
+HASHED_AT_ONCE = 2**22
+"""Bytes, for which Python's lock is let go: files are hashed beside what goes on meanwhile."""
+
 VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
 
 
@@ -131,8 +134,11 @@ def _describe_files(paths: Iterable[Path], steps: tuple[Step, ...]) -> Source:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(HASHED_AT_ONCE))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+    return digest.hexdigest()
 
 
 def build_parity_card(

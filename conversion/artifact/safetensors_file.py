@@ -13,10 +13,18 @@ from conversion.errors import ArtifactError
 from conversion.parity.alignment import ALIGNMENT
 
 if TYPE_CHECKING:
+    from numpy import uint8
+    from numpy.typing import NDArray
     from torch import Tensor
 
 METADATA = {"format": "pt"}
 """What ``from_pretrained`` asks for."""
+
+PIECE = 2**20
+"""Bytes that are written at a time: for more at once, Linux looks for memory without gaps, and may look for long.
+
+1.2 GB took 0.3 s so, and up to 2.4 s at once. With ``copy_file_range``, from file to file, it took 0.55 s.
+"""
 
 # name of the torch dtype: name of the file format
 DTYPES = {
@@ -50,7 +58,9 @@ def write_safetensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for key in keys:
-            file.write(_view_bytes(tensors[key]))
+            view = view_bytes(tensors[key])
+            for start in range(0, len(view), PIECE):
+                file.write(view[start : start + PIECE].data)
 
 
 def order_keys(sizes: Mapping[str, int]) -> list[str]:
@@ -75,7 +85,9 @@ def _name(tensor: "Tensor") -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _view_bytes(tensor: "Tensor") -> memoryview:
+def view_bytes(tensor: "Tensor") -> "NDArray[uint8]":
+    """The bytes of a tensor, in the memory in which they lie; one that is not contiguous is copied for a moment."""
     import torch
 
-    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
+    bytes_: NDArray[uint8] = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+    return bytes_

@@ -152,14 +152,14 @@ def restore(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor
     Raises:
         KeyMapError: a key of the state dict is not a target of the table, or the other way round.
     """
-    return dict(restore_each(state_dict, expanded))
+    return {source: fuse_rows(parts) for source, parts in list_parts(state_dict, expanded)}
 
 
-def restore_each(state_dict: StateDict, expanded: ExpandedKeyMap) -> Iterator[tuple[str, Tensor]]:
-    """As :func:`restore`, but key by key, so that nothing that was fused need stay in memory."""
+def list_parts(state_dict: StateDict, expanded: ExpandedKeyMap) -> Iterator[tuple[str, list[Tensor]]]:
+    """As :func:`restore`, key by key, but what was split is left so: its parts, from the first row to the last."""
     targets = {name for names in expanded.values() for name in names}
     problems = [f"unexpected: {key}" for key in state_dict if key not in targets]
     problems += [f"missing: {key}" for key in sorted(targets) if key not in state_dict]
     if problems:
         raise KeyMapError("The converted state dict has other keys than its config tells.", problems)
-    return ((source, fuse_rows([state_dict[name] for name in names])) for source, names in expanded.items())
+    return ((source, [state_dict[name] for name in names]) for source, names in expanded.items())

@@ -11,6 +11,7 @@ from conversion.families.base import Family, Spec, families
 from conversion.families.target import TRANSFORMERS_MAJORS
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict
+from conversion.mapping.tensors import fuse_rows
 from conversion.state_dicts.filled import list_layout, take_out_filled
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def restore_whole(
     family = find_family(config)
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
-    restored = dict(restore_each(state_dict, config)) | derived
+    restored = {key: fuse_rows(parts) for key, parts in list_parts(state_dict, config)} | derived
     _check_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
     original = family.original_tensors(spec)
     left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
@@ -95,8 +96,8 @@ def describe_gone(family: Family[Any], original: Iterable[str], restored: Contai
     return f"not in the converted model, and gone: {'; '.join(said)}" if said else ""
 
 
-def restore_each(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[tuple[str, Tensor]]:
-    """What of the original state dict is in the converted one, and nothing else, key by key.
+def list_parts(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[tuple[str, list[Tensor]]]:
+    """What of the original state dict is in the converted one, and nothing else: key to the parts of each tensor.
 
     Raises:
         CheckpointError, KeyMapError: as :func:`restore`.
@@ -106,7 +107,7 @@ def restore_each(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[
     majors = find_majors(family, spec, state_dict)
     major = majors[-1] if majors else None
     own = take_out_filled(family, spec, state_dict, major)
-    return key_map.restore_each(own, family.expand_key_map(spec, major))
+    return key_map.list_parts(own, family.expand_key_map(spec, major))
 
 
 def find_family(config: "PretrainedConfig") -> Family[Any]:

@@ -1,8 +1,6 @@
 """``python -m conversion``: the same as ``vision-parity``."""
 
-import sys
-
-from conversion.cli.app import main
+from conversion.cli.app import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

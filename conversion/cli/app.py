@@ -1,11 +1,16 @@
 """The command ``vision-parity``: its commands, in the order in which help lists them."""
 
+import atexit
+import gc
+import os
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
 from conversion.cli import checkpoints, models
-from conversion.cli.options import Version, plain_warnings
+from conversion.cli.options import NOT_DONE, Version, plain_warnings
 
 app = typer.Typer(
     name="vision-parity",
@@ -36,9 +41,32 @@ def describe(version: Version = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
+    gc.disable()  # while libraries load; whatever takes memory turns it on again
     try:
         with plain_warnings():
             app(args=arguments, prog_name="vision-parity")
     except SystemExit as end:
         return int(end.code or 0)
+    except OSError as error:
+        return _say_unwritten(error)
+    finally:
+        gc.enable()
+        gc.unfreeze()  # or libraries say at the end that they leak
     return 0
+
+
+def run() -> NoReturn:
+    """Run a command, and end its process at once: to take libraries apart again would take two seconds."""
+    status = main()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        status = _say_unwritten(error)
+    os._exit(status)
+
+
+def _say_unwritten(error: OSError) -> int:
+    """Say that the answer is not there in full: the disk is full, or whoever reads has closed it."""
+    typer.echo(f"The answer cannot be written: {error.strerror or error}", err=True)
+    return NOT_DONE

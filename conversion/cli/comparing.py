@@ -27,6 +27,7 @@ from conversion.state_dicts.restore import describe_alike, find_family
 from conversion.suite.axes import check_axes, read_variants
 from conversion.suite.cells import verify_cell
 from conversion.suite.compared import ComparedSubject
+from conversion.suite.memory import resume_collection
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 from conversion.suite.threads import prepare_torch
@@ -100,6 +101,7 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
     _, _, attentions = check_axes(None, None, None)
     cells = [("cpu", "float32", attention) for attention in attentions]
     subject = ComparedSubject(variant, request, cells=cells, given=read, folder=found.folder)
+    resume_collection()
     try:
         return _compare_all(subject, target, found.origin, revision)
     finally:

@@ -16,6 +16,7 @@ from conversion.suite.axes import (
     read_variants,
 )
 from conversion.suite.cells import verify_cell
+from conversion.suite.memory import resume_collection
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
@@ -60,6 +61,8 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
     subject = Subject(name, request, cells=cells, given=read)
     try:
         with show_steps():
+            _ = subject.staged  # which loads the last of the libraries
+            resume_collection()
             verdicts = tuple(verify_cell(subject, cell) for cell in cells)
             unwritten = report_on(subject, verdicts, request.report)
             outcome = replace(build_outcome(subject, verdicts), unwritten=unwritten)

@@ -22,6 +22,7 @@ from conversion.suite.cells import verify_cell
 from conversion.suite.folder import FolderSubject
 from conversion.suite.github import report
 from conversion.suite.job_summary import FAILED, Row
+from conversion.suite.memory import resume_collection
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 from conversion.suite.threads import prepare_torch
@@ -89,6 +90,7 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
     """
     prepare_torch(0, 1)
     silence_loading()
+    resume_collection()
     cells = card["activations"]
     for original in sorted({cell["original"] for cell in cells} - {BUNDLED}):
         typer.echo(f"{directory}: was compared with {original}; the bundled original takes its place")

@@ -1,6 +1,5 @@
 """The parity suite as a pytest plugin: fixtures, header and closing table."""
 
-import gc
 import re
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from conversion.suite.axes import (
     measure_memory,
 )
 from conversion.suite.extent import choose_row
+from conversion.suite.memory import resume_collection
 from conversion.suite.options import add_options, read_request
 from conversion.suite.pool import Pool
 from conversion.suite.progress import show_progress, silence_loading
@@ -47,9 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    """Turn the garbage collector on again, and have it pass over what libraries hold."""
-    gc.freeze()
-    gc.enable()
+    resume_collection()
 
 
 def pytest_configure(config: pytest.Config) -> None:

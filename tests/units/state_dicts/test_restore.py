@@ -1,0 +1,130 @@
+"""The way back: what comes back, what is gone, and which models have no way back."""
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import conversion
+from conversion.errors import CheckpointError, ConversionWarning, KeyMapError
+from conversion.families.base import load_family
+from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.convert import Conversion
+from conversion.state_dicts.restore import describe_alike, describe_gone, find_alike, find_family, restore_whole
+from tests.support.golden import convert
+
+PRETRAINED = "data2vec_vision_tiny"
+REASON = "predicts the targets of pretraining; transformers' model has no place for it"
+GONE = f"not in the converted model, and gone: lm_head.weight, lm_head.bias ({REASON})"
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Conversion:
+    return convert(PRETRAINED)
+
+
+def test_what_is_gone_is_warned_of_with_its_reason(pretrained: Conversion) -> None:
+    with pytest.warns(ConversionWarning) as said:
+        restored = conversion.restore(dict(pretrained.state_dict), pretrained.config)
+    assert [(str(each.message), each.filename) for each in said] == [(f"{GONE[0].upper()}{GONE[1:]}.", __file__)]
+    assert not [key for key in restored if key.startswith("lm_head")]
+    assert restore_whole(dict(pretrained.state_dict), pretrained.config)[1] == GONE
+
+
+def test_what_was_left_out_comes_back_in_its_place(pretrained: Conversion) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restored = conversion.restore(dict(pretrained.state_dict), pretrained.config, dict(pretrained.left_out))
+    expected = {**pretrained.source, **pretrained.left_out}
+    assert expected.keys() <= restored.keys()
+    assert all(is_bit_equal(tensor, restored[key]) for key, tensor in expected.items())
+    original = list(load_family("data2vec_vision").original_tensors(pretrained.spec))
+    assert list(restored) == [key for key in original if key in restored]
+
+
+def test_what_was_left_out_of_another_model_is_refused(pretrained: Conversion) -> None:
+    other = {"lm_head.weight": torch.zeros(3, 2), "lm_head.bias": torch.zeros(3)}
+    shapes = {key: tuple(tensor.shape) for key, tensor in pretrained.left_out.items()}
+    with pytest.raises(KeyMapError) as error:
+        conversion.restore(dict(pretrained.state_dict), pretrained.config, other)
+    assert error.value.headline == "What was left out is of another model."
+    assert error.value.problems == tuple(f"{key}: {tuple(other[key].shape)}, expected {shapes[key]}" for key in other)
+    assert error.value.hint == "Give the original of this very model."
+
+
+def test_gone_keys_stand_together_by_reason() -> None:
+    family = load_family("dinov2")
+    original = ["norm.weight", "dino_head.mlp.0.weight", "stray", "dino_head.last.weight", "ibot_head.mlp.0.weight"]
+    dino, ibot = family.dropped["dino_head.*"], family.dropped["ibot_head.*"]
+    assert describe_gone(family, original, {"norm.weight"}) == (
+        f"not in the converted model, and gone: dino_head.mlp.0.weight, dino_head.last.weight ({dino}); "
+        f"stray (nothing says why); ibot_head.mlp.0.weight ({ibot})"
+    )
+    assert describe_gone(family, original, original) == ""
+
+
+def restore_with(out: Conversion, state_dict: dict[str, Tensor] | None = None, **fields: Any) -> dict[str, Tensor]:
+    config = type(out.config)(**{**out.config.to_dict(), **fields})
+    return conversion.restore(dict(out.state_dict) if state_dict is None else state_dict, config)
+
+
+@pytest.mark.parametrize("name", ["dinov2_tiny", "data2vec_vision_tiny_ft1k"])
+def test_a_model_that_computes_another_activation_has_no_original(name: str) -> None:
+    out = convert(name)
+    assert restore_with(out, hidden_act="gelu_python").keys() == restore_with(out).keys()
+    with pytest.raises(CheckpointError) as error:
+        restore_with(out, hidden_act="relu")
+    assert error.value.headline == "its config.json says hidden_act 'relu'; such an original has 'gelu'."
+    assert error.value.hint == "There is no original that computes what this model does."
+
+
+def test_a_gated_model_does_not_read_the_activation() -> None:
+    out = convert("dinov2_tiny_swiglu")
+    assert restore_with(out, hidden_act="relu").keys() == out.source.keys()
+
+
+def test_a_config_of_no_known_family_is_refused() -> None:
+    from transformers import ViTConfig
+
+    with pytest.raises(CheckpointError) as error:
+        find_family(ViTConfig())
+    assert error.value.headline == "A model of type 'vit' is of no known family."
+    assert error.value.hint == "Known: dinov2, dinov2_with_registers, data2vec-vision."
+
+
+def test_a_backbone_is_taken_as_the_model_whose_tensors_it_has() -> None:
+    out = convert()
+    family = load_family("dinov2")
+    own = {name: value for name, value in out.config.to_dict().items() if not name.startswith(("out_", "stage_"))}
+    config = type(out.config)(**{**own, "architectures": ["Dinov2Backbone"], "out_features": ["stage1"]})
+    assert find_alike(family, config) == "Dinov2Backbone"
+    assert describe_alike(family, config) == (
+        "saved from Dinov2Backbone, taken as Dinov2Model, whose tensors they are; what Dinov2Backbone returns is not "
+        "compared (apply_layernorm True, out_features ['stage1'], out_indices [1], reshape_hidden_states True)"
+    )
+    for architectures in (["Dinov2Model"], ["Dinov2WithRegistersBackbone"], [], None):
+        config.architectures = architectures
+        assert find_alike(family, config) is None
+        assert describe_alike(family, config) == ""
+
+
+def test_a_key_too_many_or_too_few_is_named() -> None:
+    out = convert()
+    tensors = dict(out.state_dict)
+    tensors["more"] = tensors.pop("layernorm.weight")
+    with pytest.raises(KeyMapError, match=r"(?s)unexpected: more.*missing: layernorm\.weight"):
+        conversion.restore(tensors, out.config)
+
+
+def test_a_spec_tells_which_tensors_follow_from_it() -> None:
+    """Each in memory of its own: whoever changes one changes no other."""
+    out = convert("data2vec_vision_tiny_ft1k")
+    restored, _ = restore_whole(dict(out.state_dict), out.config)
+    derived = load_family(out.family).derive(replace(out.spec))
+    assert derived
+    places = [restored[key].data_ptr() for key in derived]
+    assert len(set(places)) == len(places)
+    assert all(torch.equal(restored[key], tensor) for key, tensor in derived.items())

@@ -11,9 +11,17 @@ from torch import Tensor
 import conversion
 from conversion.errors import CheckpointError, ConversionWarning, KeyMapError
 from conversion.families.base import load_family
+from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.restore import describe_alike, describe_gone, find_alike, find_family, restore_whole
+from conversion.state_dicts.restore import (
+    describe_alike,
+    describe_gone,
+    find_alike,
+    find_family,
+    find_majors,
+    restore_whole,
+)
 from tests.support.golden import convert
 
 PRETRAINED = "data2vec_vision_tiny"
@@ -128,3 +136,22 @@ def test_a_spec_tells_which_tensors_follow_from_it() -> None:
     places = [restored[key].data_ptr() for key in derived]
     assert len(set(places)) == len(places)
     assert all(torch.equal(restored[key], tensor) for key, tensor in derived.items())
+
+
+@pytest.mark.parametrize("major", [4, 5])
+@pytest.mark.parametrize("name", ["data2vec_vision_tiny_ade20k", "dinov2_tiny"])
+def test_the_layout_of_either_major_version_goes_back(name: str, major: int) -> None:
+    out = convert(name)
+    family = load_family(out.family)
+    state_dict = key_map.convert(out.source, family.expand_key_map(out.spec, major))
+    others = key_map.convert(out.source, family.expand_key_map(out.spec, 9 - major))
+    majors = [4, 5] if state_dict.keys() == others.keys() else [major]
+    assert find_majors(family, out.spec, state_dict) == majors
+    assert find_majors(family, out.spec, iter(state_dict)) == majors
+    restored, _ = restore_whole(state_dict, out.config)
+    assert all(is_bit_equal(tensor, restored[key]) for key, tensor in out.source.items())
+
+
+def test_keys_of_no_layout_are_of_no_major_version() -> None:
+    out = convert()
+    assert find_majors(load_family("dinov2"), out.spec, [*out.state_dict, "more"]) == []

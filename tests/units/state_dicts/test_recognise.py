@@ -1,14 +1,21 @@
 """Settings that tensors do not tell: which are taken on whose word, and which are refused."""
 
+from dataclasses import replace
+
 import pytest
+import torch
+from torch import Tensor
 
 import conversion
-from conversion.errors import CheckpointError
+from conversion.errors import CheckpointError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.settings import AUTHORS
 from conversion.families.told import CALLER, Told, ToldStateDict
+from conversion.state_dicts.linear_head import fit_linear_head
 from conversion.state_dicts.other_kinds import list_converted
 from tests.support.golden import convert, read_golden
+from tests.support.small_dinov2 import SMALL, TOLD
+from tests.support.switched import draw
 
 GOLDEN = read_golden("dinov2_tiny")
 
@@ -71,8 +78,120 @@ def test_models_of_the_same_shapes_are_named_together() -> None:
     )  # fmt: skip
 
 
+CONVERTED = "What is converted: models of dinov2 and data2vec_vision."
+
+
+def explain(state_dict: dict[str, Tensor], **options: object) -> tuple[str, tuple[str, ...], str]:
+    """Headline, problems and way out of the refusal of a state dict."""
+    with pytest.raises(ConversionError) as error:
+        conversion.convert(state_dict, **options)
+    return error.value.headline, error.value.problems, error.value.hint
+
+
+def test_keys_of_no_family_are_listed_with_their_shapes() -> None:
+    strange = {"one.weight": torch.zeros(2, 3), "two.bias": torch.zeros(4)}
+    assert explain(strange) == (
+        "2 keys that belong to no known family.",
+        ("one.weight (2, 3)", "two.bias (4,)"),
+        f"{CONVERTED} Give the original's own state dict.",
+    )
+
+
+def test_keys_of_several_families_are_of_none() -> None:
+    both = {**GOLDEN.backbone, **read_golden("data2vec_vision_tiny").recorded}
+    headline, problems, hint = explain(both)
+    assert headline == f"{len(both)} keys that belong to several families (dinov2, data2vec_vision)."
+    assert problems == tuple(f"{key} {tuple(tensor.shape)}" for key, tensor in both.items())
+    assert hint == "Give the file of one model."
+
+
+@pytest.mark.parametrize("prefix", ["", "dinov2."])
+def test_what_transformers_wrote_is_restored_from_its_folder(prefix: str) -> None:
+    keys = [f"{prefix}embeddings.cls_token", "layernorm.weight"]
+    assert explain(dict.fromkeys(keys, torch.zeros(1))) == (
+        "in the layout of transformers already.",
+        tuple(keys),
+        "Read its folder, with its config.json in it, by conversion.load_checkpoint: that restores the original.",
+    )
+
+
+@pytest.mark.parametrize("prefix", ["model.", "a.b."])
+def test_a_prefix_of_all_keys_is_named(prefix: str) -> None:
+    under = {prefix + key: tensor for key, tensor in GOLDEN.backbone.items()}
+    assert explain(under) == (
+        f"every key begins with {prefix!r}, which no known model's keys do.",
+        tuple(under),
+        f"No whole model of a known family lies under it. {CONVERTED}",
+    )
+
+
+@pytest.mark.parametrize("state_dict", [{"a.b.weight": torch.zeros(1)}, {}])
+def test_fewer_than_two_keys_have_nothing_in_common(state_dict: dict[str, Tensor]) -> None:
+    assert explain(state_dict)[0] == f"{len(state_dict)} keys that belong to no known family."
+
+
+def draw_grey() -> dict[str, Tensor]:
+    """A model whose images have one channel, and which gets no image processor."""
+    return draw(replace(SMALL, num_channels=1))
+
+
+def test_settings_of_images_are_refused_where_there_is_no_image_processor() -> None:
+    assert explain(draw_grey(), **TOLD, image_mean=(0.5, 0.5, 0.5), crop_pct=0.9, image_std=None) == (
+        "image_mean, crop_pct: this dinov2 model gets no image processor, its images are not RGB.",
+        (),
+        "Leave these out; prepare its images as in training.",
+    )
+
+
+def test_what_a_file_tells_of_images_is_left_out_there() -> None:
+    told = {"image_mean": Told((0.5, 0.5, 0.5), "config.json"), "layer_norm_eps": Told(1e-5, "config.json")}
+    out = conversion.convert(ToldStateDict(draw_grey(), told), **TOLD)
+    assert "image_mean" not in out.told
+    assert out.told["layer_norm_eps"] == told["layer_norm_eps"]
+
+
+def test_a_linear_head_is_refused_where_heads_are_part_of_the_model() -> None:
+    head = {"weight": torch.zeros(3, 4), "bias": torch.zeros(3)}
+    golden = read_golden("data2vec_vision_tiny")
+    assert explain(golden.state_dict, linear_head=head, **golden.overrides) == (
+        "A data2vec_vision model has no linear head file of its own; one was given.", (), "Leave it out."
+    )  # fmt: skip
+
+
+def test_of_several_linear_heads_the_one_that_was_named_is_taken() -> None:
+    golden = read_golden("dinov2_tiny_1layer")
+    head = golden.linear_head
+    names = [f"classifier_1_blocks_avgpool_True_lr_0_0000{number}" for number in (1, 2)]
+    several = {
+        f"classifiers_dict.{name}.linear.{key}": tensor + number
+        for number, name in enumerate(names)
+        for key, tensor in head.items()
+    }
+    for number, name in enumerate(names):
+        found = fit_linear_head(golden.backbone, several, name)
+        assert {key: float((found[key] - tensor).mean().round()) for key, tensor in head.items()} == {
+            "weight": number, "bias": number
+        }  # fmt: skip
+
+
+def test_a_tensor_that_was_dropped_is_kept_beside_only_in_its_own_shape() -> None:
+    golden = read_golden("data2vec_vision_tiny")
+    assert convert("data2vec_vision_tiny").left_out.keys() == {"lm_head.weight", "lm_head.bias"}
+    other = {**golden.state_dict, "lm_head.bias": torch.zeros(3)}
+    assert conversion.convert(other, **golden.overrides).left_out.keys() == {"lm_head.weight"}
+    diverged = {**golden.state_dict, "lm_head.bias": golden.state_dict["lm_head.bias"] * torch.nan}
+    assert conversion.convert(diverged, **golden.overrides).left_out.keys() == {"lm_head.weight"}
+
+
+def test_a_buffer_that_follows_from_nothing_is_refused_with_the_models_name() -> None:
+    golden = read_golden("data2vec_vision_tiny")
+    key = next(key for key in golden.state_dict if key.endswith("relative_position_index"))
+    other = {**golden.state_dict, key: golden.state_dict[key] + 1}
+    assert explain(other, **golden.overrides)[0] == "data2vec_vision_custom: 1 tensor(s) that cannot be left out."
+
+
 def test_what_is_converted_is_said_of_all_families() -> None:
-    assert list_converted() == "What is converted: models of dinov2 and data2vec_vision."
+    assert list_converted() == CONVERTED
 
 
 def _meta(name: str) -> ToldStateDict:

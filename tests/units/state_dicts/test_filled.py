@@ -75,6 +75,28 @@ def test_the_layouts_of_two_major_versions_are_two() -> None:
     assert list_layout(family, spec, 4) != list_layout(family, spec, 5)
 
 
+@pytest.mark.parametrize(
+    ("dtypes", "widest"),
+    [
+        ((torch.float16, torch.float16), torch.float16),
+        ((torch.float16, torch.bfloat16), torch.float32),
+        ((torch.float32, torch.float64), torch.float64),
+    ],
+)
+def test_it_is_of_the_widest_dtype_and_where_the_others_are(
+    dtypes: tuple[torch.dtype, torch.dtype], widest: torch.dtype
+) -> None:
+    spec = replace(SMALL, layer_scale=False)
+    like = {"a": torch.zeros(1, dtype=dtypes[0]), "b": torch.zeros(1, dtype=dtypes[1]), "c": torch.zeros(1).int()}
+    filled = fill_in(DINOV2, spec, like)
+    assert {tensor.dtype for tensor in filled.values()} == {widest}
+    assert {tensor.device.type for tensor in filled.values()} == {"cpu"}
+    assert all(bool((tensor == 1).all()) for tensor in filled.values())
+    on_meta = fill_in(DINOV2, spec, {key: tensor.to("meta") for key, tensor in like.items()})
+    assert {tensor.device.type for tensor in on_meta.values()} == {"meta"}
+    assert fill_in(DINOV2, SMALL, {}) == {}
+
+
 def convert_lacking() -> dict[str, torch.Tensor]:
     return dict(convert(draw(replace(SMALL, layer_scale=False, proj_bias=False)), **TOLD).state_dict)
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 import conversion
-from conversion.errors import CheckpointError, ConversionError
+from conversion.errors import CheckpointError, ConversionError, VariantError
 from conversion.families.base import load_family
 from conversion.families.settings import AUTHORS
 from conversion.families.told import CALLER, Told, ToldStateDict
 from conversion.state_dicts.linear_head import fit_linear_head
-from conversion.state_dicts.other_kinds import list_converted
+from conversion.state_dicts.other_kinds import IN_TRANSFORMERS, Kind, list_converted, refuse_other_kinds
+from conversion.state_dicts.recognise import select_settings
 from tests.support.golden import convert, read_golden
 from tests.support.small_dinov2 import SMALL, TOLD
 from tests.support.switched import draw
@@ -197,3 +198,60 @@ def test_what_is_converted_is_said_of_all_families() -> None:
 def _meta(name: str) -> ToldStateDict:
     family = load_family("dinov2")
     return ToldStateDict(family.original_tensors(family.spec_of(conversion.VARIANTS[name])))
+
+
+def test_a_setting_of_another_family_is_refused_and_one_of_none_is_a_mistake_in_the_code() -> None:
+    dinov2 = load_family("dinov2")
+    others = {"pool_scales": (1, 2), "out_indices": (1, 2), "num_attention_heads": 2}
+    with pytest.raises(VariantError) as refused:
+        select_settings(dinov2, others)
+    assert refused.value.headline == "A dinov2 model has no out_indices, pool_scales."
+    assert refused.value.hint == "Leave out --out-indices, --pool-scales."
+    with pytest.raises(TypeError, match=r"^unexpected keyword arguments: one, pool_scales, two$"):
+        select_settings(dinov2, {"two": 2, "one": 1, "pool_scales": (1,)})
+    assert select_settings(dinov2, {"pool_scales": None, "one": None}) == {}
+
+
+def test_values_that_a_setting_cannot_have_are_refused_all_of_them() -> None:
+    with pytest.raises(VariantError) as refused:
+        select_settings(load_family("dinov2"), {"num_attention_heads": 0, "crop_pct": "2", "layer_norm_eps": "1e-5"})
+    assert refused.value.headline == "A dinov2 model cannot have these values."
+    assert refused.value.problems == (
+        "num_attention_heads: 0 is no whole number from 1 up",
+        "crop_pct: '2' is more than the whole image",
+    )
+    assert refused.value.hint == "Correct them."
+    parsed = select_settings(load_family("dinov2"), {"num_attention_heads": "4", "layer_norm_eps": "1e-5"})
+    assert parsed == {"num_attention_heads": 4, "layer_norm_eps": 1e-5}
+
+
+KINDS = (
+    Kind("a kite", ("kite.*",), "Fly it."),
+    Kind("a boat", ("sail", "hull.*"), hint_in_transformers="Swim."),
+    Kind("a raft", together=("log.*", "rope")),
+)
+
+
+def explain_kind(*keys: str) -> tuple[str, tuple[str, ...], str]:
+    with pytest.raises(CheckpointError) as error:
+        refuse_other_kinds(dict.fromkeys(keys, (1, 2)), KINDS)
+    return error.value.headline, error.value.problems, error.value.hint
+
+
+def test_another_kind_is_named_with_the_keys_that_say_so() -> None:
+    assert explain_kind("kite.tail", "norm", "kite.line") == (
+        "a kite, which is not converted.", ("kite.tail (1, 2)", "kite.line (1, 2)"), "Fly it."
+    )  # fmt: skip
+    assert explain_kind("norm", "sail") == ("a boat, which is not converted.", ("sail (1, 2)",), CONVERTED)
+    assert explain_kind(f"hull{IN_TRANSFORMERS}x", f"hull.{IN_TRANSFORMERS}") == (
+        "a boat, which is not converted.", (f"hull.{IN_TRANSFORMERS} (1, 2)",), "Swim."
+    )  # fmt: skip
+
+
+def test_signs_that_count_together_do_not_count_alone() -> None:
+    assert explain_kind("rope", "log.1", "log.2") == (
+        "a raft, which is not converted.", ("rope (1, 2)", "log.1 (1, 2)", "log.2 (1, 2)"), CONVERTED
+    )  # fmt: skip
+    refuse_other_kinds({"rope": (1, 2), "norm": (1, 2)}, KINDS)
+    refuse_other_kinds({"log.1": (1, 2)}, KINDS)
+    refuse_other_kinds({}, KINDS)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,21 +48,6 @@ def test_a_checkpoint_becomes_a_model_that_is_the_same(here: Path, capsys: pytes
     assert max(map(len, output.splitlines())) <= WIDTH + len(str(here))
     assert json.loads((here / "mine" / "parity.json").read_text())["activations"]
     assert conversion.verify_artifact(here / "mine")["variant"] == "dinov2_custom"
-
-
-def test_a_process_of_its_own_says_nothing_else(here: Path) -> None:
-    command = [sys.executable, "-m", "conversion", "convert", "tiny.pth", "-o", "mine", *SETTINGS]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "The same model: mine" in done.stdout
-    assert done.stdout.endswith(")\n")  # of the last line to paste
-
-
-def test_an_answer_that_cannot_be_written_is_no_success(here: Path) -> None:
-    command = [sys.executable, "-m", "conversion", "inspect", "tiny.pth", *SETTINGS]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, cwd=here, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "The answer cannot be written: No space left on device\n")
 
 
 def test_the_end_says_what_the_verdict_rests_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ ANSWERS = {
     "convert --help": "--num-attention-heads",
     "convert --help-all": "--interpolate-offset",
     "kovert a.pth": "No such command 'kovert'",
-    "convert a.pth --nowhere x": "No such option: --nowhere",
+    "convert a.pth --nowhere x": "--nowhere",
     "convert absent.pth": "absent.pth: there is no such file.",
     "convert dinov2_vitx14": "Did you mean dinov2_vits14",
     "convert here.pth --linear-head absent.pth": "absent.pth: there is no such file.",

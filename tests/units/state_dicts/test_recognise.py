@@ -126,6 +126,12 @@ def test_a_prefix_of_all_keys_is_named(prefix: str) -> None:
     )
 
 
+def test_two_keys_have_a_prefix_in_common() -> None:
+    assert explain({"a.b.weight": torch.zeros(1), "a.c.weight": torch.zeros(1)})[0].startswith(
+        "every key begins with 'a.'"
+    )
+
+
 @pytest.mark.parametrize("state_dict", [{"a.b.weight": torch.zeros(1)}, {}])
 def test_fewer_than_two_keys_have_nothing_in_common(state_dict: dict[str, Tensor]) -> None:
     assert explain(state_dict)[0] == f"{len(state_dict)} keys that belong to no known family."
@@ -229,6 +235,7 @@ KINDS = (
     Kind("a kite", ("kite.*",), "Fly it."),
     Kind("a boat", ("sail", "hull.*"), hint_in_transformers="Swim."),
     Kind("a raft", together=("log.*", "rope")),
+    Kind("a ferry", ("ramp",), together=("deck", "bow")),
 )
 
 
@@ -252,6 +259,8 @@ def test_signs_that_count_together_do_not_count_alone() -> None:
     assert explain_kind("rope", "log.1", "log.2") == (
         "a raft, which is not converted.", ("rope (1, 2)", "log.1 (1, 2)", "log.2 (1, 2)"), CONVERTED
     )  # fmt: skip
+    both = ("ramp (1, 2)", "bow (1, 2)", "deck (1, 2)")
+    assert explain_kind("bow", "deck", "ramp") == ("a ferry, which is not converted.", both, CONVERTED)
     refuse_other_kinds({"rope": (1, 2), "norm": (1, 2)}, KINDS)
     refuse_other_kinds({"log.1": (1, 2)}, KINDS)
     refuse_other_kinds({}, KINDS)

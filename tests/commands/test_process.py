@@ -1,0 +1,24 @@
+"""``vision-parity`` as a process of its own: what it writes, and what it ends with."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.golden import list_options
+
+SETTINGS = list_options("dinov2_tiny")
+
+
+def test_a_process_of_its_own_says_nothing_else(here: Path) -> None:
+    command = [sys.executable, "-m", "conversion", "convert", "tiny.pth", "-o", "mine", *SETTINGS]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The same model: mine" in done.stdout
+    assert done.stdout.endswith(")\n")  # of the last line to paste
+
+
+def test_an_answer_that_cannot_be_written_is_no_success(here: Path) -> None:
+    command = [sys.executable, "-m", "conversion", "inspect", "tiny.pth", *SETTINGS]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=here, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "The answer cannot be written: No space left on device\n")

@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     except OSError as error:
+        if error.filename:  # some file's, not the answer's
+            raise
         return _say_unwritten(error)
     finally:
         gc.enable()

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 COUNT = """
 import resource, threading, torch
+import conversion.suite.subject  # where small things lie depends on what a run has loaded
 from conversion.suite.memory import keep_freed_memory, return_freed_memory
 
 def count():
@@ -54,8 +55,5 @@ def test_each_page_of_what_is_given_back_costs_a_fault() -> None:
 
 @pytest.mark.skipif(not hasattr(LIBC, "mallopt"), reason="freed memory is glibc's to keep")
 def test_what_one_thread_has_freed_the_next_takes() -> None:
-    """Threads that are still alive, as those of suspended passes are; they leave small things between.
-
-    How much is taken depends on where those lie: nothing where memory is not kept, an eighth to two thirds where it is.
-    """
-    assert count_faults("keep_freed_memory()", "work_in_a_thread()") < 0.95 * PAGES
+    """Threads that are still alive, as those of suspended passes are; they leave small things between."""
+    assert count_faults("keep_freed_memory()", "work_in_a_thread()") < 0.8 * PAGES

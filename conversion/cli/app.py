@@ -40,13 +40,11 @@ def describe(version: Version = False) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status."""
+    """Run a command and write out its whole answer; returns its exit status."""
     gc.disable()  # while libraries load; whatever takes memory turns it on again
     try:
-        with plain_warnings():
-            app(args=arguments, prog_name="vision-parity")
-    except SystemExit as end:
-        return int(end.code or 0)
+        status = _run_command(arguments)
+        sys.stdout.flush()
     except OSError as error:
         if error.filename:  # some file's, not the answer's
             raise
@@ -54,18 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         gc.enable()
         gc.unfreeze()  # or libraries say at the end that they leak
-    return 0
+    return status
 
 
 def run() -> NoReturn:
     """Run a command, and end its process at once: to take libraries apart again would take two seconds."""
     status = main()
     atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        status = _say_unwritten(error)
     os._exit(status)
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
+    try:
+        with plain_warnings():
+            app(args=arguments, prog_name="vision-parity")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 def _say_unwritten(error: OSError) -> int:

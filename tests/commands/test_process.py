@@ -1,8 +1,11 @@
 """``vision-parity`` as a process of its own: what it writes, and what it ends with."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.golden import list_options
 
@@ -17,8 +20,12 @@ def test_a_process_of_its_own_says_nothing_else(here: Path) -> None:
     assert done.stdout.endswith(")\n")  # of the last line to paste
 
 
-def test_an_answer_that_cannot_be_written_is_no_success(here: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_an_answer_that_cannot_be_written_is_no_success(here: Path, unbuffered: str) -> None:
     command = [sys.executable, "-m", "conversion", "inspect", "tiny.pth", *SETTINGS]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, cwd=here, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=here, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert (done.returncode, done.stderr) == (2, "The answer cannot be written: No space left on device\n")

@@ -15,8 +15,17 @@ from rich.markdown import Markdown
 
 from conversion.artifact.card import describe_versions
 from tests.benchmarks.jobs import MISTAKES, SIZES, SUITES
+from tests.benchmarks.limits import count_products, measure_limits
 from tests.benchmarks.processes import run_command
-from tests.benchmarks.table import PAGE, describe_machine, read_results, render_commands, render_rows, render_table
+from tests.benchmarks.table import (
+    PAGE,
+    describe_machine,
+    read_results,
+    render_commands,
+    render_limits,
+    render_rows,
+    render_table,
+)
 from tests.support.processes import ROOT
 
 SCRIPTS = Path(sys.executable).parent
@@ -43,9 +52,14 @@ def main() -> int:
         if done.returncode:
             return done.returncode
         results = read_results(json.loads(record.read_text(encoding="utf-8")))
+    limits, due = measure_limits(), {size: count_products(SIZES[size]) for size in asked.sizes}
     page = PAGE.format(
         table=render_table(results),
         commands=render_commands(results),
+        limits=render_limits(results, limits, due),
+        hashing=limits.hashing / 1e9,
+        imports=limits.imports,
+        products=limits.products / 1e9,
         suites="Left out." if asked.no_suite else measure_suites(),
         mistakes=measure_mistakes(asked.rounds),
         where=f"Medians of {asked.rounds} paired runs on {describe_machine()}; {describe_versions()}.",

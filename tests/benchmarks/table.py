@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from tests.benchmarks.limits import Limits
+
 PAGE = """# What it takes
 
 Written by `python -m tests.benchmarks --write docs/benchmarks.md`; all on one machine, in one run, every job beside its
@@ -17,9 +19,8 @@ what the imports take.
 
 - **convert** is `conversion.save_artifact(convert(load_checkpoint(file)), folder)`. Beside it `cp` of the file, for
   which the kernel copies from file to file, and *write*, the same file through a process's memory (`dd bs=1M`), as any
-  library writes. Beyond writing, the values are looked at for NaN, the written file is read back and compared bit for
-  bit, and hashed: SHA-256 of a file is the work of one core, at 1.5 to 1.9 GB a second here. Where the disk is the
-  limit, that is done while it writes.
+  library writes. Beyond writing, it hashes the source and the result, looks at all values for NaN, reads the written
+  file back and compares it bit for bit.
 - **whole job** is load, convert, save, load back, both models forward at 224, compared bit for bit at every capture
   point, and published with the hashes of source and result. The *official way* builds both models at random, fills
   them, runs both, compares one token at 1e-3 and saves: no reading back, no hash.
@@ -33,6 +34,20 @@ run on the inputs of a default verification ([which these are](judging.md#on-whi
 published with its card and hashes.
 
 {commands}
+
+## Where the time goes
+
+What this machine does at best, measured in the same run, and how much of it each size asks for.
+
+- *Hash*: SHA-256 of one file is the work of one core, at {hashing:.1f} GB a second here. A conversion hashes the source
+  and the result. On two cores that fills both of them for this long, and writing, comparing and looking for NaN share
+  the cores with it.
+- *Libraries*: torch, torchvision and transformers are imported in {imports:.1f} s. Nothing is multiplied before.
+- *Products*: the matrix products of both models on the inputs of a default verification, at {products:.0f} GFLOP a
+  second, which a product of ViT-L's MLP reaches on all cores. The rest of attention, the float64 yardstick, and all
+  that reads, compares and writes come on top.
+
+{limits}
 
 ## Every official variant
 
@@ -123,6 +138,24 @@ def render_table(results: Sequence[Result]) -> str:
 def render_commands(results: Sequence[Result]) -> str:
     """The command that users type, as Markdown."""
     return "\n".join([*_render(COMMAND_COLUMNS, results), "", *describe_growth(results, ("command",))])
+
+
+def render_limits(results: Sequence[Result], limits: Limits, due: Mapping[str, float]) -> str:
+    """What each size asks of a machine, beside what its jobs took, as Markdown.
+
+    Args:
+        due: floating-point operations of the products, size by size.
+    """
+    columns = {
+        "size":             COLUMNS["size"],
+        "hash, s":          lambda result: f"{result.bytes / limits.hashing:.1f}",
+        "convert, s":       COLUMNS["convert, s"],
+        "libraries, s":     lambda _: f"{limits.imports:.1f}",
+        "products, TFLOP":  lambda result: f"{due[result.size] / 1e12:.2f}",
+        "products, s":      lambda result: f"{due[result.size] / limits.products:.1f}",
+        "command, s":       _seconds("command"),
+    }  # fmt: skip
+    return "\n".join(_render(columns, results))
 
 
 def render_rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -1,0 +1,90 @@
+"""What a machine does at best: how fast it hashes, multiplies and imports, and how much a verification multiplies."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from conversion.families.base import load_family
+from conversion.families.variants import VARIANTS
+from conversion.suite.inputs import list_inputs
+
+LIBRARIES = "import torch, torchvision, transformers.modeling_utils, transformers.image_processing_utils"
+"""What every command that verifies a model imports of others."""
+
+TOKENS, WIDTH = 1374, 1024
+"""Of the measured product: the MLP of ViT-L at its native size."""
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this machine does at best.
+
+    Attributes:
+        products: floating-point operations a second of float32 products, on all cores.
+        hashing: bytes a second of SHA-256, on one core.
+        imports: seconds until the libraries are there.
+    """
+
+    products: float
+    hashing: float
+    imports: float
+
+
+def measure_limits() -> Limits:
+    """Measure them, within half a minute."""
+    return Limits(_measure_products(), _measure_hashing(), _measure_imports())
+
+
+def count_products(variant: str) -> float:
+    """Floating-point operations of the matrix products of both models, on the inputs of a default verification.
+
+    The yardstick and the second attention implementation come on top, on inputs of few patches.
+    """
+    chosen = VARIANTS[variant]
+    family = load_family(chosen.family)
+    spec = family.spec_of(chosen)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        original = family.build_original(spec).eval()
+        for case in list_inputs(spec, 224, None):
+            original(torch.empty(case.shape))
+    return 2.0 * counter.get_total_flops()
+
+
+def _measure_products() -> float:
+    """Floating-point operations a second of a float32 product, on all cores."""
+    tokens, weight = torch.ones(TOKENS, WIDTH), torch.ones(4 * WIDTH, WIDTH)
+    with torch.inference_mode():
+        seconds = _measure(lambda: [torch.nn.functional.linear(tokens, weight) for _ in range(20)])
+    return 20 * 2.0 * TOKENS * WIDTH * 4 * WIDTH / seconds
+
+
+def _measure_hashing() -> float:
+    """Bytes a second of SHA-256 on one core."""
+    content = bytes(2**28)
+    return len(content) / _measure(lambda: hashlib.sha256(content))
+
+
+def _measure_imports() -> float:
+    """Seconds until the libraries are there, in a process of its own that collects no garbage meanwhile."""
+    code = f"import gc; gc.disable(); {LIBRARIES}; import os; os._exit(0)"
+    return _measure(lambda: subprocess.run([sys.executable, "-c", code], env=os.environ, check=True))
+
+
+def _measure(run: Callable[[], object]) -> float:
+    """Seconds: the median of some rounds, after one that is not counted."""
+    seconds = []
+    for _ in range(ROUNDS + 1):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
@@ -150,7 +150,6 @@ def build_parity_card(
         result: file name to SHA-256, of the files whose tensors were loaded back and compared.
     """
     family = load_family(conversion.family)
-    targets = family.expand_key_map(conversion.spec).values()
     card = {
         "schema": SCHEMA,
         "variant": conversion.variant,
@@ -166,8 +165,7 @@ def build_parity_card(
         "result": dict(result),
         "versions": read_versions(),
         "keys": {
-            "renamed": sum(len(names) == 1 for names in targets),
-            "split": sum(len(names) > 1 for names in targets),
+            **count_kinds(family.expand_key_map(conversion.spec).values()),
             "dropped": dict(conversion.dropped),
         },
         "tensors": {
@@ -182,6 +180,12 @@ def build_parity_card(
         "verdict": str(worst([cell.verdict for cell in verdicts])) if verdicts else NOT_COMPARED,
     }
     return card | {"digest": digest_of(card)}
+
+
+def count_kinds(targets: Iterable[Sequence[str]]) -> dict[str, int]:
+    """How many of the original's keys are renamed, and how many are split, by the target keys of each."""
+    placed = [len(names) for names in targets if any(names)]
+    return {"renamed": sum(count == 1 for count in placed), "split": sum(count > 1 for count in placed)}
 
 
 def format_json(value: Any, indent: str = "") -> str:

@@ -87,8 +87,9 @@ def check_tensors(conversion: Conversion, directory: Path) -> None:
     """
     source = {**conversion.source, **conversion.left_out}
     problems, missing = [], dict.fromkeys(source)
-    beside = ((key, [tensor]) for key, tensor in read_left_out(directory).items())
-    for key, parts in chain(list_parts(read_tensors(directory), read_config(directory)), beside):
+    left_out = read_left_out(directory)
+    beside = ((key, [tensor]) for key, tensor in left_out.items())
+    for key, parts in chain(list_parts(read_tensors(directory), read_config(directory), left_out), beside):
         missing.pop(key, None)
         if key not in source:
             problems.append(f"{key}: only in the artifact")

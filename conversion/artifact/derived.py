@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from conversion.artifact.card import summarise_points
+from conversion.artifact.card import count_kinds, summarise_points
 from conversion.artifact.settings import find_dtype, find_settings_problems
 from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
 from conversion.families.base import Family
 from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
-from conversion.mapping.key_map import find_reason
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import PointVerdict
 from conversion.state_dicts.folder import LEFT_OUT, read_left_out
@@ -157,14 +156,14 @@ def _find_false_counts(card: Mapping[str, Any], family: Family[Any], spec: Any) 
     keys = card["keys"]
     # the same in the names of every major version: a tensor is renamed or cut, whatever the names are
     targets = list(family.expand_key_map(spec).values())
-    counts = {"renamed": sum(len(names) == 1 for names in targets), "split": sum(len(names) > 1 for names in targets)}
+    counts = count_kinds(targets)
     yield from (f"keys {name}: {keys[name]}, of its spec {n}" for name, n in counts.items() if keys[name] != n)
     if card["tensors"]["compared"] != len(targets):
         yield f"tensors compared: {card['tensors']['compared']}, of its spec {len(targets)}"
     yield from (
-        f"keys dropped: {key}: {reason!r}, by the key map {find_reason(key, family.dropped) or 'kept'!r}"
+        f"keys dropped: {key}: {reason!r}, by the key map {family.explain_absence(key) or 'kept'!r}"
         for key, reason in keys["dropped"].items()
-        if reason != find_reason(key, family.dropped)
+        if reason != family.explain_absence(key)
     )
     lost = [key for key in card["tensors"]["kept_beside"] if key not in keys["dropped"]]
     if lost:

@@ -7,7 +7,7 @@ from conversion.artifact.weights import UNVERIFIED, is_published, list_keys
 from conversion.errors import ArtifactError
 from conversion.families.target import transformers_major
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import PREPROCESSOR, describe_unreadable, read_config
+from conversion.state_dicts.folder import PREPROCESSOR, describe_unreadable, read_config, read_settings
 from conversion.state_dicts.restore import find_alike, find_family, find_majors
 
 if TYPE_CHECKING:
@@ -48,13 +48,23 @@ def load_image_processor(directory: Path) -> Any:
     """
     import transformers
 
-    pillow: dict[str, Any] = {"use_fast": False} if transformers_major() < 5 else {"backend": "pil"}
     try:
         return transformers.AutoImageProcessor.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, **pillow
+            directory, local_files_only=True, trust_remote_code=False, **_choose_backend(directory)
         )
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
         raise describe_unreadable(directory / PREPROCESSOR, error) from error
+
+
+def _choose_backend(directory: Path) -> dict[str, object]:
+    """Ask for Pillow's backend of an image processor; not of one that has torchvision's alone."""
+    import transformers
+
+    name = str(read_settings(directory / PREPROCESSOR).get("image_processor_type")).removesuffix("Fast")
+    if transformers_major() < 5:
+        return {"use_fast": hasattr(transformers, f"{name}Fast") and not hasattr(transformers, name)}
+    has_none = hasattr(transformers, name) and not hasattr(transformers, f"{name}Pil")
+    return {} if has_none else {"backend": "pil"}
 
 
 def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dtype: str, **source: Any) -> Any:

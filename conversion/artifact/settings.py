@@ -103,7 +103,8 @@ def find_processor_problems(
     side = _find_side(fields)
     chosen = side if side is not None and side in sizes else next(iter(sizes))
     expected = dict(family.images.build_image_processor(spec, chosen))
-    wanted_class, found_class = str(expected.pop("image_processor_type")), strip_backend(type(processor).__name__)
+    wanted_class = strip_backend(str(expected.pop("image_processor_type")))
+    found_class = strip_backend(type(processor).__name__)
     if found_class != wanted_class:
         yield f"image_processor_type: {found_class!r}, expected {wanted_class!r}"
     if "default_to_square" in raw:  # not a field of every backend; it follows from how the size is given

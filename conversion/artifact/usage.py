@@ -9,6 +9,7 @@ from conversion.artifact.answer import TASKS, list_identical_sizes
 from conversion.artifact.reading import rebuild_spec
 from conversion.families.base import load_family
 from conversion.families.target import transformers_major
+from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND
 
 
 def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
@@ -28,8 +29,9 @@ def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}"{options})'
     if not family.images.build_image_processor(spec, size):
         return [f"from transformers import {auto_class}", "", loaded]
-    pillow = 'backend="pil"' if transformers_major() > 4 else "use_fast=False"
-    made = [f'processor = AutoImageProcessor.from_pretrained("{place}", {pillow})']
+    pillow = ', backend="pil"' if transformers_major() > 4 else ", use_fast=False"
+    backend = pillow if IMAGE_PROCESSOR_BACKEND in family.ledger else ""
+    made = [f'processor = AutoImageProcessor.from_pretrained("{place}"{backend})']
     if sizes and size not in sizes:
         there = family.images.build_image_processor(replace(spec, input_size=None), sizes[0])
         changed = [f"{name}={json.dumps(there[name])}" for name in ("size", "crop_size") if name in there]

@@ -17,6 +17,7 @@ from conversion.artifact.safetensors_file import write_safetensors
 from conversion.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from huggingface_hub.serialization._base import StateDictSplit
     from torch import Tensor
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -42,22 +43,21 @@ def save_weights(state_dict: "Mapping[str, Tensor]", directory: Path, max_shard_
     Raises:
         ArtifactError: that is no size.
     """
-    from huggingface_hub import split_torch_state_dict_into_shards
-
-    if max_shard_size is not None:
-        check_size(max_shard_size)
-    plan = split_torch_state_dict_into_shards(
-        dict(state_dict),
-        filename_pattern="model{suffix}.safetensors",
-        max_shard_size=max_shard_size or sum(tensor.nbytes for tensor in state_dict.values()) + 1,
-    )
-    if not plan.is_sharded:
+    plan = _plan_shards(state_dict, check_size(max_shard_size)) if max_shard_size is not None else None
+    if plan is None or not plan.is_sharded:
         save_tensors(state_dict, directory / UNVERIFIED_WEIGHTS)
         return
     for name, keys in plan.filename_to_tensors.items():
         save_tensors({key: state_dict[key] for key in keys}, directory / name)
     index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
     (directory / UNVERIFIED_INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _plan_shards(state_dict: "Mapping[str, Tensor]", size: str) -> "StateDictSplit":
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    pattern = "model{suffix}.safetensors"
+    return split_torch_state_dict_into_shards(dict(state_dict), filename_pattern=pattern, max_shard_size=size)
 
 
 def check_size(text: str) -> str:

@@ -22,7 +22,7 @@ from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_wei
 from conversion.families.training import Training
 from conversion.families.variants import Variant
 from conversion.families.vit import Spec as Spec
-from conversion.mapping.key_map import KeyMap, Shapes, drop, expand, find_reason, shapes_of
+from conversion.mapping.key_map import KeyMap, Shapes, StateDict, drop, expand, find_reason, shapes_of
 from conversion.parity.deviations import Deviation, combine
 from conversion.parity.points import Stage
 
@@ -83,6 +83,9 @@ class Family(Generic[S]):
             told what.
 
         dropped: original keys that are not converted, shell-style pattern to reason.
+        unplaced: likewise, keys of the key map that transformers has no place for, or not for all of their parts.
+        read_values: a spec completed by what the values of the original's tensors tell, beyond their shapes.
+        fallback: of a converted model with nothing kept beside it, tensors of an original that computes the same.
         derive: tensors of the original state dict that follow from the spec alone; they are not converted.
         bake_image_size: tensors that change, and the new spec, for another native image size.
         complete: a spec with all that transformers' model always has, though an original may lack it.
@@ -125,6 +128,9 @@ class Family(Generic[S]):
     note_settings: Callable[..., tuple[str, ...]] = lambda spec, _told: note_channels(spec.num_channels)
 
     dropped: Mapping[str, str] = field(default_factory=dict)
+    unplaced: Mapping[str, str] = field(default_factory=dict)
+    read_values: Callable[[StateDict, S], S] = lambda _tensors, spec: spec
+    fallback: Callable[[S], dict[str, Tensor]] = lambda _spec: {}
     derive: Callable[[S], dict[str, Tensor]] = lambda _spec: {}
     bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]] = refuse_other_size
     complete: Callable[[S], S] = lambda spec: spec
@@ -182,6 +188,10 @@ class Family(Generic[S]):
     def converted_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
         """List the shapes of what is converted, by key."""
         return shapes_of(self.converted_tensors(spec))
+
+    def explain_absence(self, key: str) -> str | None:
+        """Say why an original key is not in a converted model, or not whole; None if it is."""
+        return find_reason(key, {**self.dropped, **self.unplaced})
 
     def load_original(self, spec: S, state_dict: Mapping[str, Tensor], clone: Path | None = None) -> nn.Module:
         """Load the original model with these very tensors as its weights (not copied), in eval mode.

@@ -5,19 +5,28 @@ A key map is a table from the original's keys to the target's::
     {"blocks.{}.attn.qkv.weight": ("layer.{}.query.weight", "layer.{}.key.weight", "layer.{}.value.weight"),
      "norm.weight":                "layernorm.weight"}
 
-``{}`` stands for the block index. A text renames; a tuple splits the tensor into equal parts by rows, in this order.
+``{}`` stands for the block index. A text renames; a tuple splits the tensor into equal parts by rows, in this order. An
+empty text is a part that the target has no place for: the whole tensor is kept beside the model.
 The table is read in both directions: :func:`convert` left to right, :func:`restore` right to left.
 """
 
 import fnmatch
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from conversion.errors import KeyMapError
 from conversion.mapping.tensors import describe_unusable, fuse_rows, split_rows
+
+
+class WithAxis(str):
+    """A target key whose tensor has an axis of length 1 before those of the original's."""
+
+    __slots__ = ()
+
 
 KeyMap = Mapping[str, str | tuple[str, ...]]
 ExpandedKeyMap = Mapping[str, tuple[str, ...]]
@@ -35,8 +44,8 @@ def expand(key_map: KeyMap, depth: int) -> dict[str, tuple[str, ...]]:
     for source, target in key_map.items():
         targets = (target,) if isinstance(target, str) else target
         for index in range(depth) if "{}" in source else (None,):
-            expanded[source.format(index)] = tuple(name.format(index) for name in targets)
-    counts = Counter(name for targets in expanded.values() for name in targets)
+            expanded[source.format(index)] = tuple(type(name)(name.format(index)) for name in targets)
+    counts = Counter(name for targets in expanded.values() for name in targets if name)
     colliding = [
         f"{name}: produced by {', '.join(source for source, targets in expanded.items() if name in targets)}"
         for name, count in counts.items()
@@ -59,6 +68,16 @@ def add_parameters(modules: KeyMap) -> dict[str, str | tuple[str, ...]]:
 def shapes_of(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
     """Key to shape."""
     return {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
+
+
+def list_unplaced(expanded: ExpandedKeyMap) -> list[str]:
+    """List the original's keys that the target has no place for, or not for all of their parts."""
+    return [source for source, targets in expanded.items() if "" in targets]
+
+
+def list_placed(expanded: ExpandedKeyMap) -> set[str]:
+    """Collect every target key."""
+    return {name for targets in expanded.values() for name in targets if name}
 
 
 def add_prefix(prefix: str, target: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -140,26 +159,56 @@ def convert(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor
     if problems:
         raise KeyMapError("The state dict has other keys than its key map.", problems)
     return {
-        name: part
+        name: part[None] if isinstance(name, WithAxis) else part
         for source, targets in expanded.items()
         for name, part in zip(targets, split_rows(state_dict[source], len(targets)), strict=True)
+        if name
     }
 
 
-def restore(state_dict: StateDict, expanded: ExpandedKeyMap) -> dict[str, Tensor]:
+def restore(
+    state_dict: StateDict, expanded: ExpandedKeyMap, beside: StateDict = MappingProxyType({})
+) -> dict[str, Tensor]:
     """The inverse of :func:`convert`, from the same table: what was split is fused again.
+
+    Args:
+        beside: the original's tensors that were kept beside the model. Of one that is absent, what has no place is
+            lost: zeros stand for it, and a tensor without any place is left out.
 
     Raises:
         KeyMapError: a key of the state dict is not a target of the table, or the other way round.
     """
-    return {source: fuse_rows(parts) for source, parts in list_parts(state_dict, expanded)}
+    return {source: fuse_rows(parts) for source, parts in list_parts(state_dict, expanded, beside)}
 
 
-def list_parts(state_dict: StateDict, expanded: ExpandedKeyMap) -> Iterator[tuple[str, list[Tensor]]]:
+def list_parts(
+    state_dict: StateDict, expanded: ExpandedKeyMap, beside: StateDict = MappingProxyType({})
+) -> Iterator[tuple[str, list[Tensor]]]:
     """As :func:`restore`, key by key, but what was split is left so: its parts, from the first row to the last."""
-    targets = {name for names in expanded.values() for name in names}
+    targets = list_placed(expanded)
     problems = [f"unexpected: {key}" for key in state_dict if key not in targets]
     problems += [f"missing: {key}" for key in sorted(targets) if key not in state_dict]
     if problems:
         raise KeyMapError("The converted state dict has other keys than its config tells.", problems)
-    return ((source, [state_dict[name] for name in names]) for source, names in expanded.items())
+    return (
+        (source, _gather(names, state_dict, beside.get(source)))
+        for source, names in expanded.items()
+        if any(names) or source in beside
+    )
+
+
+def _gather(names: Sequence[str], state_dict: StateDict, whole: Tensor | None) -> list[Tensor]:
+    """The parts of an original tensor; those without a place are cut from it as it was kept, or zeros."""
+    placed = {name: _take_axis(name, state_dict[name]) for name in names if name}
+    if whole is None and len(placed) == len(names):
+        return list(placed.values())
+    if whole is None:
+        kept = (torch.zeros_like(next(iter(placed.values()))),) * len(names)
+    else:
+        kept = tuple(split_rows(whole, len(names)))
+    return [placed[name] if name else part for name, part in zip(names, kept, strict=True)]
+
+
+def _take_axis(name: str, tensor: Tensor) -> Tensor:
+    """A target's tensor with the original's axes; one that has others stays, to be found out afterwards."""
+    return tensor[0] if isinstance(name, WithAxis) and tensor.ndim and len(tensor) == 1 else tensor

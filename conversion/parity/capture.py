@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from itertools import chain
 from typing import Any
 
@@ -77,8 +78,8 @@ class ForwardPass:
     def _run(self, model: nn.Module, inputs: Inputs, dtype: torch.dtype | None, casts: Casts | None) -> None:
         parameter = next(model.parameters())
         entry: Any = model
-        if self._side == "hf" and inputs.bool_masked_pos is not None:
-            entry = model.base_model  # a transformers model with a head takes no masks
+        if self._side == "hf" and inputs.bool_masked_pos is not None and not _takes_masks(model):
+            entry = model.base_model
         with ExitStack() as stack:
             if dtype is not None:
                 stack.enter_context(cast_parameters(model, dtype, casts))
@@ -178,6 +179,11 @@ def reading_at(
             else:
                 keep_value(getattr(module, place.item))
         yield
+
+
+def _takes_masks(model: nn.Module) -> bool:
+    """Whether a transformers model takes masks: one with a head mostly does not, and what is below it does."""
+    return "bool_masked_pos" in signature(model.forward).parameters
 
 
 def _find(model: nn.Module, path: str, root: str) -> nn.Module | None:

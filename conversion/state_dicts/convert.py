@@ -44,7 +44,7 @@ class Conversion:
         input_size: side in pixels of the images that it makes.
         source: the original state dict that was converted, dropped keys left out, linear head and baked position
             embeddings put in.
-        dropped: original key to the reason why it was left out.
+        dropped: original key to the reason why it, or a part of it, was left out.
         left_out: those of the dropped tensors that the original model needs to be whole again.
         baked: image size that the position embeddings were resampled for, None if they are the checkpoint's own.
         notes: what a user of the model must know, for the artifact's card.
@@ -123,6 +123,8 @@ def convert(
     if image_size is not None:
         check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
         kept, spec = family.bake_image_size(kept, spec, image_size)
+    table = family.expand_key_map(spec)
+    unplaced = {key: family.explain_absence(key) or "" for key in key_map.list_unplaced(table)}
     classes, unfit = _name_classes(name, spec, labels, getattr(whole, "labels", None))
     input_size = image_size or family.images.choose_input_size(spec)
     check_input_size(spec, input_size)
@@ -133,12 +135,12 @@ def convert(
         config=_build_config(family, spec, classes, kept),
         architecture=spec.hf_class,
         labels=classes,
-        state_dict=key_map.convert(kept, family.expand_key_map(spec)) | fill_in(family, spec, kept),
+        state_dict=key_map.convert(kept, table) | fill_in(family, spec, kept),
         preprocessor=family.images.build_image_processor(spec, input_size),
         input_size=input_size,
         source=kept,
-        dropped=parts.dropped,
-        left_out=parts.left_out,
+        dropped={**parts.dropped, **unplaced},
+        left_out={**parts.left_out, **{key: kept[key] for key in unplaced}},
         baked=image_size if spec.any_size else None,
         notes=(*notes, *unfit, *widened, *describe_filled(family, spec), *list_damage(parts.damaged)),
         told=found.told,

@@ -27,7 +27,7 @@ def expand_filled(family: Family[Any], spec: Spec, major: int | None = None) -> 
 
 def list_layout(family: Family[Any], spec: Spec, major: int | None = None) -> set[str]:
     """Every key of a converted model, in the layout of a major version of transformers."""
-    return {name for names in family.expand_key_map(family.complete(spec), major).values() for name in names}
+    return key_map.list_placed(family.expand_key_map(family.complete(spec), major))
 
 
 def fill_in(family: Family[Any], spec: Spec, like: StateDict, major: int | None = None) -> dict[str, Tensor]:

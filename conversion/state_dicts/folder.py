@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conversion.errors import CheckpointError
-from conversion.mapping.key_map import find_reason
 from conversion.state_dicts.restore import find_family
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def read_left_out(directory: Path) -> "dict[str, Tensor]":
     problems = [
         f"{key}: {tuple(tensor.shape)}, expected {original.get(key, 'no such tensor')}"
         for key, tensor in left_out.items()
-        if not find_reason(key, family.dropped) or tuple(tensor.shape) != original.get(key)
+        if not family.explain_absence(key) or tuple(tensor.shape) != original.get(key)
     ]
     if problems:
         hint = f"Remove {LEFT_OUT}: the model is complete without it; or convert the original again."

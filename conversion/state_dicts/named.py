@@ -30,9 +30,12 @@ def recognise_named(row: Variant, state_dict: StateDict, settings: Mapping[str, 
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     own = {name: getattr(spec, field) for name, field in fields.items()}
     _refuse_contradictions(row, own, merge_told(family, getattr(state_dict, "told", {}), settings))
-    shapes = shapes_of(key_map.drop(state_dict, family.dropped)[0])
+    kept, _ = key_map.drop(state_dict, family.dropped)
+    shapes = shapes_of(kept)
     if shapes != family.converted_shapes(spec):
         _refuse_another_model(row, family, spec, shapes, state_dict)
+    elif (found := family.read_values(kept, spec)) != spec:
+        raise _say_another(row, family, found, spec)
     by = f"{row.name}, which was named"
     told = {name: Told(value, by, is_given=False) for name, value in own.items() if value not in (None, ())}
     return Recognised(family, spec, told, ())
@@ -70,6 +73,13 @@ def _refuse_another_model(row: Variant, family: Family[Any], spec: Spec, shapes:
         hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
     described = name or f"another {family.name} model ({differing})"
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
+
+
+def _say_another(row: Variant, family: Family[Any], found: Spec, spec: Spec) -> VariantError:
+    """The error of a model with the shapes of the variant, and other values."""
+    differing = ", ".join(list_differences(found, spec).values())
+    headline = f"These are the weights of another {family.name} model ({differing}); {row.name} was asked for."
+    return VariantError(headline, hint=NAME_NONE)
 
 
 def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:

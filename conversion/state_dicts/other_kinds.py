@@ -62,7 +62,7 @@ OTHER_KINDS = (
          "*.weight_scale_inv", "*.weight_packed"),
         UNQUANTIZED,
     ),
-    Kind("a DINOv3 checkpoint", ("rope_embed.*", "*.rope_embed.*", "storage_tokens", "*.storage_tokens")),
+    Kind("a checkpoint of DINOv3's ConvNeXt", ("stages.*.dwconv.weight", "*.stages.*.dwconv.weight")),
     # rotary positions have no tensors; no key alone tells these from a BEiT's
     Kind("a checkpoint of timm's DINOv3 or Sapiens2", together=("cls_token", "reg_token", "blocks.*.gamma_1")),
     Kind(
@@ -103,4 +103,5 @@ def list_converted() -> str:
 
 
 def _join(names: Iterable[str]) -> str:
-    return " and ".join(names)
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -73,7 +73,7 @@ def complete_spec(
     lookalikes = family.find_lookalikes(open_spec, shapes_of({key: state_dict[key] for key in dropped}))
     official = None if lookalikes else find_official(family, open_spec)
     complete = _complete(family, family.list_open(shapes), told, official, getattr(state_dict, "writer", AUTHORS))
-    spec = family.recognise_spec(shapes, **_by_spec(family, complete))
+    spec = family.read_values(kept, family.recognise_spec(shapes, **_by_spec(family, complete)))
     return Recognised(family, spec, complete, lookalikes)
 
 
@@ -103,7 +103,8 @@ def recognise_shapes(state_dict: StateDict) -> tuple[Family[Any], Spec]:
     refuse_other_kinds(shapes_of(state_dict))
     _refuse_prefix(state_dict)
     family = recognise_family(shapes_of(state_dict))
-    return family, family.recognise_spec_open(shapes_of(key_map.drop(state_dict, family.dropped)[0]))
+    kept, _ = key_map.drop(state_dict, family.dropped)
+    return family, family.read_values(kept, family.recognise_spec_open(shapes_of(kept)))
 
 
 def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Mapping[str, Any]) -> dict[str, Told]:
@@ -130,12 +131,14 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
 
 
 def find_official(family: Family[Any], spec: Spec) -> Variant | None:
-    """The official variant with exactly these shapes; what they leave open is not compared."""
+    """The official variant of exactly these shapes, unless there are several; what they leave open is not compared."""
     fields = {setting.field for setting in family.settings.values()}
-    for row in rows_of(family):
-        if all(value == vars(spec)[field] for field, value in vars(family.spec_of(row)).items() if field not in fields):
-            return row
-    return None
+    found = [
+        row
+        for row in rows_of(family)
+        if all(value == vars(spec)[field] for field, value in vars(family.spec_of(row)).items() if field not in fields)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _complete(

@@ -12,7 +12,7 @@ from conversion.families.target import TRANSFORMERS_MAJORS
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict
 from conversion.mapping.tensors import fuse_rows
-from conversion.state_dicts.filled import list_layout, take_out_filled
+from conversion.state_dicts.filled import BLOCK, list_layout, take_out_filled
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -56,10 +56,8 @@ def restore_whole(
     family = find_family(config)
     spec = family.read_config(config)
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
-    restored = {key: fuse_rows(parts) for key, parts in list_parts(state_dict, config)} | derived
-    _check_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
+    left_out = {key: tensor for key, tensor in (dropped or {}).items() if family.explain_absence(key)}
     original = family.original_tensors(spec)
-    left_out = {key: tensor for key, tensor in (dropped or {}).items() if key_map.find_reason(key, family.dropped)}
     problems = [
         f"{key}: {tuple(tensor.shape)}, expected {tuple(original[key].shape)}"
         for key, tensor in left_out.items()
@@ -67,10 +65,15 @@ def restore_whole(
     ]
     if problems:
         raise KeyMapError("What was left out is of another model.", problems, "Give the original of this very model.")
-    restored = {**left_out, **restored}
+    fallback = {key: tensor for key, tensor in family.fallback(spec).items() if key not in left_out}
+    parts = {key: fuse_rows(each) for key, each in list_parts(state_dict, config, left_out)}
+    restored = {**fallback, **left_out, **parts, **derived}
+    _check_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
     in_order = [key for key in original if key in restored]
     ordered = {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
-    return ordered, describe_gone(family, original, restored)
+    replaced = [*fallback, *(key for key in key_map.list_unplaced(family.expand_key_map(spec)) if key in parts)]
+    lost = describe_lost(family, [key for key in replaced if key not in left_out])
+    return ordered, "; ".join(filter(None, [describe_gone(family, original, restored), lost]))
 
 
 def _check_activation(config: "PretrainedConfig", own: object) -> None:
@@ -91,13 +94,31 @@ def describe_gone(family: Family[Any], original: Iterable[str], restored: Contai
     by_reason: dict[str, list[str]] = {}
     for key in original:
         if key not in restored:
-            by_reason.setdefault(key_map.find_reason(key, family.dropped) or "nothing says why", []).append(key)
+            by_reason.setdefault(family.explain_absence(key) or "nothing says why", []).append(key)
     said = [f"{', '.join(keys)} ({reason})" for reason, keys in by_reason.items()]
     return f"not in the converted model, and gone: {'; '.join(said)}" if said else ""
 
 
-def list_parts(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[tuple[str, list[Tensor]]]:
-    """What of the original state dict is in the converted one, and nothing else: key to the parts of each tensor.
+def describe_lost(family: Family[Any], keys: Iterable[str]) -> str:
+    """What of the original was not kept beside the model, and has something in its place; empty if nothing.
+
+    Args:
+        keys: of the original.
+    """
+    by_reason: dict[str, dict[str, None]] = {}
+    for key in keys:
+        by_reason.setdefault(family.explain_absence(key) or "", {})[BLOCK.sub(".*.", key)] = None
+    said = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f"not kept beside the model, so that the original gets what computes the same: {said}" if said else ""
+
+
+def list_parts(
+    state_dict: StateDict, config: "PretrainedConfig", left_out: StateDict
+) -> Iterator[tuple[str, list[Tensor]]]:
+    """What of the original state dict is in the converted one: key to the parts of each tensor.
+
+    Args:
+        left_out: tensors kept beside it, from which parts that it has no place for are taken.
 
     Raises:
         CheckpointError, KeyMapError: as :func:`restore`.
@@ -107,7 +128,7 @@ def list_parts(state_dict: StateDict, config: "PretrainedConfig") -> Iterator[tu
     majors = find_majors(family, spec, state_dict)
     major = majors[-1] if majors else None
     own = take_out_filled(family, spec, state_dict, major)
-    return key_map.list_parts(own, family.expand_key_map(spec, major))
+    return key_map.list_parts(own, family.expand_key_map(spec, major), left_out)
 
 
 def find_family(config: "PretrainedConfig") -> Family[Any]:

@@ -12,11 +12,10 @@ from conversion.suite.axes import (
     check_axes,
     check_image_size,
     check_selected,
-    measure_memory,
     read_variants,
 )
 from conversion.suite.cells import verify_cell
-from conversion.suite.memory import resume_collection
+from conversion.suite.memory import measure_memory, resume_collection
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject

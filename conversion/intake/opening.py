@@ -1,5 +1,7 @@
 """Open one file, whatever its format, without running anything in it."""
 
+import errno
+import os
 import pickle
 import struct
 import zipfile
@@ -35,6 +37,8 @@ LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + MAGIC
 
 SAVE_ALONE = "Save the state dict alone where it was made: torch.save(model.state_dict(), ...)."
 DAMAGED = "cannot be read; truncated, damaged, or not a checkpoint."
+TOO_LARGE = "cannot be mapped into memory."
+NEEDS = "The file has {size} bytes: read it on a machine that has more memory than that."
 AGAIN = "The file has {size} bytes; compare with its source, and download or copy it again."
 
 
@@ -80,6 +84,8 @@ def open_file(path: Path) -> Opened:
             ) from error
         except Exception as error:  # torch and safetensors raise nearly everything on damaged bytes
             problems = [f"{type(error).__name__}: {_first_sentence(error)}"]
+            if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
+                raise CheckpointError(TOO_LARGE, problems, NEEDS.format(size=size)) from error
             raise CheckpointError(DAMAGED, problems, AGAIN.format(size=size)) from error
 
 

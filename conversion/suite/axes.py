@@ -1,6 +1,5 @@
 """What the command line chooses: which variants, and which cells of the matrix."""
 
-import os
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -160,14 +159,6 @@ def _find_memory_problem(spec: Spec, image_size: int, attentions: Sequence[str],
     if "eager" not in attentions or memory is None or size <= memory:
         return None
     return f"eager attention takes {size / 2**30:,.0f} GiB, of {memory / 2**30:,.0f} GiB here"
-
-
-def measure_memory() -> int | None:
-    """The memory of this machine, in bytes; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _find_device_problem(device: str) -> str | None:

@@ -3,13 +3,19 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 
+from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS, Variant
+from conversion.suite.memory import measure_memory
 from conversion.suite.settings import Request
 
 FEW = 4
 """Blocks of a shortened variant: a first, a last, and two between them. All blocks of a model are alike."""
+
+WIDE = 2048
+"""Of a wider variant one block is enough: of DINOv3's largest it has 0.7 GB."""
 
 SMALL, SMALL_SEGMENTATION = 224, 128
 """Side in pixels of a shortened model's native images: 518 or 224 else, and of a segmentation model 512."""
@@ -29,10 +35,30 @@ def choose_row(name: str, request: Request) -> Variant | None:
 
 
 def is_whole(row: Variant, request: Request) -> bool:
-    """Whether a run verifies all blocks of a variant."""
-    is_asked_for = request.is_all or is_named(row.name, request.keyword)
+    """Whether a run verifies all blocks of a variant; of synthetic weights only what the machine can map."""
+    is_asked_for = (request.is_all or is_named(row.name, request.keyword)) and is_mappable(row)
     is_needed = request.checkpoint is not None or request.weights != "synthetic" or request.artifacts is not None
     return is_asked_for or is_needed or not is_large(row.spec)
+
+
+def is_mappable(row: Variant) -> bool:
+    """Whether a file of all its blocks can be mapped into the memory of this machine."""
+    memory = measure_memory()
+    return memory is None or not is_wide(row.spec) or count_bytes(row.name) < memory
+
+
+def is_wide(spec: Mapping[str, object]) -> bool:
+    """Whether a few blocks are gigabytes already."""
+    width = spec["embed_dim"]
+    assert isinstance(width, int)
+    return width > WIDE
+
+
+@cache
+def count_bytes(name: str) -> int:
+    """The size of a variant's file of float32."""
+    family = load_family(VARIANTS[name].family)
+    return sum(tensor.nbytes for tensor in family.original_tensors(family.spec_of(VARIANTS[name])).values())
 
 
 def is_large(spec: Mapping[str, object]) -> bool:
@@ -63,14 +89,15 @@ def describe_extent(row: Variant | None) -> str:
     if row is None or row == VARIANTS[row.name]:
         return ""
     spec = VARIANTS[row.name].spec
-    side = row.spec["image_size"]
+    blocks, side = row.spec["depth"], row.spec["image_size"]
     size = f", {side} x {side} pixels" if spec["image_size"] != side else ""
-    return f"{FEW} of {spec['depth']} blocks, of full width{size}; whole with --all or -k {row.name}"
+    memory = f", where {count_bytes(row.name) / 1e9:.0f} GB fit into memory" if is_wide(spec) else ""
+    return f"{blocks} of {spec['depth']} blocks, of full width{size}; whole with --all or -k {row.name}{memory}"
 
 
 def shorten(row: Variant) -> Variant:
     """A variant of the same width and features with a few blocks, for smaller images."""
-    spec = {**row.spec, "depth": FEW, "image_size": SMALL}
+    spec = {**row.spec, "depth": 1 if is_wide(row.spec) else FEW, "image_size": SMALL}
     if "out_indices" in spec:  # a map of each of four blocks; most of the work lies in the head, by the size of maps
         spec |= {"out_indices": tuple(range(FEW)), "image_size": SMALL_SEGMENTATION}
     return replace(row, spec=MappingProxyType(spec), slow=False)

@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next tensor, or given back to the system; and garbage is collected again."""
+"""How much memory there is; what is freed is kept or given back; and garbage is collected again."""
 
 import ctypes
 import gc
@@ -37,3 +37,11 @@ def resume_collection() -> None:
     """
     gc.freeze()
     gc.enable()
+
+
+def measure_memory() -> int | None:
+    """The memory of this machine, in bytes; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

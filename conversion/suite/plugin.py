@@ -20,10 +20,9 @@ from conversion.suite.axes import (
     check_image_size,
     check_selected,
     choose_variants,
-    measure_memory,
 )
 from conversion.suite.extent import choose_row
-from conversion.suite.memory import resume_collection
+from conversion.suite.memory import measure_memory, resume_collection
 from conversion.suite.options import add_options, read_request
 from conversion.suite.pool import Pool
 from conversion.suite.progress import show_progress, silence_loading

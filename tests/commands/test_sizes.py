@@ -13,7 +13,8 @@ from conversion.errors import CheckpointError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.image_sizes import MAX_TOKENS, find_size_problem
 from conversion.families.variants import VARIANTS
-from conversion.suite.axes import check_image_size, check_selected, measure_memory
+from conversion.suite.axes import check_image_size, check_selected
+from conversion.suite.memory import measure_memory
 from tests.support.commands import TINY, left_over, run
 from tests.support.golden import read_golden
 

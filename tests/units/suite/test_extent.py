@@ -9,7 +9,7 @@ from conversion.suite.extent import FEW, choose_row, describe_extent, is_as_deep
 from conversion.suite.settings import Request
 from tests.support.commands import run
 
-WHOLE_BY_SIZE = {name for name in VARIANTS if "vits14" in name or "vitb14" in name} | {
+WHOLE_BY_SIZE = {name for name in VARIANTS if "vits1" in name or "vitb1" in name} | {
     "data2vec_vision_base",
     "data2vec_vision_base_ft1k",
 }
@@ -24,10 +24,12 @@ def test_large_variants_are_shortened_where_nothing_is_said() -> None:
         changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec[key]}
         side = 128 if "ade20k" in name else 224
         smaller = {"image_size": side} if VARIANTS[name].spec["image_size"] != side else {}
-        assert changed == {"depth": FEW} | smaller | ({"out_indices": (0, 1, 2, 3)} if "ade20k" in name else {})
+        few = 1 if "vit7b16" in name else FEW
+        assert changed == {"depth": few} | smaller | ({"out_indices": (0, 1, 2, 3)} if "ade20k" in name else {})
         size = f", {side} x {side} pixels" if smaller else ""
         whole = f"whole with --all or -k {name}"
-        assert describe_extent(row) == f"4 of {VARIANTS[name].spec['depth']} blocks, of full width{size}; {whole}"
+        whole += ", where 27 GB fit into memory" if few == 1 else ""
+        assert describe_extent(row) == f"{few} of {VARIANTS[name].spec['depth']} blocks, of full width{size}; {whole}"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,17 @@ def test_it_is_whole_where_something_is_said(request_: Request) -> None:
     row = choose_row("dinov2_vitg14_reg", request_)
     assert row == VARIANTS["dinov2_vitg14_reg"]
     assert describe_extent(row) == ""
+
+
+@pytest.mark.parametrize(("gigabytes", "blocks"), [(24, 1), (32, 40)])
+@pytest.mark.parametrize("request_", [Request(is_all=True), Request(keyword="dinov3_vit7b16")])
+def test_what_cannot_be_mapped_is_shortened_though_it_is_asked_for(
+    gigabytes: int, blocks: int, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conversion.suite.extent.measure_memory", lambda: gigabytes * 2**30)
+    row = choose_row("dinov3_vit7b16", request_)
+    assert row is not None
+    assert row.spec["depth"] == blocks
 
 
 @pytest.mark.parametrize(

@@ -56,14 +56,22 @@ class Attention(nn.Module):
         self.proj = nn.Linear(embed_dim, embed_dim, bias=proj_bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        return self.proj(self.attend(*self.project(tokens)))
+
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute query, key and value, ``(B, H, T, D/H)`` each."""
         qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
-        query, key, value = qkv.transpose(1, 3).unbind(2)  # 3 x (B, H, T, D/H)
+        query, key, value = qkv.transpose(1, 3).unbind(2)
+        return query, key, value
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Sum the values as query and key tell: ``(B, T, D)``."""
         if self.fused and self.softmax_dtype is None:
             attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, T, D/H)
         else:
             scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (B, H, T, T)
             attended = scores.softmax(dim=-1, dtype=self.softmax_dtype).to(value.dtype) @ value
-        return self.proj(attended.transpose(1, 2).flatten(2))  # (B, T, D)
+        return attended.transpose(1, 2).flatten(2)
 
 
 class LayerScale(nn.Module):
@@ -80,7 +88,7 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each normalised before, scaled after if the model does, and added to its input."""
 
-    def __init__(self, spec: Spec, attn: Attention, mlp: nn.Module, *, layer_scale: bool = False) -> None:
+    def __init__(self, spec: Spec, attn: nn.Module, mlp: nn.Module, *, layer_scale: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
         self.attn = attn
@@ -89,21 +97,16 @@ class Block(nn.Module):
         self.mlp = mlp
         self.ls2 = LayerScale(spec.embed_dim) if layer_scale else nn.Identity()
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
+    def forward(self, tokens: Tensor, *positions: Tensor) -> Tensor:
+        """Args: positions: what the attention is given beside the tokens."""
+        tokens = tokens + self.ls1(self.attn(self.norm1(tokens), *positions))
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))
 
 
-class VisionTransformer(nn.Module):
-    """The parts of a plain vision transformer; a family's original puts them together, and adds its own."""
+class Transformer(nn.Module):
+    """A transformer of blocks, of which a deviation may ask to take every softmax in another dtype."""
 
-    def __init__(self, spec: Spec, blocks: Iterable[Block]) -> None:
-        super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + spec.grid**2, spec.embed_dim))
-        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim, spec.num_channels)
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)
+    blocks: nn.ModuleList
 
     @property
     def softmax_dtype(self) -> torch.dtype | None:
@@ -114,3 +117,15 @@ class VisionTransformer(nn.Module):
     def softmax_dtype(self, dtype: torch.dtype | None) -> None:
         for block in self.blocks:
             block.attn.softmax_dtype = dtype  # type: ignore[union-attr]
+
+
+class VisionTransformer(Transformer):
+    """The parts of a plain vision transformer; a family's original puts them together, and adds its own."""
+
+    def __init__(self, spec: Spec, blocks: Iterable[Block]) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + spec.grid**2, spec.embed_dim))
+        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim, spec.num_channels)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(spec.embed_dim, eps=spec.layer_norm_eps)

@@ -46,7 +46,7 @@ class ResizeAndCrop:
         """
         if spec.num_channels != RGB:
             return {}
-        mean, std = _normalisation(spec)
+        mean, std = list_normalisation(spec)
         return {
             **self.describe_cut(spec, input_size),
             "resample": RESAMPLING[spec.interpolation],
@@ -79,7 +79,7 @@ class ResizeAndCrop:
         from torchvision import transforms
 
         cut = self.cut_as_processor if as_processor else self.cut
-        steps = [*cut(spec, input_size), transforms.ToTensor(), transforms.Normalize(*_normalisation(spec))]
+        steps = [*cut(spec, input_size), transforms.ToTensor(), transforms.Normalize(*list_normalisation(spec))]
         transform: Callable[[Image], Tensor] = transforms.Compose(steps)
         return transform
 
@@ -101,7 +101,12 @@ def _crop_rounding_down(crop_size: int, image: "Image") -> "Image":
     return image.crop((left, top, left + crop_size, top + crop_size))
 
 
-def _normalisation(spec: Spec) -> tuple[Channels, Channels]:
+def list_normalisation(spec: Spec) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of images.
+
+    Raises:
+        CheckpointError: nobody told.
+    """
     if spec.image_mean is None or spec.image_std is None:
         raise CheckpointError(
             "Nothing tells how images are normalised.",

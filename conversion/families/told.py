@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from conversion.families.settings import AUTHORS
+from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
+from conversion.families.settings import AUTHORS, NORMALISATION_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,20 @@ class Told:
     value: object
     by: str
     is_given: bool = True
+
+
+def note_normalisation(told: Mapping[str, Told]) -> tuple[str, ...]:
+    """Note that images are normalised as for the official models, where nobody told it of this one."""
+    known = {name: told[name] for name in NORMALISATION_SETTINGS if name in told}
+    if all(each.is_given for each in known.values()):
+        return ()
+    values = [each.value for each in known.values()]
+    said = " and ".join(f"{name} {write_value(each.value)}" for name, each in known.items())
+    used = "ImageNet's mean and std" if values == [IMAGENET_MEAN, IMAGENET_STD] else said
+    return (
+        f"the image processor normalises with {used}, as the official models do; "
+        "give --image-mean and --image-std if this model was trained with others",
+    )
 
 
 @dataclass(frozen=True)

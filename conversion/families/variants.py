@@ -12,6 +12,8 @@ from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
 DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2"
 DATA2VEC_VISION_URL = "https://dl.fbaipublicfiles.com/fairseq/data2vec/data2vec_vision"
 
+DINOV3_URL = "https://dl.fbaipublicfiles.com/dinov3"
+
 IMAGENET = "imagenet-1k"
 
 # size     embed_dim depth heads  ffn       hub name
@@ -20,6 +22,22 @@ DINOV2_SIZES = {
     "vitb14": (768,  12,   12,   "mlp",    "base"),
     "vitl14": (1024, 24,   16,   "mlp",    "large"),
     "vitg14": (1536, 40,   24,   "swiglu", "giant"),
+}  # fmt: skip
+
+# size         embed_dim depth heads  hidden gated  hash in the name of its file, by what it was trained on
+DINOV3_SIZES = {
+    "vits16":     (384,  12,   6,     1536,  False, {"lvd1689m": "08c60483"}),
+    "vits16plus": (384,  12,   6,     1536,  True,  {"lvd1689m": "4057cbaa"}),
+    "vitb16":     (768,  12,   12,    3072,  False, {"lvd1689m": "73cec8be"}),
+    "vitl16":     (1024, 24,   16,    4096,  False, {"lvd1689m": "8aa4cbdd", "sat493m": "eadcf0ff"}),
+    "vith16plus": (1280, 32,   20,    5120,  True,  {"lvd1689m": "7c1da9a5"}),
+    "vit7b16":    (4096, 40,   32,    8192,  True,  {"lvd1689m": "a955f4ea", "sat493m": "a6675841"}),
+}  # fmt: skip
+
+# mean and std of the images
+DINOV3_IMAGES = {
+    "lvd1689m": (IMAGENET_MEAN, IMAGENET_STD),
+    "sat493m":  ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143)),
 }  # fmt: skip
 
 # size    embed_dim depth heads  blocks that the segmentation head sees
@@ -156,9 +174,52 @@ def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
     )
 
 
+def _build_dinov3_variant(size: str, data: str) -> Variant:
+    embed_dim, depth, num_heads, hidden_dim, is_gated, hashes = DINOV3_SIZES[size]
+    mean, std = DINOV3_IMAGES[data]
+    name = f"dinov3_{size}" + ("" if data == "lvd1689m" else f"_{data}")
+    is_largest, is_satellite = size == "vit7b16", data == "sat493m"
+    return Variant(
+        name=name,
+        family="dinov3",
+        spec=MappingProxyType(
+            {
+                "embed_dim": embed_dim,
+                "depth": depth,
+                "num_heads": num_heads,
+                "hidden_dim": hidden_dim,
+                "is_gated": is_gated,
+                "num_storage_tokens": 4,
+                "patch_size": 16,
+                "image_size": 224,
+                "layer_norm_eps": 1e-5,
+                "qkv_bias": not is_largest,
+                "local_cls_norm": is_largest or is_satellite,
+                "image_mean": mean,
+                "image_std": std,
+                "interpolation": "bilinear",
+                "crop_pct": 1.0,
+            }
+        ),
+        files=MappingProxyType(
+            {"checkpoint": f"{DINOV3_URL}/dinov3_{size}/dinov3_{size}_pretrain_{data}-{hashes[data]}.pth"}
+        ),
+        hub_name=f"dinov3-{size}-pretrain-{data}",
+        backbone=name,
+        slow=size in ("vith16plus", "vit7b16"),
+        license="other",
+    )
+
+
 _ROWS = [
     *(_build_dinov2_variant(*features) for features in product(DINOV2_SIZES, (0, 4), (0, 1000))),
     *(_build_data2vec_vision_variant(*features) for features in product(DATA2VEC_VISION_SIZES, DATA2VEC_VISION_TASKS)),
+    *(
+        _build_dinov3_variant(size, data)
+        for data in DINOV3_IMAGES
+        for size, row in DINOV3_SIZES.items()
+        if data in row[-1]
+    ),
 ]
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(_BY_NAME := {variant.name: variant for variant in _ROWS})

@@ -75,4 +75,4 @@ def _another(value: object) -> object:
         return value * 2 if value else 0.1
     if isinstance(value, tuple):
         return tuple(each / 2 if isinstance(each, float) else each + 1 for each in value)
-    return {"bicubic": "bilinear"}[str(value)]
+    return {"bicubic": "bilinear", "bilinear": "bicubic"}[str(value)]

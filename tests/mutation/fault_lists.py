@@ -22,7 +22,8 @@ CONFIG_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
     "twice the heads": lambda c: {"num_attention_heads": 2 * c.num_attention_heads},
     "half the heads": lambda c: {"num_attention_heads": c.num_attention_heads // 2},
     "tanh GELU": lambda c: {"hidden_act": c.hidden_act if uses_swiglu(c) else "gelu_pytorch_tanh"},
-    "a larger image": lambda c: {"image_size": c.image_size + c.patch_size},
+    # where positions are rotary, no output depends on it
+    "a larger image": lambda c: {"image_size": c.image_size + (0 if hasattr(c, "rope_theta") else c.patch_size)},
     "half the patch size": lambda c: {"patch_size": c.patch_size // 2},
     "a layer too many": lambda c: {"num_hidden_layers": c.num_hidden_layers + 1},
     "a layer too few": lambda c: {"num_hidden_layers": c.num_hidden_layers - 1},
@@ -37,6 +38,13 @@ CONFIG_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
         "use_relative_position_bias": c.use_shared_relative_position_bias,
     },
     "position embeddings that are not there": lambda _: {"use_absolute_position_embeddings": True},
+    "another base of the rotary periods": lambda c: {"rope_theta": 1.01 * c.rope_theta},
+    "the other kind of feed-forward": lambda c: {"use_gated_mlp": not c.use_gated_mlp},
+    "another activation of the gate": lambda c: {"hidden_act": "gelu" if c.use_gated_mlp else c.hidden_act},
+    "a narrower feed-forward": lambda c: {"intermediate_size": c.intermediate_size // 2},
+    "a bias of k": lambda c: {"key_bias": not c.key_bias},
+    "no bias of q": lambda _: {"query_bias": False},
+    "no bias of the output projection": lambda _: {"proj_bias": False},
     "no layer scale": lambda _: {"layer_scale_init_value": 0.0},
 }
 SEGMENTATION_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {

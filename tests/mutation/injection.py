@@ -84,6 +84,7 @@ class FaultyModel:
         overrides: Mapping[str, Any],
         source: dict[str, Tensor] | None = None,
         dtype: torch.dtype = torch.float32,
+        side: int | None = None,
     ) -> None:
         self.name, self.family, self.spec = name, family, spec
         source = draw_state_dict(family, spec, name, 0) if source is None else source
@@ -92,9 +93,12 @@ class FaultyModel:
         self.attention = choose_inexact_attention(family)
         self.model = load_converted(self.out, attention=self.attention, dtype=str(dtype).removeprefix("torch."))
         original = family.load_original(spec, source)
-        native = InputCase("native", spec.image_size, spec.image_size)
+        side = side or spec.image_size
+        native = InputCase("native", side, side)
+        deviation = family.find_deviation(spec, native.shape, str(dtype).removeprefix("torch."), self.attention)
+        attributes = deviation.original_attributes if deviation else {}
         self.runs = [
-            run_original(family, spec, original, case, dtype, keep=True)
+            replace(run_original(family, spec, original, case, dtype, keep=True), attributes=attributes)
             for case in (native, replace(native, masked=True))
             if spec.mask_token or not case.masked
         ]
@@ -103,7 +107,8 @@ class FaultyModel:
     def of(cls, golden_name: str) -> "FaultyModel":
         """One with a golden model's architecture."""
         golden = read_golden(golden_name)
-        return cls(golden_name, golden.family, golden.spec, golden.overrides)
+        side = golden.config["image_size"]
+        return cls(golden_name, golden.family, golden.spec, golden.overrides, side=side)
 
     @cached_property
     def table(self) -> dict[str, tuple[str, ...]]:
@@ -186,7 +191,7 @@ class FaultyModel:
 
     def _gives_back(self, state_dict: Mapping[str, Tensor], table: Mapping[str, tuple[str, ...]]) -> bool:
         try:
-            restored = key_map.restore(state_dict, table)
+            restored = key_map.restore(state_dict, table, self.out.left_out)
         except ConversionError:
             return False
         return all(is_bit_equal(tensor, restored[key]) for key, tensor in self.out.source.items())

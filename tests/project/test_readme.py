@@ -75,7 +75,9 @@ def test_the_tolerances_are_those_of_the_code() -> None:
 
 def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
     page = read_page("sensitivity")
-    faulty_models = [FaultyModel.of(name) for name in ("dinov2_tiny_reg", "data2vec_vision_tiny_ade20k")]
+    faulty_models = [
+        FaultyModel.of(name) for name in ("dinov2_tiny_reg", "data2vec_vision_tiny_ade20k", "dinov3_tiny_swiglu")
+    ]
     kinds = {injection.kind for faulty_model in faulty_models for injection in list_injections(faulty_model)}
     kinds |= {f"{fault.at}: {fault.kind}" for fault in FILE_FAULTS} | RECORDED.keys()
     assert [kind for kind in kinds if f"| {kind} | " not in page] == []

@@ -1,7 +1,6 @@
 """Level 1: every key is renamed, split or dropped by name, exactly once; and the engine that sees to it."""
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -18,8 +17,6 @@ from torch import Tensor
 from conversion.artifact.weights import read_tensors
 from conversion.errors import KeyMapError
 from conversion.families.base import Family, Spec, families, load_family
-from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.labels import choose_labels
 from conversion.families.variants import VARIANTS
 from conversion.mapping import key_map
@@ -27,7 +24,7 @@ from conversion.mapping.tensors import fuse_rows
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.filled import fill_in, list_layout
 from conversion.state_dicts.restore import list_parts
-from tests.support.golden import DATA2VEC_VISION, DINOV2, read_golden, read_json
+from tests.support.recorded_keys import READERS, read_official_shapes
 from tests.support.strategies import state_dicts
 
 TINY = {"a": "b", "blocks.{}.qkv": ("layer.{}.q", "layer.{}.k", "layer.{}.v")}
@@ -51,10 +48,10 @@ def test_every_official_key_is_mapped_and_every_target_key_produced(name: str) -
     kept, dropped = key_map.drop(official, family.dropped)
     assert expanded.keys() == kept.keys()
     assert len(expanded) + len(dropped) == len(official)
-    produced = [target for targets in expanded.values() for target in targets]
+    produced = [target for targets in expanded.values() for target in targets if target]
     assert sorted(produced) == sorted(READERS.get(variant.family, partial(read_saved_keys, family))(spec))
     assert key_map.convert(kept, expanded).keys() == set(produced)
-    restored = key_map.restore(key_map.convert(kept, expanded), expanded)
+    restored = key_map.restore(key_map.convert(kept, expanded), expanded, kept)
     assert key_map.shapes_of(restored) == key_map.shapes_of(kept)
 
 
@@ -87,59 +84,12 @@ def test_the_installed_library_builds_as_many_numbers(name: str) -> None:
     assert sum(tensor.numel() for tensor in built) == sum(tensor.numel() for tensor in converted.values())
 
 
-def read_official_shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """The official files' keys and shapes, backbone and, under its prefix, linear head."""
-    recorded = read_json("original_keys.json")
-    entry = recorded[VARIANTS[name].backbone]
-    shapes = {
-        key.format(index): tuple(shape)
-        for key, shape in entry["keys"].items()
-        for index in (range(entry["depth"]) if "{}" in key else (None,))
-    }
-    head = recorded[f"{name}.linear_head"]["keys"] if "linear_head" in VARIANTS[name].files else {}
-    return shapes | {f"linear_head.{key}": tuple(shape) for key, shape in head.items()}
-
-
-def read_dinov2_keys(spec: Dinov2Spec) -> set[str]:
-    """The target's keys at this depth, from what the official converters made of tiny models with these features."""
-    with_classes = bool(spec.num_classes)
-    tiny = next(
-        golden
-        for golden in map(read_golden, DINOV2)
-        if golden.spec.num_register_tokens == spec.num_register_tokens and bool(golden.linear_head) == with_classes
-    )
-    keys = read_json("converted_sha256.json")[tiny.name]
-    blocks = {key for key in keys if ".layer.0." in key}
-    if spec.ffn == "swiglu":
-        swiglu = {key for key in read_json("converted_sha256.json")["dinov2_tiny_swiglu"] if ".layer.0.mlp." in key}
-        prefix = next(iter(blocks)).partition("encoder.")[0]
-        blocks = {key for key in blocks if ".mlp." not in key} | {prefix + key for key in swiglu}
-    return repeat_block({key for key in keys if ".layer." not in key} | blocks, spec.depth)
-
-
-def read_data2vec_vision_keys(spec: Data2VecVisionSpec) -> set[str]:
-    """The same; the tiny models of this family have every feature of the official ones."""
-    tiny = next(golden for golden in map(read_golden, DATA2VEC_VISION) if golden.spec.task == spec.task)
-    keys = read_json("converted_sha256.json")[tiny.name].keys()
-    return repeat_block({key for key in keys if ".layer." not in key or ".layer.0." in key}, spec.depth)
-
-
-def repeat_block(keys: set[str], depth: int) -> set[str]:
-    """The keys with those of the first block for every block."""
-    return {key.replace(".layer.0.", f".layer.{index}.") for key in keys for index in range(depth)}
-
-
-READERS: dict[str, Callable[[Any], set[str]]] = {
-    "dinov2": read_dinov2_keys,
-    "data2vec_vision": read_data2vec_vision_keys,
-}
-
-
-@pytest.mark.parametrize("name", ["dinov2", "data2vec_vision"])
+@pytest.mark.parametrize("name", ["dinov2", "data2vec_vision", "dinov3"])
 def test_every_row_of_the_tables_is_used_by_some_model(name: str) -> None:
     tables = import_module(f"conversion.families.{name}.key_map")
-    rows = {source for table, content in vars(tables).items() if table.isupper() and table != "DROPPED"
-            and table not in ("MODULE_TENSORS",) and not table.endswith("_MODULES") for source in content}  # fmt: skip
+    others = ("DROPPED", "UNPLACED", "MODULE_TENSORS")
+    names = [name for name in vars(tables) if name.isupper() and name not in others and not name.endswith("_MODULES")]
+    rows = {source for table in names for source in vars(tables)[table]}
     family = load_family(name)
     specs = [family.spec_of(variant) for variant in VARIANTS.values() if variant.family == name]
     if name == "data2vec_vision":  # no official model has position embeddings
@@ -154,7 +104,9 @@ def test_every_converted_key_feeds_some_capture_point(name: str) -> None:
     spec = family.spec_of(VARIANTS[name])
     patterns = [key for stage in family.list_stages(spec) for point in stage.points for key in point.sources]
     fed = {key for key in family.converted_shapes(spec) if any(fnmatchcase(key, pattern) for pattern in patterns)}
-    assert family.converted_shapes(spec).keys() - fed == set()
+    # norms of training alone have no place, and no part in what is computed
+    idle = {key for key in family.converted_shapes(spec) if key.startswith("local_cls_norm.")}
+    assert family.converted_shapes(spec).keys() - fed == idle
 
 
 def test_seventy_eight_names_of_a_segmentation_model_differ_between_majors() -> None:
@@ -167,13 +119,37 @@ def test_seventy_eight_names_of_a_segmentation_model_differ_between_majors() -> 
 
 def test_drops_carry_a_reason_and_match_the_official_keys_that_have_no_place() -> None:
     for family in families():
-        assert all(len(reason) > 10 for reason in family.dropped.values())
+        assert all(len(reason) > 10 for reason in (*family.dropped.values(), *family.unplaced.values()))
     ends = set()
     for name, variant in VARIANTS.items():
         official = {key: torch.empty(0) for key in read_official_shapes(name)}
         _, dropped = key_map.drop(official, load_family(variant.family).dropped)
         ends |= {(variant.family, key.rpartition(".")[2 if "index" in key else 0]) for key in dropped}
     assert ends == {("data2vec_vision", "lm_head"), ("data2vec_vision", "relative_position_index")}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_has_no_place_carries_a_reason(name: str) -> None:
+    family = load_family(VARIANTS[name].family)
+    unplaced = key_map.list_unplaced(family.expand_key_map(family.spec_of(VARIANTS[name])))
+    assert all(key_map.find_reason(key, family.unplaced) for key in unplaced)
+    assert bool(unplaced) == (family.name == "dinov3")
+
+
+def test_a_part_without_a_place_comes_back_from_what_was_kept() -> None:
+    expanded = {"qkv": ("q", "", "v"), "periods": ("",), "token": (key_map.WithAxis("token"),)}
+    state_dict = {"qkv": torch.arange(6.0), "periods": torch.ones(2), "token": torch.zeros(1, 4)}
+    converted = key_map.convert(state_dict, expanded)
+    assert key_map.list_unplaced(expanded) == ["qkv", "periods"]
+    assert key_map.shapes_of(converted) == {"q": (2,), "v": (2,), "token": (1, 1, 4)}
+    converted["q"] = torch.tensor([7.0, 8.0])  # as after training: what has a place is the model's own
+    restored = key_map.restore(converted, expanded, {"qkv": state_dict["qkv"], "periods": state_dict["periods"]})
+    assert restored["qkv"].tolist() == [7, 8, 2, 3, 4, 5]
+    assert restored["periods"].tolist() == [1, 1]
+    assert restored["token"].shape == (1, 4)
+    lost = key_map.restore(converted, expanded)
+    assert lost["qkv"].tolist() == [7, 8, 0, 0, 4, 5]
+    assert lost.keys() == {"qkv", "token"}
 
 
 def test_expand_counts_blocks_through() -> None:
@@ -220,7 +196,8 @@ def test_conversion_restores_bit_for_bit_and_leaves_its_input_alone(
     before = {key: tensor.clone() for key, tensor in state_dict.items()}
     expanded = family.expand_key_map(spec)
     converted = key_map.convert(state_dict, expanded)
-    restored = key_map.restore(converted, expanded)
+    beside = {key: state_dict[key] for key in key_map.list_unplaced(expanded)}
+    restored = key_map.restore(converted, expanded, beside)
     assert list(state_dict) == list(before)
     assert all(is_bit_equal(tensor, state_dict[key]) for key, tensor in before.items())
     assert restored.keys() == before.keys()
@@ -229,7 +206,7 @@ def test_conversion_restores_bit_for_bit_and_leaves_its_input_alone(
     assert whole.keys() == list_layout(family, spec)
     config = family.build_config(spec, choose_labels(spec.task, spec.num_classes, None))
     assert family.read_spec(config, spec) == spec
-    back = {key: fuse_rows(parts) for key, parts in list_parts(whole, config)}
+    back = {key: fuse_rows(parts) for key, parts in list_parts(whole, config, beside)}
     assert back.keys() == before.keys()
     assert all(is_bit_equal(tensor, back[key]) for key, tensor in before.items())
     storages = {tensor.untyped_storage().data_ptr() for tensor in state_dict.values()}

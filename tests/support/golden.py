@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import conversion
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov3.config import Dinov3Spec
 from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
 from conversion.families.settings import option_of
 from conversion.families.told import write_value
@@ -23,6 +24,7 @@ from conversion.parity.points import Inputs
 DIRECTORY = Path(__file__).parents[2] / "fixtures" / "golden"
 NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.safetensors")))
 DINOV2 = tuple(name for name in NAMES if name.startswith("dinov2"))
+DINOV3 = tuple(name for name in NAMES if name.startswith("dinov3"))
 DATA2VEC_VISION = tuple(name for name in NAMES if name.startswith("data2vec_vision"))
 ARCHITECTURES = tuple(name for name in NAMES if name != "dinov2_tiny_chunked")  # chunks have no part in an architecture
 NUM_HEADS = 2
@@ -30,11 +32,16 @@ NUM_HEADS = 2
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """One recorded run: inputs in float32, outputs in float64 under the original's names."""
+    """One recorded run: inputs in float32, outputs in float64 under the original's names.
+
+    Attributes:
+        counterfactual: those of the original without what transformers does otherwise, where that was recorded.
+    """
 
     name: str
     inputs: Inputs
     outputs: dict[str, Tensor]
+    counterfactual: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class GoldenModel:
         """What shapes cannot tell about this model."""
         if self.family.name == "dinov2":
             return {"num_attention_heads": NUM_HEADS, **resampling_of(self)}
+        if self.family.name == "dinov3":
+            return {"layer_norm_eps": self.config["layer_norm_eps"], **PHOTOS}
         told = {name: tuple(self.config[name]) for name in ("out_indices", "pool_scales") if name in self.config}
         return told | normalisation_of(self)
 
@@ -79,13 +88,14 @@ def resampling_of(golden: GoldenModel) -> dict[str, Any]:
     return {"interpolate_offset": 0.0 if has_registers else 0.1, "interpolate_antialias": has_registers}
 
 
+PHOTOS: dict[str, Any] = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
 NORMALISATION: dict[str, Any] = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
 
 
 def normalisation_of(golden: GoldenModel) -> dict[str, Any]:
     """Mean and standard deviation of images, of segmentation models as in the recipe for ADE20K."""
     is_segmentation = "out_indices" in golden.config
-    return {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD} if is_segmentation else NORMALISATION
+    return PHOTOS if is_segmentation else NORMALISATION
 
 
 def describe_dinov2(golden: GoldenModel) -> Dinov2Spec:
@@ -100,6 +110,26 @@ def describe_dinov2(golden: GoldenModel) -> Dinov2Spec:
         image_size=golden.config["image_size"],
         num_classes=golden.linear_head["bias"].shape[0] if golden.linear_head else 0,
         **resampling_of(golden),
+    )
+
+
+def describe_dinov3(golden: GoldenModel) -> Dinov3Spec:
+    """The spec, from what the recording says of itself."""
+    config, is_gated = golden.config, golden.config["ffn_layer"] == "swiglu"
+    hidden = config["embed_dim"] * config["ffn_ratio"]
+    return Dinov3Spec(
+        embed_dim=config["embed_dim"],
+        depth=config["depth"],
+        num_heads=config["num_heads"],
+        patch_size=config["patch_size"],
+        hidden_dim=2 * hidden // 3 if is_gated else hidden,
+        is_gated=is_gated,
+        num_storage_tokens=config["n_storage_tokens"],
+        rope_theta=float(config["rope_base"]),
+        layer_norm_eps=config["layer_norm_eps"],
+        interpolation="bilinear",
+        crop_pct=1.0,
+        **PHOTOS,
     )
 
 
@@ -135,6 +165,7 @@ def describe_data2vec_vision(golden: GoldenModel) -> Data2VecVisionSpec:
 
 SPECS: dict[str, Callable[[GoldenModel], Spec]] = {
     "dinov2": describe_dinov2,
+    "dinov3": describe_dinov3,
     "data2vec_vision": describe_data2vec_vision,
 }
 
@@ -155,11 +186,14 @@ def read_golden(name: str) -> GoldenModel:
     for case in sorted(key.partition(".")[0] for key in tensors if key.endswith(".pixel_values")):
         outputs = _strip(tensors, f"{case}.")
         pixel_values = outputs.pop("pixel_values")
-        masked = _strip(outputs, "masked.")
+        changed = {key: outputs.pop(f"counterfactual.{key}") for key in _strip(outputs, "counterfactual.")}
+        masked, changed_masked = _strip(outputs, "masked."), _strip(changed, "masked.")
         masks = [held.pop("bool_masked_pos") for held in (outputs, masked) if "bool_masked_pos" in held]
-        plain = {key: value for key, value in outputs.items() if not key.startswith("masked.")}
-        cases.append(GoldenCase(case, Inputs(pixel_values), plain))
-        cases += [GoldenCase(f"{case}.masked", Inputs(pixel_values, mask), masked) for mask in masks]
+        plain, changed_plain = (
+            {key: value for key, value in held.items() if not key.startswith("masked.")} for held in (outputs, changed)
+        )
+        cases.append(GoldenCase(case, Inputs(pixel_values), plain, changed_plain))
+        cases += [GoldenCase(f"{case}.masked", Inputs(pixel_values, mask), masked, changed_masked) for mask in masks]
     return GoldenModel(
         name,
         json.loads(metadata["config"]),

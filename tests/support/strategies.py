@@ -11,6 +11,7 @@ from torch import Tensor
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov3.config import Dinov3Spec
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16])
 
@@ -62,6 +63,33 @@ def dinov2_specs(draw: st.DrawFn) -> Dinov2Spec:
 
 
 @st.composite
+def dinov3_specs(draw: st.DrawFn) -> Dinov3Spec:
+    """Small DINOv3 models with every combination of features."""
+    num_heads, head_dim, num_tokens = draw(st.integers(1, 3)), draw(st.sampled_from([4, 8])), draw(st.integers(0, 4))
+    has_bias = draw(st.booleans())
+    return Dinov3Spec(
+        embed_dim=num_heads * head_dim,
+        depth=draw(st.integers(1, 12)),
+        num_heads=num_heads,
+        patch_size=draw(st.sampled_from([2, 4])),
+        hidden_dim=draw(st.integers(1, 8)),
+        is_gated=draw(st.booleans()),
+        num_storage_tokens=num_tokens,
+        storage_tokens=num_tokens > 0,
+        layer_norm_eps=draw(st.sampled_from([1e-5, 1e-6])),
+        num_channels=draw(st.sampled_from([3, 1, 5])),
+        rope_theta=100.0 if head_dim == 4 else draw(st.sampled_from([100.0, 50.0, 10000.0])),
+        qkv_bias=has_bias,
+        key_bias=has_bias and draw(st.booleans()),
+        proj_bias=draw(st.booleans()),
+        ffn_bias=draw(st.booleans()),
+        layer_scale=draw(st.booleans()),
+        mask_token=draw(st.booleans()),
+        local_cls_norm=draw(st.booleans()),
+    )
+
+
+@st.composite
 def data2vec_vision_specs(draw: st.DrawFn) -> Data2VecVisionSpec:
     """Small Data2Vec-Vision models with every combination of features that a checkpoint may have."""
     num_heads = draw(st.integers(1, 3))
@@ -101,13 +129,15 @@ def state_dicts(draw: st.DrawFn) -> tuple[Family[Any], Spec, dict[str, Tensor]]:
     family, spec = draw(
         st.one_of(
             st.tuples(st.just(load_family("dinov2")), dinov2_specs()),
+            st.tuples(st.just(load_family("dinov3")), dinov3_specs()),
             st.tuples(st.just(load_family("data2vec_vision")), data2vec_vision_specs()),
         )
     )
     like = family.converted_tensors(spec)
     keys = draw(st.permutations(list(like)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
-    return family, spec, {key: torch.randn(like[key].shape, generator=generator).to(like[key].dtype) for key in keys}
+    drawn = {key: torch.randn(like[key].shape, generator=generator).to(like[key].dtype) for key in keys}
+    return family, spec, drawn | family.fallback(spec)  # buffers have no other values
 
 
 @st.composite

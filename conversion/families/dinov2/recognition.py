@@ -9,9 +9,8 @@ from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.feed_forward import find_mlp_ratio, find_swiglu_ratio
 from conversion.families.images import note_channels
 from conversion.families.linear_head import is_of_one_vector
-from conversion.families.settings import NORMALISATION_SETTINGS
 from conversion.families.shapes import has_any
-from conversion.families.told import Told
+from conversion.families.told import Told, note_normalisation
 from conversion.families.vit import read_shapes
 from conversion.mapping.key_map import Shapes
 
@@ -23,7 +22,10 @@ OPTIONAL = {"register_tokens": 3, "linear_head.weight": 2}
 def is_dinov2(shapes: Shapes) -> bool:
     """Whether these keys are a DINOv2 model's: its own names for layer scale or registers, or its mask token's axes."""
     has_own_tokens = len(shapes.get("mask_token", ())) == 2 or "register_tokens" in shapes
-    return has_any(shapes, ".ls1.gamma") or (has_own_tokens and has_any(shapes, ".attn.qkv.weight"))
+    has_rotary_positions = "rope_embed.periods" in shapes or "storage_tokens" in shapes  # which DINOv3 has
+    return not has_rotary_positions and (
+        has_any(shapes, ".ls1.gamma") or (has_own_tokens and has_any(shapes, ".attn.qkv.weight"))
+    )
 
 
 def recognise_spec(shapes: Shapes, num_attention_heads: int, **settings: Any) -> Dinov2Spec:
@@ -79,9 +81,4 @@ def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]
             "the original resamples position embeddings. Give --interpolate-offset and --interpolate-antialias, or "
             "put the training's config.yaml beside the checkpoint (the authors' training has 0.1 and false by default)"
         )
-    if any(name in told and not told[name].is_given for name in NORMALISATION_SETTINGS):
-        notes.append(
-            "the image processor normalises with ImageNet's mean and std, as the official models do; "
-            "give --image-mean and --image-std if this model was trained with others"
-        )
-    return tuple(notes)
+    return (*notes, *note_normalisation(told))

@@ -90,12 +90,21 @@ CONTENT: dict[str, BadInput] = {
     "LoRA alone": BadInput(
         holding({key: tensor for key, tensor in adapt(tiny()).items() if ".lora_" in key}), r"adapters of PEFT"
     ),
-    "DINOv3's tokens and rotary positions": BadInput(
+    "DINOv3's rotary positions, of no base": BadInput(
         holding(
             {key: tensor for key, tensor in tiny().items() if key != "pos_embed"}
             | {"storage_tokens": torch.ones(1, 4, 32), "rope_embed.periods": torch.ones(4)}
         ),
-        r"a DINOv3 checkpoint, .*\n.*storage_tokens \(1, 4, 32\)\n.*rope_embed\.periods \(4,\)\n.*dinov2 and data2vec",
+        r"These buffers of a DINOv3 model .*\n.*rope_embed\.periods: \[1\.0, 1\.0, .*, which are no powers of one base",
+    ),
+    "DINOv3's ConvNeXt": BadInput(
+        holding(
+            {
+                "downsample_layers.0.0.weight": torch.ones(96, 3, 4, 4),
+                "stages.0.0.dwconv.weight": torch.ones(96, 1, 7, 7),
+            }
+        ),
+        r"a checkpoint of DINOv3's ConvNeXt, .*\n.*stages\.0\.0\.dwconv\.weight",
     ),
     "timm's DINOv3": BadInput(
         holding(

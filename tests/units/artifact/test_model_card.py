@@ -56,7 +56,7 @@ def test_every_kind_of_model_has_its_pipeline(name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_of_official_weights_all_is_said_that_is_known(name: str) -> None:
     card = render(replace(convert(), variant=name), "pretrained")
-    assert card.data.license == "apache-2.0"
+    assert card.data.license == VARIANTS[name].license
     assert card.data.datasets == (list(VARIANTS[name].datasets) or None)
     named = f"facebook/{VARIANTS[name].hub_name}" if VARIANTS[name].hub_name else None
     assert card.data.base_model == named

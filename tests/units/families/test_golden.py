@@ -15,7 +15,7 @@ from conversion.parity.capture import capture
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.points import Inputs
 from conversion.parity.precision import cast_parameters
-from tests.support.golden import DATA2VEC_VISION, DINOV2, NAMES, GoldenModel, read_golden, read_json
+from tests.support.golden import DATA2VEC_VISION, DINOV2, DINOV3, NAMES, GoldenModel, read_golden, read_json
 
 RECORDED = 1e-12
 """Two float64 runs of one model: a few hundred roundings of 1e-16 on values of order one leave this far behind."""
@@ -25,6 +25,7 @@ DEMANDED = {
     "dinov2": {"embeddings", "block.0", "x_norm_clstoken", "x_norm_patchtokens"},
     "dinov2_tiny_1layer": {"logits"},
     "dinov2_tiny_reg": {"x_norm_regtokens"},
+    "dinov3": {"embeddings", "block.0", "block.2", "x_norm_clstoken", "x_storage_tokens", "masked.x_norm_patchtokens"},
     "data2vec_vision": set(),
     "data2vec_vision_tiny": {"block.0", "block.2", "last_hidden_state", "masked.last_hidden_state"},
     "data2vec_vision_tiny_ft1k": {"block.0", "block.2", "pooled", "logits"},
@@ -54,7 +55,7 @@ def run_original(golden: GoldenModel, inputs: Inputs) -> dict[str, Tensor]:
         block.register_forward_hook(partial(keep, outputs, f"block.{index}"))
     inputs = inputs.to("cpu", torch.float64)
     with torch.inference_mode(), cast_parameters(model, torch.float64):
-        if golden.family.name == "dinov2":
+        if golden.family.name in ("dinov2", "dinov3"):
             outputs["embeddings"] = model.prepare_tokens(inputs.pixel_values, inputs.bool_masked_pos)
         return outputs | model(inputs.pixel_values, inputs.bool_masked_pos)
 
@@ -62,6 +63,7 @@ def run_original(golden: GoldenModel, inputs: Inputs) -> dict[str, Tensor]:
 def test_golden_files_are_all_there() -> None:
     assert len(DINOV2) == 6
     assert len(DATA2VEC_VISION) == 3
+    assert len(DINOV3) == 2
     assert all(case.outputs for name in NAMES for case in read_golden(name).cases)
     assert {case.name for case in read_golden("data2vec_vision_tiny").cases} == {"80x80", "80x80.masked"}
 
@@ -140,9 +142,11 @@ def test_spec_is_recognised(golden: GoldenModel) -> None:
 def name_as_recorded(golden: GoldenModel, actual: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Captures of a converted model under the names that the original's outputs were recorded by."""
     named = dict(actual)
-    if golden.family.name == "dinov2":
-        first = 1 + golden.config["registers"]
-        named |= {"x_norm_clstoken": actual["norm"][:, 0], "x_norm_regtokens": actual["norm"][:, 1:first]}
+    if golden.family.name in ("dinov2", "dinov3"):
+        is_later = golden.family.name == "dinov3"
+        first = 1 + golden.config["n_storage_tokens" if is_later else "registers"]
+        between = "x_storage_tokens" if is_later else "x_norm_regtokens"
+        named |= {"x_norm_clstoken": actual["norm"][:, 0], between: actual["norm"][:, 1:first]}
         named |= {"x_norm_patchtokens": actual["norm"][:, first:]}
     elif "norm" in actual:
         named |= {"last_hidden_state": actual["norm"]}
@@ -153,11 +157,17 @@ def test_converted_model_computes_the_recorded_outputs(golden: GoldenModel) -> N
     """The whole way, with no code of ours in the reference: converted weights in transformers, float64, sdpa."""
     converted = load_converted(convert_golden(golden), attention="sdpa", dtype="float64")
     spec = golden.spec
+    if golden.family.name == "dinov3":
+        converted.double()  # its frequencies, too, which were recorded so
     shapes = {case.name: tuple(case.inputs.pixel_values.shape) for case in golden.cases}
-    cases = [case for case in golden.cases if golden.family.find_deviation(spec, shapes[case.name]) is None]
-    assert (spec.image_size, spec.image_size) in [shapes[case.name][-2:] for case in cases]
+    recorded = {
+        case.name: case.counterfactual if golden.family.find_deviation(spec, shapes[case.name]) else case.outputs
+        for case in golden.cases
+    }
+    cases = [case for case in golden.cases if recorded[case.name]]
+    assert (golden.config["image_size"],) * 2 in [shapes[case.name][-2:] for case in cases]
     for case in cases:
         stages = golden.family.list_stages(spec, masked=case.inputs.bool_masked_pos is not None)
         actual = name_as_recorded(golden, capture(converted, stages, "hf", case.inputs))
-        for name, expected in case.outputs.items():
+        for name, expected in recorded[case.name].items():
             assert (actual[name] - expected).abs().max() <= RECORDED, f"{case.name}.{name}"

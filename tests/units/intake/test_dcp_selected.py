@@ -105,7 +105,7 @@ def test_a_model_that_is_not_whole_is_refused_before_anything_is_read(
 # what is no model that is converted, and what is said of it
 FOREIGN = {
     "another family": (lambda: put_under("layers.0.", LARGE) | {"norm.weight": torch.ones(4)}, "no known family"),
-    "DINOv3": (lambda: tiny() | LARGE | {"rope_embed.periods": torch.ones(4)}, "a DINOv3 checkpoint"),
+    "MAE": (lambda: tiny() | LARGE | {"decoder_pos_embed": torch.ones(4)}, "a checkpoint of MAE's pretraining"),
     "transformers": (lambda: put_under("embeddings.", {"cls_token": torch.ones(1, 1, 4)}) | LARGE, "already"),
 }
 

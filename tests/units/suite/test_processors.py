@@ -36,8 +36,9 @@ def verify_golden() -> list[str]:
         image = Inputs(torch.randn(size, generator=torch.Generator().manual_seed(0)))
         original = family.load_original(out.spec, out.source, None)
         run = OriginalRun(original, family.list_stages(out.spec, masked=False), image, torch.float32)
+        deviation = family.find_deviation(out.spec, size)
         with limit_threads(out.spec.embed_dim):
-            result = verify_input("native", run, load_converted(out, attention=family.choose_attention()))
+            result = verify_input("native", run, load_converted(out, attention=family.choose_attention()), deviation)
         found.append(f"{name}: {result.verdict}")
     return found
 

@@ -1,0 +1,69 @@
+"""Keys of official models, as ``fixtures/golden`` has them: of the originals, and of what official converters made."""
+
+from collections.abc import Callable
+from typing import Any
+
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov3.config import Dinov3Spec
+from conversion.families.variants import VARIANTS
+from tests.support.golden import DATA2VEC_VISION, DINOV2, DINOV3, read_golden, read_json
+
+
+def read_official_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """The official files' keys and shapes, backbone and, under its prefix, linear head."""
+    recorded = read_json("original_keys.json")
+    entry = recorded[VARIANTS[name].backbone]
+    shapes = {
+        key.format(index): tuple(shape)
+        for key, shape in entry["keys"].items()
+        for index in (range(entry["depth"]) if "{}" in key else (None,))
+    }
+    head = recorded[f"{name}.linear_head"]["keys"] if "linear_head" in VARIANTS[name].files else {}
+    return shapes | {f"linear_head.{key}": tuple(shape) for key, shape in head.items()}
+
+
+def read_dinov2_keys(spec: Dinov2Spec) -> set[str]:
+    """The target's keys at this depth, from what the official converters made of tiny models with these features."""
+    with_classes = bool(spec.num_classes)
+    tiny = next(
+        golden
+        for golden in map(read_golden, DINOV2)
+        if golden.spec.num_register_tokens == spec.num_register_tokens and bool(golden.linear_head) == with_classes
+    )
+    keys = read_json("converted_sha256.json")[tiny.name]
+    blocks = {key for key in keys if ".layer.0." in key}
+    if spec.ffn == "swiglu":
+        swiglu = {key for key in read_json("converted_sha256.json")["dinov2_tiny_swiglu"] if ".layer.0.mlp." in key}
+        prefix = next(iter(blocks)).partition("encoder.")[0]
+        blocks = {key for key in blocks if ".mlp." not in key} | {prefix + key for key in swiglu}
+    return repeat_block({key for key in keys if ".layer." not in key} | blocks, spec.depth)
+
+
+def read_data2vec_vision_keys(spec: Data2VecVisionSpec) -> set[str]:
+    """The same; the tiny models of this family have every feature of the official ones."""
+    tiny = next(golden for golden in map(read_golden, DATA2VEC_VISION) if golden.spec.task == spec.task)
+    keys = read_json("converted_sha256.json")[tiny.name].keys()
+    return repeat_block({key for key in keys if ".layer." not in key or ".layer.0." in key}, spec.depth)
+
+
+def read_dinov3_keys(spec: Dinov3Spec) -> set[str]:
+    """The same; the largest has no bias of query and value."""
+    tiny = next(golden for golden in map(read_golden, DINOV3) if golden.spec.is_gated == spec.is_gated)
+    keys = read_json("converted_sha256.json")[tiny.name].keys()
+    biases = () if spec.qkv_bias else ("q_proj.bias", "v_proj.bias")
+    in_first = {key for key in keys if not key.startswith("layer.") or key.startswith("layer.0.")}
+    kept = {key for key in in_first if not key.endswith(biases)}
+    return {key.replace("layer.0.", f"layer.{index}.") for key in kept for index in range(spec.depth)}
+
+
+def repeat_block(keys: set[str], depth: int) -> set[str]:
+    """The keys with those of the first block for every block."""
+    return {key.replace(".layer.0.", f".layer.{index}.") for key in keys for index in range(depth)}
+
+
+READERS: dict[str, Callable[[Any], set[str]]] = {
+    "dinov2": read_dinov2_keys,
+    "data2vec_vision": read_data2vec_vision_keys,
+    "dinov3": read_dinov3_keys,
+}

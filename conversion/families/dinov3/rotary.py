@@ -5,18 +5,24 @@ import math
 import torch
 from torch import Tensor, nn
 
-STORED = (torch.float32, torch.bfloat16)
-"""The dtypes that training computes periods in; the official ones are rounded to the second."""
+ROUNDED_TO = (torch.float32, torch.bfloat16, torch.float16)
+"""The dtypes that stored periods may have been rounded to; the official ones to the second."""
+
+SLACK = 4 * torch.finfo(torch.float32).eps
+"""By how much of itself a power in float32 may be off: kernels of processors differ in the last places."""
 
 
 def compute_periods(theta: float, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Compute periods as training does: powers of a base from 1 up to below the base, ``(count,)`` in float32.
+    """Compute periods: powers of a base from 1 up to below the base, ``(count,)`` in float32.
 
     Args:
-        dtype: that they were rounded to.
+        dtype: that they are rounded to.
     """
-    exponents = torch.arange(count, dtype=torch.float32, device="cpu") / count
-    return (theta**exponents).to(dtype).to(torch.float32)
+    return _compute_exactly(theta, count).to(dtype).to(torch.float32)
+
+
+def _compute_exactly(theta: float, count: int) -> Tensor:
+    return theta ** (torch.arange(count, dtype=torch.float64, device="cpu") / count)
 
 
 def find_theta(periods: Tensor) -> float | None:
@@ -28,7 +34,7 @@ def find_theta(periods: Tensor) -> float | None:
     if len(periods) == 1:
         return 100.0 if float(periods[0]) == 1 else None
     largest = float(periods[-1])
-    if not largest > 1:
+    if not 1 < largest < math.inf:
         return None
     estimate = largest ** (len(periods) / (len(periods) - 1))  # off by the rounding of the largest
     candidates = dict.fromkeys(float(f"{estimate:.{digits}g}") for digits in range(1, 8))
@@ -37,8 +43,12 @@ def find_theta(periods: Tensor) -> float | None:
 
 def find_rounding(periods: Tensor, theta: float) -> torch.dtype | None:
     """Find the dtype that the powers of a base were rounded to; None if these are no powers of it."""
-    found = periods.detach().cpu().to(torch.float32)
-    return next((dtype for dtype in STORED if torch.equal(found, compute_periods(theta, len(found), dtype))), None)
+    found, exact = periods.detach().cpu().to(torch.float64), _compute_exactly(theta, len(periods))
+    for dtype in ROUNDED_TO:
+        low, high = ((exact * (1 + slack)).to(torch.float32).to(dtype).to(torch.float64) for slack in (-SLACK, SLACK))
+        if bool(((low <= found) & (found <= high)).all()):
+            return dtype
+    return None
 
 
 class RotaryPositions(nn.Module):

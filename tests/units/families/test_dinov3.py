@@ -50,7 +50,7 @@ def verify(state_dict: Mapping[str, Tensor], attention: str = "sdpa", dtype: str
 
 @pytest.mark.parametrize("theta", [100.0, 10.0, 10000.0, 37.5])
 @pytest.mark.parametrize("count", [2, 16, 32])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_base_is_read_from_periods_rounded_or_not(theta: float, count: int, dtype: torch.dtype) -> None:
     periods = compute_periods(theta, count, dtype)
     found = find_theta(periods)
@@ -60,6 +60,14 @@ def test_the_base_is_read_from_periods_rounded_or_not(theta: float, count: int, 
     assert torch.equal(compute_periods(found, count, rounding), periods)
     if count > 2:  # of two rounded periods, several bases have the same
         assert found == theta
+
+
+def test_the_last_places_of_a_power_are_the_processor_s() -> None:
+    periods = compute_periods(100.0, 16)
+    other = periods * (1 + 2 * torch.finfo(torch.float32).eps)
+    assert not torch.equal(periods, other)
+    assert find_theta(other) == 100
+    assert find_theta(periods * (1 + 20 * torch.finfo(torch.float32).eps)) is None
 
 
 def test_periods_of_no_base_have_none() -> None:

@@ -23,6 +23,24 @@ class PatchEmbed(nn.Module):
         return self.proj(pixel_values).flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, N, D)
 
 
+def mask_patches(tokens: Tensor, bool_masked_pos: Tensor | None, mask_token: Tensor | None) -> Tensor:
+    """Put the mask token in the place of masked patches.
+
+    Args:
+        tokens: of the patches, ``(B, N, D)``.
+        bool_masked_pos: ``(B, N)``, or None where nothing is masked.
+        mask_token: broadcast to a token; None of a model that has none.
+
+    Raises:
+        ValueError: patches are to be masked, and there is no mask token.
+    """
+    if bool_masked_pos is None:
+        return tokens
+    if mask_token is None:
+        raise ValueError("This model has no mask token: its patches cannot be masked.")
+    return torch.where(bool_masked_pos.unsqueeze(-1), mask_token.to(tokens.dtype), tokens)
+
+
 class Mlp(nn.Module):
     """Two layers with exact (erf) GELU between."""
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from conversion.errors import CheckpointError
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.image_sizes import check_image_size
-from conversion.families.layers import Attention, Block, Mlp, VisionTransformer
+from conversion.families.layers import Attention, Block, Mlp, VisionTransformer, mask_patches
 from conversion.mapping.tensors import resample_position_embeddings
 
 
@@ -75,10 +75,7 @@ class Dinov2(VisionTransformer):
         """
         batch, _, height, width = pixel_values.shape
         tokens = self.patch_embed(pixel_values)  # (B, N, D)
-        if bool_masked_pos is not None:
-            if self.mask_token is None:
-                raise ValueError("This model has no mask token: its patches cannot be masked.")
-            tokens = torch.where(bool_masked_pos.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        tokens = mask_patches(tokens, bool_masked_pos, self.mask_token)
         tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)  # (B, 1 + N, D)
         tokens = tokens + self.position_embeddings(height, width)
         if not self.num_register_tokens:

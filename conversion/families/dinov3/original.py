@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from conversion.families.dinov3.config import Dinov3Spec
 from conversion.families.dinov3.rotary import RotaryPositions, rotate
-from conversion.families.layers import Attention, Block, Mlp, PatchEmbed, Transformer
+from conversion.families.layers import Attention, Block, Mlp, PatchEmbed, Transformer, mask_patches
 
 
 class MaskedBiasLinear(nn.Linear):
@@ -108,10 +108,7 @@ class Dinov3(Transformer):
             ValueError: patches are to be masked, and there is no mask token.
         """
         tokens = self.patch_embed(pixel_values)  # (B, N, D)
-        if bool_masked_pos is not None:
-            if self.mask_token is None:
-                raise ValueError("This model has no mask token: its patches cannot be masked.")
-            tokens = torch.where(bool_masked_pos.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        tokens = mask_patches(tokens, bool_masked_pos, self.mask_token)
         leading = [self.cls_token] if self.storage_tokens is None else [self.cls_token, self.storage_tokens]
         return torch.cat([*(each.expand(len(tokens), -1, -1) for each in leading), tokens], dim=1)
 

@@ -116,7 +116,12 @@ class Block(nn.Module):
         self.ls2 = LayerScale(spec.embed_dim) if layer_scale else nn.Identity()
 
     def forward(self, tokens: Tensor, *positions: Tensor) -> Tensor:
-        """Args: positions: what the attention is given beside the tokens."""
+        """Run the block.
+
+        Args:
+            tokens: ``(B, T, D)``.
+            positions: what the attention is given beside them.
+        """
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens), *positions))
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))
 

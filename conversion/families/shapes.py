@@ -49,6 +49,11 @@ def has_any(shapes: Shapes, *endings: str) -> bool:
     return any(key.endswith(endings) for key in shapes)
 
 
+def has_rotary_positions(shapes: Shapes) -> bool:
+    """Whether these are a DINOv3 model's: it alone stores the periods of rotary positions, and storage tokens."""
+    return "rope_embed.periods" in shapes or "storage_tokens" in shapes
+
+
 def check_heads(embed_dim: int, num_heads: int) -> int:
     """Check that the width divides by the number of attention heads, and return that.
 

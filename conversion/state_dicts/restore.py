@@ -65,14 +65,13 @@ def restore_whole(
     ]
     if problems:
         raise KeyMapError("What was left out is of another model.", problems, "Give the original of this very model.")
-    fallback = {key: tensor for key, tensor in family.fallback(spec).items() if key not in left_out}
     parts = {key: fuse_rows(each) for key, each in list_parts(state_dict, config, left_out)}
-    restored = {**fallback, **left_out, **parts, **derived}
+    restored = {**family.fallback(spec), **left_out, **parts, **derived}
     _check_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
     in_order = [key for key in original if key in restored]
     ordered = {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
-    replaced = [*fallback, *(key for key in key_map.list_unplaced(family.expand_key_map(spec)) if key in parts)]
-    lost = describe_lost(family, [key for key in replaced if key not in left_out])
+    unplaced = key_map.list_unplaced(family.expand_key_map(spec))
+    lost = describe_lost(family, [key for key in unplaced if key in restored and key not in left_out])
     return ordered, "; ".join(filter(None, [describe_gone(family, original, restored), lost]))
 
 

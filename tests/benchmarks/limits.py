@@ -1,7 +1,6 @@
 """What a machine does at best: how fast it hashes, multiplies and imports, and how much a verification multiplies."""
 
 import hashlib
-import os
 import subprocess
 import sys
 import time
@@ -55,7 +54,7 @@ def count_products(variant: str) -> float:
     spec = family.spec_of(chosen)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         original = family.build_original(spec).eval()
-        for case in list_inputs(spec, 224, None):
+        for case in list_inputs(spec, family.images.choose_input_size(spec), None):
             original(torch.empty(case.shape))
     return 2.0 * counter.get_total_flops()
 
@@ -77,7 +76,7 @@ def _measure_hashing() -> float:
 def _measure_imports() -> float:
     """Seconds until the libraries are there, in a process of its own that collects no garbage meanwhile."""
     code = f"import gc; gc.disable(); {LIBRARIES}; import os; os._exit(0)"
-    return _measure(lambda: subprocess.run([sys.executable, "-c", code], env=os.environ, check=True))
+    return _measure(lambda: subprocess.run([sys.executable, "-c", code], check=True))
 
 
 def _measure(run: Callable[[], object]) -> float:

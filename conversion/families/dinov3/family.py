@@ -9,7 +9,6 @@ from conversion.families.dinov3.original import Dinov3
 from conversion.families.dinov3.preprocessing import SquareTensorResize
 from conversion.families.dinov3.recognition import (
     fallback,
-    is_dinov3,
     list_open,
     note_settings,
     read_values,
@@ -17,11 +16,12 @@ from conversion.families.dinov3.recognition import (
 )
 from conversion.families.dinov3.settings import SETTINGS
 from conversion.families.dinov3.training import TRAINING
+from conversion.families.shapes import has_rotary_positions
 
 FAMILY = Family(
     name="dinov3",
     model_types=("dinov3_vit",),
-    matches=is_dinov3,
+    matches=has_rotary_positions,
     build_spec=Dinov3Spec,
     settings=SETTINGS,
     recognise_spec=recognise_spec,

@@ -87,8 +87,8 @@ DROPPED = {
 # pattern: reason
 UNPLACED = {
     "rope_embed.periods": "transformers computes the periods of rotary positions itself",
-    "*.attn.qkv.bias_mask": "says that key has no bias, which transformers' config says",
-    "*.attn.qkv.bias": "key's third of it is masked, and transformers' model has no place for it",
+    "*.attn.qkv.bias_mask": "masks key's bias; transformers' config says that key has none",
+    "*.attn.qkv.bias": "key's third of the fused bias is masked, and transformers' model has no place for it",
     "local_cls_norm.*": "norm of the class token of local crops, used in training only",
 }
 

@@ -16,6 +16,11 @@ from conversion.families.dinov3.rotary import RotaryPositions, rotate
 from conversion.families.layers import Attention, Block, Mlp, PatchEmbed, Transformer, mask_patches
 
 
+def build_bias_mask(width: int) -> Tensor:
+    """Build the mask of a fused bias ``(3D,)`` that takes key's third away."""
+    return torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(width // 3)
+
+
 class MaskedBiasLinear(nn.Linear):
     """A linear layer whose bias counts only where a mask is 1: key's third of it is 0."""
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.families import vit
 from conversion.families.dinov3.config import Dinov3Spec
+from conversion.families.dinov3.original import build_bias_mask
 from conversion.families.dinov3.rotary import compute_periods, find_theta
 from conversion.families.images import find_channels, note_channels
 from conversion.families.shapes import WHOLE, check_heads, count_blocks, find_misshapen, has_any
@@ -24,11 +24,6 @@ UNTIED = (
     "The training had untie_cls_and_patch_norms. transformers' model has one norm: without the other, the class token "
     "is another. Use the model with the authors' code."
 )
-
-
-def is_dinov3(shapes: Shapes) -> bool:
-    """Whether these keys are a DINOv3 vision transformer's: it alone stores the periods of rotary positions."""
-    return "rope_embed.periods" in shapes or "storage_tokens" in shapes
 
 
 def recognise_spec(shapes: Shapes, **settings: Any) -> Dinov3Spec:
@@ -135,9 +130,8 @@ def note_settings(spec: Dinov3Spec, told: Mapping[str, Told]) -> tuple[str, ...]
 
 def fallback(spec: Dinov3Spec) -> dict[str, Tensor]:
     """Buffers of an original that computes what a converted model does, where nothing was kept beside it."""
-    mask = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(spec.embed_dim)
     masks = [f"blocks.{index}.attn.qkv.bias_mask" for index in range(spec.depth)] if spec.masks_key_bias else []
     return {
         "rope_embed.periods": compute_periods(spec.rope_theta, spec.head_dim // 4),
-        **{key: mask.clone() for key in masks},
+        **{key: build_bias_mask(3 * spec.embed_dim) for key in masks},
     }

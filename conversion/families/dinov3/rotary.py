@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 ROUNDED_TO = (torch.float32, torch.bfloat16, torch.float16)
-"""The dtypes that stored periods may have been rounded to; the official ones to the second."""
+"""The dtypes that stored periods may have been rounded to; the official ones are to bfloat16."""
 
 SLACK = 4 * torch.finfo(torch.float32).eps
 """By how much of itself a power in float32 may be off: kernels of processors differ in the last places."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from conversion.families.settings import CROP_SETTINGS, NORMALISATION_SETTINGS, TRANSFORMER_SETTINGS
 
 SETTINGS = {
-    # which of two recipes trained it, nothing in its code says
+    # nothing in the code tells which of two recipes trained a model
     "layer_norm_eps": replace(TRANSFORMER_SETTINGS["layer_norm_eps"], fixed_by=frozenset()),
     "hidden_act": TRANSFORMER_SETTINGS["hidden_act"],
     # photos and satellite images are normalised otherwise

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
+from conversion.families.dinov3.original import build_bias_mask
 from conversion.families.dinov3.rotary import compute_periods
 from conversion.families.training import Training
 
@@ -12,7 +13,7 @@ def _write_periods(tensor: Tensor, _generator: Generator) -> Tensor:
 
 
 def _write_mask(tensor: Tensor, _generator: Generator) -> Tensor:
-    return tensor.copy_(torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(len(tensor) // 3))
+    return tensor.copy_(build_bias_mask(len(tensor)))
 
 
 TRAINING = Training(distributions={"rope_embed.periods": _write_periods, "*.bias_mask": _write_mask})

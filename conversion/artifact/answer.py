@@ -17,9 +17,10 @@ from conversion.parity.metrics import Distance
 from conversion.parity.off import RETURNED, Off, find_largest, format_off, format_share
 from conversion.parity.verdict import OVERFLOW, Verdict, worst
 
-# task: pipeline on the Hub, class that loads a model of it
+# task: pipeline on the Hub, class that loads a model of it; none where transformers has no such class for all models
 TASKS = {
     "backbone":              ("image-feature-extraction", "AutoModel"),
+    "masked-image-modeling": ("image-feature-extraction", ""),
     "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
 }  # fmt: skip

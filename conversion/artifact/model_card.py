@@ -10,8 +10,6 @@ from conversion.families.variants import VARIANTS
 from conversion.state_dicts.convert import Conversion
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
-ORGANISATION = "facebook"
-"""Whose official conversions are on the Hub."""
 
 
 def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
@@ -53,7 +51,7 @@ def _describe_official(name: str) -> dict[str, Any]:
     known = {
         "license": variant.license,
         "datasets": list(variant.datasets),
-        "base_model": f"{ORGANISATION}/{variant.hub_name}" if variant.hub_name else "",
+        "base_model": variant.hub_repository,
     }
     return {field: value for field, value in known.items() if value}
 

@@ -21,7 +21,7 @@ def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
         place: what ``from_pretrained`` takes: a folder, or a repository on the Hub.
     """
     family, spec = load_family(card["family"]), rebuild_spec(card)
-    auto_class, attention = TASKS[spec.task][1], family.choose_attention()
+    auto_class, attention = TASKS[spec.task][1] or spec.hf_class, family.choose_attention()
     size = card["baked_image_size"] or family.images.choose_input_size(spec)
     sizes = list_identical_sizes(family, spec, size)
     compared, own = [cell["dtype"] for cell in card["activations"]], card.get("dtype")

@@ -17,7 +17,7 @@ def show_variants(*, as_json: bool) -> None:
             "variant": row.name,
             "family": row.family,
             "published": row.is_published,
-            "hub": f"facebook/{row.hub_name}" if row.hub_name else None,
+            "hub": row.hub_repository or None,
         }
         for row in VARIANTS.values()
     ]

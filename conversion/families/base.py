@@ -79,6 +79,7 @@ class Family(Generic[S]):
         beside_config: fields of the spec that transformers' config has no place for.
         find_lookalikes: other kinds of models that have the same shapes, by name, from a spec and the shapes of what is
             dropped.
+        yields_to: the family that is taken where a state dict may be of both, and nobody tells which.
         note_settings: what a user of the converted model must know of settings that nobody gave, from a spec and who
             told what.
 
@@ -125,6 +126,7 @@ class Family(Generic[S]):
 
     beside_config: frozenset[str] = vit.BESIDE_CONFIG
     find_lookalikes: Callable[[S, Shapes], tuple[str, ...]] = lambda _spec, _dropped: ()
+    yields_to: str = ""
     note_settings: Callable[..., tuple[str, ...]] = lambda spec, _told: note_channels(spec.num_channels)
 
     dropped: Mapping[str, str] = field(default_factory=dict)

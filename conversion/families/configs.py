@@ -31,6 +31,9 @@ ORIGINAL_LACKS = "original_lacks"
 The library keeps fields that it does not know, through ``save_pretrained`` too. No output depends on this one.
 """
 
+UNLABELED = ("backbone", "masked-image-modeling")
+"""Tasks of models that tell no classes apart."""
+
 ConfigTable = Mapping[str, str | Recoded]
 
 VIT_FIELDS: ConfigTable = {
@@ -60,7 +63,7 @@ def build_config(
     values: dict[str, object] = {"architectures": [spec.hf_class], **others}
     for name, row in table.items():
         values[name] = getattr(spec, row) if isinstance(row, str) else row.write(getattr(spec, row.field))
-    if labels or spec.task != "backbone":
+    if labels or spec.task not in UNLABELED:
         values |= build_labels(labels)
     config: PretrainedConfig = getattr(transformers, config_class)(**values)
     return config

@@ -41,6 +41,13 @@ SOFTMAX = Deviation(
 )
 """Of families for which every supported major version of transformers does so."""
 
+SOFTMAX_OF_5 = replace(
+    SOFTMAX,
+    where=f"transformers 5, {SOFTMAX.where}",
+    applies=lambda *case: transformers_major() > 4 and SOFTMAX.applies(*case),
+)
+"""Of families for which transformers 4 does not."""
+
 SOFTMAX_OF_4 = replace(
     SOFTMAX,
     where=f"transformers 4, {SOFTMAX.where}",

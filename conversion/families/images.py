@@ -15,6 +15,8 @@ RGB = 3
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+HALF: Channels = (0.5, 0.5, 0.5)
+"""Mean and standard deviation that bring values from a range of 0 to 1 to one of -1 to 1."""
 
 BICUBIC = 3
 """Pillow's number for bicubic, as image processors write it."""

@@ -7,70 +7,21 @@ from itertools import product
 from types import MappingProxyType
 
 from conversion.errors import VariantError
-from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
-
-DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2"
-DATA2VEC_VISION_URL = "https://dl.fbaipublicfiles.com/fairseq/data2vec/data2vec_vision"
-
-DINOV3_URL = "https://dl.fbaipublicfiles.com/dinov3"
-
-IMAGENET = "imagenet-1k"
-
-# size     embed_dim depth heads  ffn       hub name
-DINOV2_SIZES = {
-    "vits14": (384,  12,   6,    "mlp",    "small"),
-    "vitb14": (768,  12,   12,   "mlp",    "base"),
-    "vitl14": (1024, 24,   16,   "mlp",    "large"),
-    "vitg14": (1536, 40,   24,   "swiglu", "giant"),
-}  # fmt: skip
-
-# size         embed_dim depth heads  hidden gated  hash in the name of its file, by what it was trained on
-DINOV3_SIZES = {
-    "vits16":     (384,  12,   6,     1536,  False, {"lvd1689m": "08c60483"}),
-    "vits16plus": (384,  12,   6,     1536,  True,  {"lvd1689m": "4057cbaa"}),
-    "vitb16":     (768,  12,   12,    3072,  False, {"lvd1689m": "73cec8be"}),
-    "vitl16":     (1024, 24,   16,    4096,  False, {"lvd1689m": "8aa4cbdd", "sat493m": "eadcf0ff"}),
-    "vith16plus": (1280, 32,   20,    5120,  True,  {"lvd1689m": "7c1da9a5"}),
-    "vit7b16":    (4096, 40,   32,    8192,  True,  {"lvd1689m": "a955f4ea", "sat493m": "a6675841"}),
-}  # fmt: skip
-
-# mean and std of the images
-DINOV3_IMAGES = {
-    "lvd1689m": (IMAGENET_MEAN, IMAGENET_STD),
-    "sat493m":  ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143)),
-}  # fmt: skip
-
-# size    embed_dim depth heads  blocks that the segmentation head sees
-DATA2VEC_VISION_SIZES = {
-    "base":  (768,  12,   12,   (3, 5, 7, 11)),
-    "large": (1024, 24,   16,   (7, 11, 15, 23)),
-}  # fmt: skip
-
-# of what all its models have in common, what a model of this task has; its entry in its file, which the authors'
-# fine-tuning reads, and that file; no segmentation model is published
-DATA2VEC_VISION_TASKS = {
-    "": (
-        {"task": "backbone", "shared_position_bias": True, "mask_token": True, "image_mean": IMAGENET_MEAN,
-         "image_std": IMAGENET_STD},
-        "model",
-        {"base": f"{DATA2VEC_VISION_URL}/base_800/checkpoint-799.pth",
-         "large": f"{DATA2VEC_VISION_URL}/large_800/checkpoint-799.pth"},
-    ),
-    "_ft1k": (
-        {"task": "image-classification", "block_position_bias": True, "mean_pooling": True, "num_classes": 1000,
-         "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)},
-        "module",
-        {"base": f"{DATA2VEC_VISION_URL}/finetuned_base/checkpoint-99/mp_rank_00_model_states.pt",
-         "large": f"{DATA2VEC_VISION_URL}/finetuned_large/checkpoint-49/mp_rank_00_model_states.pt"},
-    ),
-    "_ade20k": (
-        {"task": "semantic-segmentation", "block_position_bias": True, "mean_pooling": True, "image_size": 512,
-         "num_classes": 150, "pool_scales": (1, 2, 3, 6), "auxiliary_channels": 256, "image_mean": IMAGENET_MEAN,
-         "image_std": IMAGENET_STD, "crop_pct": 1.0},
-        "state_dict",
-        {"base": "upernet_data2vec_vision_base_ade20k.pth", "large": "upernet_data2vec_vision_large_ade20k.pth"},
-    ),
-}  # fmt: skip
+from conversion.families.images import HALF, IMAGENET_MEAN, IMAGENET_STD
+from conversion.families.published import (
+    BEIT_FILES,
+    BEIT_KINDS,
+    BEIT_SIZES,
+    BEIT_URL,
+    DATA2VEC_VISION_TASKS,
+    DINOV2_SIZES,
+    DINOV2_URL,
+    DINOV3_IMAGES,
+    DINOV3_SIZES,
+    DINOV3_URL,
+    IMAGENET,
+    ONLY_LARGE,
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +35,7 @@ class Variant:
         files: role (``"checkpoint"``, and ``"linear_head"`` where that is a file of its own) to download URL; a mere
             file name where nothing is published.
         hub_name: the official converted model's name on the Hub, without namespace; empty if there is none.
+        hub_namespace: of whoever published it there.
         entry: of the official checkpoint, the one that the model on the Hub is of; None if the file is the model.
         backbone: name of the variant whose ``"checkpoint"`` file this one uses; itself unless its head is a file of
             its own.
@@ -99,9 +51,15 @@ class Variant:
     hub_name: str
     backbone: str
     entry: str | None = None
+    hub_namespace: str = "facebook"
     slow: bool = False
     license: str = "apache-2.0"
     datasets: tuple[str, ...] = ()
+
+    @property
+    def hub_repository(self) -> str:
+        """Where the official converted model is on the Hub; empty if there is none."""
+        return f"{self.hub_namespace}/{self.hub_name}" if self.hub_name else ""
 
     @property
     def is_published(self) -> bool:
@@ -146,7 +104,7 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
 
 
 def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
-    embed_dim, depth, num_heads, out_indices = DATA2VEC_VISION_SIZES[size]
+    embed_dim, depth, num_heads, out_indices = BEIT_SIZES[size]
     features, entry, files = DATA2VEC_VISION_TASKS[suffix]
     name = f"data2vec_vision_{size}{suffix}"
     spec = {
@@ -211,14 +169,56 @@ def _build_dinov3_variant(size: str, data: str) -> Variant:
     )
 
 
+def _build_beit_variant(size: str, stem: str) -> Variant:
+    embed_dim, depth, num_heads, out_indices = BEIT_SIZES[size]
+    kind, num_classes, image_size, hub_name = BEIT_FILES[stem]
+    is_second, is_segmentation = stem.startswith("beitv2"), kind == "segmentation"
+    name = stem.format(size)
+    spec = {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "hidden_dim": 4 * embed_dim,
+        "patch_size": 16,
+        "image_size": image_size,
+        "num_classes": num_classes,
+        "image_mean": IMAGENET_MEAN if is_second or is_segmentation else HALF,
+        "image_std": IMAGENET_STD if is_second or is_segmentation else HALF,
+        **({"crop_pct": 1.0} if image_size >= 384 else {}),
+        **({"out_indices": out_indices} if is_segmentation else {}),
+        **({"num_cls_layers": 2} if is_second and kind == "pretrained" else {}),
+        **BEIT_KINDS[kind],
+    }
+    release = "BEiT-v2" if is_second else "v1.0"
+    return Variant(
+        name=name,
+        family="beit",
+        spec=MappingProxyType(spec),
+        files=MappingProxyType({"checkpoint": f"{BEIT_URL}/{release}/{name}.pth"}),
+        hub_name=hub_name.format(size),
+        hub_namespace="microsoft",
+        backbone=name,
+        entry="state_dict" if is_segmentation else "model",
+        slow=is_segmentation,
+        license="mit" if is_second else "apache-2.0",
+        datasets=(IMAGENET,) if "1k" in stem else (),
+    )
+
+
 _ROWS = [
     *(_build_dinov2_variant(*features) for features in product(DINOV2_SIZES, (0, 4), (0, 1000))),
-    *(_build_data2vec_vision_variant(*features) for features in product(DATA2VEC_VISION_SIZES, DATA2VEC_VISION_TASKS)),
+    *(_build_data2vec_vision_variant(*features) for features in product(BEIT_SIZES, DATA2VEC_VISION_TASKS)),
     *(
         _build_dinov3_variant(size, data)
         for data in DINOV3_IMAGES
         for size, row in DINOV3_SIZES.items()
         if data in row[-1]
+    ),
+    *(
+        _build_beit_variant(size, stem)
+        for stem in BEIT_FILES
+        for size in BEIT_SIZES
+        if size == "large" or ONLY_LARGE not in stem
     ),
 ]
 

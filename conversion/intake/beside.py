@@ -23,6 +23,9 @@ TRAINING_CONFIG = "config.yaml"
 LARGEST = 2**24
 """Bytes of a settings file; those that timm writes, with 21,841 class names, have less than a tenth of it."""
 
+FAMILIES = {"Beit": "beit"}
+"""timm's class to the family of its models, of which their tensors fit another family, too."""
+
 # architecture in a training's config: width, blocks, heads
 ARCHITECTURES = {
     "vit_small":  (384,  12, 6),
@@ -226,6 +229,8 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, Fact]
         "layer_norm_eps": block.norm1.eps,
         "hidden_act": "gelu" if is_plain else type(activation).__name__.lower(),
     }
+    if type(model).__name__ in FAMILIES:
+        settings["family"] = FAMILIES[type(model).__name__]
     if isinstance(getattr(any_model, "global_pool", None), str):
         settings["global_pool"] = any_model.global_pool
     if getattr(any_model, "dynamic_img_size", False):  # else it takes its native size alone

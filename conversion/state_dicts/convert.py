@@ -22,7 +22,7 @@ from conversion.state_dicts.derived import check_derived, list_damage
 from conversion.state_dicts.filled import describe_filled, expand_filled, fill_in
 from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
 from conversion.state_dicts.named import recognise_named
-from conversion.state_dicts.recognise import Recognised, complete_spec, find_official, recognise_shapes, rows_of
+from conversion.state_dicts.recognise import FAMILY, Recognised, complete_spec, find_official, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -111,7 +111,7 @@ def convert(
     given = merge_linear_head(state_dict, linear_head, linear_head_entry)
     whole, widened = complete_linear_head(given, settings, variant)
     named = recognise_named(row, whole, settings) if row else None
-    family, open_spec = (named.family, named.spec) if named else recognise_shapes(whole)
+    family, open_spec = (named.family, named.spec) if named else recognise_shapes(whole, settings.get(FAMILY))
     _refuse_options(family, open_spec, linear_head, image_size)
     like = row or find_official(family, open_spec)
     parts = _part(whole, family, open_spec, like)

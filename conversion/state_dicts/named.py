@@ -10,7 +10,7 @@ from conversion.families.variants import Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import Shapes, StateDict, shapes_of
 from conversion.state_dicts.other_kinds import refuse_other_kinds
-from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise_shapes, rows_of
+from conversion.state_dicts.recognise import FAMILY, Recognised, find_official, merge_told, recognise_shapes, rows_of
 
 NAME_NONE = "Name no variant to convert it as what it is."
 
@@ -29,7 +29,9 @@ def recognise_named(row: Variant, state_dict: StateDict, settings: Mapping[str, 
     spec: Spec = family.spec_of(row)
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     own = {name: getattr(spec, field) for name, field in fields.items()}
-    _refuse_contradictions(row, own, merge_told(family, getattr(state_dict, "told", {}), settings))
+    _refuse_another_family(row, state_dict)
+    whose = {FAMILY: family.name} if FAMILY in family.settings else {}
+    _refuse_contradictions(row, own | whose, merge_told(family, getattr(state_dict, "told", {}), settings))
     kept, _ = key_map.drop(state_dict, family.dropped)
     shapes = shapes_of(kept)
     if shapes != family.converted_shapes(spec):

@@ -22,6 +22,9 @@ WAYS = (
 )
 """Who may tell what tensors do not."""
 
+FAMILY = "family"
+"""The setting that tells whose model it is where no tensor does."""
+
 
 @dataclass(frozen=True)
 class Recognised:
@@ -56,7 +59,7 @@ def recognise(state_dict: StateDict, **settings: Any) -> Recognised:
         CheckpointError: no family knows the keys, they do not add up to a model, or nobody told what they leave open.
         VariantError: the family knows nothing of one of the settings, or two tell it differently.
     """
-    return complete_spec(state_dict, *recognise_shapes(state_dict), settings)
+    return complete_spec(state_dict, *recognise_shapes(state_dict, settings.get(FAMILY)), settings)
 
 
 def complete_spec(
@@ -93,16 +96,20 @@ def _leave_out_unused(
     return {name: each for name, each in by_files.items() if name not in unused}, dict(by_caller)
 
 
-def recognise_shapes(state_dict: StateDict) -> tuple[Family[Any], Spec]:
+def recognise_shapes(state_dict: StateDict, told: str | None = None) -> tuple[Family[Any], Spec]:
     """Family and spec of an original state dict by its keys and shapes alone; what these leave open says nothing.
+
+    Args:
+        told: name of the family, where the caller tells it; else what a file beside the state dict tells.
 
     Raises:
         CheckpointError: no family knows the keys, or they do not add up to a model.
     """
+    by_file = getattr(state_dict, "told", {}).get(FAMILY)
     refuse_head(shapes_of(state_dict))
     refuse_other_kinds(shapes_of(state_dict))
     _refuse_prefix(state_dict)
-    family = recognise_family(shapes_of(state_dict))
+    family = recognise_family(shapes_of(state_dict), told or (by_file.value if by_file else None))
     kept, _ = key_map.drop(state_dict, family.dropped)
     return family, family.read_values(kept, family.recognise_spec_open(shapes_of(kept)))
 
@@ -186,13 +193,21 @@ def _by_spec(family: Family[Any], told: Mapping[str, Told]) -> dict[str, object]
     return {name: each.value for name, each in told.items() if family.settings[name].field}
 
 
-def recognise_family(shapes: key_map.Shapes) -> Family[Any]:
+def recognise_family(shapes: key_map.Shapes, told: str | None = None) -> Family[Any]:
     """The family whose keys these are.
+
+    Args:
+        told: name of the one that it is, where several may be.
 
     Raises:
         CheckpointError: none; the keys found are named.
     """
     found = [family for family in families() if family.matches(shapes)]
+    names = {family.name for family in found}
+    found = [family for family in found if (family.name == told if told in names else family.yields_to not in names)]
+    if told is not None and found and told not in names:
+        headline = f"{FAMILY} was given as {told}; these are the keys of a {found[0].name} model."
+        raise CheckpointError(headline, hint=f"Leave {option_of(FAMILY)} out, or correct the file that says so.")
     if not found and any(key.endswith("embeddings.cls_token") for key in shapes):
         hint = "Read its folder, with its config.json in it, by conversion.load_checkpoint: that restores the original."
         raise CheckpointError("in the layout of transformers already.", list(shapes), hint)
@@ -217,8 +232,9 @@ def _refuse_prefix(state_dict: StateDict) -> None:
 
 
 def identify_variant(family: Family[Any], spec: Spec) -> str:
-    """Name of the official variant with this spec, or ``<family>_custom``."""
-    return next((row.name for row in rows_of(family) if family.spec_of(row) == spec), f"{family.name}_custom")
+    """Name of the official variant with this spec, or ``<family>_custom`` where there is none, or several are alike."""
+    found = [row.name for row in rows_of(family) if family.spec_of(row) == spec]
+    return found[0] if len(found) == 1 else f"{family.name}_custom"
 
 
 def rows_of(family: Family[Any]) -> list[Variant]:

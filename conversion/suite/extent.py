@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import takewhile
 from types import MappingProxyType
 
 from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS, Variant
+from conversion.families.vit import BESIDE_CONFIG
 from conversion.suite.memory import measure_memory
 from conversion.suite.settings import Request
 
@@ -17,8 +19,8 @@ FEW = 4
 WIDE = 2048
 """Of a wider variant one block is enough: of DINOv3's largest it has 0.7 GB."""
 
-SMALL, SMALL_SEGMENTATION = 224, 128
-"""Side in pixels of a shortened model's native images: 518 or 224 else, and of a segmentation model 512."""
+SMALL, SMALL_SEGMENTATION, LEAST_SEGMENTATION = 224, 128, 64
+"""Side in pixels of a shortened model's native images: 518 or 224 else, and of a segmentation model 512 or 640."""
 
 DEEP = 12
 """Blocks of the small and base models, which are verified whole."""
@@ -27,8 +29,8 @@ DEEP = 12
 def choose_row(name: str, request: Request) -> Variant | None:
     """The variant as this run verifies it; None of a model that is no official one.
 
-    Where nothing is said of it, a large variant is shortened. It is verified whole if it is named by ``-k``, or with
-    ``--all``, and where its own weights are read or the artifact is kept.
+    Where nothing is said of it, a large variant is shortened, and one that is the same model as another. It is verified
+    whole if it is named by ``-k``, or with ``--all``, and where its own weights are read or the artifact is kept.
     """
     row = VARIANTS.get(name)
     return row if row is None or is_whole(row, request) else shorten(row)
@@ -38,7 +40,7 @@ def is_whole(row: Variant, request: Request) -> bool:
     """Whether a run verifies all blocks of a variant; of synthetic weights only what the machine can map."""
     is_asked_for = (request.is_all or is_named(row.name, request.keyword)) and is_mappable(row)
     is_needed = request.checkpoint is not None or request.weights != "synthetic" or request.artifacts is not None
-    return is_asked_for or is_needed or not is_large(row.spec)
+    return is_asked_for or is_needed or not (is_large(row.spec) or has_twin(row))
 
 
 def is_mappable(row: Variant) -> bool:
@@ -66,6 +68,18 @@ def is_large(spec: Mapping[str, object]) -> bool:
     depth = spec["depth"]
     assert isinstance(depth, int)
     return depth > DEEP or spec.get("task") == "semantic-segmentation"
+
+
+def has_twin(row: Variant) -> bool:
+    """Whether another variant, before this one in the table, is the same model but for its images, if both are cut."""
+    before = takewhile(lambda other: other.name != row.name, VARIANTS.values())
+    model = _describe_cut(row)
+    return any(other.family == row.family and _describe_cut(other) == model for other in before)
+
+
+def _describe_cut(row: Variant) -> dict[str, object]:
+    spec = _cut(row.spec, FEW, SMALL_SEGMENTATION) if is_large(row.spec) else row.spec
+    return {field: value for field, value in spec.items() if field not in BESIDE_CONFIG}
 
 
 def is_named(name: str, keyword: str) -> bool:
@@ -96,8 +110,14 @@ def describe_extent(row: Variant | None) -> str:
 
 
 def shorten(row: Variant) -> Variant:
-    """A variant of the same width and features with a few blocks, for smaller images."""
-    spec = {**row.spec, "depth": 1 if is_wide(row.spec) else FEW, "image_size": SMALL}
-    if "out_indices" in spec:  # a map of each of four blocks; most of the work lies in the head, by the size of maps
-        spec |= {"out_indices": tuple(range(FEW)), "image_size": SMALL_SEGMENTATION}
+    """A variant of the same width and features with a few blocks, for smaller images; with the fewest, of a twin."""
+    is_least = is_wide(row.spec) or has_twin(row)
+    spec = _cut(row.spec, 1 if is_least else FEW, LEAST_SEGMENTATION if is_least else SMALL_SEGMENTATION)
     return replace(row, spec=MappingProxyType(spec), slow=False)
+
+
+def _cut(spec: Mapping[str, object], blocks: int, side_of_segmentation: int) -> dict[str, object]:
+    if "out_indices" in spec:  # a map of each of four blocks; most of the work lies in the head, by the size of maps
+        features = {"out_indices": tuple(range(FEW)), "image_size": side_of_segmentation}
+        return {**spec, "depth": FEW, **features}
+    return {**spec, "depth": blocks, "image_size": SMALL}

@@ -118,7 +118,7 @@ from torch import nn
 import torch.nn.functional as F
 from timm.models.layers import to_2tuple, trunc_normal_
 from timm.models.registry import register_model
-from conversion.families.data2vec_vision.original import RelativePositionBias, index_offsets
+from conversion.families.beit_architecture.original import RelativePositionBias, index_offsets
 from conversion.families.layers import Mlp
 
 
@@ -259,6 +259,47 @@ def beit_base_patch16_224(pretrained=False, **kwargs):
     return VisionTransformerForCyclicalTraining(**kwargs)
 """
 
+BEIT_PRETRAIN = """
+import torch
+from torch import nn
+from modeling_finetune import Block, Encoder
+
+
+class VisionTransformerForMaskedImageModeling(Encoder):
+    def __init__(self, img_size=224, patch_size=16, vocab_size=8192, embed_dim=768, depth=12, num_heads=12,
+                 mlp_ratio=4., qkv_bias=True, norm_layer=None, init_values=None, use_abs_pos_emb=True,
+                 use_rel_pos_bias=False, use_shared_rel_pos_bias=False, init_std=0.02):
+        super().__init__(img_size, patch_size, embed_dim, depth, num_heads, mlp_ratio, norm_layer, init_values,
+                         use_abs_pos_emb, use_rel_pos_bias, use_shared_rel_pos_bias)
+        self.patch_embed.num_patches = self.patch_embed.patch_shape[0] ** 2
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.norm = norm_layer(embed_dim)
+        self.lm_head = nn.Linear(embed_dim, vocab_size)
+
+    def forward_features(self, x, bool_masked_pos):
+        return self.norm(self.encode(x, bool_masked_pos))
+
+    def forward(self, x, bool_masked_pos, return_all_tokens=False):
+        return self.lm_head(self.forward_features(x, bool_masked_pos)[:, 1:][bool_masked_pos])
+
+
+class VisionTransformerForMaskedImageModelingCLS(VisionTransformerForMaskedImageModeling):
+    def __init__(self, img_size=224, patch_size=16, vocab_size=8192, embed_dim=768, depth=12, num_heads=12,
+                 mlp_ratio=4., qkv_bias=True, norm_layer=None, init_values=None, use_abs_pos_emb=True,
+                 use_rel_pos_bias=False, use_shared_rel_pos_bias=False, init_std=0.02,
+                 early_layers=6, head_layers=2, shared_lm_head=True):
+        super().__init__(img_size, patch_size, vocab_size, embed_dim, depth, num_heads, mlp_ratio, qkv_bias,
+                         norm_layer, init_values, use_abs_pos_emb, use_rel_pos_bias, use_shared_rel_pos_bias)
+        assert early_layers <= depth
+        self.cls_pt_layers = nn.ModuleList(
+            [Block(embed_dim, num_heads, mlp_ratio, init_values, norm_layer, None) for _ in range(head_layers)]
+        )
+
+    def forward_features(self, x, bool_masked_pos):
+        tokens = super().forward_features(x, bool_masked_pos)
+        return tokens, tokens + 1
+"""
+
 CLONES = {
     "dinov2": {
         "hubconf.py": "import dinov2.models.vision_transformer\ndependencies = ['torch']\n",
@@ -271,6 +312,15 @@ CLONES = {
         "beit/utils.py": "raise ImportError('apex')\n",
         "beit/modeling_finetune.py": BEIT_FINETUNE,
         "beit/modeling_cyclical.py": BEIT_CYCLICAL,
+    },
+    "beit": {
+        f"{folder}/{name}": text
+        for folder in ("beit", "beit2")
+        for name, text in (
+            ("utils.py", "raise ImportError('apex')\n"),
+            ("modeling_finetune.py", BEIT_FINETUNE),
+            ("modeling_pretrain.py", BEIT_PRETRAIN),
+        )
     },
 }
 

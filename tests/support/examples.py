@@ -37,6 +37,7 @@ SMALL: dict[str, dict[str, dict[str, object]]] = {
     },
     "data2vec_vision": {"base": {"embed_dim": 48, "depth": 12, "num_heads": 3, "hidden_dim": 192},
                         "ade20k": {"image_size": 128}},
+    "beit": {"base": {"embed_dim": 48, "depth": 12, "num_heads": 3, "hidden_dim": 192}, "ade20k": {"image_size": 128}},
     "dinov3": {"vits16": {"embed_dim": 64, "depth": 2, "num_heads": 2, "hidden_dim": 128}},
 }  # fmt: skip
 

@@ -3,17 +3,37 @@
 from collections.abc import Callable
 from typing import Any
 
+from conversion.families.beit.config import BeitSpec
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.dinov3.config import Dinov3Spec
 from conversion.families.variants import VARIANTS
-from tests.support.golden import DATA2VEC_VISION, DINOV2, DINOV3, read_golden, read_json
+from tests.support.golden import BEIT, DATA2VEC_VISION, DINOV2, DINOV3, read_golden, read_json
+
+# end of a BEiT's name to that of one that is the same model, of which keys are recorded
+SAME_MODEL = {
+    "_pt22k_ft1k":      "_pt22k_ft22kto1k",
+    "_pt1k_300e":       "_pt1k",
+    "_pt1k_ft1k":       "_pt1k_ft21kto1k",
+    "_pt1k_300e_ft1k":  "_pt1k_ft21kto1k",
+}  # fmt: skip
+
+
+def find_recorded(name: str) -> str | None:
+    """The variant whose keys are recorded for this one's; None of a BEiT with a segmentation head."""
+    ending = next((ending for ending in SAME_MODEL if name.endswith(ending)), "")
+    same = name.removesuffix(ending) + SAME_MODEL.get(ending, "")
+    return same if VARIANTS[name].backbone in read_json("original_keys.json") or same != name else None
+
+
+RECORDED = {name: same for name in VARIANTS if (same := find_recorded(name))}
+"""Variant to the one whose keys are recorded for it."""
 
 
 def read_official_shapes(name: str) -> dict[str, tuple[int, ...]]:
     """The official files' keys and shapes, backbone and, under its prefix, linear head."""
     recorded = read_json("original_keys.json")
-    entry = recorded[VARIANTS[name].backbone]
+    entry = recorded[VARIANTS[RECORDED[name]].backbone]
     shapes = {
         key.format(index): tuple(shape)
         for key, shape in entry["keys"].items()
@@ -47,6 +67,16 @@ def read_data2vec_vision_keys(spec: Data2VecVisionSpec) -> set[str]:
     return repeat_block({key for key in keys if ".layer." not in key or ".layer.0." in key}, spec.depth)
 
 
+def read_beit_keys(spec: BeitSpec) -> set[str]:
+    """The same; a segmentation model has the heads of a Data2Vec-Vision, under the names of transformers 4."""
+    if spec.task == "semantic-segmentation":
+        tiny = read_golden("data2vec_vision_tiny_ade20k")
+    else:
+        tiny = next(golden for golden in map(read_golden, BEIT) if golden.spec.task == spec.task)
+    keys = {key.replace("data2vec_vision.", "beit.", 1) for key in read_json("converted_sha256.json")[tiny.name]}
+    return repeat_block({key for key in keys if ".layer." not in key or ".layer.0." in key}, spec.depth)
+
+
 def read_dinov3_keys(spec: Dinov3Spec) -> set[str]:
     """The same; the largest has no bias of query and value."""
     tiny = next(golden for golden in map(read_golden, DINOV3) if golden.spec.is_gated == spec.is_gated)
@@ -66,4 +96,5 @@ READERS: dict[str, Callable[[Any], set[str]]] = {
     "dinov2": read_dinov2_keys,
     "data2vec_vision": read_data2vec_vision_keys,
     "dinov3": read_dinov3_keys,
+    "beit": read_beit_keys,
 }

@@ -9,6 +9,8 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from conversion.families.base import Family, Spec, load_family
+from conversion.families.beit.config import BeitSpec
+from conversion.families.beit_architecture.config import BeitLikeSpec
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.dinov3.config import Dinov3Spec
@@ -89,20 +91,30 @@ def dinov3_specs(draw: st.DrawFn) -> Dinov3Spec:
     )
 
 
+COMMON_TASKS = ("backbone", "image-classification", "semantic-segmentation")
+TASKS: dict[type[BeitLikeSpec], tuple[str, ...]] = {
+    Data2VecVisionSpec: COMMON_TASKS,
+    BeitSpec: (*COMMON_TASKS, "masked-image-modeling"),
+}
+FAMILIES = {Data2VecVisionSpec: "data2vec_vision", BeitSpec: "beit"}
+
+
 @st.composite
-def data2vec_vision_specs(draw: st.DrawFn) -> Data2VecVisionSpec:
-    """Small Data2Vec-Vision models with every combination of features that a checkpoint may have."""
+def beit_like_specs(draw: st.DrawFn, spec_class: type[BeitLikeSpec]) -> BeitLikeSpec:
+    """Small models of BEiT's architecture with every combination of features that a checkpoint may have."""
     num_heads = draw(st.integers(1, 3))
-    task = draw(st.sampled_from(["backbone", "image-classification", "semantic-segmentation"]))
+    task = draw(st.sampled_from(TASKS[spec_class]))
     shared, per_block, absolute = draw(st.sampled_from(list(product((False, True), repeat=3))).filter(any))
     has_layer_scale = draw(st.booleans())
     features: dict[str, Any] = {}
-    if task != "backbone":
+    if task == "masked-image-modeling":
+        features = {"vocab_size": 5, "num_cls_layers": draw(st.sampled_from([0, 2]))}
+    elif task != "backbone":
         features = {"num_classes": 3, "mean_pooling": task == "semantic-segmentation" or draw(st.booleans())}
     if task == "semantic-segmentation":
         features |= {"out_indices": (0, 1, 2, 3), "pool_scales": draw(st.sampled_from([(1, 2, 3, 6), (1, 2)])),
                      "auxiliary_channels": draw(st.sampled_from([0, 2]))}  # fmt: skip
-    return Data2VecVisionSpec(
+    return spec_class(
         embed_dim=num_heads * draw(st.sampled_from([2, 4])),
         depth=draw(st.integers(4, 6)),
         num_heads=num_heads,
@@ -130,7 +142,7 @@ def state_dicts(draw: st.DrawFn) -> tuple[Family[Any], Spec, dict[str, Tensor]]:
         st.one_of(
             st.tuples(st.just(load_family("dinov2")), dinov2_specs()),
             st.tuples(st.just(load_family("dinov3")), dinov3_specs()),
-            st.tuples(st.just(load_family("data2vec_vision")), data2vec_vision_specs()),
+            *(st.tuples(st.just(load_family(name)), beit_like_specs(own)) for own, name in FAMILIES.items()),
         )
     )
     like = family.converted_tensors(spec)

@@ -1,1 +1,1 @@
-"""Data2Vec-Vision (BEiT): pretrained, fine-tuned for classification, and with UPerNet for segmentation."""
+"""Data2Vec-Vision: BEiT's architecture, pretrained, fine-tuned for classification, and with UPerNet."""

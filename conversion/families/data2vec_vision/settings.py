@@ -1,26 +1,5 @@
 """Data2Vec-Vision: what tensors cannot tell."""
 
-from dataclasses import replace
+from conversion.families.beit_architecture.settings import SETTINGS
 
-from conversion.families.settings import (
-    CROP_SETTINGS,
-    NORMALISATION_SETTINGS,
-    TRANSFORMER_SETTINGS,
-    Setting,
-    parse_integers,
-)
-
-SETTINGS = {
-    **TRANSFORMER_SETTINGS,
-    "out_indices": Setting(
-        "out_indices", parse_integers, "blocks whose features a segmentation head takes, as 3,5,7,11", neutral=()
-    ),
-    "pool_scales": Setting(
-        "pool_scales", parse_integers, "sides of a segmentation head's pooled maps, as 1,2,3,6", neutral=()
-    ),
-    # the authors' training takes either normalisation, by an option
-    **{name: replace(setting, fixed_by=frozenset()) for name, setting in NORMALISATION_SETTINGS.items()},
-    # such a model takes images of one size, which its tensors tell
-    **CROP_SETTINGS | {"input_size": replace(CROP_SETTINGS["input_size"], field="")},
-}
-"""What tensors cannot tell of a Data2Vec-Vision model."""
+__all__ = ["SETTINGS"]

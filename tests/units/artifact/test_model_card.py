@@ -58,7 +58,7 @@ def test_of_official_weights_all_is_said_that_is_known(name: str) -> None:
     card = render(replace(convert(), variant=name), "pretrained")
     assert card.data.license == VARIANTS[name].license
     assert card.data.datasets == (list(VARIANTS[name].datasets) or None)
-    named = f"facebook/{VARIANTS[name].hub_name}" if VARIANTS[name].hub_name else None
+    named = VARIANTS[name].hub_repository or None
     assert card.data.base_model == named
 
 

@@ -14,8 +14,8 @@ from conversion import VARIANTS
 from conversion.artifact.load import load_converted
 from conversion.artifact.weights import read_tensors
 from conversion.errors import CheckpointError, KeyMapError
+from conversion.families.beit_architecture.original import index_offsets
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.data2vec_vision.original import index_offsets
 from conversion.families.labels import choose_labels
 from conversion.families.target import TRANSFORMERS_MAJORS, transformers_major
 from conversion.intake.synthetic import draw_state_dict, write_synthetic_checkpoint
@@ -35,7 +35,7 @@ from tests.support.data2vec_vision import (
     tell,
 )
 from tests.support.golden import GoldenModel
-from tests.support.strategies import data2vec_vision_specs
+from tests.support.strategies import beit_like_specs
 
 OFFICIAL = [name for name, variant in VARIANTS.items() if variant.family == "data2vec_vision"]
 
@@ -64,7 +64,7 @@ def test_the_config_says_what_the_original_is(name: str) -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(data2vec_vision_specs())
+@given(beit_like_specs(Data2VecVisionSpec))
 def test_every_combination_of_features_is_recognised_and_read_back(spec: Data2VecVisionSpec) -> None:
     assert FAMILY.recognise_spec(FAMILY.converted_shapes(spec), **tell(spec)) == spec
     assert FAMILY.read_spec(FAMILY.build_config(spec, choose_labels(spec.task, spec.num_classes, None)), spec) == spec

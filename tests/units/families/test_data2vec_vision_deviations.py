@@ -16,8 +16,9 @@ from conversion import Conversion
 from conversion.artifact.load import load_converted
 from conversion.errors import ArtifactError
 from conversion.families.base import load_family
-from conversion.families.data2vec_vision import deviations as ledger
-from conversion.families.data2vec_vision.config import OUT_INDICES_SHIFT, Data2VecVisionSpec
+from conversion.families.beit_architecture.config import OUT_INDICES_SHIFT
+from conversion.families.beit_architecture.deviations import FEATURE_LAYOUT
+from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.settings import option_of
 from conversion.families.told import write_value
 from conversion.intake.synthetic import draw_state_dict
@@ -138,7 +139,7 @@ def test_unshifted_out_indices_take_features_of_two_blocks_earlier() -> None:
     check_exact(verify(out, original))
     out.config.out_indices = list(spec.out_indices)
     check_failure(verify(out, original), "feature.0", 0.05)
-    original.backbone.out_indices = tuple(index - OUT_INDICES_SHIFT for index in spec.out_indices)
+    original.out_indices = tuple(index - OUT_INDICES_SHIFT for index in spec.out_indices)
     check_exact(verify(out, original))
 
 
@@ -150,7 +151,7 @@ def test_features_of_a_batch_lie_otherwise_in_memory() -> None:
     assert verify(out, original, batch=2).verdict is not Verdict.EXACT, "gone: take it out of the ledger"
     original.contiguous_features = False
     check_exact(verify(out, original, batch=2))
-    assert FAMILY.find_deviation(out.spec, (2, 3, 96, 96)) is ledger.FEATURE_LAYOUT
+    assert FAMILY.find_deviation(out.spec, (2, 3, 96, 96)) is FEATURE_LAYOUT
     assert FAMILY.find_deviation(out.spec, (1, 3, 96, 96)) is None
     assert FAMILY.find_deviation(PRETRAINED.spec, (2, 3, 80, 80)) is None
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.data2vec_vision.external import Projection, Weight
+from conversion.families.beit_architecture.external import Projection, Weight
 from conversion.families.external import BUNDLED, HUB, import_isolated, isolated
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.diagnosis import find_explanation
@@ -31,7 +31,7 @@ from conversion.parity.verify import InputVerdict, verify_input
 from conversion.patching import XFORMERS_DISABLED
 from conversion.suite.inputs import InputCase, list_inputs, run_original
 from tests.support.clones import edit_clone, write_clone
-from tests.support.golden import ARCHITECTURES, DINOV3, choose_inexact_attention, read_golden
+from tests.support.golden import ARCHITECTURES, DINOV3, choose_inexact_attention, read_golden, rounds_otherwise
 
 MODELS = tuple(name for name in ARCHITECTURES if not name.endswith("ade20k") and name not in DINOV3)
 VIT, FINETUNE = "dinov2/models/vision_transformer.py", "beit/modeling_finetune.py"
@@ -46,7 +46,7 @@ Break = Callable[[Path], None]
 
 @pytest.fixture
 def clones(tmp_path: Path) -> Clones:
-    return {family: write_clone(family, tmp_path / family) for family in ("dinov2", "data2vec_vision")}
+    return {family: write_clone(family, tmp_path / family) for family in ("dinov2", "data2vec_vision", "beit")}
 
 
 def observe() -> tuple[object, ...]:
@@ -110,8 +110,7 @@ def test_converted_model_is_the_authors_model(name: str, clones: Clones) -> None
             assert [point.point for point in result.points] == [point.name for s in stages for point in s.points]
             assert all(point.difference for point in result.points)
             assert bool(result.otherwise) == deviates
-            # transformers 5 cuts the fused projection of SwiGLU in two, and so rounds otherwise
-            is_exact = attention == golden.family.choose_attention() and "swiglu" not in name
+            is_exact = attention == golden.family.choose_attention() and not rounds_otherwise(name)
             allowed = {Verdict.EXACT} if is_exact else {Verdict.EXACT, Verdict.CLOSE}
             assert {point.verdict for point in result.points} <= allowed
             inexact += sum(point.original_error is not None for point in result.points)

@@ -15,7 +15,7 @@ from conversion.parity.capture import capture
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.points import Inputs
 from conversion.parity.precision import cast_parameters
-from tests.support.golden import DATA2VEC_VISION, DINOV2, DINOV3, NAMES, GoldenModel, read_golden, read_json
+from tests.support.golden import BEIT, DATA2VEC_VISION, DINOV2, DINOV3, NAMES, GoldenModel, read_golden, read_json
 
 RECORDED = 1e-12
 """Two float64 runs of one model: a few hundred roundings of 1e-16 on values of order one leave this far behind."""
@@ -27,6 +27,10 @@ DEMANDED = {
     "dinov2_tiny_reg": {"x_norm_regtokens"},
     "dinov3": {"embeddings", "block.0", "block.2", "x_norm_clstoken", "x_storage_tokens", "masked.x_norm_patchtokens"},
     "data2vec_vision": set(),
+    "beit": {"embeddings", "block.0", "block.2", "last_hidden_state", "logits"},
+    "beit_tiny_pt": {"masked.last_hidden_state", "masked.logits"},
+    "beit_tiny_ft": {"pooled"},
+    "beitv2_tiny_ft": {"pooled"},
     "data2vec_vision_tiny": {"block.0", "block.2", "last_hidden_state", "masked.last_hidden_state"},
     "data2vec_vision_tiny_ft1k": {"block.0", "block.2", "pooled", "logits"},
     "data2vec_vision_tiny_ade20k": {"feature.0", "feature.1", "feature.2", "feature.3", "logits", "auxiliary_logits"},
@@ -55,7 +59,9 @@ def run_original(golden: GoldenModel, inputs: Inputs) -> dict[str, Tensor]:
         block.register_forward_hook(partial(keep, outputs, f"block.{index}"))
     inputs = inputs.to("cpu", torch.float64)
     with torch.inference_mode(), cast_parameters(model, torch.float64):
-        if golden.family.name in ("dinov2", "dinov3"):
+        if golden.family.name == "beit":
+            model.norm.register_forward_hook(partial(keep, outputs, "last_hidden_state"))
+        if golden.family.name in ("dinov2", "dinov3", "beit"):
             outputs["embeddings"] = model.prepare_tokens(inputs.pixel_values, inputs.bool_masked_pos)
         return outputs | model(inputs.pixel_values, inputs.bool_masked_pos)
 
@@ -64,6 +70,7 @@ def test_golden_files_are_all_there() -> None:
     assert len(DINOV2) == 6
     assert len(DATA2VEC_VISION) == 3
     assert len(DINOV3) == 2
+    assert len(BEIT) == 3
     assert all(case.outputs for name in NAMES for case in read_golden(name).cases)
     assert {case.name for case in read_golden("data2vec_vision_tiny").cases} == {"80x80", "80x80.masked"}
 
@@ -148,8 +155,8 @@ def name_as_recorded(golden: GoldenModel, actual: Mapping[str, Tensor]) -> dict[
         between = "x_storage_tokens" if is_later else "x_norm_regtokens"
         named |= {"x_norm_clstoken": actual["norm"][:, 0], between: actual["norm"][:, 1:first]}
         named |= {"x_norm_patchtokens": actual["norm"][:, first:]}
-    elif "norm" in actual:
-        named |= {"last_hidden_state": actual["norm"]}
+    elif golden.family.name == "beit" or "norm" in actual:  # with mean pooling there is no final norm
+        named |= {"last_hidden_state": actual.get("norm", actual[f"block.{golden.spec.depth - 1}"])}
     return named
 
 

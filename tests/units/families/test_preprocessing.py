@@ -15,7 +15,7 @@ from PIL import Image
 from conversion.artifact.load import load_image_processor
 from conversion.errors import CheckpointError
 from conversion.families.base import Family, Spec, load_family
-from conversion.families.data2vec_vision.deviations import SQUARE_RESIZE
+from conversion.families.beit_architecture.deviations import SQUARE_RESIZE
 from conversion.families.deviations import CENTER_CROP
 from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS

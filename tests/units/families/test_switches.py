@@ -22,7 +22,8 @@ from conversion.families.dinov2.config import Dinov2Spec
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config
-from tests.support.strategies import data2vec_vision_specs, dinov2_specs
+from conversion.state_dicts.recognise import recognise_family
+from tests.support.strategies import beit_like_specs, dinov2_specs
 from tests.support.switched import (
     ALL_OFF,
     CLASSIFIER,
@@ -77,11 +78,12 @@ def test_every_combination_of_switches_is_recognised(spec: Dinov2Spec) -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(data2vec_vision_specs())
+@given(beit_like_specs(Data2VecVisionSpec))
 def test_every_combination_of_switches_of_beit_is_of_one_family(spec: Data2VecVisionSpec) -> None:
     shapes = family_of(spec).converted_shapes(spec)
     has_sign = spec.qkv_bias or spec.layer_scale or spec.shared_position_bias or spec.block_position_bias
-    assert [each.name for each in families() if each.matches(shapes)] == ["data2vec_vision"] * has_sign
+    assert [each.name for each in families() if each.matches(shapes)] == ["data2vec_vision", "beit"] * has_sign
+    assert not has_sign or recognise_family(shapes).name == "data2vec_vision"
 
 
 def test_what_is_filled_in_is_named_in_the_notes_and_in_the_config(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_features_without_a_head_are_what_timm_pools(tmp_path: Path) -> None:
     written = write(tmp_path / "timm", BEIT, {**SMALL_BEIT, **BEIT_HEADS["features"]})
     assert "fc_norm.weight" in written.checkpoint.state_dict
     out = convert(written, 2)
-    assert (out.architecture, out.labels, out.config.num_labels) == ("Data2VecVisionForImageClassification", (), 0)
+    assert (out.architecture, out.labels, out.config.num_labels) == ("BeitForImageClassification", (), 0)
     assert any("without its last layer" in note for note in out.notes)
     place = conversion.save_artifact(out, tmp_path / "artifact")
     model = load_model(place, attention="eager", dtype="float32")

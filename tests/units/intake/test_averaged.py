@@ -14,8 +14,8 @@ import conversion
 from conversion import VARIANTS, Conversion
 from conversion.errors import KeyMapError
 from conversion.families.base import load_family
+from conversion.families.beit_architecture.original import index_offsets
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.data2vec_vision.original import index_offsets
 from conversion.intake.synthetic import draw_state_dict
 from conversion.intake.unwrapping import unwrap
 from conversion.parity.metrics import is_bit_equal

@@ -100,7 +100,7 @@ def test_a_config_of_no_known_family_is_refused() -> None:
     with pytest.raises(CheckpointError) as error:
         find_family(ViTConfig())
     assert error.value.headline == "A model of type 'vit' is of no known family."
-    assert error.value.hint == "Known: dinov2, dinov2_with_registers, data2vec-vision, dinov3_vit."
+    assert error.value.hint == "Known: dinov2, dinov2_with_registers, data2vec-vision, dinov3_vit, beit."
 
 
 def test_a_backbone_is_taken_as_the_model_whose_tensors_it_has() -> None:

@@ -12,7 +12,27 @@ from tests.support.commands import run
 WHOLE_BY_SIZE = {name for name in VARIANTS if "vits1" in name or "vitb1" in name} | {
     "data2vec_vision_base",
     "data2vec_vision_base_ft1k",
+    "beit_base_patch16_224_pt22k",
+    "beit_base_patch16_224_pt22k_ft22k",
+    "beit_base_patch16_224_pt22k_ft1k",
+    "beit_base_patch16_384_pt22k_ft22kto1k",
+    "beitv2_base_patch16_224_pt1k",
 }
+
+TWINS = {
+    *(
+        name
+        for name in VARIANTS
+        if name.startswith("beit") and name.endswith(("_ft22kto1k", "_300e_ft1k", "_ft21kto1k"))
+    ),
+    *(
+        name
+        for name in VARIANTS
+        if name.startswith("beitv2") and not name.endswith(("_pt1k", "_ft21kto1k", "_300e_ft1k"))
+    ),
+    "dinov3_vit7b16_sat493m",
+} - WHOLE_BY_SIZE
+"""What is the same model as another, where both are shortened, but for its images."""
 
 
 def test_large_variants_are_shortened_where_nothing_is_said() -> None:
@@ -22,13 +42,14 @@ def test_large_variants_are_shortened_where_nothing_is_said() -> None:
         row = rows[name]
         assert row is not None
         changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec[key]}
-        side = 128 if "ade20k" in name else 224
+        is_segmentation, is_least = "ade20k" in name, "vit7b16" in name or name in TWINS
+        side = (64 if is_least else 128) if is_segmentation else 224
         smaller = {"image_size": side} if VARIANTS[name].spec["image_size"] != side else {}
-        few = 1 if "vit7b16" in name else FEW
-        assert changed == {"depth": few} | smaller | ({"out_indices": (0, 1, 2, 3)} if "ade20k" in name else {})
+        few = 1 if is_least and not is_segmentation else FEW
+        assert changed == {"depth": few} | smaller | ({"out_indices": (0, 1, 2, 3)} if is_segmentation else {})
         size = f", {side} x {side} pixels" if smaller else ""
         whole = f"whole with --all or -k {name}"
-        whole += ", where 27 GB fit into memory" if few == 1 else ""
+        whole += ", where 27 GB fit into memory" if "vit7b16" in name else ""
         assert describe_extent(row) == f"{few} of {VARIANTS[name].spec['depth']} blocks, of full width{size}; {whole}"
 
 

@@ -6,8 +6,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
-from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.data2vec_vision.external import Projection
+from conversion.families.beit_architecture.config import BeitLikeSpec
+from conversion.families.beit_architecture.external import Projection
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, adapt, build_model, describe_timm
 from conversion.mapping.key_map import Shapes
 
@@ -31,7 +31,7 @@ class Adapter(nn.Module):
         return {"logits": self.forward_head(tokens)} if self.is_pooled else {"last_hidden_state": tokens}
 
 
-def build_timm(description: Description | None, spec: Data2VecVisionSpec, _shapes: Shapes) -> nn.Module:
+def build_timm(description: Description | None, spec: BeitLikeSpec, _shapes: Shapes) -> nn.Module:
     """Build timm's model of this spec.
 
     Args:

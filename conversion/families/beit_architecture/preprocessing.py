@@ -1,4 +1,4 @@
-"""Data2Vec-Vision: from an image to the model's input, as an image processor does it."""
+"""BEiT's architecture: from an image to the model's input, as an image processor does it."""
 
 from typing import Any
 

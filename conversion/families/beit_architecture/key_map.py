@@ -1,10 +1,11 @@
-"""Data2Vec-Vision: where each original tensor goes in the on-disk layout of transformers.
+"""BEiT's architecture: where each original tensor goes in the on-disk layout of transformers.
 
-The names of backbone and classifier are the same in transformers 4 and 5; those of the segmentation heads are not.
+The names of backbone and classifier are the same in transformers 4 and 5. Those of the segmentation heads are the same
+in BEiT, and others in Data2Vec-Vision.
 A table per feature; :func:`select_key_map` lays together those that a model has.
 """
 
-from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.beit_architecture.config import BeitLikeSpec
 from conversion.mapping.key_map import KeyMap, add_parameters, add_prefix
 
 ENCODER: KeyMap = {
@@ -53,6 +54,9 @@ BLOCK_POSITION_BIAS: KeyMap = {
 
 FINAL_NORM: KeyMap = add_parameters({"norm": "layernorm"})
 POOLING_NORM: KeyMap = add_parameters({"fc_norm": "pooler.layernorm"})
+WORDS: KeyMap = add_parameters({"norm": "layernorm", "lm_head": "lm_head"})
+"""The head of masked image modeling, with the final norm: transformers has both outside of the backbone."""
+
 CLASSIFIER: KeyMap = add_parameters({"head": "classifier"})
 DECODE_HEAD: KeyMap = add_parameters({"decode_head.conv_seg": "decode_head.classifier"})
 AUXILIARY_HEAD: KeyMap = add_parameters({"auxiliary_head.conv_seg": "auxiliary_head.classifier"})
@@ -108,21 +112,20 @@ SWITCHED = {
 
 # pattern: reason
 DROPPED = {
-    "lm_head.*": "predicts the targets of pretraining; transformers' model has no place for it",
     "*.relative_position_index": "follows from the window's size; transformers computes it itself",
 }
 
 
-def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
+def select_key_map(spec: BeitLikeSpec, major: int) -> KeyMap:
     """Select the rows that a model of this spec has, in the layout of a major version of transformers."""
-    has_norm = spec.task == "backbone" or not spec.mean_pooling
+    has_words = spec.task == "masked-image-modeling"
     features: list[tuple[bool, KeyMap]] = [
         (True, ENCODER),
         (spec.mask_token, MASK_TOKEN),
         (spec.absolute_positions, ABSOLUTE_POSITIONS),
         (spec.shared_position_bias, SHARED_POSITION_BIAS),
         (spec.block_position_bias, BLOCK_POSITION_BIAS),
-        (has_norm, FINAL_NORM),
+        (not spec.mean_pooling and not has_words, FINAL_NORM),
         (spec.task == "image-classification" and spec.mean_pooling, POOLING_NORM),
     ]
     backbone = {
@@ -134,13 +137,14 @@ def select_key_map(spec: Data2VecVisionSpec, major: int) -> KeyMap:
     }
     heads: dict[str, KeyMap] = {
         "backbone": {},
+        "masked-image-modeling": WORDS,
         "image-classification": CLASSIFIER if spec.num_classes else {},
         "semantic-segmentation": select_heads(spec, major),
     }
     return {**backbone, **heads[spec.task]}
 
 
-def select_heads(spec: Data2VecVisionSpec, major: int) -> KeyMap:
+def select_heads(spec: BeitLikeSpec, major: int) -> KeyMap:
     """Select the rows of the feature pyramid and the segmentation heads."""
     column = 0 if major < 5 else 1
     modules = {

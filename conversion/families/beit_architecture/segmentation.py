@@ -1,4 +1,4 @@
-"""Data2Vec-Vision with a segmentation head: BEiT's feature pyramid, and mmsegmentation's UPerHead and FCNHead.
+"""BEiT's architecture with a segmentation head: its feature pyramid, and mmsegmentation's UPerHead and FCNHead.
 
 Parameter names and arithmetic are those of ``beit/semantic_segmentation/backbone/beit.py`` in microsoft/unilm and of
 ``mmseg/models/decode_heads/`` in open-mmlab/mmsegmentation; the text is our own. Paper: https://arxiv.org/abs/1807.10221
@@ -7,12 +7,14 @@ Parameter names and arithmetic are those of ``beit/semantic_segmentation/backbon
 Shapes in comments: B images, D width, C classes, h patches along a side; features are numbered from the finest.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.data2vec_vision.original import Classifier, Encoder, PretrainedModel
+from conversion.families.beit_architecture.config import BeitLikeSpec, limit_out_indices
+from conversion.families.beit_architecture.original import Classifier, Encoder, MaskedImageModel, PretrainedModel
 
 AUXILIARY_FEATURE = 2
 """The feature that the auxiliary head sees."""
@@ -21,11 +23,10 @@ AUXILIARY_FEATURE = 2
 class PyramidBackbone(Encoder):
     """The encoder, and what turns four blocks' outputs into features at 4, 2, 1 and 1/2 of the patches' resolution."""
 
-    def __init__(self, spec: Data2VecVisionSpec) -> None:
+    def __init__(self, spec: BeitLikeSpec) -> None:
         super().__init__(spec)
         width = spec.embed_dim
         self.window = spec.grid
-        self.out_indices = spec.out_indices
         self.fpn1 = nn.Sequential(
             nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),
             nn.BatchNorm2d(width),
@@ -36,14 +37,21 @@ class PyramidBackbone(Encoder):
         self.fpn3 = nn.Identity()
         self.fpn4 = nn.MaxPool2d(kernel_size=2, stride=2)
 
-    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None, contiguous: bool) -> list[Tensor]:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        bool_masked_pos: Tensor | None,
+        out_indices: Sequence[int],
+        contiguous: bool,
+    ) -> list[Tensor]:
         """Features ``(B, D, 4h, 4h)``, ``(B, D, 2h, 2h)``, ``(B, D, h, h)``, ``(B, D, h/2, h/2)``.
 
         Args:
+            out_indices: of the blocks whose outputs are scaled, each to one of these.
             contiguous: lay the tokens out in memory as maps, one channel after the other, before they are scaled.
         """
-        _, outputs = self.encode(pixel_values, bool_masked_pos, after=self.out_indices)
-        tokens = [outputs[index][:, 1:].transpose(1, 2) for index in self.out_indices]  # (B, D, N)
+        _, outputs = self.encode(pixel_values, bool_masked_pos, after=out_indices)
+        tokens = [outputs[index][:, 1:].transpose(1, 2) for index in out_indices]  # (B, D, N)
         maps = [each.unflatten(-1, (self.window, self.window)) for each in tokens]  # (B, D, h, h)
         scales = (self.fpn1, self.fpn2, self.fpn3, self.fpn4)
         return [scale(each.contiguous() if contiguous else each) for scale, each in zip(scales, maps, strict=True)]
@@ -64,7 +72,7 @@ class ConvModule(nn.Module):
 class UPerHead(nn.Module):
     """UPerNet: the coarsest feature pooled at several scales, then added downwards to the finer ones; all joined."""
 
-    def __init__(self, spec: Data2VecVisionSpec) -> None:
+    def __init__(self, spec: BeitLikeSpec) -> None:
         super().__init__()
         width = spec.embed_dim
         num_scales, num_features = len(spec.pool_scales), len(spec.out_indices)
@@ -99,7 +107,7 @@ class UPerHead(nn.Module):
 class FCNHead(nn.Module):
     """The auxiliary head, one convolution deep; it has a part in training only, but is converted and compared."""
 
-    def __init__(self, spec: Data2VecVisionSpec) -> None:
+    def __init__(self, spec: BeitLikeSpec) -> None:
         super().__init__()
         self.conv_seg = nn.Conv2d(spec.auxiliary_channels, spec.num_classes, kernel_size=1)
         self.convs = nn.ModuleList([ConvModule(spec.embed_dim, spec.auxiliary_channels, 3)])
@@ -115,14 +123,26 @@ class SegmentationModel(nn.Module):
     Attributes:
         contiguous_features: lay the features out in memory one channel after the other; the values are the same, but
             convolutions may sum in another order.
+        reaches_last_block: take features of the blocks that the spec says; else of those before, where transformers'
+            BEiT cannot be told of the last one.
     """
 
-    def __init__(self, spec: Data2VecVisionSpec) -> None:
+    def __init__(self, spec: BeitLikeSpec) -> None:
         super().__init__()
-        self.contiguous_features = True
+        self.contiguous_features = self.reaches_last_block = True
+        self.out_indices, self.depth = spec.out_indices, spec.depth
         self.backbone = PyramidBackbone(spec)
         self.decode_head = UPerHead(spec)
         self.auxiliary_head = FCNHead(spec) if spec.auxiliary_channels else None
+
+    @property
+    def softmax_dtype(self) -> torch.dtype | None:
+        """What every block takes its softmax in, if it is not the model's own dtype."""
+        return self.backbone.softmax_dtype
+
+    @softmax_dtype.setter
+    def softmax_dtype(self, dtype: torch.dtype | None) -> None:
+        self.backbone.softmax_dtype = dtype
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
         """Run the model.
@@ -131,7 +151,10 @@ class SegmentationModel(nn.Module):
             ``feature.0`` to ``feature.3``; ``logits`` ``(B, C, 4h, 4h)``, four times coarser than the image; and
             ``auxiliary_logits`` ``(B, C, h, h)``.
         """
-        features = self.backbone(pixel_values, bool_masked_pos, self.contiguous_features)
+        out_indices = self.out_indices
+        if not self.reaches_last_block:
+            out_indices = limit_out_indices(out_indices, self.depth)
+        features = self.backbone(pixel_values, bool_masked_pos, out_indices, self.contiguous_features)
         outputs = {f"feature.{index}": feature for index, feature in enumerate(features)}
         outputs["logits"] = self.decode_head(features)
         if self.auxiliary_head is not None:
@@ -144,10 +167,11 @@ def resize_as(maps: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
-def build_original(spec: Data2VecVisionSpec) -> nn.Module:
+def build_original(spec: BeitLikeSpec) -> nn.Module:
     """Build the original model of this spec."""
     return {
         "backbone": PretrainedModel,
+        "masked-image-modeling": MaskedImageModel,
         "image-classification": Classifier,
         "semantic-segmentation": SegmentationModel,
     }[spec.task](spec)

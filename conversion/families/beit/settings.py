@@ -1,0 +1,5 @@
+"""BEiT: what tensors cannot tell."""
+
+from conversion.families.beit_architecture.settings import SETTINGS
+
+__all__ = ["SETTINGS"]

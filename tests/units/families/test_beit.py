@@ -1,0 +1,322 @@
+"""BEiT: both versions, what tells them apart, the feature out of reach, and what is refused."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import conversion
+from conversion.artifact.load import load_converted, load_model
+from conversion.artifact.stage import save_artifact
+from conversion.errors import CheckpointError, ConversionError, VariantError
+from conversion.families.base import load_family
+from conversion.families.beit.config import BeitSpec
+from conversion.families.beit_architecture.config import limit_out_indices
+from conversion.families.images import HALF, IMAGENET_MEAN, IMAGENET_STD
+from conversion.families.target import transformers_major
+from conversion.families.variants import VARIANTS
+from conversion.intake.checkpoint import read_checkpoint
+from conversion.intake.synthetic import draw_state_dict
+from conversion.parity.metrics import is_bit_equal
+from conversion.parity.original_run import OriginalRun
+from conversion.parity.points import Inputs
+from conversion.parity.verdict import Verdict
+from conversion.parity.verify import InputVerdict, verify_input
+from conversion.state_dicts.folder import LEFT_OUT
+from tests.support.clones import write_clone
+from tests.support.data2vec_vision import SEGMENTATION
+from tests.support.examples import ROOT
+from tests.support.golden import BEIT, NORMALISATION, PHOTOS, read_golden, read_json
+from tests.support.timm_models import convert as convert_timms
+from tests.support.timm_models import list_verdicts, write
+from tests.support.timm_models import verify as verify_timms
+
+FAMILY = load_family("beit")
+PRETRAINED, CLASSIFIER = read_golden("beit_tiny_pt"), read_golden("beit_tiny_ft")
+V2 = replace(PRETRAINED.spec, num_cls_layers=2, **PHOTOS)  # type: ignore[type-var]
+V1_NAME, V2_NAME = "beit_base_patch16_224_pt22k", "beitv2_base_patch16_224_pt1k"
+
+
+def draw(spec: Any) -> dict[str, Tensor]:
+    return draw_state_dict(FAMILY, spec, "tiny", 0)
+
+
+def convert(state_dict: Mapping[str, Tensor], **settings: object) -> conversion.Conversion:
+    return conversion.convert(state_dict, **{"family": "beit", **NORMALISATION, **settings})
+
+
+def verify(
+    out: conversion.Conversion, original: nn.Module | None = None, dtype: str = "float32", attention: str = "eager"
+) -> InputVerdict:
+    """Verify on one image, with the deviations of the ledger unless an original is given."""
+    side = out.spec.image_size
+    inputs = Inputs(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
+    deviation = None if original else FAMILY.find_deviation(out.spec, (1, 3, side, side), dtype, attention)
+    original = original or FAMILY.load_original(out.spec, out.source)
+    run = OriginalRun(original, FAMILY.list_stages(out.spec), inputs, getattr(torch, dtype))
+    return verify_input("native", run, load_converted(out, attention=attention, dtype=dtype), deviation)
+
+
+def explain(state_dict: Mapping[str, Tensor], **settings: Any) -> str:
+    with pytest.raises(ConversionError) as raised:
+        conversion.convert(state_dict, **settings)
+    return str(raised.value)
+
+
+def test_a_pretrained_model_without_its_head_is_the_backbone_of_the_official_converter() -> None:
+    kept = {key: tensor for key, tensor in PRETRAINED.state_dict.items() if not key.startswith("lm_head.")}
+    out = convert(kept)
+    assert out.architecture == "BeitModel"
+    recorded = read_json("converted_sha256.json")["beit_tiny_pt#BeitModel"]
+    content = {key: tensor.contiguous().numpy().tobytes() for key, tensor in out.state_dict.items()}
+    hashes = {key: hashlib.sha256(each).hexdigest() for key, each in content.items()}
+    assert hashes == {key: each["sha256"] for key, each in recorded.items()}
+    assert verify(out).verdict is Verdict.EXACT
+
+
+@pytest.mark.parametrize("name", BEIT)
+def test_the_version_is_told_and_never_assumed(name: str) -> None:
+    golden = read_golden(name)
+    family = {} if golden.spec.task == "masked-image-modeling" else {"family": "beit"}
+    said = explain(golden.state_dict, **family)
+    assert "do not tell these settings" in said
+    assert "image_mean: give --image-mean as it was in training\n" in said
+    assert "image_std: give --image-std as it was in training\n" in said
+    for mean, std in ((HALF, HALF), (IMAGENET_MEAN, IMAGENET_STD)):
+        out = conversion.convert(golden.state_dict, **family, image_mean=mean, image_std=std)
+        assert out.preprocessor["image_mean"] == list(mean)
+        assert out.preprocessor["image_std"] == list(std)
+        assert out.variant == "beit_or_beitv2"
+
+
+def test_an_official_model_of_these_shapes_does_not_tell_the_version() -> None:
+    state_dict = FAMILY.original_tensors(FAMILY.spec_of(VARIANTS[V1_NAME]))
+    assert "image_mean: give --image-mean" in explain(state_dict)
+    named = conversion.convert(draw(FAMILY.spec_of(small(V1_NAME))), **NORMALISATION)
+    assert named.variant == "beit_or_beitv2"
+
+
+def small(name: str) -> Any:
+    return replace(VARIANTS[name], spec={**VARIANTS[name].spec, "embed_dim": 48, "num_heads": 3, "depth": 2})
+
+
+@pytest.mark.parametrize("name", [V1_NAME, V2_NAME, "beitv2_large_patch16_224_pt1k_ft21kto1k"])
+def test_a_name_tells_the_version(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from conversion.families import variants
+
+    monkeypatch.setitem(variants._BY_NAME, name, small(name))
+    out = conversion.convert(draw(FAMILY.spec_of(small(name))), variant=name)
+    assert out.variant == name
+    is_second = name.startswith("beitv2")
+    assert out.preprocessor["image_mean"] == list(IMAGENET_MEAN if is_second else HALF)
+    assert verify(out).verdict is Verdict.EXACT
+
+
+def test_a_classifier_of_which_nobody_tells_whose_it_is_is_of_either() -> None:
+    out = conversion.convert(CLASSIFIER.state_dict, **NORMALISATION)
+    assert out.variant == "data2vec_vision_or_beit_or_beitv2"
+    assert out.architecture == "Data2VecVisionForImageClassification"
+    told = conversion.convert(CLASSIFIER.state_dict, family="beit", **NORMALISATION)
+    assert told.architecture == "BeitForImageClassification"
+    assert told.told["family"].value == "beit"
+    mine = conversion.convert(CLASSIFIER.state_dict, family="data2vec_vision", **NORMALISATION)
+    assert mine.architecture == "Data2VecVisionForImageClassification"
+
+
+@pytest.mark.parametrize(("spec", "named", "message"), [
+    (V2,              "data2vec_vision_base", "of a beit model; data2vec_vision_base was asked for"),
+    (PRETRAINED.spec, "data2vec_vision_base", "of a beit model; data2vec_vision_base was asked for"),
+    (V2,              "dinov2_vitb14",        "of a beit model; dinov2_vitb14 was asked for"),
+    (V2,              V1_NAME,                "weights of another beit model"),
+    (PRETRAINED.spec, V2_NAME,                "weights of another beit model"),
+])  # fmt: skip
+def test_a_beit_named_as_something_else_is_refused(spec: Any, named: str, message: str) -> None:
+    assert message in explain(draw(spec), variant=named)
+
+
+def test_a_data2vec_model_named_or_told_as_a_beit_is_refused() -> None:
+    golden = read_golden("data2vec_vision_tiny")
+    assert "of another beit model" in explain(golden.state_dict, variant=V1_NAME)
+    said = explain(PRETRAINED.state_dict, family="data2vec_vision", **NORMALISATION)
+    assert "family was given as data2vec_vision; these are the keys of a beit model." in said
+    said = explain(golden.state_dict, family="beit", variant="data2vec_vision_base")
+    assert "data2vec_vision_base has family data2vec_vision, not beit" in said
+
+
+def test_what_v2_trains_beside_is_kept_beside_and_comes_back(tmp_path: Path) -> None:
+    state_dict = draw(V2)
+    extra = {key for key in state_dict if key.startswith("cls_pt_layers.")}
+    assert len(extra) == 2 * 15
+    out = conversion.convert(state_dict, **PHOTOS)
+    assert (out.spec, out.variant) == (V2, "beit_custom")
+    assert out.left_out.keys() == extra
+    assert out.config.num_cls_layers == 2
+    assert verify(out).verdict is Verdict.EXACT
+    folder = save_artifact(out, tmp_path / "artifact")
+    assert (folder / LEFT_OUT).is_file()
+    back = read_checkpoint(folder).state_dict
+    assert back.keys() == state_dict.keys()
+    assert all(is_bit_equal(tensor, back[key]) for key, tensor in state_dict.items())
+
+
+@pytest.mark.parametrize("extra", ["cls_pt_norm.weight", "cls_pt_lm_head.weight"])
+def test_a_head_of_its_own_for_the_class_token_is_dropped_by_name(extra: str) -> None:
+    out = conversion.convert({**draw(V2), extra: torch.zeros(3)}, **PHOTOS)
+    assert "used in training only" in out.dropped[extra]
+
+
+@pytest.mark.parametrize("task", ["masked-image-modeling", "image-classification"])
+def test_absolute_positions_and_no_layer_scale(task: str) -> None:
+    plain: dict[str, Any] = {"task": task, "num_classes": 0, "mask_token": True, "absolute_positions": True}
+    if task == "image-classification":
+        plain |= {"num_classes": 5, "mask_token": False, "vocab_size": 0, "mean_pooling": True}
+    spec = replace(PRETRAINED.spec, shared_position_bias=False, layer_scale=False, **plain)  # type: ignore[type-var]
+    state_dict = draw(spec)
+    assert "num_attention_heads: give" in explain(state_dict, **NORMALISATION)
+    out = convert(state_dict, num_attention_heads=2)
+    assert out.spec == spec
+    assert out.config.layer_scale_init_value == 0
+    assert verify(out).verdict is Verdict.EXACT
+
+
+TABLE = "rel_pos_bias.relative_position_bias_table"
+
+
+def drop(key: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda state_dict: {name: tensor for name, tensor in state_dict.items() if not name.startswith(key)}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (drop("lm_head.weight"),                              "lm_head.weight: missing, needed with 2 dimension(s)"),
+    (lambda each: {**each, "lm_head.weight": torch.ones(24)}, "lm_head.weight: (24,), needed with 2"),
+    (lambda each: {**each, "lm_head.weight": torch.ones(0, 32)}, "lm_head.weight: (0, 32), needed with 2"),
+    (lambda each: {**each, TABLE: torch.ones(3 * 9 + 3, 2)}, f"{TABLE} (30, 2): 30 rows"),
+    (lambda each: {**each, "pos_embed": torch.ones(1, 17, 32)}, "different image sizes"),
+])  # fmt: skip
+def test_a_head_or_a_window_that_cannot_be_is_refused(
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]], message: str
+) -> None:
+    assert message in explain(change(dict(PRETRAINED.state_dict)), family="beit", **NORMALISATION)
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("lm_head.", "lm_head.weight: missing, though there are blocks of BEiT v2's pretraining"),
+        ("cls_pt_layers.0.", "cls_pt_layers.0.*: missing, though there are blocks up to 1"),
+    ],
+)
+def test_a_part_of_v2_s_pretraining_is_refused(gone: str, message: str) -> None:
+    assert message in explain(drop(gone)(draw(V2)), **PHOTOS)
+
+
+@pytest.mark.parametrize(("out_indices", "depth", "expected"), [
+    ((3, 5, 7, 11),  12, (3, 5, 7, 10)),
+    ((7, 11, 15, 23), 24, (7, 11, 15, 22)),
+    ((2, 5, 8, 10),  12, (2, 5, 8, 10)),
+    ((1, 9, 10, 11), 12, (1, 8, 9, 10)),
+    ((0, 1, 2, 3),   4,  (-1, 0, 1, 2)),
+])  # fmt: skip
+def test_the_nearest_blocks_are_found(out_indices: tuple[int, ...], depth: int, expected: tuple[int, ...]) -> None:
+    assert limit_out_indices(out_indices, depth) == expected
+
+
+def convert_segmentation(**settings: Any) -> conversion.Conversion:
+    return convert(SEGMENTATION.state_dict, **{**SEGMENTATION.overrides, **settings})
+
+
+def test_the_last_block_s_feature_is_out_of_reach_and_nothing_else() -> None:
+    """The ledger's last-feature-out-of-reach: strict, it fails once transformers can be told of the last block."""
+    from transformers import BeitConfig
+
+    with pytest.raises(ValueError, match="out_indices must be valid"):
+        BeitConfig(num_hidden_layers=12, out_indices=[5, 7, 9, 13])  # gone: take it out of the ledger
+    out = convert_segmentation()
+    assert out.config.out_indices == [1, 2, 3, 4]
+    assert out.config.original_out_indices == [0, 1, 2, 3]
+    result = verify(out)
+    assert result.deviation == "last-feature-out-of-reach"
+    assert result.verdict is Verdict.EXACT
+    assert next(iter(result.otherwise)) == "feature.0"
+    assert result.otherwise["returned.logits"].max_abs > 0.1, "gone: take it out of the ledger"
+
+
+def test_a_segmentation_model_of_earlier_blocks_is_the_same() -> None:
+    spec = BeitSpec(**{**vars(SEGMENTATION.spec), "depth": 6, "out_indices": (1, 2, 3, 4)})
+    out = convert(draw(spec), out_indices=(1, 2, 3, 4), pool_scales=spec.pool_scales, **PHOTOS)
+    assert out.config.out_indices == [3, 4, 5, 6]
+    assert not hasattr(out.config, "original_out_indices")
+    assert not verify(out).deviation
+    assert verify(out).verdict is Verdict.EXACT
+
+
+def test_the_line_of_the_page_makes_it_the_model_that_was_trained(tmp_path: Path) -> None:
+    """In float64, against the outputs of the original as it is."""
+    save_artifact(convert_segmentation(), tmp_path / "model")
+    page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^## Telling a BEiT of its last feature\n.*?^```\n(.*?)^```$", page, re.M | re.S)
+    held: dict[str, Any] = {"folder": str(tmp_path / "model"), "BeitForSemanticSegmentation": Loader}
+    exec(code.replace("from_pretrained(folder)", "load(folder)"), held)
+    for case in SEGMENTATION.cases:
+        with torch.inference_mode():
+            found = held["model"](case.inputs.pixel_values.double()).logits
+        assert (found - case.outputs["logits"]).abs().max() <= 1e-12
+
+
+class Loader:
+    """Loads an artifact that is not verified yet, in float64."""
+
+    @staticmethod
+    def load(folder: str) -> Any:
+        return load_model(Path(folder), dtype="float64")
+
+
+@pytest.mark.skipif(transformers_major() < 5, reason="transformers 4 takes the softmax in the model's own dtype")
+def test_eager_attention_takes_its_softmax_in_float32() -> None:
+    """The ledger's softmax-in-float32."""
+    out = convert(CLASSIFIER.state_dict)
+    result = verify(out, dtype="float64")
+    assert result.deviation == "softmax-in-float32"
+    assert result.verdict in (Verdict.EXACT, Verdict.CLOSE)
+    assert result.otherwise["returned.logits"].max_abs > 1e-9, "gone: take it out of the ledger"
+    assert not verify(out, dtype="float64", attention="sdpa").deviation
+
+
+def test_the_processor_s_default_is_not_v2_s() -> None:
+    """The ledger's version-normalisation."""
+    from transformers import BeitImageProcessor
+
+    assert list(BeitImageProcessor().image_mean) == list(HALF), "gone: take it out of the ledger"
+
+
+def test_the_authors_model_of_v2_is_the_bundled_one(tmp_path: Path) -> None:
+    clone, state_dict = write_clone("beit", tmp_path / "unilm"), draw(V2)
+    pixel_values = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(1))
+    bundled, external = (FAMILY.load_original(V2, state_dict, place) for place in (None, clone))
+    with torch.inference_mode():
+        expected, actual = bundled(pixel_values), external(pixel_values)
+    assert all(is_bit_equal(actual[key], tensor) for key, tensor in expected.items())
+    with pytest.raises(CheckpointError, match="without lm_head"):
+        FAMILY.build_external(replace(PRETRAINED.spec, task="backbone"), clone)  # type: ignore[type-var]
+
+
+TIMMS = "beitv2_base_patch16_224"
+SMALL = {"img_size": 64, "embed_dim": 128, "depth": 2, "num_heads": 2, "num_classes": 5}
+
+
+def test_timm_s_beitv2_tells_family_and_normalisation(tmp_path: Path) -> None:
+    written = write(tmp_path, TIMMS, SMALL)
+    out = convert_timms(written, 2)
+    assert out.architecture == "BeitForImageClassification"
+    assert out.preprocessor["image_mean"] == list(IMAGENET_MEAN)
+    assert out.preprocessor["image_std"] == list(IMAGENET_STD)
+    assert out.told["family"].by == f"config.json, {TIMMS}"
+    assert list_verdicts(verify_timms(written, 2, "eager")) == {Verdict.EXACT}
+    with pytest.raises(VariantError, match="family data2vec_vision, not beit"):
+        conversion.convert(written.checkpoint.state_dict, variant="data2vec_vision_base_ft1k")

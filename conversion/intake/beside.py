@@ -231,7 +231,9 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, Fact]
     if getattr(any_model, "dynamic_img_size", False):  # else it takes its native size alone
         settings |= {"interpolate_offset": 0.0, "interpolate_antialias": True}
     sizes = {"embed_dim": any_model.embed_dim, "depth": len(blocks), "patch_size": any_model.patch_embed.patch_size[0]}
-    sizes |= {"num_register_tokens": getattr(any_model, "num_reg_tokens", 0)}
+    registers = getattr(any_model, "reg_token", None)
+    name = "num_register_tokens" if getattr(any_model, "rope", None) is None else "num_storage_tokens"
+    sizes[name] = 0 if registers is None else registers.shape[1]
     return settings, {name: Fact(size, name) for name, size in sizes.items()}
 
 

@@ -124,8 +124,9 @@ def list_open(shapes: Shapes) -> dict[str, object]:
 
 
 def note_settings(spec: Dinov3Spec, told: Mapping[str, Told]) -> tuple[str, ...]:
-    """Note what a user must know of settings that nobody gave."""
-    return (*note_channels(spec.num_channels), *note_normalisation(told))
+    """Note what a user must know of settings that nobody gave, and of what such a model lacks."""
+    masks = () if spec.mask_token else ("the checkpoint has no mask token: patches cannot be masked (bool_masked_pos)",)
+    return (*note_channels(spec.num_channels), *masks, *note_normalisation(told))
 
 
 def fallback(spec: Dinov3Spec) -> dict[str, Tensor]:

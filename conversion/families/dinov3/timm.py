@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from conversion.errors import CheckpointError
 from conversion.families.dinov3.original import build_bias_mask
 from conversion.families.dinov3.rotary import RotaryPositions
+from conversion.families.shapes import has_any
 from conversion.families.timm_code import Description, build_model, compute_buffers
+from conversion.mapping.key_map import shapes_of
 
 # what a key of timm's is called in the original
 RENAMED = {"reg_token": "storage_tokens"}
@@ -96,9 +98,10 @@ def translate(
 
 
 def is_timms(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether these may be keys of a vision transformer of timm's, and are none of DINOv3's authors'."""
+    """Whether these may be keys of an ``Eva`` model of timm's, and are none of DINOv3's authors', nor of DINOv2's."""
     has_blocks = "patch_embed.proj.weight" in state_dict and any(key.startswith("blocks.0.") for key in state_dict)
-    return has_blocks and PERIODS not in state_dict and "storage_tokens" not in state_dict
+    is_others = PERIODS in state_dict or "storage_tokens" in state_dict or has_any(shapes_of(state_dict), ".ls1.gamma")
+    return has_blocks and not is_others
 
 
 def has_positions(model: nn.Module) -> bool:
@@ -119,9 +122,8 @@ def check_described(model: nn.Module, description: Description) -> None:
     """
     problems = [*_list_other_blocks(model), *_list_other_positions(model, description)]
     if problems:
-        headline = (
-            f"config.json names timm's {description.get('architecture')}, which does not compute what DINOv3 does."
-        )
+        name = description.get("architecture")
+        headline = f"config.json names timm's {name}, which computes something else than DINOv3."
         hint = "Keep this model in timm. If config.json is another checkpoint's, move it away."
         raise CheckpointError(headline, problems, hint)
 
@@ -191,7 +193,7 @@ def _rename(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         for theirs, ours in {**PARTS, **(SWIGLU if is_gated else {})}.items():
             name = name.replace(theirs, ours)
         if packed and PACKED in name:
-            for half, part in zip(HALVES, tensor.chunk(2), strict=True):  # (2H, ...) -> (H, ...) each
+            for half, part in zip(HALVES, tensor.tensor_split(2), strict=True):  # (2H, ...) -> (H, ...) each
                 yield name.replace(PACKED, half), part
         elif key not in apart:
             yield name, tensor

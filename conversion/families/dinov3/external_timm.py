@@ -80,7 +80,7 @@ class Packed(nn.Module):
     w2: nn.Module
 
     def forward(self, tokens: Tensor) -> Tensor:
-        gate, up = super().forward(tokens).chunk(2, dim=-1)  # type: ignore[misc]
+        gate, up = super().forward(tokens).chunk(2, dim=-1)
         return torch.cat((self.w1(gate), self.w2(up)), dim=-1)  # (B, T, 2H), as it was
 
 

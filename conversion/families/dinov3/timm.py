@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from conversion.errors import CheckpointError
 from conversion.families.dinov3.original import build_bias_mask
 from conversion.families.dinov3.rotary import RotaryPositions
-from conversion.families.shapes import has_any
+from conversion.families.shapes import WHOLE, has_any
 from conversion.families.timm_code import Description, build_model, compute_buffers
 from conversion.mapping.key_map import shapes_of
 
@@ -71,7 +71,7 @@ def translate(
 
     Raises:
         CheckpointError: the described model has other rotary positions or blocks than DINOv3, or modules that
-            transformers' model has no place for.
+            transformers' model has no place for; or a block has the bias of query without that of value.
     """
     if description is None or not is_timms(state_dict):
         return dict(state_dict), ""
@@ -81,8 +81,11 @@ def translate(
         return dict(state_dict), ""
     check_described(model, description)
     _refuse_foreign(state_dict)
+    translated, biases = dict(_rename(state_dict)), _pair_biases(state_dict)
+    for block, (query, value) in biases.items():
+        translated[block + FUSED_BIAS] = torch.cat((query, torch.zeros_like(query), value))  # (3D,)
+        translated[block + MASK] = build_bias_mask(3 * len(query)).to(query)
     periods = compute_rotary(model, description).periods
-    translated = dict(_rename(state_dict)) | dict(_fuse_biases(state_dict))
     translated[PERIODS] = periods.to(next(iter(state_dict.values())).device)
     did = [
         "timm's names brought back; it keeps no mask token: patches cannot be masked",
@@ -92,7 +95,7 @@ def translate(
         "the image processor makes a square of the whole image, as the authors do; timm's evaluation may cut the "
         "middle out",
     ]
-    if _list_fused(state_dict):
+    if biases:
         did.insert(2, "zeros and a mask stand for the bias of key, which timm does not have")
     return translated, "; ".join(did)
 
@@ -142,10 +145,11 @@ def _list_other_blocks(model: Any) -> Iterator[str]:
     if model.cls_token is None:
         yield "cls_token: it has none (class_token=False)"
     for index, block in enumerate(model.blocks):
-        if type(block) is not EvaBlock:
-            yield f"blocks.{index}: {type(block).__name__}, not EvaBlock, which norms before attention and feed-forward"
-        elif type(block.attn) is not EvaAttention:
-            yield f"blocks.{index}.attn: {type(block.attn).__name__}, not EvaAttention"
+        kinds: list[type[nn.Module]] = [type(block), type(block.attn)]
+        if kinds[0] is not EvaBlock:
+            yield f"blocks.{index}: {kinds[0].__name__}, not EvaBlock, which norms before attention and feed-forward"
+        elif kinds[1] is not EvaAttention:
+            yield f"blocks.{index}.attn: {kinds[1].__name__}, not EvaAttention"
         elif not block.attn.rotate_half:
             yield f"blocks.{index}.attn: it rotates neighbouring channels (rope_rotate_half=False), not the two halves"
 
@@ -177,6 +181,31 @@ def _refuse_foreign(state_dict: Mapping[str, Tensor]) -> None:
         raise CheckpointError("timm's model has modules that transformers' has no place for.", problems, KEEP)
 
 
+def _pair_biases(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """What the keys of a block's biases begin with, to the biases of query and value, ``(D,)`` each.
+
+    Raises:
+        CheckpointError: a block has one of them alone, or they are of different shapes.
+    """
+    biases = {key: tensor for key, tensor in state_dict.items() if key.endswith((QUERY_BIAS, VALUE_BIAS))}
+    pairs = {
+        block: (biases.get(block + QUERY_BIAS), biases.get(block + VALUE_BIAS))
+        for block in dict.fromkeys(key.removesuffix(QUERY_BIAS).removesuffix(VALUE_BIAS) for key in biases)
+    }
+    whole = {
+        block: (query, value) for block, (query, value) in pairs.items() if query is not None and value is not None
+    }
+    whole = {block: pair for block, pair in whole.items() if pair[0].shape == pair[1].shape and pair[0].ndim == 1}
+    problems = [
+        f"{key} {tuple(tensor.shape)}"
+        for key, tensor in biases.items()
+        if key.removesuffix(QUERY_BIAS).removesuffix(VALUE_BIAS) not in whole
+    ]
+    if problems:
+        raise CheckpointError("Biases of query and value that are no pairs of one width.", problems, WHOLE)
+    return whole
+
+
 def is_packed(state_dict: Mapping[str, Tensor]) -> bool:
     """Whether the feed-forward is gated, with gate and up in one tensor ``(2H, D)``; what leaves it is ``(D, H)``."""
     into, out = state_dict.get("blocks.0.mlp.fc1.weight"), state_dict.get("blocks.0.mlp.fc2.weight")
@@ -184,10 +213,9 @@ def is_packed(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def _rename(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor under the original's name; a packed gate is split, biases that are fused are left out."""
-    packed, fused = is_packed(state_dict), _list_fused(state_dict)
+    """Every tensor under the original's name but the biases of query and value; a packed gate is split."""
+    packed = is_packed(state_dict)
     is_gated = packed or any(".mlp.fc1_g." in key for key in state_dict)
-    apart = {block + part for block in fused for part in (QUERY_BIAS, VALUE_BIAS)}
     for key, tensor in state_dict.items():
         name = RENAMED.get(key, key)
         for theirs, ours in {**PARTS, **(SWIGLU if is_gated else {})}.items():
@@ -195,24 +223,5 @@ def _rename(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         if packed and PACKED in name:
             for half, part in zip(HALVES, tensor.tensor_split(2), strict=True):  # (2H, ...) -> (H, ...) each
                 yield name.replace(PACKED, half), part
-        elif key not in apart:
+        elif not key.endswith((QUERY_BIAS, VALUE_BIAS)):
             yield name, tensor
-
-
-def _fuse_biases(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The fused bias of query, key and value, and its mask, ``(3D,)`` each."""
-    for block in _list_fused(state_dict):
-        query, value = (state_dict[block + part] for part in (QUERY_BIAS, VALUE_BIAS))
-        yield block + FUSED_BIAS, torch.cat((query, torch.zeros_like(query), value))
-        yield block + MASK, build_bias_mask(3 * len(query)).to(query)
-
-
-def _list_fused(state_dict: Mapping[str, Tensor]) -> list[str]:
-    """The blocks that have biases of query and of value, of one shape; of others they keep timm's names."""
-    blocks = [key.removesuffix(QUERY_BIAS) for key in state_dict if key.endswith(QUERY_BIAS)]
-    biases = {block: (state_dict[block + QUERY_BIAS], state_dict.get(block + VALUE_BIAS)) for block in blocks}
-    return [
-        block
-        for block, (query, value) in biases.items()
-        if value is not None and query.shape == value.shape and query.ndim == 1
-    ]

@@ -15,6 +15,7 @@ import conversion
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.told import ToldStateDict
 from conversion.mapping.key_map import shapes_of
+from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.state_dicts.recognise import recognise_shapes
 from tests.support.golden import read_golden
@@ -37,9 +38,19 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
 """Arguments, and what is said of them; the tensors have the names and the shapes of DINOv3's."""
 
 
+def compute_angles(arguments: dict[str, Any]) -> Tensor:
+    import timm
+
+    rotary: Any = timm.create_model(PLAIN, pretrained=False, **SMALL, **arguments).rope
+    angles: Tensor = rotary.get_embed([3, 5])
+    return angles
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_rotary_positions_of_the_same_tensors_are_refused(name: str, tmp_path: Path) -> None:
     arguments, says = OTHERS[name]
+    if is_bit_equal(compute_angles({}), compute_angles(arguments)):
+        pytest.skip("this timm does not hand the argument on to the positions of DINOv3")
     like = make("plain", tmp_path / "plain")
     with pytest.raises(CheckpointError, match=rf"(?s){PLAIN}, which computes something else.*{says}.*move it away"):
         write(tmp_path / "other", PLAIN, {**SMALL, **arguments})

@@ -49,7 +49,7 @@ def compute_angles(arguments: dict[str, Any]) -> Tensor:
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_rotary_positions_of_the_same_tensors_are_refused(name: str, tmp_path: Path) -> None:
     arguments, says = OTHERS[name]
-    if is_bit_equal(compute_angles({}), compute_angles(arguments)):
+    if "grid" in str(arguments) and is_bit_equal(compute_angles({}), compute_angles(arguments)):
         pytest.skip("this timm does not hand the argument on to the positions of DINOv3")
     like = make("plain", tmp_path / "plain")
     with pytest.raises(CheckpointError, match=rf"(?s){PLAIN}, which computes something else.*{says}.*move it away"):

@@ -186,7 +186,10 @@ def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
         model = build_model(description, nn.Module, {})
     images = resolve_data_config({}, pretrained_cfg=dict(pretrained))
     side = _read_side(arguments.get("img_size") or images["input_size"][1:])
-    problems = [f"crop_mode: {images['crop_mode']!r}, only 'center' is supported"] * (images["crop_mode"] != "center")
+    # with rotary positions only DINOv3 is converted, whose image processor makes a square of the whole image
+    modes = ("center",) if getattr(model, "rope", None) is None else ("center", "squash")
+    mode, supported = images["crop_mode"], " or ".join(map(repr, modes))
+    problems = [f"crop_mode: {mode!r}, only {supported} is supported"] * (mode not in modes)
     problems += [f"input_size: {images['input_size']}, only square images are supported"] * (not isinstance(side, int))
     if problems:
         raise CheckpointError(f"{path}: images are prepared in a way that is not supported.", problems, TELL_INSTEAD)

@@ -12,6 +12,7 @@ from conversion.families.dinov3.rotary import RotaryPositions
 from conversion.families.dinov3.timm import check_described, has_positions
 from conversion.families.external import Projection
 from conversion.families.timm_code import (
+    BUNDLED_INSTEAD,
     DESCRIBE_ROTARY,
     Description,
     adapt,
@@ -94,7 +95,9 @@ def build_timm(description: Description | None, spec: Dinov3Spec, _shapes: Shape
         CheckpointError: there is none, or timm has no such model.
     """
     if description is None:
-        raise CheckpointError("Nothing tells which of timm's models this is.", hint=DESCRIBE_ROTARY)
+        raise CheckpointError(
+            "Nothing tells which of timm's models this is.", hint=f"{DESCRIBE_ROTARY} {BUNDLED_INSTEAD}"
+        )
     shaped = {"in_chans": spec.num_channels, "num_classes": 0, "qkv_bias": spec.qkv_bias}
     model = build_model(take_any_size(description), nn.Module, shaped)
     if not has_positions(model):

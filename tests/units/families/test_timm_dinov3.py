@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import conversion
+from conversion.errors import CheckpointError
 from conversion.families.dinov3 import timm as dinov3_timm
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.parity.metrics import is_bit_equal
@@ -136,6 +137,29 @@ def test_config_json_tells_what_no_tensor_does(architecture: str, mean: tuple[fl
     assert {each.by for name, each in out.told.items() if name != "hidden_act"} == {
         f"config.json, {architecture.partition('.')[0]}"
     }
+
+
+def test_images_that_are_resized_whole_are_what_the_image_processor_makes(tmp_path: Path) -> None:
+    """LingBot-Vision's are, by timm's crop_mode 'squash'; its model computes what DINOv3's does."""
+    try:
+        written = write(tmp_path, "vit_small_patch16_lingbot", {**SMALL, "img_size": 512})
+    except RuntimeError:
+        pytest.skip("this timm has no LingBot-Vision")
+    assert list_verdicts(verify(written)) == {Verdict.EXACT}
+    out = convert(written)
+    assert (out.input_size, out.preprocessor["size"]) == (512, {"height": 512, "width": 512})
+    assert out.preprocessor["resample"] == 2
+    with pytest.raises(CheckpointError, match="crop_mode: 'border', only 'center' or 'squash' is supported"):
+        describe(tmp_path, crop_mode="border")
+
+
+def describe(folder: Path, **changes: Any) -> None:
+    """Read it again with other words in its ``config.json``."""
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    content["pretrained_cfg"] |= changes
+    path.write_text(json.dumps(content))
+    conversion.load_checkpoint(folder)
 
 
 def test_a_model_of_real_width_becomes_a_verified_artifact(tmp_path: Path) -> None:

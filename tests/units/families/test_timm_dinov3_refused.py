@@ -66,7 +66,9 @@ def test_without_config_json_nothing_tells_what_it_is(name: str, tmp_path: Path)
     spec = convert(written).spec
     with pytest.raises(CheckpointError, match=r"(?s)nothing tells the kind.*reg_token \(1, 4, 128\).*config\.json"):
         read_bare(tmp_path)
-    with pytest.raises(CheckpointError, match=r"Nothing tells which of timm's models.*\n.*config\.json"):
+    with pytest.raises(
+        CheckpointError, match=r"Nothing tells which of timm's models.*\n.*config\.json.*--original bundled"
+    ):
         FAMILY.load_timm(spec, written.checkpoint.untranslated or {}, None)
 
 

@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from conversion.errors import CheckpointError
@@ -168,6 +169,45 @@ class NumbersOnCpu(TorchFunctionMode):
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         return function(*args, **({"device": "cpu"} | kwargs if function is torch.linspace else kwargs))
+
+
+class Weight(nn.Parameter):
+    """The weight of a :class:`Projection`, by which whoever multiplies with it calls that module."""
+
+    projection: "Projection"
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is F.linear:
+            given = {**dict(zip(("input", "weight", "bias"), args, strict=False)), **(kwargs or {})}
+            if isinstance(given["weight"], cls):
+                return given["weight"].projection(given["input"], given.get("bias"))
+        return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+class Projection(nn.Module):
+    """Query, key and value in one product, seen by hooks.
+
+    The attention of BEiT's authors, and timm's, takes the weight out of its module and never calls that. Capture points
+    and the casts of :mod:`conversion.parity.precision` hang on calls, so the weight that it takes brings one about; the
+    product is the same.
+    """
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.register_parameter("weight", weight)
+
+    def __getattr__(self, name: str) -> Any:
+        value: Any = super().__getattr__(name)
+        if name != "weight":
+            return value
+        weight = Weight(value, requires_grad=False)  # in the same memory
+        weight.projection = self
+        return weight
+
+    def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``(B, T, D)`` to ``(B, T, 3D)``."""
+        return F.linear(tokens, self._parameters["weight"], bias)  # type: ignore[arg-type]
 
 
 def _fetch_clone(family: str, repository: str) -> Path:

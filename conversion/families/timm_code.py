@@ -21,6 +21,13 @@ BUNDLED_INSTEAD = "Compare with the bundled original: give convert, or pytest, -
 TELL_INSTEAD = "Move that file away, and give what it tells as options: vision-parity inspect names them."
 """Of a ``config.json`` beside a checkpoint."""
 
+DESCRIBE_ROTARY = (
+    "If this is timm's DINOv3, put the config.json that timm writes beside it, which names the architecture "
+    "(timm.models.save_for_hf writes both), and give their folder. No tensor tells the kind and the base of rotary "
+    "positions, nor the number of heads."
+)
+"""The way out where nothing tells which of timm's models with rotary positions a state dict is."""
+
 
 def translate_nothing(state_dict: Mapping[str, Tensor], _description: object = None) -> tuple[dict[str, Tensor], str]:
     """Leave a state dict as it is, where no other library has other names."""
@@ -71,6 +78,13 @@ def read_arguments(described: Mapping[str, object]) -> dict[str, object]:
     return {**described, **{key: getattr(layers, str(value)) for key, value in by_name.items()}}
 
 
+def take_any_size(description: Description | None) -> Description | None:
+    """Describe the same model, but taking images of any size, as transformers' does."""
+    if description is None:
+        return None
+    return {**description, "model_args": {**(description.get("model_args") or {}), "dynamic_img_size": True}}
+
+
 def adapt(model: nn.Module, adapter: type[nn.Module]) -> Any:
     """Put an adapter before the class of a model that is built already."""
     model.__class__ = type(type(model).__name__, (adapter, type(model)), {})
@@ -97,7 +111,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], description
     model.load_state_dict(state_dict, strict=True, assign=True)
     device = next(iter(state_dict.values())).device
     for module in model.modules():
-        _compute_buffers(module, device, description)
+        compute_buffers(module, device, description)
     return model.eval().requires_grad_(False)
 
 
@@ -107,7 +121,12 @@ def describe_timm(description: Description | None) -> str:
     return f"timm {version('timm')}" + (f", {architecture}" if architecture else "")
 
 
-def _compute_buffers(module: nn.Module, device: torch.device, description: Description | None) -> None:
+def compute_buffers(module: nn.Module, device: torch.device, description: Description | None) -> None:
+    """Have timm compute a module's own buffers on a device, where they are on the meta device.
+
+    Raises:
+        CheckpointError: timm is too old for that.
+    """
     buffers = {name: tensor for name, tensor in module.named_buffers(recurse=False) if tensor.is_meta}
     if not buffers:
         return

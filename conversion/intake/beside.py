@@ -189,7 +189,10 @@ def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
         model = build_model(description, nn.Module, {})
     images = resolve_data_config({}, pretrained_cfg=dict(pretrained))
     side = _read_side(arguments.get("img_size") or images["input_size"][1:])
-    problems = [f"crop_mode: {images['crop_mode']!r}, only 'center' is supported"] * (images["crop_mode"] != "center")
+    # with rotary positions only DINOv3 is converted, whose image processor makes a square of the whole image
+    modes = ("center",) if getattr(model, "rope", None) is None else ("center", "squash")
+    mode, supported = images["crop_mode"], " or ".join(map(repr, modes))
+    problems = [f"crop_mode: {mode!r}, only {supported} is supported"] * (mode not in modes)
     problems += [f"input_size: {images['input_size']}, only square images are supported"] * (not isinstance(side, int))
     if problems:
         raise CheckpointError(f"{path}: images are prepared in a way that is not supported.", problems, TELL_INSTEAD)
@@ -236,7 +239,9 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, Fact]
     if getattr(any_model, "dynamic_img_size", False):  # else it takes its native size alone
         settings |= {"interpolate_offset": 0.0, "interpolate_antialias": True}
     sizes = {"embed_dim": any_model.embed_dim, "depth": len(blocks), "patch_size": any_model.patch_embed.patch_size[0]}
-    sizes |= {"num_register_tokens": getattr(any_model, "num_reg_tokens", 0)}
+    registers = getattr(any_model, "reg_token", None)
+    name = "num_register_tokens" if getattr(any_model, "rope", None) is None else "num_storage_tokens"
+    sizes[name] = 0 if registers is None else registers.shape[1]
     return settings, {name: Fact(size, name) for name, size in sizes.items()}
 
 

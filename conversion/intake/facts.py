@@ -40,6 +40,7 @@ def measure(state_dict: StateDict, num_chunks: int = 0) -> dict[str, int | str]:
     if "cls_token" in shapes:
         facts["embed_dim"] = shapes["cls_token"][-1]
         facts["num_register_tokens"] = shapes["register_tokens"][1] if "register_tokens" in shapes else 0
+        facts["num_storage_tokens"] = shapes["storage_tokens"][1] if "storage_tokens" in shapes else 0
     if "patch_embed.proj.weight" in shapes:
         facts["patch_size"] = shapes["patch_embed.proj.weight"][-1]
     if blocks := {key.split(".")[1] for key in shapes if key.startswith("blocks.")}:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from conversion.errors import CheckpointError
 from conversion.families.base import families
+from conversion.families.timm_code import DESCRIBE_ROTARY
 from conversion.mapping.key_map import Shapes
 
 MERGE = (
@@ -63,8 +64,18 @@ OTHER_KINDS = (
         UNQUANTIZED,
     ),
     Kind("a checkpoint of DINOv3's ConvNeXt", ("stages.*.dwconv.weight", "*.stages.*.dwconv.weight")),
+    # by timm, and by its authors
+    Kind(
+        "a checkpoint with norms of query and key, as Sapiens2 has them",
+        together=("reg_token", "*.attn.q_norm.weight", "*.attn.q_proj.weight"),
+    ),
+    Kind("a checkpoint of Sapiens2", together=("*.attn.wq.weight", "*.ffn.w12.weight")),
     # rotary positions have no tensors; no key alone tells these from a BEiT's
-    Kind("a checkpoint of timm's DINOv3 or Sapiens2", together=("cls_token", "reg_token", "blocks.*.gamma_1")),
+    Kind(
+        "a state dict of timm's with rotary positions, of which nothing tells the kind",
+        hint=DESCRIBE_ROTARY,
+        together=("cls_token", "reg_token", "blocks.*.gamma_1"),
+    ),
     Kind(
         "an EVA-02 checkpoint",
         ("*.mlp.ffn_ln.weight", "*.attn.inner_attn_ln.weight"),

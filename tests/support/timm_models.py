@@ -22,7 +22,7 @@ from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.suite.inputs import InputCase, draw_inputs
 
-LIKE = {**DISTRIBUTIONS, "*reg_token": DISTRIBUTIONS["*_token"]}
+LIKE = {**DISTRIBUTIONS, **dict.fromkeys(("*reg_token", "*.latent"), DISTRIBUTIONS["*_token"])}
 SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
 
 # what their authors write into config.json, or into the code that loads them

@@ -1,8 +1,7 @@
 """BEiT and BEiT v2: pretrained by masked image modeling, fine-tuned for classification, and with UPerNet."""
 
-from functools import partial
-
 from conversion.families.base import Family
+from conversion.families.beit.capture import EXACT, list_stages
 from conversion.families.beit.config import BeitSpec, build_config, read_config
 from conversion.families.beit.deviations import LEDGER
 from conversion.families.beit.external import build_external
@@ -10,7 +9,6 @@ from conversion.families.beit.key_map import DROPPED, UNPLACED, select_key_map
 from conversion.families.beit.original import build_original
 from conversion.families.beit.recognition import find_lookalikes, list_open, recognise_spec
 from conversion.families.beit.training import TRAINING
-from conversion.families.beit_architecture.capture import FLAT, NESTED, list_stages
 from conversion.families.beit_architecture.config import complete
 from conversion.families.beit_architecture.external_timm import build_timm
 from conversion.families.beit_architecture.mmseg import translate
@@ -19,7 +17,6 @@ from conversion.families.beit_architecture.preprocessing import SquareResize
 from conversion.families.beit_architecture.recognition import is_beit_like, note_settings
 from conversion.families.beit_architecture.settings import SETTINGS
 from conversion.families.settings import AUTHORS
-from conversion.families.target import transformers_major
 
 FAMILY = Family(
     name="beit",
@@ -42,8 +39,8 @@ FAMILY = Family(
     images=SquareResize(),
     training=TRAINING,
     build_original=build_original,
-    list_stages=partial(list_stages, modules=NESTED if transformers_major() < 5 else FLAT),
-    exact=frozenset({("cpu", "float32", "eager")}),
+    list_stages=list_stages,
+    exact=EXACT,
     ledger=LEDGER,
     build_external=build_external,
     translate=translate,  # timm's BEiT has the original's names

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from conversion.errors import CheckpointError
 from conversion.families.beit_architecture.config import BeitLikeSpec
-from conversion.families.external import construct, import_class
+from conversion.families.external import Projection, construct, import_class
 from conversion.families.images import RGB
 from conversion.families.timm_code import BUNDLED_INSTEAD
 from conversion.patching import without_timm_registration
@@ -29,45 +28,6 @@ class Classifier(nn.Module):
             raise ValueError("This model has no mask token: its patches cannot be masked.")
         pooled = self.forward_features(pixel_values)
         return {"pooled": pooled, "logits": self.head(pooled)}
-
-
-class Weight(nn.Parameter):
-    """The weight of a :class:`Projection`, by which whoever multiplies with it calls that module."""
-
-    projection: "Projection"
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is F.linear:
-            given = {**dict(zip(("input", "weight", "bias"), args, strict=False)), **(kwargs or {})}
-            if isinstance(given["weight"], cls):
-                return given["weight"].projection(given["input"], given.get("bias"))
-        return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
-
-
-class Projection(nn.Module):
-    """Query, key and value in one product, seen by hooks.
-
-    The authors' attention takes the weight out of its module and never calls that. Capture points and the casts of
-    :mod:`conversion.parity.precision` hang on calls, so the weight that it takes brings one about; the product is the
-    same.
-    """
-
-    def __init__(self, weight: nn.Parameter) -> None:
-        super().__init__()
-        self.register_parameter("weight", weight)
-
-    def __getattr__(self, name: str) -> Any:
-        value: Any = super().__getattr__(name)
-        if name != "weight":
-            return value
-        weight = Weight(value, requires_grad=False)  # in the same memory
-        weight.projection = self
-        return weight
-
-    def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
-        """``(B, T, D)`` to ``(B, T, 3D)``."""
-        return F.linear(tokens, self._parameters["weight"], bias)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

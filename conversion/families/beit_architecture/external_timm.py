@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
 from conversion.families.beit_architecture.config import BeitLikeSpec
-from conversion.families.beit_architecture.external import Projection
+from conversion.families.external import Projection
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, adapt, build_model, describe_timm
 from conversion.mapping.key_map import Shapes
 

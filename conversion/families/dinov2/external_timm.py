@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.families.timm_code import BUNDLED_INSTEAD, Description, adapt, build_model, describe_timm
+from conversion.families.timm_code import (
+    BUNDLED_INSTEAD,
+    Description,
+    adapt,
+    build_model,
+    describe_timm,
+    take_any_size,
+)
 from conversion.mapping.key_map import Shapes
 from conversion.mapping.tensors import resample_position_embeddings
 
@@ -134,7 +141,7 @@ def build_timm(description: Description | None, spec: Dinov2Spec, shapes: Shapes
         **({} if has_head else {"global_pool": ""}),
         "dynamic_img_size": True,
     }
-    model = adapt(build_model(_any_size(description), VisionTransformer, shaped, **told), Adapter)
+    model = adapt(build_model(take_any_size(description), VisionTransformer, shaped, **told), Adapter)
     model.interpolate_offset, model.interpolate_antialias = RESAMPLING
     # outside of its state dict, as the aliases are
     vars(model)["linear_head"] = JoinedHead(model.head, model.global_pool) if has_head else None
@@ -149,10 +156,3 @@ def _alias_modules(mlp: nn.Module) -> None:
     """Let the modules of a gated feed-forward go by the original's names, too, outside of its state dict."""
     for alias, name in ALIASES.items():
         vars(mlp)[alias] = mlp.get_submodule(name)
-
-
-def _any_size(description: Description | None) -> Description | None:
-    """Describe the same model, but taking images of any size, as transformers' does."""
-    if description is None:
-        return None
-    return {**description, "model_args": {**(description.get("model_args") or {}), "dynamic_img_size": True}}

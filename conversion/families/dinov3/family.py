@@ -4,6 +4,7 @@ from conversion.families.base import Family
 from conversion.families.dinov3.capture import EXACT, list_stages
 from conversion.families.dinov3.config import BESIDE_CONFIG, Dinov3Spec, build_config, complete, read_config
 from conversion.families.dinov3.deviations import LEDGER
+from conversion.families.dinov3.external_timm import build_timm
 from conversion.families.dinov3.key_map import DROPPED, UNPLACED, select_key_map
 from conversion.families.dinov3.original import Dinov3
 from conversion.families.dinov3.preprocessing import SquareTensorResize
@@ -15,6 +16,7 @@ from conversion.families.dinov3.recognition import (
     recognise_spec,
 )
 from conversion.families.dinov3.settings import SETTINGS
+from conversion.families.dinov3.timm import translate
 from conversion.families.dinov3.training import TRAINING
 from conversion.families.shapes import has_rotary_positions
 
@@ -43,4 +45,6 @@ FAMILY = Family(
     list_stages=list_stages,
     exact=EXACT,
     ledger=LEDGER,
+    translate=translate,
+    build_timm=build_timm,
 )

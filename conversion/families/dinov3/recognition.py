@@ -25,6 +25,11 @@ UNTIED = (
     "is another. Use the model with the authors' code."
 )
 
+CROP = (
+    "Give 1 in its place (--crop-pct 1), or in the file that says so, and crop images beforehand if this model was "
+    "trained to see their middle."
+)
+
 
 def recognise_spec(shapes: Shapes, **settings: Any) -> Dinov3Spec:
     """Read the spec off the shapes of an original state dict.
@@ -43,6 +48,11 @@ def recognise_spec(shapes: Shapes, **settings: Any) -> Dinov3Spec:
         raise CheckpointError("This cannot be recognised as a DINOv3 model.", problems, WHOLE)
     if untied := [f"{key} {tuple(shape)}" for key, shape in shapes.items() if key.startswith("cls_norm.")]:
         raise CheckpointError("This DINOv3 model has a final norm of its own for the class token.", untied, UNTIED)
+    if settings.get("crop_pct", 1.0) != 1.0:
+        headline = (
+            f"crop_pct is told as {settings['crop_pct']}; the image processor resizes the whole image to a square."
+        )
+        raise CheckpointError(headline, hint=CROP)
     embed_dim = shapes["cls_token"][2]
     has_bias = has_any(shapes, ".attn.qkv.bias")
     return Dinov3Spec(
@@ -124,8 +134,9 @@ def list_open(shapes: Shapes) -> dict[str, object]:
 
 
 def note_settings(spec: Dinov3Spec, told: Mapping[str, Told]) -> tuple[str, ...]:
-    """Note what a user must know of settings that nobody gave."""
-    return (*note_channels(spec.num_channels), *note_normalisation(told))
+    """Note what a user must know of settings that nobody gave, and of what such a model lacks."""
+    masks = () if spec.mask_token else ("the checkpoint has no mask token: patches cannot be masked (bool_masked_pos)",)
+    return (*note_channels(spec.num_channels), *masks, *note_normalisation(told))
 
 
 def fallback(spec: Dinov3Spec) -> dict[str, Tensor]:

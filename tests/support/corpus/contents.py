@@ -120,7 +120,7 @@ CONTENT: dict[str, BadInput] = {
                 }.items()
             }
         ),
-        r"a checkpoint of timm's DINOv3 or Sapiens2, .*\n.*cls_token .*\n.*reg_token .*\n.*blocks\.0\.gamma_1",
+        r"timm's with rotary positions, .*\n.*cls_token .*\n.*reg_token .*\n.*blocks\.0\.gamma_1.*\n.*config\.json",
     ),
     "bitsandbytes' eight bits": BadInput(
         holding(tiny() | {WEIGHT: torch.ones(128, 32, dtype=torch.int8), "blocks.0.mlp.fc1.SCB": torch.ones(128)}),

@@ -20,8 +20,7 @@ from torch.nn import functional as F
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.errors import CheckpointError, KeyMapError
-from conversion.families.beit_architecture.external import Projection, Weight
-from conversion.families.external import BUNDLED, HUB, import_isolated, isolated
+from conversion.families.external import BUNDLED, HUB, Projection, Weight, import_isolated, isolated
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.diagnosis import find_explanation
 from conversion.parity.metrics import is_bit_equal

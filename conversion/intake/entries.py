@@ -164,6 +164,6 @@ def list_families(value: Any) -> list[Family[Any]]:
 
 
 def _list_defaults(found: Mapping[str, Collection[Family[Any]]]) -> Sequence[str]:
-    """The entries that a family takes first, where all models are of that one: those of them that hold one."""
-    of = list({family.name: family for each in found.values() for family in each}.values())
-    return [name for name in of[0].training.default_entries if found.get(name)] if len(of) == 1 else []
+    """The entries that the models' families take first, where all take the same: those of them that hold a model."""
+    of = {family.training.default_entries for each in found.values() for family in each}
+    return [name for name in of.pop() if found.get(name)] if len(of) == 1 else []

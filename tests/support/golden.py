@@ -265,7 +265,7 @@ def rounds_otherwise(name: str) -> bool:
     It cuts the fused projection of DINOv2's SwiGLU in two, and products this small sum in another order. It scales
     BEiT's scores and not the query; that is the same where the heads' width is a power of 4, and here it is 12.
     """
-    return "swiglu" in name or name == "beitv2_tiny_ft"
+    return name in ("dinov2_tiny_swiglu", "beitv2_tiny_ft")
 
 
 def choose_inexact_attention(family: Family[Any]) -> str:

@@ -21,9 +21,10 @@ SAME_MODEL = {
 
 def find_recorded(name: str) -> str | None:
     """The variant whose keys are recorded for this one's; None of a BEiT with a segmentation head."""
+    if VARIANTS[name].family == "beit" and VARIANTS[name].spec["task"] == "semantic-segmentation":
+        return None
     ending = next((ending for ending in SAME_MODEL if name.endswith(ending)), "")
-    same = name.removesuffix(ending) + SAME_MODEL.get(ending, "")
-    return same if VARIANTS[name].backbone in read_json("original_keys.json") or same != name else None
+    return name.removesuffix(ending) + SAME_MODEL.get(ending, "")
 
 
 RECORDED = {name: same for name in VARIANTS if (same := find_recorded(name))}

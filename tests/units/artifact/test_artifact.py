@@ -54,13 +54,14 @@ def test_auto_classes_load_them_in_a_new_process(tmp_path: Path) -> None:
         "import sys, transformers as t\n"
         "for each in sys.argv[1:]:\n"
         "    folder, task = each.split('=')\n"
-        "    for auto in ('AutoModel', task):\n"
+        "    # what is below the head of masked image modeling pools in a way for which nothing was trained\n"
+        "    for auto in {task} if 'Masked' in task else ('AutoModel', task):\n"
         "        model, info = getattr(t, auto).from_pretrained(folder, output_loading_info=True)\n"
         "        assert not info['missing_keys'], (folder, info)\n"
         "    t.AutoImageProcessor.from_pretrained(folder)\n"
         "    print(folder, type(model).__name__)\n"
     )
-    named = [f"{name}={TASKS[out.spec.task][1]}" for name, out in outs.items()]
+    named = [f"{name}={TASKS[out.spec.task][1] or out.spec.hf_class}" for name, out in outs.items()]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", code, *named]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)

@@ -75,7 +75,9 @@ def complete_spec(
     told = merge_told(family, *_leave_out_unused(family, open_spec, getattr(state_dict, "told", {}), settings))
     lookalikes = family.find_lookalikes(open_spec, shapes_of({key: state_dict[key] for key in dropped}))
     official = None if lookalikes else find_official(family, open_spec)
-    complete = _complete(family, family.list_open(shapes), told, official, getattr(state_dict, "writer", AUTHORS))
+    kinds = " or ".join((family.name, *lookalikes))
+    writer = getattr(state_dict, "writer", AUTHORS)
+    complete = _complete(family, kinds, family.list_open(shapes), told, official, writer)
     spec = family.read_values(kept, family.recognise_spec(shapes, **_by_spec(family, complete)))
     return Recognised(family, spec, complete, lookalikes)
 
@@ -150,12 +152,17 @@ def find_official(family: Family[Any], spec: Spec) -> Variant | None:
 
 def _complete(
     family: Family[Any],
+    kinds: str,
     usual: Mapping[str, object],
     told: Mapping[str, Told],
     official: Variant | None,
     writer: str,
 ) -> dict[str, Told]:
-    """Every setting that somebody tells: its user or a file, an official model of these shapes, the writer's code."""
+    """Every setting that somebody tells: its user or a file, an official model of these shapes, the writer's code.
+
+    Args:
+        kinds: what the model is or may be, for messages.
+    """
     complete, missing, unsupported = dict(told), list[str](), dict[str, str]()
     by = f"{official.name}, the official model of these shapes" if official else ""
     known = family.spec_of(official) if official else None
@@ -177,7 +184,7 @@ def _complete(
         hint = _suggest_supported([name for name in unsupported if told[name].by == CALLER])
         raise CheckpointError("These settings are not supported.", list(unsupported.values()), hint)
     if missing:
-        headline = f"The tensors of this {family.name} model do not tell these settings, and no file does."
+        headline = f"The tensors of this {kinds} model do not tell these settings, and no file does."
         raise CheckpointError(headline, missing, WAYS)
     return complete
 

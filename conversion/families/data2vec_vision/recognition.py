@@ -3,7 +3,7 @@
 from conversion.families.beit_architecture import recognition
 from conversion.families.beit_architecture.recognition import is_beit_like
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
-from conversion.families.images import HALF, IMAGENET_MEAN, IMAGENET_STD
+from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
 from conversion.families.shapes import has_any
 from conversion.mapping.key_map import Shapes
 
@@ -25,6 +25,10 @@ def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...
 
 
 def list_open(shapes: Shapes) -> dict[str, object]:
-    """List the settings that shapes leave open, each with the value that most such models have, or None."""
+    """List the settings that shapes leave open, each with the value that most such models have, or None.
+
+    Images of Data2Vec-Vision's classifiers, and of BEiT's, have a mean and standard deviation of 0.5; those of BEiT v2's
+    have ImageNet's, as those of all segmentation models.
+    """
     is_classifier = has_any(shapes, "fc_norm.weight") or "head.weight" in shapes
-    return recognition.list_open(shapes, (HALF, HALF) if is_classifier else (IMAGENET_MEAN, IMAGENET_STD))
+    return recognition.list_open(shapes, None if is_classifier else (IMAGENET_MEAN, IMAGENET_STD))

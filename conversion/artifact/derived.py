@@ -139,7 +139,8 @@ def _list_variants(card: Mapping[str, Any], family: Family[Any], spec: Any) -> l
     """The names that a model of this spec may go by; baked, it may have had any size before."""
     kinds = "_or_".join((family.name, *family.find_lookalikes(spec, {})))
     if card["baked_image_size"] is None:
-        return list(dict.fromkeys([identify_variant(family, spec), kinds]))
+        named = [row.name for row in rows_of(family) if family.spec_of(row) == spec]  # of the same spec, each
+        return list(dict.fromkeys([*named, identify_variant(family, spec), kinds]))
     specs = {row.name: family.spec_of(row) for row in rows_of(family)}
     baked = [name for name, own in specs.items() if replace(own, image_size=spec.image_size) == spec]
     return [*baked, f"{family.name}_custom", kinds]

@@ -12,13 +12,14 @@ from torch import Tensor
 
 import conversion
 from conversion.artifact.stage import save_artifact
+from conversion.cli.app import main
 from conversion.errors import CheckpointError, ConversionError, VariantError
 from conversion.families.images import HALF, IMAGENET_MEAN, IMAGENET_STD
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from conversion.state_dicts.folder import LEFT_OUT
+from conversion.state_dicts.folder import LEFT_OUT, PARITY_CARD, read_settings
 from tests.support.beit import FAMILY, convert, draw, verify
 from tests.support.clones import write_clone
 from tests.support.golden import BEIT, NORMALISATION, PHOTOS, read_golden, read_json
@@ -74,8 +75,8 @@ def small(name: str) -> Any:
     return replace(VARIANTS[name], spec={**VARIANTS[name].spec, "embed_dim": 48, "num_heads": 3, "depth": 2})
 
 
-@pytest.mark.parametrize("name", [V1_NAME, V2_NAME, "beitv2_large_patch16_224_pt1k_ft21kto1k"])
-def test_a_name_tells_the_version(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [V1_NAME, f"{V2_NAME}_300e", "beitv2_large_patch16_224_pt1k_ft21kto1k"])
+def test_a_name_tells_the_version(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from conversion.families import variants
 
     monkeypatch.setitem(variants._BY_NAME, name, small(name))
@@ -84,6 +85,11 @@ def test_a_name_tells_the_version(name: str, monkeypatch: pytest.MonkeyPatch) ->
     is_second = name.startswith("beitv2")
     assert out.preprocessor["image_mean"] == list(IMAGENET_MEAN if is_second else HALF)
     assert verify(out).verdict is Verdict.EXACT
+    # the card may say any of the names that models of this spec have
+    torch.save({"model": dict(out.source)}, tmp_path / "file.pth")
+    assert main(["convert", str(tmp_path / "file.pth"), "--variant", name, "-o", str(tmp_path / "artifact")]) == 0
+    conversion.check_card(tmp_path / "artifact")
+    assert read_settings(tmp_path / "artifact" / PARITY_CARD)["variant"] == name
 
 
 def test_a_classifier_of_which_nobody_tells_whose_it_is_is_of_either() -> None:

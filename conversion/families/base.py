@@ -16,7 +16,7 @@ from conversion.families.external import find_clone, refuse_clone
 from conversion.families.image_sizes import refuse_other_size
 from conversion.families.images import note_channels
 from conversion.families.preprocessing import ResizeAndCrop
-from conversion.families.settings import TIMM, Setting, find_module, list_families
+from conversion.families.settings import FAMILY, TIMM, Setting, find_module, list_families
 from conversion.families.target import transformers_major
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights, translate_nothing
 from conversion.families.training import Training
@@ -43,6 +43,8 @@ def tell_settings(family: "Family[Any]", spec: Spec, *names: str) -> dict[str, A
     """
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     told = {name: getattr(spec, field) for name, field in fields.items() if name in (names or fields)}
+    if FAMILY in family.settings and not names:
+        told[FAMILY] = family.name
     return {name: value for name, value in told.items() if value not in (None, ())}
 
 

@@ -16,6 +16,9 @@ from conversion.families.variants import VARIANTS
 AUTHORS, TIMM = "the authors' code", "timm's code"
 """Who wrote a state dict, by the names of its keys."""
 
+FAMILY = "family"
+"""The setting that tells whose model it is, of families whose models no tensor tells apart."""
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
-from conversion.families.settings import list_settings, option_of
+from conversion.families.settings import FAMILY, list_settings, option_of
 from conversion.families.timm_code import TELL_INSTEAD, Description, build_model
 from conversion.families.told import Told, write_value
 from conversion.intake.facts import Fact, measure, read_student
@@ -233,7 +233,7 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, Fact]
         "hidden_act": "gelu" if is_plain else type(activation).__name__.lower(),
     }
     if type(model).__name__ in FAMILIES:
-        settings["family"] = FAMILIES[type(model).__name__]
+        settings[FAMILY] = FAMILIES[type(model).__name__]
     if isinstance(getattr(any_model, "global_pool", None), str):
         settings["global_pool"] = any_model.global_pool
     if getattr(any_model, "dynamic_img_size", False):  # else it takes its native size alone

@@ -13,6 +13,7 @@ from conversion.errors import ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, tell_settings
 from conversion.families.image_sizes import check_image_size, check_input_size
 from conversion.families.labels import choose_labels
+from conversion.families.settings import FAMILY
 from conversion.families.told import Origin, Told, find_origins, write_value
 from conversion.families.variants import Variant, find_variant
 from conversion.mapping import key_map
@@ -22,7 +23,7 @@ from conversion.state_dicts.derived import check_derived, list_damage
 from conversion.state_dicts.filled import describe_filled, expand_filled, fill_in
 from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
 from conversion.state_dicts.named import recognise_named
-from conversion.state_dicts.recognise import FAMILY, Recognised, complete_spec, find_official, recognise_shapes, rows_of
+from conversion.state_dicts.recognise import Recognised, complete_spec, find_official, recognise_shapes, rows_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

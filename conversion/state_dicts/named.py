@@ -5,12 +5,13 @@ from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, families, list_differences, load_family
+from conversion.families.settings import FAMILY
 from conversion.families.told import Told, write_value
 from conversion.families.variants import Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import Shapes, StateDict, shapes_of
 from conversion.state_dicts.other_kinds import refuse_other_kinds
-from conversion.state_dicts.recognise import FAMILY, Recognised, find_official, merge_told, recognise_shapes, rows_of
+from conversion.state_dicts.recognise import Recognised, find_official, merge_told, recognise_shapes, rows_of
 
 NAME_NONE = "Name no variant to convert it as what it is."
 

@@ -8,7 +8,7 @@ from typing import Any
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Family, Spec, families
 from conversion.families.linear_head import refuse_head
-from conversion.families.settings import AUTHORS, list_settings, list_unused, option_of
+from conversion.families.settings import AUTHORS, FAMILY, list_settings, list_unused, option_of
 from conversion.families.told import CALLER, Told, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
@@ -21,9 +21,6 @@ WAYS = (
     "(vision-parity variants lists them)."
 )
 """Who may tell what tensors do not."""
-
-FAMILY = "family"
-"""The setting that tells whose model it is where no tensor does."""
 
 
 @dataclass(frozen=True)

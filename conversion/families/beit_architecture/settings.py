@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from conversion.families.settings import (
     CROP_SETTINGS,
+    FAMILY,
     NORMALISATION_SETTINGS,
     TRANSFORMER_SETTINGS,
     Setting,
@@ -15,7 +16,7 @@ FAMILIES = ("data2vec_vision", "beit")
 
 SETTINGS = {
     # no output depends on it: transformers has the same model under two names
-    "family": Setting(
+    FAMILY: Setting(
         "", parse_choice(*FAMILIES), "of a BEiT-like model that fits both: data2vec_vision or beit", is_needed=False
     ),
     **TRANSFORMER_SETTINGS,

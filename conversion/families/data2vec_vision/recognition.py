@@ -27,8 +27,8 @@ def find_lookalikes(spec: Data2VecVisionSpec, dropped: Shapes) -> tuple[str, ...
 def list_open(shapes: Shapes) -> dict[str, object]:
     """List the settings that shapes leave open, each with the value that most such models have, or None.
 
-    Images of Data2Vec-Vision's classifiers, and of BEiT's, have a mean and standard deviation of 0.5; those of BEiT v2's
-    have ImageNet's, as those of all segmentation models.
+    Images of Data2Vec-Vision's classifiers have a mean and standard deviation of 0.5, as those of BEiT's; those of
+    BEiT v2's have ImageNet's, as those of all segmentation models.
     """
     is_classifier = has_any(shapes, "fc_norm.weight") or "head.weight" in shapes
     return recognition.list_open(shapes, None if is_classifier else (IMAGENET_MEAN, IMAGENET_STD))

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from conversion.families.base import load_family, tell_settings
 from conversion.families.variants import VARIANTS
+from conversion.state_dicts.recognise import recognise
 from conversion.suite.extent import FEW, choose_row, describe_extent, is_as_deep, is_named
 from conversion.suite.settings import Request
 from tests.support.commands import run
@@ -51,6 +53,16 @@ def test_large_variants_are_shortened_where_nothing_is_said() -> None:
         whole = f"whole with --all or -k {name}"
         whole += ", where 27 GB fit into memory" if "vit7b16" in name else ""
         assert describe_extent(row) == f"{few} of {VARIANTS[name].spec['depth']} blocks, of full width{size}; {whole}"
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS.keys() - WHOLE_BY_SIZE))
+def test_a_shortened_variant_is_recognised_as_what_it_is(name: str) -> None:
+    row = choose_row(name, Request())
+    assert row is not None
+    family = load_family(row.family)
+    spec = family.spec_of(row)
+    found = recognise(family.original_tensors(spec), **tell_settings(family, spec))
+    assert (found.family.name, found.spec) == (row.family, spec)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from conversion.artifact.card import describe_versions
+from conversion.families.variants import VARIANTS
 from tests.benchmarks.jobs import MISTAKES, SIZES, SUITES
-from tests.benchmarks.limits import count_products, measure_limits
+from tests.benchmarks.limits import Limits, count_all_products, count_products, measure_limits
 from tests.benchmarks.processes import run_command
 from tests.benchmarks.table import (
     PAGE,
@@ -60,7 +61,7 @@ def main() -> int:
         hashing=limits.hashing / 1e9,
         imports=limits.imports,
         products=limits.products / 1e9,
-        suites="Left out." if asked.no_suite else measure_suites(),
+        suites="Left out." if asked.no_suite else measure_suites(limits),
         mistakes=measure_mistakes(asked.rounds),
         where=f"Medians of {asked.rounds} paired runs on {describe_machine()}; {describe_versions()}.",
     )
@@ -70,13 +71,16 @@ def main() -> int:
     return 0
 
 
-def measure_suites() -> str:
-    """Every official variant, once at each depth."""
-    rows = []
+def measure_suites(limits: Limits) -> str:
+    """Every variant of two families, once at each depth, beside what its products alone take."""
+    rows, variants = [], [name for name, row in VARIANTS.items() if row.family in ("dinov2", "data2vec_vision")]
     for name, text in SUITES.items():
         seconds, memory = _run(text)
-        rows.append([name, f"`{text}`", f"{seconds / 60:.1f}", f"{memory / 1000:.1f}"])
-    return "\n".join(render_rows(["depth", "command", "minutes", "memory, GB"], rows))
+        due = count_all_products(variants, is_thorough=name == "thorough")
+        products = [f"{due / 1e12:.0f}", f"{due / limits.products / 60:.1f}"]
+        rows.append([name, f"`{text}`", f"{seconds / 60:.1f}", f"{memory / 1000:.1f}", *products])
+    columns = ["depth", "command", "minutes", "memory, GB", "products, TFLOP", "products, minutes"]
+    return "\n".join(render_rows(columns, rows))
 
 
 def measure_mistakes(rounds: int) -> str:

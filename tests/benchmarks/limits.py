@@ -4,16 +4,18 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from conversion.families.base import load_family
+from conversion.families.base import Family, Spec, load_family
 from conversion.families.variants import VARIANTS
-from conversion.suite.inputs import list_inputs
+from conversion.suite.inputs import InputCase, list_inputs, select_few
+from conversion.suite.work import FIRST, SECOND
 
 LIBRARIES = "import torch, torchvision, transformers.modeling_utils, transformers.image_processing_utils"
 """What every command that verifies a model imports of others."""
@@ -49,14 +51,42 @@ def count_products(variant: str) -> float:
 
     The yardstick and the second attention implementation come on top, on inputs of few patches.
     """
-    chosen = VARIANTS[variant]
-    family = load_family(chosen.family)
-    spec = family.spec_of(chosen)
+    family, spec = _describe(variant)
+    return 2.0 * _count(family, spec, list_inputs(spec, family.images.choose_input_size(spec), None))
+
+
+def count_all_products(variants: Iterable[str], *, is_thorough: bool) -> float:
+    """Floating-point operations of the matrix products and convolutions in the proof of variants, at full size.
+
+    With the first attention implementation both models run on all inputs. With the second the converted one runs, and
+    the original in float64, which counts as two: on all inputs if it is thorough, else on those of few patches.
+
+    Args:
+        variants: of which a classifier on a backbone of its own is left out, since it is verified with that.
+    """
+    total = 0.0
+    for name in variants:
+        if VARIANTS[name].backbone != name:
+            continue
+        family, spec = _describe(name)
+        cases = list_inputs(spec, family.images.choose_input_size(spec), None)
+        of_second = cases if is_thorough else select_few(cases, spec.patch_size)
+        total += FIRST * _count(family, spec, cases) + SECOND * _count(family, spec, of_second)
+    return total
+
+
+def _describe(variant: str) -> tuple[Family[Any], Spec]:
+    family = load_family(VARIANTS[variant].family)
+    return family, family.spec_of(VARIANTS[variant])
+
+
+def _count(family: Family[Any], spec: Spec, cases: Iterable[InputCase]) -> int:
+    """Floating-point operations of the original's products on some inputs."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         original = family.build_original(spec).eval()
-        for case in list_inputs(spec, family.images.choose_input_size(spec), None):
+        for case in cases:
             original(torch.empty(case.shape))
-    return 2.0 * counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _measure_products() -> float:

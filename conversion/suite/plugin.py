@@ -28,6 +28,7 @@ from conversion.suite.pool import Pool
 from conversion.suite.progress import show_progress, silence_loading
 from conversion.suite.publishing import ask_in_terminal, check_places, check_publisher, publish, refuse_pushes
 from conversion.suite.rows import collect_rows, list_outcomes
+from conversion.suite.selection import find_subject
 from conversion.suite.settings import Request
 from conversion.suite.subject import Subject
 from conversion.suite.summary import list_kept, summarise
@@ -94,15 +95,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not hasattr(config, "workerinput"):
-        _check_selected(config, {_subject_of(item) for item in items})
+        _check_selected(config, {find_subject(item) for item in items})
     # or one worker would begin with the longest when the others are done
     if hasattr(config, "workerinput"):
         request = config.stash[REQUEST_KEY]
         works = {
             name: estimate_work(choose_row(name, request), is_thorough=request.is_thorough)
-            for name in {_subject_of(item) or "" for item in items}
+            for name in {find_subject(item) or "" for item in items}
         }
-        items.sort(key=lambda item: works[_subject_of(item) or ""], reverse=True)
+        items.sort(key=lambda item: works[find_subject(item) or ""], reverse=True)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -116,7 +117,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     silence_loading()
     tests: dict[str, list[pytest.Item]] = {}
     for item in request.session.items:
-        if name := _subject_of(item):
+        if name := find_subject(item):
             tests.setdefault(name, []).append(item)
     with closing(Pool(request.config.stash[REQUEST_KEY], tests)) as pool:
         yield pool
@@ -168,11 +169,6 @@ def _check_selected(config: pytest.Config, names: Container[str | None]) -> None
             config.stash[PLACES_KEY] = check_places(config.stash[REQUEST_KEY], specs)
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
-
-
-def _subject_of(item: pytest.Item) -> str | None:
-    callspec = getattr(item, "callspec", None)  # only parametrized tests have one
-    return callspec.params.get("subject") if callspec else None
 
 
 def _mark(name: str, request: Request) -> object:

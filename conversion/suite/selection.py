@@ -1,4 +1,7 @@
-"""Which tests a run collects: where it is about variants, those that verify one, and no others of that name."""
+"""Which tests a run collects: where it is about variants, those that verify one, and no others of that name.
+
+Where nothing is selected, variants that are the same model but for their images are verified once.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +9,15 @@ from typing import Any
 import pytest
 
 from conversion.families.variants import VARIANTS
-from conversion.suite.extent import is_named
+from conversion.suite.extent import has_twin, is_named, is_whole
+from conversion.suite.options import read_request
+from conversion.suite.settings import Request
 
 FOLDER = ("tests", "parity")
 """Where the tests lie that verify a variant: those with the fixture ``subject``."""
 
-NARROWED = "narrowed"
-"""Of a worker's input: the controller's answer. A worker is given paths by pytest-xdist, whatever the user gave."""
+NARROWED, UNSELECTED = "narrowed", "unselected"
+"""Of a worker's input: the controller's answers. A worker is given paths by pytest-xdist, whatever the user gave."""
 
 
 def names_variants(keyword: str) -> bool:
@@ -32,12 +37,29 @@ def is_narrowed(config: pytest.Config) -> bool:
     return is_of_variants and config.args_source is pytest.Config.ArgsSource.TESTPATHS
 
 
+def is_unselected(config: pytest.Config) -> bool:
+    """Whether all tests are collected: neither ``-k`` nor a path selects any."""
+    if hasattr(config, "workerinput"):
+        unselected: bool = config.workerinput[UNSELECTED]
+        return unselected
+    return not config.option.keyword and config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+def list_twins(request: Request) -> list[str]:
+    """List the variants that a run of all tests leaves out: each is the same model as another that it verifies."""
+    rows = {} if request.is_all else VARIANTS
+    return [name for name, row in rows.items() if has_twin(row) and not is_whole(row, request)]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput[NARROWED] = is_narrowed(node.config)
+    node.workerinput[UNSELECTED] = is_unselected(node.config)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
+    if is_unselected(config) and (twins := list_twins(read_request(config.option))):
+        return f"parity: {len(twins)} variants are left out, the same models as others but for their images: see --all"
     if not names_variants(config.option.keyword) or not is_narrowed(config):
         return None
     return "parity: -k names a variant: only what verifies variants is run; for other tests give their path, too"
@@ -51,11 +73,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.checkpoint is None and not is_narrowed(config):
-        return
-    others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in others]
+    others: list[pytest.Item] = []
+    if config.option.checkpoint is not None or is_narrowed(config):
+        others = [item for item in items if "subject" not in getattr(item, "fixturenames", ())]
+    elif is_unselected(config):
+        twins = list_twins(read_request(config.option))
+        others = [item for item in items if find_subject(item) in twins]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        left_out = set(others)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def find_subject(item: pytest.Item) -> str | None:
+    """Find which variant a test verifies; None of a test that verifies none."""
+    callspec = getattr(item, "callspec", None)  # only parametrized tests have one
+    return callspec.params.get("subject") if callspec else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:

@@ -1,13 +1,23 @@
 """A run that names a variant runs what verifies it; any other run, and any path, is taken as pytest takes it."""
 
 import ast
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from conversion.suite.selection import FOLDER, is_narrowed, names_variants, pytest_configure_node
+from conversion.families.variants import VARIANTS
+from conversion.suite.selection import (
+    FOLDER,
+    is_narrowed,
+    is_unselected,
+    list_twins,
+    names_variants,
+    pytest_configure_node,
+)
+from conversion.suite.settings import Request
 from tests.support.commands import ROOT, build_environment
 from tests.support.forked import run_pytest
 
@@ -65,6 +75,39 @@ def test_a_worker_does_as_its_controller() -> None:
         pytest_configure_node(node)
         worker = make_config("dinov2_vits14", "ARGS", workerinput=node.workerinput)  # as pytest-xdist starts it
         assert is_narrowed(worker) is is_narrowed(config)
+        assert is_unselected(worker) is is_unselected(config)
+
+
+def test_all_tests_are_collected_where_nothing_selects_any() -> None:
+    assert is_unselected(make_config())
+    assert not is_unselected(make_config("qkv"))
+    assert not is_unselected(make_config("not vitg14"))
+    assert not is_unselected(make_config(source="ARGS"))
+    node = SimpleNamespace(config=make_config(), workerinput={})
+    pytest_configure_node(node)
+    assert is_unselected(make_config(source="ARGS", workerinput=node.workerinput))
+
+
+def find_variants(ids: list[str]) -> set[str]:
+    """The variants that tests of parity verify."""
+    return {found[1] for test in ids if (found := re.search(r"::test_parity\[(\w+)-", test))}
+
+
+def test_a_run_of_all_tests_verifies_the_same_model_once(tmp_path: Path) -> None:
+    code, ids, output = run_here(tmp_path, "--collect-only", "-q")
+    assert code == 0, output
+    twins = set(list_twins(Request()))
+    assert find_variants(ids) == VARIANTS.keys() - twins
+    assert {"beit_base_patch16_224_pt22k_ft22kto1k", "dinov3_vit7b16_sat493m"} <= twins
+    assert not {"beit_base_patch16_224_pt22k_ft1k", "dinov2_vits14", "dinov3_vitl16_sat493m"} & twins
+    assert list_twins(Request(is_all=True)) == []
+    assert re.search(r"\b[1-9]\d* deselected", output)
+
+
+def test_a_path_and_all_verify_each_by_itself(tmp_path: Path) -> None:
+    for arguments in (("tests/parity/test_parity.py",), ("tests/parity/test_parity.py", "--all")):
+        _, ids, output = run_here(tmp_path, "--collect-only", "-q", *arguments)
+        assert find_variants(ids) == VARIANTS.keys(), output
 
 
 def test_a_named_variant_is_verified_and_nothing_else_is_imported(tmp_path: Path) -> None:

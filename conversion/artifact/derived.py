@@ -17,7 +17,7 @@ from conversion.families.variants import VARIANTS
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import PointVerdict
 from conversion.state_dicts.folder import LEFT_OUT, read_left_out
-from conversion.state_dicts.recognise import identify_variant, rows_of
+from conversion.state_dicts.recognise import identify_variant, list_official, rows_of
 from conversion.state_dicts.restore import find_majors
 
 # entry of a card to what would have to be done to know it
@@ -139,8 +139,7 @@ def _list_variants(card: Mapping[str, Any], family: Family[Any], spec: Any) -> l
     """The names that a model of this spec may go by; baked, it may have had any size before."""
     kinds = "_or_".join((family.name, *family.find_lookalikes(spec, {})))
     if card["baked_image_size"] is None:
-        named = [row.name for row in rows_of(family) if family.spec_of(row) == spec]  # of the same spec, each
-        return list(dict.fromkeys([*named, identify_variant(family, spec), kinds]))
+        return list(dict.fromkeys([*list_official(family, spec), identify_variant(family, spec), kinds]))
     specs = {row.name: family.spec_of(row) for row in rows_of(family)}
     baked = [name for name, own in specs.items() if replace(own, image_size=spec.image_size) == spec]
     return [*baked, f"{family.name}_custom", kinds]

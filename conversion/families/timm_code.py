@@ -85,6 +85,41 @@ def take_any_size(description: Description | None) -> Description | None:
     return {**description, "model_args": {**(description.get("model_args") or {}), "dynamic_img_size": True}}
 
 
+def is_packed(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether the feed-forward is gated, with gate and up in one tensor ``(2H, D)``; what leaves it is ``(D, H)``."""
+    into, out = state_dict.get("blocks.0.mlp.fc1.weight"), state_dict.get("blocks.0.mlp.fc2.weight")
+    return into is not None and out is not None and into.ndim == out.ndim == 2 and into.shape[0] == 2 * out.shape[1]
+
+
+def refuse_foreign(state_dict: Mapping[str, Tensor], foreign: Mapping[str, str], hint: str) -> None:
+    """Refuse a state dict of timm's with modules that transformers' model has no place for.
+
+    Args:
+        foreign: what the keys of such modules begin with, to what they are in timm.
+
+    Raises:
+        CheckpointError: naming their tensors.
+    """
+    problems = [
+        f"{key} {tuple(tensor.shape)}: {what}"
+        for key, tensor in state_dict.items()
+        for prefix, what in foreign.items()
+        if key.startswith(prefix)
+    ]
+    if problems:
+        raise CheckpointError("timm's model has modules that transformers' has no place for.", problems, hint)
+
+
+def refuse_masks(bool_masked_pos: Tensor | None) -> None:
+    """Refuse to mask patches, which no model of timm's does.
+
+    Raises:
+        ValueError: patches are to be masked.
+    """
+    if bool_masked_pos is not None:
+        raise ValueError("timm's model has no mask token: its patches cannot be masked.")
+
+
 def adapt(model: nn.Module, adapter: type[nn.Module]) -> Any:
     """Put an adapter before the class of a model that is built already."""
     model.__class__ = type(type(model).__name__, (adapter, type(model)), {})

@@ -237,8 +237,13 @@ def _refuse_prefix(state_dict: StateDict) -> None:
 
 def identify_variant(family: Family[Any], spec: Spec) -> str:
     """Name of the official variant with this spec, or ``<family>_custom`` where there is none, or several are alike."""
-    found = [row.name for row in rows_of(family) if family.spec_of(row) == spec]
+    found = list_official(family, spec)
     return found[0] if len(found) == 1 else f"{family.name}_custom"
+
+
+def list_official(family: Family[Any], spec: Spec) -> list[str]:
+    """Names of the official variants with this spec."""
+    return [row.name for row in rows_of(family) if family.spec_of(row) == spec]
 
 
 def rows_of(family: Family[Any]) -> list[Variant]:

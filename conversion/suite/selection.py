@@ -46,7 +46,10 @@ def is_unselected(config: pytest.Config) -> bool:
 
 
 def list_twins(request: Request) -> list[str]:
-    """List the variants that a run of all tests leaves out: each is the same model as another that it verifies."""
+    """List the variants that a run of all tests leaves out.
+
+    Each differs from one that it verifies in its images alone; both may be shortened.
+    """
     rows = {} if request.is_all else VARIANTS
     return [name for name, row in rows.items() if has_twin(row) and not is_whole(row, request)]
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from conversion.families.beit.config import BeitSpec
-from conversion.families.beit_architecture.external import Authors, build, find_classifier, list_obstacles
+from conversion.families.beit_architecture.external import FOLDER, Authors, build, find_classifier, list_obstacles
 
-FOLDER, FOLDER_V2 = "beit", "beit2"
+FOLDER_V2 = "beit2"
 
 
 class Pretrained(nn.Module):
@@ -49,7 +49,7 @@ def build_external(spec: BeitSpec, clone: Path) -> nn.Module:
 
 def _find_authors(spec: BeitSpec) -> Authors:
     if spec.task != "masked-image-modeling":
-        return find_classifier(spec, FOLDER)
+        return find_classifier(spec)
     name, arguments = "VisionTransformerForMaskedImageModeling", {"vocab_size": spec.vocab_size}
     if not spec.num_cls_layers:
         return Authors(Pretrained, FOLDER, "modeling_pretrain", name, arguments)

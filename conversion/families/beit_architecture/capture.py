@@ -13,6 +13,9 @@ from conversion.families.beit_architecture.key_map import (
 from conversion.families.target import transformers_major
 from conversion.parity.points import OUTPUT, Stage, build_block, build_place
 
+EXACT = frozenset({("cpu", "float32", "eager")})
+"""Where bit for bit equality was reached, of either family: device type, dtype, attention."""
+
 Row = tuple[str, str, str, tuple[str, ...]]
 
 EMBEDDINGS = ("cls_token", "mask_token", "pos_embed", "patch_embed.proj.*")
@@ -24,7 +27,7 @@ class Modules:
 
     Attributes:
         blocks: the list of blocks, in the backbone.
-        query, key, value, attention, mlp: of a block, the modules with these outputs.
+        query, key, value, mlp: of a block, the modules with these outputs.
         features: of the feature pyramid, each scale's module; a place where there is none, for a feature that is not
             scaled.
         first_norm: batch norm of the first scale.
@@ -34,7 +37,6 @@ class Modules:
     query: str
     key: str
     value: str
-    attention: str
     mlp: str
     features: tuple[str, ...]
     first_norm: str
@@ -45,7 +47,6 @@ NESTED = Modules(
     query="attention.attention.query",
     key="attention.attention.key",
     value="attention.attention.value",
-    attention="attention",
     mlp="output",
     features=("fpn1", "fpn2", "fpn3", "fpn4"),
     first_norm="1",
@@ -55,7 +56,6 @@ FLAT = Modules(
     query="attention.q_proj",
     key="attention.k_proj",
     value="attention.v_proj",
-    attention="attention",
     mlp="mlp",
     features=("fpn.fpn1", "fpn.fpn2", "decode_head.lateral_convs.2:input", "fpn.fpn4"),
     first_norm="normalization",
@@ -67,7 +67,7 @@ BLOCK = (
     ("q",         "attn.qkv:output[0/3]",   "{query}:output",           ("attn.qkv.*", "attn.q_bias")),
     ("k",         "attn.qkv:output[1/3]",   "{key}:output",             ("attn.qkv.*",)),
     ("v",         "attn.qkv:output[2/3]",   "{value}:output",           ("attn.qkv.*", "attn.v_bias")),
-    ("attention", "attn:output",            "{attention}:output",       ("attn.proj.*",
+    ("attention", "attn:output",            "attention:output",         ("attn.proj.*",
                                                                          "attn.relative_position_bias_table",
                                                                          "/rel_pos_bias.*")),
     ("residual1", "norm2:input",            "layernorm_after:input",    ("gamma_1",)),

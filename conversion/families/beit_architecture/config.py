@@ -26,17 +26,6 @@ LAYER_SCALE_INIT = 0.1
 OUT_INDICES_SHIFT = 2
 """transformers takes the output of block i for a feature where its config's ``out_indices`` has i + 2."""
 
-
-def limit_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]:
-    """Find the blocks nearest to these, in order, of whose outputs transformers' BEiT can make its features.
-
-    Its config counts the last one's as ``depth + 1``, and takes no number above ``depth``, nor any twice. Block -1 is
-    what comes before the first.
-    """
-    last = depth - 1 - len(out_indices)
-    return tuple(min(index, last + place) for place, index in enumerate(out_indices))
-
-
 HEADS = {
     "backbone": "Model",
     "masked-image-modeling": "ForMaskedImageModeling",
@@ -128,6 +117,16 @@ class BeitLikeSpec(Spec):
     def hf_class(self) -> str:
         """Name of the transformers class."""
         return self.HF_NAME + HEADS[self.task]
+
+
+def limit_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Find the blocks nearest to these, in order, of whose outputs transformers' BEiT can make its features.
+
+    Its config counts the last one's as ``depth + 1``, and takes no number above ``depth``, nor any twice. Block -1 is
+    what comes before the first.
+    """
+    last = depth - 1 - len(out_indices)
+    return tuple(min(index, last + place) for place, index in enumerate(out_indices))
 
 
 S = TypeVar("S", bound=BeitLikeSpec)

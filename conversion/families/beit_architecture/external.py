@@ -15,6 +15,9 @@ from conversion.families.images import RGB
 from conversion.families.timm_code import BUNDLED_INSTEAD
 from conversion.patching import without_timm_registration
 
+FOLDER = "beit"
+"""Of a clone: its modules import each other from there."""
+
 
 class Classifier(nn.Module):
     """What makes ``VisionTransformer`` take and return what the bundled original does."""
@@ -35,7 +38,7 @@ class Authors:
     """Where a clone has the class of a model, and what makes that take and return what the bundled original does.
 
     Attributes:
-        folder: of the clone: its modules import each other from there.
+        folder: of the clone.
         arguments: of the class, beside those that all classes have.
     """
 
@@ -46,10 +49,10 @@ class Authors:
     arguments: Mapping[str, object]
 
 
-def find_classifier(spec: BeitLikeSpec, folder: str = "beit") -> Authors:
+def find_classifier(spec: BeitLikeSpec) -> Authors:
     """Where the class of a classifier is."""
     own = {"num_classes": spec.num_classes, "use_mean_pooling": spec.mean_pooling}
-    return Authors(Classifier, folder, "modeling_finetune", "VisionTransformer", own)
+    return Authors(Classifier, FOLDER, "modeling_finetune", "VisionTransformer", own)
 
 
 def build(spec: BeitLikeSpec, clone: Path, authors: Authors, obstacles: Sequence[str]) -> nn.Module:

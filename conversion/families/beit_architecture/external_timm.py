@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from conversion.errors import CheckpointError
 from conversion.families.beit_architecture.config import BeitLikeSpec
 from conversion.families.external import Projection
-from conversion.families.timm_code import BUNDLED_INSTEAD, Description, adapt, build_model, describe_timm
+from conversion.families.timm_code import (
+    BUNDLED_INSTEAD,
+    Description,
+    adapt,
+    build_model,
+    describe_timm,
+    refuse_masks,
+)
 from conversion.mapping.key_map import Shapes
 
 
@@ -25,8 +32,7 @@ class Adapter(nn.Module):
         Raises:
             ValueError: patches are to be masked.
         """
-        if bool_masked_pos is not None:
-            raise ValueError("timm's model has no mask token: its patches cannot be masked.")
+        refuse_masks(bool_masked_pos)
         tokens = self.forward_features(pixel_values)
         return {"logits": self.forward_head(tokens)} if self.is_pooled else {"last_hidden_state": tokens}
 

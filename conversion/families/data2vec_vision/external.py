@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from conversion.families.beit_architecture.external import Authors, build, find_classifier, list_obstacles
+from conversion.families.beit_architecture.external import FOLDER, Authors, build, find_classifier, list_obstacles
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 
 
@@ -19,7 +19,7 @@ class Pretrained(nn.Module):
         return {"last_hidden_state": self.forward_features(pixel_values, bool_masked_pos, layer_results=None)}
 
 
-PRETRAINED = Authors(Pretrained, "beit", "modeling_cyclical", "VisionTransformerForCyclicalTraining", {})
+PRETRAINED = Authors(Pretrained, FOLDER, "modeling_cyclical", "VisionTransformerForCyclicalTraining", {})
 
 
 def build_external(spec: Data2VecVisionSpec, clone: Path) -> nn.Module:

@@ -14,6 +14,7 @@ from conversion.families.timm_code import (
     adapt,
     build_model,
     describe_timm,
+    refuse_masks,
     take_any_size,
 )
 from conversion.mapping.key_map import Shapes
@@ -51,8 +52,7 @@ class Adapter(nn.Module):
         Raises:
             ValueError: patches are to be masked.
         """
-        if bool_masked_pos is not None:
-            raise ValueError("timm's model has no mask token: its patches cannot be masked.")
+        refuse_masks(bool_masked_pos)
         tokens = self.forward_features(pixel_values)
         outputs = {
             "x_norm_clstoken": tokens[:, 0],

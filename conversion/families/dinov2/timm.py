@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
-from conversion.families.timm_code import Description, build_model
+from conversion.families.timm_code import Description, build_model, is_packed, refuse_foreign
 from conversion.mapping.key_map import Shapes, shapes_of
 
 RENAMED = {"reg_token": "register_tokens", "head.weight": "linear_head.weight", "head.bias": "linear_head.bias"}
@@ -50,9 +50,9 @@ def translate(
     """
     if not is_timms(state_dict):
         return dict(state_dict), ""
-    _refuse_foreign(state_dict)
+    refuse_foreign(state_dict, FOREIGN, KEEP)
     names = {key: RENAMED.get(key, key) for key in state_dict}
-    if is_gated(state_dict):
+    if is_packed(state_dict):
         names = {key: _rename_gated(name) for key, name in names.items()}
     translated = {name: state_dict[key] for key, name in names.items()}
     did = ["timm's names and tensors brought back; it keeps no mask token: patches cannot be masked"]
@@ -117,23 +117,6 @@ def is_timms(state_dict: Mapping[str, Tensor]) -> bool:
     pos_embed = state_dict.get("pos_embed")
     is_whole = pos_embed is not None and pos_embed.ndim == 3 and "patch_embed.proj.weight" in state_dict
     return has_layer_scale and is_whole and "mask_token" not in state_dict and "register_tokens" not in state_dict
-
-
-def is_gated(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether the feed-forward is gated: what goes in is twice as wide as what comes out of the gate."""
-    into, out = state_dict.get("blocks.0.mlp.fc1.weight"), state_dict.get("blocks.0.mlp.fc2.weight")
-    return into is not None and out is not None and into.ndim == out.ndim == 2 and into.shape[0] == 2 * out.shape[1]
-
-
-def _refuse_foreign(state_dict: Mapping[str, Tensor]) -> None:
-    problems = [
-        f"{key} {tuple(tensor.shape)}: {what}"
-        for key, tensor in state_dict.items()
-        for prefix, what in FOREIGN.items()
-        if key.startswith(prefix)
-    ]
-    if problems:
-        raise CheckpointError("timm's model has modules that transformers' has no place for.", problems, KEEP)
 
 
 def _rename_gated(name: str) -> str:

@@ -18,7 +18,7 @@ from conversion.errors import CheckpointError
 from conversion.families.dinov3.original import build_bias_mask
 from conversion.families.dinov3.rotary import RotaryPositions
 from conversion.families.shapes import WHOLE, has_any
-from conversion.families.timm_code import Description, build_model, compute_buffers
+from conversion.families.timm_code import Description, build_model, compute_buffers, is_packed, refuse_foreign
 from conversion.mapping.key_map import shapes_of
 
 # what a key of timm's is called in the original
@@ -80,7 +80,7 @@ def translate(
     if not has_positions(model):
         return dict(state_dict), ""
     check_described(model, description)
-    _refuse_foreign(state_dict)
+    refuse_foreign(state_dict, FOREIGN, KEEP)
     translated, biases = dict(_rename(state_dict)), _pair_biases(state_dict)
     for block, (query, value) in biases.items():
         translated[block + FUSED_BIAS] = torch.cat((query, torch.zeros_like(query), value))  # (3D,)
@@ -170,17 +170,6 @@ def _list_other_positions(model: Any, description: Description) -> Iterator[str]
         yield "rope: places or angles of patches are not DINOv3's (rope_rotate_half, rope_grid_offset, _indexing)"
 
 
-def _refuse_foreign(state_dict: Mapping[str, Tensor]) -> None:
-    problems = [
-        f"{key} {tuple(tensor.shape)}: {what}"
-        for key, tensor in state_dict.items()
-        for prefix, what in FOREIGN.items()
-        if key.startswith(prefix)
-    ]
-    if problems:
-        raise CheckpointError("timm's model has modules that transformers' has no place for.", problems, KEEP)
-
-
 def _pair_biases(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """What the keys of a block's biases begin with, to the biases of query and value, ``(D,)`` each.
 
@@ -204,12 +193,6 @@ def _pair_biases(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Te
     if problems:
         raise CheckpointError("Biases of query and value that are no pairs of one width.", problems, WHOLE)
     return whole
-
-
-def is_packed(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether the feed-forward is gated, with gate and up in one tensor ``(2H, D)``; what leaves it is ``(D, H)``."""
-    into, out = state_dict.get("blocks.0.mlp.fc1.weight"), state_dict.get("blocks.0.mlp.fc2.weight")
-    return into is not None and out is not None and into.ndim == out.ndim == 2 and into.shape[0] == 2 * out.shape[1]
 
 
 def _rename(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

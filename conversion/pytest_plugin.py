@@ -13,7 +13,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 """Of this project, where pytest is started; of an installed package it is no place to start it from."""
 
-PATH_OPTIONS = ("--checkpoint", "--linear-head", "--labels", "--artifacts-dir", "--original")
+PATH_OPTIONS = ("--checkpoint", "--linear-head", "--depth-head", "--labels", "--artifacts-dir", "--original")
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:

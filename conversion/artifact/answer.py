@@ -23,6 +23,7 @@ TASKS = {
     "masked-image-modeling": ("image-feature-extraction", ""),
     "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
+    "depth-estimation":      ("depth-estimation",         "AutoModelForDepthEstimation"),
 }  # fmt: skip
 
 Record = Mapping[str, Any]
@@ -81,13 +82,22 @@ class Sizes:
 
     Attributes:
         identical: sides of square images, in pixels: of the native size and the processor's, those that are.
-        processor: side of the images that its processor makes.
+        processor: shorter side of the images that its processor makes.
+        shape: height and width of these; of one of 4 by 3, where it keeps the aspect ratio.
         off_by: how far off what it returns is there, if that is not identical; None where it was not measured.
+        is_identical: whether the model is identical there.
     """
 
     identical: tuple[int, ...]
     processor: int
+    shape: tuple[int, int]
     off_by: Off | None
+    is_identical: bool
+
+    @property
+    def place(self) -> str:
+        """What its processor makes, as ``height x width``."""
+        return " x ".join(map(str, self.shape))
 
 
 @dataclass(frozen=True)
@@ -193,19 +203,22 @@ def list_otherwise(
     results = [result for cell in cells for result in cell["inputs"]]
     named = [split_names(result["deviation"]) for result in results]
     alone = {names[0] for names in named if len(names) == 1}
+    rounding = {entry.name for entry in family.ledger if entry.is_rounding}
     sizes: dict[str, dict[str, Off]] = {}
     for result, names in zip(results, named, strict=True):
         for name in names:
-            if len(names) > 1 and name in alone:
+            if len(names) > 1 and name in alone | rounding:
                 continue  # of several together it is unknown how much each adds; its own size shows where it is alone
             of_entry, place = sizes.setdefault(name, {}), " x ".join(map(str, result["shape"][-2:]))
             if largest := find_largest([measure_returned(result), of_entry.get(place)]):
                 of_entry[place] = largest
     of_images = family.ledger if family.images.build_image_processor(spec, size) else ()
     applying = {entry.name for entry in of_images if not entry.original_attributes and not entry.avoided}
+    applying |= rounding & {name for names in named for name in names}
     if not results:
         others = (spec.image_size, spec.image_size + spec.patch_size) if spec.any_size and not baked else ()
-        applying |= {name for each in (size, *others) for name in _names_at(family, spec, each)}
+        shapes = ((size, size) if baked else spec.shape_input(size), *((each, each) for each in others))
+        applying |= {name for each in shapes for name in _names_at(family, spec, each)}
     for entry in family.ledger:
         shown = sizes.get(entry.name, {})
         if shown or entry.name in applying:
@@ -228,18 +241,20 @@ def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record
     Args:
         size: side of the images that its processor makes.
     """
-    identical = list_identical_sizes(family, spec, size)
-    return Sizes(identical, size, None if size in identical else _find_off(family, size, cells))
+    shape = spec.shape_input(size)
+    is_identical = _find_at(family, spec, shape) is None
+    off = None if is_identical else _find_off(family, shape, cells)
+    return Sizes(list_identical_sizes(family, spec, size), size, shape, off, is_identical)
 
 
-def _find_off(family: Family[Any], size: int, cells: Iterable[Record]) -> Off | None:
-    """How far off what the model returns is on a square image of a size, by the model alone; None if none was tried."""
+def _find_off(family: Family[Any], shape: tuple[int, int], cells: Iterable[Record]) -> Off | None:
+    """How far off what the model returns is on an image of this shape, by the model alone; None if none was tried."""
     of_models = {entry.name for entry in family.ledger if entry.original_attributes}
     found = [
         measure_returned(result)
         for cell in cells
         for result in cell["inputs"]
-        if result["shape"][-2:] == [size, size] and not result["baked_twin"] and not result["masked"]
+        if result["shape"][-2:] == list(shape) and not result["baked_twin"] and not result["masked"]
         if set(split_names(result["deviation"])) <= of_models
     ]
     return find_largest(found)
@@ -248,16 +263,16 @@ def _find_off(family: Family[Any], size: int, cells: Iterable[Record]) -> Off | 
 def list_identical_sizes(family: Family[Any], spec: Any, size: int) -> tuple[int, ...]:
     """Of the sizes that concern its user (native, and what the processor makes), those without a deviation."""
     sizes = dict.fromkeys((spec.image_size, size))
-    return tuple(size for size in sizes if _find_at(family, spec, size) is None)
+    return tuple(size for size in sizes if _find_at(family, spec, (size, size)) is None)
 
 
-def _names_at(family: Family[Any], spec: Any, size: int) -> set[str]:
-    found = _find_at(family, spec, size)
+def _names_at(family: Family[Any], spec: Any, shape: tuple[int, int]) -> set[str]:
+    found = _find_at(family, spec, shape)
     return set(split_names(found.name)) if found else set()
 
 
-def _find_at(family: Family[Any], spec: Any, size: int) -> Deviation | None:
-    return family.find_deviation(spec, (1, 3, size, size), "float32", family.choose_attention())
+def _find_at(family: Family[Any], spec: Any, shape: tuple[int, int]) -> Deviation | None:
+    return family.find_deviation(spec, (1, 3, *shape), "float32", family.choose_attention())
 
 
 def describe_judged(judged: Judged) -> str:
@@ -272,14 +287,16 @@ def describe_judged(judged: Judged) -> str:
 
 def describe_sizes(sizes: Sizes) -> str:
     """At which sizes it is identical, and the way to be so at the processor's; empty where there is nothing to say."""
-    size = sizes.processor
-    if not sizes.identical or size in sizes.identical:
+    if not sizes.identical or sizes.is_identical:
         return ""
     identical = " and ".join(f"{each} x {each}" for each in sizes.identical)
     off = f", where what the model returns is off by {format_off(sizes.off_by)}" if sizes.off_by else ""
+    is_square = len(set(sizes.shape)) == 1
+    of = "" if is_square else " of a photo of 4 by 3"
+    way = f"convert with --image-size {sizes.processor}" if is_square else "use the lines of docs/ledger.md"
     return (
-        f"Only {identical} pixels are identical. The image processor makes {size} x {size}{off}. "
-        f"To be identical there, convert with --image-size {size}."
+        f"Only {identical} pixels are identical. The image processor makes {sizes.place}{of}{off}. "
+        f"To be identical there, {way}."
     )
 
 

@@ -81,7 +81,7 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
     model, info = getattr(transformers, architecture).from_pretrained(
         directory,
         config=config,
-        attn_implementation=attention,
+        attn_implementation=family.tell_attention(attention),
         dtype=getattr(torch, dtype),
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # reported below with their keys, in place of an error without them

@@ -10,7 +10,6 @@ import torch
 from conversion.artifact.checks import check_card
 from conversion.artifact.reading import read_card
 from conversion.errors import CheckpointError, ConversionWarning, concerning
-from conversion.families.linear_head import HEAD_PREFIX
 from conversion.intake.absence import check_folders
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import check_transformers_folder
@@ -26,8 +25,8 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
 
     Args:
         directory: that ``from_pretrained`` reads; its weights file, or its shards.
-        path: of the file to write, in the format and the containers of the original. A linear head goes into a file
-            of its own beside it, as the authors publish theirs: ``<name>_linear_head.pth``.
+        path: of the file to write, in the format and the containers of the original. A linear or depth head goes into
+            a file of its own beside it, as the authors publish theirs: ``<name>_linear_head.pth``.
 
     Returns:
         the files written. A warning names what of the original is not in the folder: that is not in them either.
@@ -50,13 +49,11 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         config = read_config(directory)
         family = find_family(config)
         spec = family.read_config(config)
-    head = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(HEAD_PREFIX)}
     entry = family.training.choose_entry(spec)
-    contents: dict[Path, object] = {path: {entry: state_dict} if entry else state_dict}
-    if head:
-        contents[path.with_name(f"{path.stem}_{HEAD_PREFIX[:-1]}{path.suffix}")] = {
-            key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()
-        }
+    backbone, head = family.head.part(state_dict) if family.head else (state_dict, {})
+    contents: dict[Path, object] = {path: {entry: backbone} if entry else backbone}
+    if family.head and head:
+        contents[path.with_name(f"{path.stem}_{family.head.role}{path.suffix}")] = family.head.pack(head)
     present = [str(file) for file in contents if os.path.lexists(file)]
     if present:
         raise CheckpointError(

@@ -50,7 +50,7 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     Raises:
         CheckpointError: it is no config that the library reads.
     """
-    raw, config = read_settings(directory / CONFIG), read_config(directory)
+    raw, config = _flatten(read_settings(directory / CONFIG)), read_config(directory)
     own: dict[Any, str] = config.id2label or {}
     names = tuple(labels) or tuple(own.get(index, "") for index in range(spec.num_classes))
     wanted_config = family.build_config(spec, names)
@@ -58,13 +58,17 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), ORIGINAL_LACKS: [], **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
+    of_parts = {*others, "architectures", "output_attentions"}  # no model is built by these
     if (saved := find_alike(family, config)) and family.alike[saved] == spec.hf_class:
         others |= {"architectures", *family.alike_fields}
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
-        if field in others:
+        part, _, name = field.rpartition(".")
+        if name in (of_parts if part else others):
             continue
-        if field == ORIGINAL_LACKS and field not in raw:
-            continue  # another's conversion: no output depends on it
+        if field not in raw and field not in found:
+            continue  # one of ours that the library does not know, in another's conversion: no output depends on it
+        if part and name in OLD_CONFIG_FIELDS and field not in wanted:
+            known[field] = OLD_CONFIG_FIELDS[name]
         if field not in known:
             yield f"{field}: {_show(raw[field])}; the original's {type(wanted_config).__name__} has no such field"
             continue
@@ -238,13 +242,23 @@ def _list_fields(config: "PretrainedConfig") -> dict[str, Any]:
         fields: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     except (TypeError, ValueError) as error:  # keys of several types
         raise ArtifactError(f"{CONFIG}: holds what JSON does not ({error}).", hint=AGAIN) from error
-    return fields
+    return _flatten(fields)
+
+
+def _flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a config, those of a config in it under its name and their own, with a point between."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        is_config = isinstance(value, Mapping) and "model_type" in value
+        flat |= {f"{name}.{field}": each for field, each in value.items()} if is_config else {name: value}
+    return flat
 
 
 def _mend(config: "PretrainedConfig", wanted: "PretrainedConfig", field: str) -> Any:
     """A config with one field as it should be."""
     mended = copy.deepcopy(config)
-    setattr(mended, field, getattr(wanted, field, None))
+    *parts, name = field.split(".")
+    setattr(reduce(getattr, parts, mended), name, getattr(reduce(getattr, parts, wanted), name, None))
     return mended
 
 

@@ -15,6 +15,8 @@ from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND
 def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     """Lines that load model and processor; at a size that is identical, where the processor's own is not.
 
+    And those that make what the original returns, where transformers returns something else.
+
     They name the dtype that the model was compared in, where its weights have another: it is loaded in theirs else.
 
     Args:
@@ -26,19 +28,23 @@ def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     sizes = list_identical_sizes(family, spec, size)
     compared, own = [cell["dtype"] for cell in card["activations"]], card.get("dtype")
     options = f', dtype="{compared[0]}"' if compared and own and own not in compared else ""
-    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation="{attention}"{options})'
+    told = json.dumps(family.tell_attention(attention))
+    loaded = f'model = {auto_class}.from_pretrained("{place}", attn_implementation={told}{options})'
     if not family.images.build_image_processor(spec, size):
         return [f"from transformers import {auto_class}", "", loaded]
     pillow = ', backend="pil"' if transformers_major() > 4 else ", use_fast=False"
     backend = pillow if IMAGE_PROCESSOR_BACKEND in family.ledger else ""
     made = [f'processor = AutoImageProcessor.from_pretrained("{place}"{backend})']
-    if sizes and size not in sizes:
+    if sizes and size not in sizes and not spec.keeps_aspect:
         there = family.images.build_image_processor(replace(spec, input_size=None), sizes[0])
         changed = [f"{name}={json.dumps(there[name])}" for name in ("size", "crop_size") if name in there]
         made = [made[0].removesuffix(")") + ",", f"    {', '.join(changed)})"]
+    imports, result = family.list_usage(spec)
     return [
+        *imports,
         f"from transformers import AutoImageProcessor, {auto_class}",
         "",
         loaded,
         *made,
+        *(["", *result] if result else []),
     ]

@@ -12,6 +12,7 @@ from conversion.cli.options import (
     NOT_DONE,
     SAME,
     CheckpointOrVariant,
+    DepthHead,
     Like,
     LinearHeadEntry,
     Machine,
@@ -37,6 +38,7 @@ def convert(
     image_size: Annotated[int | None, typer.Option(help="Bake positions for N x N pixels.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier that goes with it.")] = None,
     linear_head_entry: LinearHeadEntry = None,
+    depth_head: DepthHead = None,
     entry: Annotated[str | None, typer.Option(help="The file's entry with the model.")] = None,
     like: Like = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.", hidden=True)] = None,
@@ -70,6 +72,7 @@ def convert(
             image_size=image_size,
             linear_head=linear_head,
             linear_head_entry=linear_head_entry,
+            depth_head=depth_head,
             entry=entry,
             like=like,
             labels=labels,
@@ -101,6 +104,7 @@ def compare(
     revision: Annotated[str | None, typer.Option(help="Of the repository.")] = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier that goes with it.")] = None,
     linear_head_entry: LinearHeadEntry = None,
+    depth_head: DepthHead = None,
     entry: Annotated[str | None, typer.Option(help="The file's entry with the model.")] = None,
     like: Like = None,
     variant: Named = None,
@@ -122,6 +126,7 @@ def compare(
             variant=variant,
             linear_head=linear_head,
             linear_head_entry=linear_head_entry,
+            depth_head=depth_head,
             entry=entry,
             like=like,
             save_dtype=save_dtype,
@@ -147,6 +152,7 @@ def inspect(
     like: Like = None,
     linear_head: Annotated[Path | None, typer.Option(help="The classifier that goes with it.")] = None,
     linear_head_entry: LinearHeadEntry = None,
+    depth_head: DepthHead = None,
     variant: Named = None,
     machine: Machine = False,
     settings: dict[str, object] | None = None,
@@ -161,7 +167,18 @@ def inspect(
         check_source(source, str(source))
         from conversion.cli.inspecting import inspect_checkpoint
         from conversion.cli.screens import show_findings
+        from conversion.suite.settings import Request
 
-        findings = inspect_checkpoint(source, entry, linear_head, variant, settings or {}, like, linear_head_entry)
+        request = Request(
+            checkpoint=source,
+            variant=variant,
+            linear_head=linear_head,
+            linear_head_entry=linear_head_entry,
+            depth_head=depth_head,
+            entry=entry,
+            like=like,
+            overrides=settings or {},
+        )
+        findings = inspect_checkpoint(request)
     show_findings(findings, as_json=machine)
     raise typer.Exit(NOT_DONE if findings.obstacle else SAME)

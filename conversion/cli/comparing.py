@@ -169,6 +169,7 @@ def write_command(request: Request, target: str = "", revision: str | None = Non
     options = {
         "linear-head": request.linear_head,
         "linear-head-entry": request.linear_head_entry,
+        "depth-head": request.depth_head,
         "entry": request.entry,
         "like": request.like,
         "variant": request.variant,

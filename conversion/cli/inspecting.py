@@ -2,17 +2,16 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import conversion
 from conversion.errors import ConversionError
+from conversion.families.heads import HEADS
 from conversion.families.told import describe_told
-from conversion.intake.checkpoint import read_checkpoint
-from conversion.intake.linear_head import read_linear_head
 from conversion.state_dicts.convert import Conversion
+from conversion.suite.reading import list_own_files, read_files, take_heads
+from conversion.suite.settings import Request
 
 
 @dataclass(frozen=True)
@@ -37,36 +36,32 @@ class Findings:
     obstacle: str = ""
 
 
-def inspect_checkpoint(
-    path: Path,
-    entry: str | None,
-    linear_head: Path | None,
-    variant: str | None,
-    settings: Mapping[str, Any],
-    like: str | None = None,
-    linear_head_entry: str | None = None,
-) -> Findings:
+def inspect_checkpoint(request: Request) -> Findings:
     """Read a checkpoint and recognise it; nothing is run, nothing is written.
 
     Raises:
         CheckpointError: it cannot be read.
     """
+    path = str(request.checkpoint)
     with warnings.catch_warnings(action="ignore"):  # what they say is among the steps
-        checkpoint = read_checkpoint(path, entry=entry, like=like)
-        head = read_linear_head(linear_head, checkpoint.state_dict, linear_head_entry) if linear_head else None
+        read = read_files(request, list_own_files(request), request.entry)
+        checkpoint = read["checkpoint"]
         steps = tuple(f"{step.name}: {step.did}" for step in checkpoint.steps)
-        steps += tuple(f"{step.name} of the linear head: {step.did}" for step in (head.steps if head else ()))
+        steps += tuple(
+            f"{step.name} of the {head.described}: {step.did}"
+            for role, head in HEADS.items()
+            if role in read
+            for step in read[role].steps
+        )
         tensors = checkpoint.state_dict.values()
         count = sum(tensor.numel() for tensor in tensors)
         steps += (f"{len(tensors)} tensors, {count / 1e6:,.1f} million numbers",)
         try:
-            out = conversion.convert(
-                checkpoint.state_dict, variant, linear_head=head.state_dict if head else None, **settings
-            )
+            out = conversion.convert(checkpoint.state_dict, request.variant, **take_heads(read), **request.overrides)
         except ConversionError as error:
-            return Findings(str(path), steps, obstacle=str(error))
+            return Findings(path, steps, obstacle=str(error))
     return Findings(
-        str(path),
+        path,
         steps,
         tuple(describe_model(out)),
         tuple(describe_told(out.told, "you")),
@@ -81,8 +76,9 @@ def describe_model(out: Conversion) -> Iterator[str]:
     yield f"it becomes {out.architecture} of transformers"
     spec = out.spec
     yield f"{spec.depth} blocks of width {spec.embed_dim}, {spec.num_heads} heads; patches of {spec.patch_size} pixels"
-    native, made = spec.image_size, out.input_size
-    processor = f"its image processor makes {made} x {made}" if out.preprocessor else "it gets no image processor"
+    native, side = spec.image_size, out.input_size
+    made = f"{side} x {side}" + (", or wider, at the aspect ratio of the image" if spec.keeps_aspect else "")
+    processor = f"its image processor makes {made}" if out.preprocessor else "it gets no image processor"
     yield f"native size {native} x {native} pixels; {processor}"
     if spec.num_classes:
         yield f"{spec.num_classes} classes"

@@ -61,6 +61,7 @@ Version = Annotated[
 LinearHeadEntry = Annotated[
     str | None, typer.Option("--linear-head-entry", help="Of several in that file, one.", hidden=True)
 ]
+DepthHead = Annotated[Path | None, typer.Option("--depth-head", help="DINOv2's depth head file.", hidden=True)]
 Report = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.")]
 RareReport = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.", hidden=True)]
 SaveDtype = Annotated[str | None, typer.Option("--save-dtype", help="Round the original's weights.", hidden=True)]

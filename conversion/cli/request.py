@@ -37,8 +37,8 @@ def build_request(
         raise CheckpointError(f"--save-dtype {options['save_dtype']}: not one of {', '.join(DTYPES)}.")
     if options.get("report"):
         check_place(options["report"], "--report")
-    if options.get("linear_head"):
-        check_there(options["linear_head"])
+    for path in filter(None, (options.get("linear_head"), options.get("depth_head"))):
+        check_there(path)
     known: dict[str, Any] = {
         "labels": read_labels(labels) if labels else None,
         "variant": find_variant(variant).name if variant else None,

@@ -126,7 +126,9 @@ def _write_otherwise(answer: Answer) -> Iterator[str]:
     if not answer.otherwise:
         yield "  nothing"
     if sizes := describe_sizes(answer.sizes):
-        yield from fold(f"{sizes} The code at the end loads it at {answer.sizes.identical[0]}.", indent=2)
+        is_square = len(set(answer.sizes.shape)) == 1
+        loaded = f" The code at the end loads it at {answer.sizes.identical[0]}." if is_square else ""
+        yield from fold(sizes + loaded, indent=2)
     yield from _list_otherwise(answer.otherwise)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from conversion.errors import CheckpointError, KeyMapError
 from conversion.families import vit
 from conversion.families.external import find_clone, refuse_clone
+from conversion.families.heads import SeparateHead
 from conversion.families.image_sizes import refuse_other_size
 from conversion.families.images import note_channels
 from conversion.families.preprocessing import ResizeAndCrop
@@ -98,6 +99,12 @@ class Family(Generic[S]):
             name, and return something else.
         alike_fields: of the config, that say what such a class returns, and that no other class reads.
 
+        attention_in: of a config with another in it, the field of the one whose model has the attention: transformers'
+            class may refuse to be told one for itself.
+        list_usage: imports and lines of Python that make what the original returns, where transformers returns
+            something else; of a ``photo``, transformers' ``model`` and its ``processor``.
+
+        head: one that its models have in a file of its own, if they are published so.
         training: what the authors' training writes.
         exact: (device type, dtype, attention) where bit for bit equality was reached before, on some processor; on
             which kinds is on record in ``fixtures/verdicts.json``.
@@ -142,6 +149,10 @@ class Family(Generic[S]):
     alike: Mapping[str, str] = field(default_factory=dict)
     alike_fields: frozenset[str] = frozenset()
 
+    attention_in: str = ""
+    list_usage: Callable[[S], tuple[tuple[str, ...], tuple[str, ...]]] = lambda _spec: ((), ())
+
+    head: SeparateHead | None = None
     training: Training = field(default_factory=Training)
     exact: frozenset[tuple[str, str, str]] = frozenset()
     ledger: tuple[Deviation, ...] = ()
@@ -261,6 +272,10 @@ class Family(Generic[S]):
     def spec_of(self, variant: Variant) -> S:
         """Build the spec of an official variant."""
         return self.build_spec(**variant.spec)
+
+    def tell_attention(self, attention: str) -> str | dict[str, str]:
+        """What ``from_pretrained`` takes to have this attention."""
+        return {self.attention_in: attention} if self.attention_in else attention
 
     def choose_attention(self) -> str:
         """Choose the attention that is known to be exact in float32 on a CPU; sdpa where several or none is."""

@@ -7,6 +7,8 @@ DINOV3_URL = "https://dl.fbaipublicfiles.com/dinov3"
 DATA2VEC_VISION_URL = "https://dl.fbaipublicfiles.com/fairseq/data2vec/data2vec_vision"
 BEIT_URL = "https://github.com/addf400/files/releases/download"
 
+HUB_URL = "https://huggingface.co"
+
 IMAGENET = "imagenet-1k"
 
 # size     embed_dim depth heads  ffn       hub name
@@ -16,6 +18,9 @@ DINOV2_SIZES = {
     "vitl14": (1024, 24,   16,   "mlp",    "large"),
     "vitg14": (1536, 40,   24,   "swiglu", "giant"),
 }  # fmt: skip
+
+# what a depth head of DINOv2's authors was trained on, to its largest depth in metres
+DINOV2_DEPTHS = {"nyu": 10, "kitti": 80}
 
 # size         embed_dim depth heads  hidden gated  hash in the name of its file, by what it was trained on
 DINOV3_SIZES = {
@@ -95,3 +100,29 @@ BEIT_FILES = {
 
 ONLY_LARGE = "_512_"
 """In the name of a BEiT that no base model is published of."""
+
+# size: width of the sum of maps, channels of each map, name on the Hub, license of V2
+DEPTH_ANYTHING_SIZES = {
+    "vits": (64,  (48, 96, 192, 384),     "Small", "apache-2.0"),
+    "vitb": (128, (96, 192, 384, 768),    "Base",  "cc-by-nc-4.0"),
+    "vitl": (256, (256, 512, 1024, 1024), "Large", "cc-by-nc-4.0"),
+}  # fmt: skip
+
+OUT_INDICES = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}
+"""The blocks that DINOv2's depth heads and Depth Anything V2's see, counted from 0, by the number of all blocks."""
+
+V1_BLOCKS = {"vits": (8, 9, 10, 11), "vitb": (8, 9, 10, 11), "vitl": (20, 21, 22, 23)}
+"""The blocks that the head of Depth Anything V1 sees, counted from 0: the last ones."""
+
+# name of the file, "{}" its size: largest depth in metres, or 0; where the file is, and the name on the Hub, "{}" the
+# size there, in small letters of V1
+DEPTH_ANYTHING_FILES = {
+    "depth_anything_{}14":                   (0,  "spaces/LiheYoung/Depth-Anything/resolve/main/checkpoints",
+                                              "LiheYoung", "depth-anything-{}-hf"),
+    "depth_anything_v2_{}":                  (0,  "depth-anything/Depth-Anything-V2-{}/resolve/main",
+                                              "depth-anything", "Depth-Anything-V2-{}-hf"),
+    "depth_anything_v2_metric_hypersim_{}":  (20, "depth-anything/Depth-Anything-V2-Metric-Hypersim-{}/resolve/main",
+                                              "depth-anything", "Depth-Anything-V2-Metric-Indoor-{}-hf"),
+    "depth_anything_v2_metric_vkitti_{}":    (80, "depth-anything/Depth-Anything-V2-Metric-VKITTI-{}/resolve/main",
+                                              "depth-anything", "Depth-Anything-V2-Metric-Outdoor-{}-hf"),
+}  # fmt: skip

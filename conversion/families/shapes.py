@@ -54,6 +54,11 @@ def has_rotary_positions(shapes: Shapes) -> bool:
     return "rope_embed.periods" in shapes or "storage_tokens" in shapes
 
 
+def has_depth_head(shapes: Shapes) -> bool:
+    """Whether a depth head lies beside the backbone: Depth Anything's, or one of DINOv2's authors."""
+    return any(key.startswith(("depth_head.", "decode_head.reassemble_blocks.")) for key in shapes)
+
+
 def check_heads(embed_dim: int, num_heads: int) -> int:
     """Check that the width divides by the number of attention heads, and return that.
 

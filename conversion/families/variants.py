@@ -14,13 +14,19 @@ from conversion.families.published import (
     BEIT_SIZES,
     BEIT_URL,
     DATA2VEC_VISION_TASKS,
+    DEPTH_ANYTHING_FILES,
+    DEPTH_ANYTHING_SIZES,
+    DINOV2_DEPTHS,
     DINOV2_SIZES,
     DINOV2_URL,
     DINOV3_IMAGES,
     DINOV3_SIZES,
     DINOV3_URL,
+    HUB_URL,
     IMAGENET,
     ONLY_LARGE,
+    OUT_INDICES,
+    V1_BLOCKS,
 )
 
 
@@ -32,7 +38,7 @@ class Variant:
         name: of its own; also the pytest id.
         family: the folder under ``conversion/`` that knows how to convert it.
         spec: keyword arguments of the family's spec: widths, depth, number of heads, features.
-        files: role (``"checkpoint"``, and ``"linear_head"`` where that is a file of its own) to download URL; a mere
+        files: role (``"checkpoint"``, and that of a head in a file of its own) to download URL; a mere
             file name where nothing is published.
         hub_name: the official converted model's name on the Hub, without namespace; empty if there is none.
         hub_namespace: of whoever published it there.
@@ -100,6 +106,29 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
         backbone=backbone,
         slow=size == "vitg14",
         datasets=(IMAGENET,) if num_classes else (),  # the backbone's own, LVD-142M, is not there
+    )
+
+
+def _build_dinov2_depth_variant(size: str, data: str) -> Variant:
+    backbone = _build_dinov2_variant(size, 0, 0)
+    width, depth, *_, hub_size = DINOV2_SIZES[size]
+    ours = ("embed_dim", "depth", "num_heads", "ffn", "patch_size", "image_size")
+    spec = {
+        **{name: backbone.spec[name] for name in ours},
+        "out_indices": OUT_INDICES[depth],
+        "neck_widths": (width // 8, width // 4, width // 2, width),
+        "fusion_width": 256,
+        "max_depth": DINOV2_DEPTHS[data],
+    }
+    name = f"dinov2_{size}_{data}_dpt"
+    return Variant(
+        name=name,
+        family="dinov2_depth",
+        spec=MappingProxyType(spec),
+        files=MappingProxyType({**backbone.files, "depth_head": f"{DINOV2_URL}/dinov2_{size}/{name}_head.pth"}),
+        hub_name=f"dpt-dinov2-{hub_size}-{data}",
+        backbone=backbone.name,
+        slow=backbone.slow,
     )
 
 
@@ -205,6 +234,35 @@ def _build_beit_variant(size: str, stem: str) -> Variant:
     )
 
 
+def _build_depth_anything_variant(size: str, stem: str) -> Variant:
+    embed_dim, depth, num_heads, *_ = DINOV2_SIZES[f"{size}14"]
+    fusion_width, neck_widths, hub_size, license_of_v2 = DEPTH_ANYTHING_SIZES[size]
+    max_depth, folder, namespace, hub_name = DEPTH_ANYTHING_FILES[stem]
+    name, is_first = stem.format(size), namespace == "LiheYoung"
+    spec = {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "ffn": "mlp",
+        "patch_size": 14,
+        "image_size": 518,
+        "out_indices": V1_BLOCKS[size] if is_first else OUT_INDICES[depth],
+        "neck_widths": neck_widths,
+        "fusion_width": fusion_width,
+        "max_depth": max_depth,
+    }
+    return Variant(
+        name=name,
+        family="depth_anything",
+        spec=MappingProxyType(spec),
+        files=MappingProxyType({"checkpoint": f"{HUB_URL}/{folder.format(hub_size)}/{name}.pth"}),
+        hub_name=hub_name.format(hub_size.lower() if is_first else hub_size),
+        hub_namespace=namespace,
+        backbone=name,
+        license="apache-2.0" if is_first else license_of_v2,
+    )
+
+
 _ROWS = [
     *(_build_dinov2_variant(*features) for features in product(DINOV2_SIZES, (0, 4), (0, 1000))),
     *(_build_data2vec_vision_variant(*features) for features in product(BEIT_SIZES, DATA2VEC_VISION_TASKS)),
@@ -220,6 +278,8 @@ _ROWS = [
         for size in BEIT_SIZES
         if size == "large" or ONLY_LARGE not in stem
     ),
+    *(_build_dinov2_depth_variant(*features) for features in product(DINOV2_SIZES, DINOV2_DEPTHS)),
+    *(_build_depth_anything_variant(*features) for features in product(DEPTH_ANYTHING_SIZES, DEPTH_ANYTHING_FILES)),
 ]
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(_BY_NAME := {variant.name: variant for variant in _ROWS})

@@ -58,7 +58,7 @@ class Spec:
 
     @property
     def task(self) -> str:
-        """What the model is for: ``backbone``, ``image-classification`` or ``semantic-segmentation``."""
+        """What the model is for, as ``backbone`` or ``image-classification``."""
         return "image-classification" if self.num_classes else "backbone"
 
     @property
@@ -75,6 +75,23 @@ class Spec:
     def input_size(self) -> int | None:
         """Side in pixels of the images that the image processor makes, as told; None for the usual one."""
         return None
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether patches can be masked."""
+        return self.mask_token
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether an image keeps its aspect ratio on the way to the model; else the model's images are square."""
+        return False
+
+    def shape_input(self, side: int) -> tuple[int, int]:
+        """Find the height and width in pixels of what the image processor makes, with this shorter side.
+
+        Where it keeps the aspect ratio that depends on the image: here one of 4 by 3, as most cameras take.
+        """
+        return side, side * 4 // 3 // self.patch_size * self.patch_size if self.keeps_aspect else side
 
 
 def read_shapes(

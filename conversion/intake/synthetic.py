@@ -18,9 +18,9 @@ import torch
 from torch import Generator, Tensor
 
 from conversion.families.base import Family, Spec, load_family
-from conversion.families.linear_head import HEAD_PREFIX
 from conversion.families.training import Draw, fan_in, normal, uniform
 from conversion.families.variants import Variant
+from conversion.mapping.key_map import StateDict
 from conversion.patching import without_checksums
 
 # the first pattern that a key matches says how its tensor is drawn; a family's own come before these
@@ -65,10 +65,13 @@ def draw_state_dict(
 
     Args:
         variant: a name that the tensors depend on.
-        backbone: another one, for all but the linear head's.
+        backbone: another one, for all but the tensors of a head in a file of its own.
     """
     state_dict = _make_room(family, spec)
-    _fill(state_dict, family, spec, f"{seed}/{variant}", f"{seed}/{backbone or variant}")
+    head, distributions = family.head, list_distributions(family)
+    of_backbone, of_head = head.part(state_dict) if head else (state_dict, {})
+    _fill(of_backbone, family.derive(spec), distributions, f"{seed}/{backbone or variant}")
+    _fill(head.join({}, of_head) if head else {}, {}, distributions, f"{seed}/{variant}")
     return state_dict
 
 
@@ -78,15 +81,14 @@ def _make_room(family: Family[Any], spec: Spec) -> dict[str, Tensor]:
     return room | family.derive(spec)
 
 
-def _fill(state_dict: Mapping[str, Tensor], family: Family[Any], spec: Spec, of_head: str, of_backbone: str) -> None:
-    """Draw every tensor in its place, by one name or the other; those that follow from the spec are what follows."""
-    derived, distributions = family.derive(spec), list_distributions(family)
+def _fill(state_dict: StateDict, derived: StateDict, distributions: Mapping[str, Draw], name: str) -> None:
+    """Draw every tensor in its place by a name; those that follow from the spec are what follows."""
 
     def fill(key: str) -> None:
         if key in derived:
             state_dict[key].copy_(derived[key])
         else:
-            _draw_into(state_dict[key], of_head if key.startswith(HEAD_PREFIX) else of_backbone, key, distributions)
+            _draw_into(state_dict[key], name, key, distributions)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # drawing releases the interpreter lock
         list(pool.map(fill, state_dict))
@@ -95,26 +97,28 @@ def _fill(state_dict: Mapping[str, Tensor], family: Family[Any], spec: Spec, of_
 def write_synthetic_checkpoint(variant: Variant, directory: Path, seed: int) -> dict[str, Path]:
     """Write a variant's files as the original makes them: float32, ``torch.save``.
 
-    A ``_1layer`` classifier's backbone file is the backbone variant's own. Tensors are drawn where they lie in the
-    file, so that no memory is taken beside it.
+    The backbone's file of a model whose head is a file of its own is the backbone variant's. Tensors are drawn where
+    they lie in the file, so that no memory is taken beside it.
 
     Returns:
-        role (``"checkpoint"``, ``"linear_head"``) to path; file names are the official ones.
+        role (``"checkpoint"``, and that of a head) to path; file names are the official ones.
     """
     family = load_family(variant.family)
     spec = family.spec_of(variant)
     paths = {role: directory / url.rpartition("/")[2] for role, url in variant.files.items()}
     room = _make_room(family, spec)
-    head = {key: room.pop(key) for key in list(room) if key.startswith(HEAD_PREFIX)}
+    head = family.head if family.head and family.head.role in paths else None
+    backbone, of_head = head.part(room) if head else (room, {})
     entry = family.training.choose_entry(spec)
+    distributions = list_distributions(family)
     with ExitStack() as stack:
-        content = stack.enter_context(_written(family.training.pack(spec, room), paths["checkpoint"]))
-        state_dict = dict(content[entry] if entry else content)
+        content = stack.enter_context(_written(family.training.pack(spec, backbone), paths["checkpoint"]))
+        drawn = content[entry] if entry else content
+        _fill(drawn, family.derive(spec), distributions, f"{seed}/{variant.backbone}")
         if head:
-            unprefixed = {key.removeprefix(HEAD_PREFIX): tensor for key, tensor in head.items()}
-            content = stack.enter_context(_written(unprefixed, paths["linear_head"]))
-            state_dict |= {HEAD_PREFIX + key: tensor for key, tensor in content.items()}
-        _fill(state_dict, family, spec, f"{seed}/{variant.name}", f"{seed}/{variant.backbone}")
+            content = stack.enter_context(_written(head.pack(of_head), paths[head.role]))
+            drawn = content[head.entry] if head.entry else content
+            _fill(head.join({}, drawn), {}, distributions, f"{seed}/{variant.name}")
     return paths
 
 

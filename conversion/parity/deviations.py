@@ -24,6 +24,7 @@ class Deviation:
         original_attributes: the counterfactual for a machine: attribute of the original model to the value that
             makes it compute as transformers does. Empty where the cause is not in the model.
         avoided: whether the artifact is written such that it does not show.
+        is_rounding: whether it comes to no more than that sums are taken in another order.
         in_config: whether a transformers config brings it about for an original of this spec; an artifact with such
             a config is refused.
         applies: whether it shows for a spec, an input's shape ``(B, channels, height, width)``, a dtype and an
@@ -40,6 +41,7 @@ class Deviation:
     remedy: str
     original_attributes: Mapping[str, object] = field(default_factory=dict)
     avoided: bool = False
+    is_rounding: bool = False
     in_config: Callable[[Any, Any], bool] = field(default=lambda _config, _spec: False, compare=False)
     applies: Callable[[Any, tuple[int, ...], str, str], bool] = field(default=lambda *_: False, compare=False)
     applies_to_image: Callable[[Any, tuple[int, int], int], bool] = field(default=lambda *_: False, compare=False)

@@ -60,7 +60,7 @@ def write_headlines(model: Model) -> Headlines:
     return Headlines(
         answer=answer,
         conversion=_answer_first(answer, is_failed=bool(failed)),
-        otherwise=describe_otherwise(answer.otherwise, answer.sizes.processor) if answer else "",
+        otherwise=describe_otherwise(answer.otherwise, answer.sizes.place) if answer else "",
         fix=describe_fix(answer) if answer and not failed else "",
         usage=tuple(write_usage(card, f"path/to/{model.variant}")) if card and not failed else (),
         cause=describe_cause(failed),
@@ -118,14 +118,14 @@ def _name_places(group: Sequence[Judged], cells: Sequence[Judged]) -> str:
     return f"with {' and '.join(names)}"
 
 
-def describe_otherwise(otherwise: Iterable[Otherwise], processor: int) -> str:
+def describe_otherwise(otherwise: Iterable[Otherwise], processor: str) -> str:
     """The second answer: what transformers does otherwise, by name, and how far off the model is.
 
     Args:
-        processor: side of the images that its image processor makes, of which that is said; of the worst input where it
-            was not compared there.
+        processor: ``height x width`` of the images that its image processor makes, of which that is said; of the worst
+            input where it was not compared there.
     """
-    return "; ".join(_describe_entry(each, f"{processor} x {processor}") for each in otherwise) or "nothing"
+    return "; ".join(_describe_entry(each, processor) for each in otherwise) or "nothing"
 
 
 def _describe_entry(each: Otherwise, usual: str) -> str:

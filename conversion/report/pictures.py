@@ -76,6 +76,13 @@ def show_segments(original: Tensor, converted: Tensor) -> Picture:
     return Picture("Segments", panels, text)
 
 
+def show_depth(original: Tensor, converted: Tensor) -> Picture:
+    """Depth, ``(rows, columns)`` each."""
+    low, high = float(original.min()), float(original.max())
+    panels = _compare(original, converted, lambda values: _encode((values - low) / ((high - low) or 1.0)))
+    return Picture("Depth", panels, f"From {low:.3g}, the darkest, to {high:.3g}, the brightest.")
+
+
 def attend(query: Tensor, key: Tensor, num_heads: int, head: int, grid: tuple[int, int]) -> Tensor:
     """What the CLS token looks at among the patches, which come last: ``(T, D)`` each, to ``(rows, columns)``."""
     query, key = (tokens.unflatten(-1, (num_heads, -1))[:, head] for tokens in (query, key))  # (T, D/H)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conversion.errors import ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, tell_settings
+from conversion.families.heads import HEADS
 from conversion.families.image_sizes import check_image_size, check_input_size
 from conversion.families.labels import choose_labels
 from conversion.families.settings import FAMILY
@@ -21,9 +22,10 @@ from conversion.mapping.key_map import StateDict
 from conversion.mapping.tensors import describe_unusable
 from conversion.state_dicts.derived import check_derived, list_damage
 from conversion.state_dicts.filled import describe_filled, expand_filled, fill_in
-from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
+from conversion.state_dicts.heads import merge_heads
+from conversion.state_dicts.linear_head import complete_linear_head
 from conversion.state_dicts.named import recognise_named
-from conversion.state_dicts.recognise import Recognised, complete_spec, find_official, recognise_shapes, rows_of
+from conversion.state_dicts.recognise import Recognised, complete_spec, find_official, recognise_shapes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -51,8 +53,8 @@ class Conversion:
         notes: what a user of the model must know, for the artifact's card.
         told: what tensors cannot tell, and on whose word it is taken.
         recomputed: keys of dropped tensors that were damaged, and are computed again from the spec.
-        origins: role (``checkpoint``, ``linear_head``) to the files that it was read from, as it is; none where one of
-            them was made, or changed, in memory.
+        origins: role (``checkpoint``, or that of a head) to the files that it was read from, as it is; none where one
+            of them was made, or changed, in memory.
         filled_in: original keys that the source lacks and the converted model always has: zeros or ones.
     """
 
@@ -82,6 +84,7 @@ def convert(
     *,
     linear_head: StateDict | None = None,
     linear_head_entry: str | None = None,
+    depth_head: StateDict | None = None,
     image_size: int | None = None,
     labels: Iterable[str] | None = None,
     **settings: Any,
@@ -94,6 +97,7 @@ def convert(
         linear_head: ``weight (num_classes, 2D)`` and ``bias (num_classes)`` of a ``_1layer`` classifier; or the
             heads of DINOv2's linear evaluation, as they lie in its file.
         linear_head_entry: of these, the name of the one to take.
+        depth_head: of DINOv2's authors, as it lies in its file.
         image_size: bake position embeddings for square images of this side, in pixels.
         labels: class names, in the order of the logits; ImageNet's, of a classifier with its 1000 classes, unless
             given.
@@ -108,12 +112,13 @@ def convert(
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
     row = find_variant(variant) if variant is not None else None
-    _check_tensors(state_dict, linear_head or {})
-    given = merge_linear_head(state_dict, linear_head, linear_head_entry)
+    heads = {"linear_head": linear_head, "depth_head": depth_head}
+    _check_tensors(state_dict, *filter(None, heads.values()))
+    given = merge_heads(state_dict, **heads, linear_head_entry=linear_head_entry)
     whole, widened = complete_linear_head(given, settings, variant)
     named = recognise_named(row, whole, settings) if row else None
     family, open_spec = (named.family, named.spec) if named else recognise_shapes(whole, settings.get(FAMILY))
-    _refuse_options(family, open_spec, linear_head, image_size)
+    _refuse_options(family, open_spec, heads, image_size)
     like = row or find_official(family, open_spec)
     parts = _part(whole, family, open_spec, like)
     found = named or complete_spec(given, family, open_spec, settings)
@@ -146,7 +151,7 @@ def convert(
         notes=(*notes, *unfit, *widened, *describe_filled(family, spec), *list_damage(parts.damaged)),
         told=found.told,
         recomputed=tuple(parts.damaged),
-        origins=find_origins(checkpoint=state_dict, linear_head=linear_head),
+        origins=find_origins(checkpoint=state_dict, **heads),
         filled_in=tuple(expand_filled(family, spec)),
     )
 
@@ -177,11 +182,14 @@ def _part(state_dict: StateDict, family: Family[Any], spec: Spec, like: Variant 
     return Parts(kept, reasons, _select_left_out(dropped, original, derived), damaged)
 
 
-def _refuse_options(family: Family[Any], spec: Spec, linear_head: StateDict | None, image_size: int | None) -> None:
+def _refuse_options(
+    family: Family[Any], spec: Spec, heads: Mapping[str, StateDict | None], image_size: int | None
+) -> None:
     """Refuse what was given for a model that has no use for it."""
-    if linear_head is not None and not any("linear_head" in row.files for row in rows_of(family)):
-        headline = f"A {family.name} model has no linear head file of its own; one was given."
-        raise VariantError(headline, hint="Leave it out.")
+    for role, head in heads.items():
+        if head is not None and (family.head is None or family.head.role != role):
+            headline = f"A {family.name} model has no {HEADS[role].described} file of its own; one was given."
+            raise VariantError(headline, hint="Leave it out.")
     if image_size is not None:
         check_image_size(spec, image_size)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError, concerning
 from conversion.families.base import families
+from conversion.families.heads import LINEAR_HEAD
 from conversion.families.linear_head import (
     HEAD_PREFIX,
     WEIGHT,
@@ -19,7 +20,7 @@ from conversion.families.linear_head import (
 from conversion.families.settings import option_of
 from conversion.families.told import ToldStateDict
 from conversion.mapping.key_map import StateDict, shapes_of
-from conversion.state_dicts.recognise import merge_told, rows_of
+from conversion.state_dicts.recognise import merge_told
 
 
 def fit_linear_head(state_dict: StateDict, linear_head: StateDict, entry: str | None = None) -> StateDict:
@@ -95,7 +96,7 @@ def _find_width(state_dict: StateDict) -> int | None:
     """Width of the tokens of a backbone that has linear heads in files of their own; None of any other."""
     shapes = shapes_of(state_dict)
     for family in families():
-        if family.matches(shapes) and any("linear_head" in row.files for row in rows_of(family)):
+        if family.matches(shapes) and family.head is LINEAR_HEAD:
             token = shapes.get("cls_token", ())
             return token[2] if len(token) == 3 else None
     return None

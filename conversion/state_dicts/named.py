@@ -5,6 +5,7 @@ from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, families, list_differences, load_family
+from conversion.families.heads import SeparateHead
 from conversion.families.settings import FAMILY
 from conversion.families.told import Told, write_value
 from conversion.families.variants import Variant
@@ -72,8 +73,8 @@ def _refuse_another_model(row: Variant, family: Family[Any], spec: Spec, shapes:
     untold = {family.settings[name].field for name in family.list_open(shapes)}
     differing = ", ".join(text for field, text in list_differences(found, spec).items() if field not in untold)
     hint = NAME_NONE
-    if "linear_head" in row.files and not found.num_classes:
-        hint = f"{row.name} needs its linear head file beside the backbone: give linear_head (--linear-head)."
+    if family.head and family.head.role in row.files and not found.num_classes:
+        hint = _ask_for_head(row, family.head)
     described = name or f"another {family.name} model ({differing})"
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)
 
@@ -85,9 +86,13 @@ def _say_another(row: Variant, family: Family[Any], found: Spec, spec: Spec) -> 
     return VariantError(headline, hint=NAME_NONE)
 
 
+def _ask_for_head(row: Variant, head: SeparateHead) -> str:
+    return f"{row.name} needs its {head.described} file beside the backbone: {head.hint}."
+
+
 def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
-    shapes = shapes_of(state_dict)
-    if load_family(row.family).matches(shapes):
+    shapes, family = shapes_of(state_dict), load_family(row.family)
+    if family.matches(shapes):
         return
     other = next((family for family in families() if family.matches(shapes)), None)
     if other is None:
@@ -97,4 +102,6 @@ def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
     except (CheckpointError, KeyMapError):
         like = None
     described = like.name if like else f"a {other.name} model"
-    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=NAME_NONE)
+    lacks_head = family.head is not None and like is not None and like.name == row.backbone
+    hint = _ask_for_head(row, family.head) if lacks_head and family.head else NAME_NONE
+    raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)

@@ -13,6 +13,7 @@ from conversion.families.told import CALLER, Told, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
+from conversion.state_dicts.depth_head import refuse_depth_head
 from conversion.state_dicts.other_kinds import list_converted, refuse_other_kinds
 
 WAYS = (
@@ -71,7 +72,7 @@ def complete_spec(
     shapes = shapes_of(kept)
     told = merge_told(family, *_leave_out_unused(family, open_spec, getattr(state_dict, "told", {}), settings))
     lookalikes = family.find_lookalikes(open_spec, shapes_of({key: state_dict[key] for key in dropped}))
-    official = None if lookalikes else find_official(family, open_spec)
+    official = () if lookalikes else list_of_shapes(family, open_spec)
     kinds = " or ".join((family.name, *lookalikes))
     writer = getattr(state_dict, "writer", AUTHORS)
     complete = _complete(family, kinds, family.list_open(shapes), told, official, writer)
@@ -106,6 +107,7 @@ def recognise_shapes(state_dict: StateDict, told: str | None = None) -> tuple[Fa
     """
     by_file = getattr(state_dict, "told", {}).get(FAMILY)
     refuse_head(shapes_of(state_dict))
+    refuse_depth_head(shapes_of(state_dict))
     refuse_other_kinds(shapes_of(state_dict))
     _refuse_prefix(state_dict)
     family = recognise_family(shapes_of(state_dict), told or (by_file.value if by_file else None))
@@ -138,13 +140,18 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
 
 def find_official(family: Family[Any], spec: Spec) -> Variant | None:
     """The official variant of exactly these shapes, unless there are several; what they leave open is not compared."""
+    found = list_of_shapes(family, spec)
+    return found[0] if len(found) == 1 else None
+
+
+def list_of_shapes(family: Family[Any], spec: Spec) -> list[Variant]:
+    """List the official variants of exactly these shapes; what they leave open is not compared."""
     fields = {setting.field for setting in family.settings.values()}
-    found = [
+    return [
         row
         for row in rows_of(family)
         if all(value == vars(spec)[field] for field, value in vars(family.spec_of(row)).items() if field not in fields)
     ]
-    return found[0] if len(found) == 1 else None
 
 
 def _complete(
@@ -152,26 +159,34 @@ def _complete(
     kinds: str,
     usual: Mapping[str, object],
     told: Mapping[str, Told],
-    official: Variant | None,
+    official: Sequence[Variant],
     writer: str,
 ) -> dict[str, Told]:
     """Every setting that somebody tells: its user or a file, an official model of these shapes, the writer's code.
+
+    Where several official models have these shapes, they tell what is the same in all of them.
 
     Args:
         kinds: what the model is or may be, for messages.
     """
     complete, missing, unsupported = dict(told), list[str](), dict[str, str]()
-    by = f"{official.name}, the official model of these shapes" if official else ""
-    known = family.spec_of(official) if official else None
-    theirs = family.list_open(family.converted_shapes(known)) if known else {}
+    names = ", ".join(row.name for row in official)
+    by = f"{names}, the official model{'s' * (len(official) > 1)} of these shapes"
+    known = [family.spec_of(row) for row in official]
+    theirs = family.list_open(family.converted_shapes(known[0])) if known else {}
     for name, value in usual.items():
         setting = family.settings[name]
         if name in told:
             if not setting.field and told[name].value != value:
                 unsupported[name] = f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported"
-        elif name in theirs and setting.field and (writer == AUTHORS or setting.is_needed):
+        elif (
+            name in theirs
+            and setting.field
             # how positions are resampled is a matter of code, and timm's is another than the authors'
-            complete[name] = Told(getattr(known, setting.field), by, is_given=False)
+            and (writer == AUTHORS or setting.is_needed)
+            and len(values := {getattr(each, setting.field) for each in known}) == 1
+        ):
+            complete[name] = Told(values.pop(), by, is_given=False)
         elif writer in setting.fixed_by:
             complete[name] = Told(value, f"{writer}, which has no other", is_given=False)
         elif setting.is_needed:
@@ -182,7 +197,7 @@ def _complete(
         raise CheckpointError("These settings are not supported.", list(unsupported.values()), hint)
     if missing:
         headline = f"The tensors of this {kinds} model do not tell these settings, and no file does."
-        raise CheckpointError(headline, missing, WAYS)
+        raise CheckpointError(headline, missing, f"{WAYS} Official models of these shapes: {names}." if names else WAYS)
     return complete
 
 

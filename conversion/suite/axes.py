@@ -10,13 +10,12 @@ from conversion.families.image_sizes import find_size_problem
 from conversion.families.variants import VARIANTS
 from conversion.intake.checkpoint import Checkpoint
 from conversion.intake.transformers_folder import is_transformers_folder
-from conversion.mapping.key_map import StateDict
 from conversion.state_dicts.convert import convert
-from conversion.state_dicts.linear_head import merge_linear_head
+from conversion.state_dicts.heads import merge_heads
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.contradictions import refuse_contradictions
 from conversion.suite.extent import choose_row
-from conversion.suite.reading import list_own_files, read_files
+from conversion.suite.reading import list_own_files, read_files, take_heads
 from conversion.suite.settings import DTYPES, Request
 
 ATTENTIONS = ("eager", "sdpa")
@@ -50,7 +49,7 @@ def read_variants(request: Request) -> tuple[dict[str, Spec], dict[str, Checkpoi
         return {row.name: load_family(row.family).spec_of(row)}, {}
     read = read_files(request, list_own_files(request), request.entry)
     with concerning(request.checkpoint):
-        merged = merge_linear_head(read["checkpoint"].state_dict, _head_of(read))
+        merged = merge_heads(read["checkpoint"].state_dict, **take_heads(read))
         found = recognise(merged, **request.overrides)
         return {found.name: found.spec}, read
 
@@ -71,16 +70,11 @@ def check_checkpoint(request: Request, specs: Mapping[str, Spec]) -> None:
         convert(
             read["checkpoint"].state_dict,
             request.variant,
-            linear_head=_head_of(read),
+            **take_heads(read),
             image_size=request.image_size,
             labels=request.labels,
             **request.overrides,
         )
-
-
-def _head_of(read: Mapping[str, Checkpoint]) -> StateDict | None:
-    """The state dict of the linear head that goes with a checkpoint, if one was given."""
-    return read["linear_head"].state_dict if "linear_head" in read else None
 
 
 def check_axes(

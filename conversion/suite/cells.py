@@ -163,7 +163,7 @@ def _build_candidate(model: CellModel, case: InputCase, dtype: str) -> Candidate
     deviation, inputs = family.find_deviation(spec, case.shape, dtype, model.attention), None
     if case.photo:
         inputs = Inputs(subject.processed_photo)
-        deviation = combine(deviation, family.find_image_deviation(spec, open_photo().size, case.height))
+        deviation = combine(deviation, family.find_image_deviation(spec, open_photo(spec).size, case.height))
     return Candidate(model.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
 
 
@@ -176,5 +176,6 @@ def _draw(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:
 
 def draw_photo(subject: Subject, case: InputCase, *, as_processor: bool = False) -> Inputs:
     """The photo through the original's transform, or, its counterfactual, through one that does as the processor."""
-    transform = subject.family.images.build_transform(subject.converted.spec, case.height, as_processor=as_processor)
-    return as_batch(transform(open_photo()))
+    spec = subject.converted.spec
+    transform = subject.family.images.build_transform(spec, case.height, as_processor=as_processor)
+    return as_batch(transform(open_photo(spec)))

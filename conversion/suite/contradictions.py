@@ -35,6 +35,7 @@ def _check_weights(request: Request) -> None:
         "--variant": request.variant,
         "--linear-head": request.linear_head,
         "--linear-head-entry": request.linear_head_entry,
+        "--depth-head": request.depth_head,
         "--entry": request.entry,
         "--like": request.like,
         **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
@@ -81,6 +82,7 @@ def _check_converted(request: Request) -> None:
         "--image-size": request.image_size,
         "--max-shard-size": request.max_shard_size,
         "--linear-head": request.linear_head,
+        "--depth-head": request.depth_head,
         "--entry": request.entry,
         "--like": request.like,
     }

@@ -37,7 +37,7 @@ class FoundSubject(Subject):
         if not (self.directory / PREPROCESSOR).exists() or not self.converted.preprocessor:
             cases = list_inputs(self.converted.spec, self.converted.input_size, self.converted.baked)
             return self._select_inputs([case for case in cases if case.baked is None and not case.photo])
-        spec, side = self.converted.spec, self.processed_photo.shape[-1]
+        spec, side = self.converted.spec, min(self.processed_photo.shape[-2:])
         cases = [case for case in list_inputs(spec, side, self.converted.baked) if case.baked is None]
         # of another size than native nothing can be said where nobody told how positions are resampled
         return self._select_inputs([case for case in cases if spec.any_size or case.height == spec.image_size])

@@ -16,6 +16,9 @@ from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 
 PHOTO = Path(__file__).with_name("chelsea.png")
+PHOTO_SIZE = (640, 480)
+"""Width and height that it is brought to, in pixels, for a model whose images keep their aspect ratio."""
+
 MASKED_SHARE = 0.4
 
 FEW_PATCHES = 49
@@ -69,6 +72,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         input_size: side of the images that its image processor gives, in pixels.
         baked: the size that the artifact itself is baked for, if it is; then it is used at no other.
     """
+    height, width = spec.shape_input(input_size)
     native, small, wide = spec.image_size, 7 * spec.patch_size, (4 * spec.patch_size, 7 * spec.patch_size)
     if baked or not spec.any_size:
         small = native
@@ -77,17 +81,20 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         InputCase("batch_2", small, small, batch=2),
         InputCase("masked", small, small, batch=2, masked=True),
         InputCase("non_square", *wide),
-        InputCase("photo", input_size, input_size, photo=True),
+        InputCase("photo", height, width, photo=True),
+        InputCase("photo_size", height, width),
         InputCase("224", 224, 224),
         InputCase("224_baked", 224, 224, baked=224),
     ]
     channels = getattr(spec, "num_channels", RGB)
     redundant = {"224", "224_baked"} if native == 224 or 224 % spec.patch_size else set()
     if baked:
-        redundant |= {"224", "non_square"}
+        redundant |= {"224", "non_square", *(("photo", "photo_size") if spec.keeps_aspect else ())}
     if not spec.any_size:
         redundant |= {"224", "224_baked", "non_square"}
-    if not spec.mask_token:
+    if not spec.keeps_aspect:
+        redundant |= {"photo_size"}
+    if not spec.takes_masks:
         redundant |= {"masked"}
     if channels != RGB:
         redundant |= {"photo"}
@@ -138,9 +145,10 @@ def run_original(
     return OriginalRun(original, stages, draw_inputs(case, spec.patch_size, 0), dtype, keep=keep)
 
 
-def open_photo() -> Image.Image:
-    """The photo, RGB."""
-    return Image.open(PHOTO).convert("RGB")
+def open_photo(spec: Spec | None = None) -> Image.Image:
+    """The photo, RGB; as large as a camera's smallest, for a model of this spec that keeps the aspect ratio."""
+    photo = Image.open(PHOTO).convert("RGB")
+    return photo.resize(PHOTO_SIZE) if spec is not None and spec.keeps_aspect else photo
 
 
 def as_batch(pixel_values: Tensor) -> Inputs:

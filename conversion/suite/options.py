@@ -48,6 +48,7 @@ OF_MODELS: Mapping[str, Mapping[str, Any]] = {
     },
     "--linear-head": {"type": _path, "metavar": "PATH", "help": "the classifier file that goes with --checkpoint"},
     "--linear-head-entry": {"metavar": "NAME", "help": "of several heads in that file: the one to take"},
+    "--depth-head": {"type": _path, "metavar": "PATH", "help": "DINOv2's depth head file that goes with --checkpoint"},
     "--save-dtype": {"choices": DTYPES, "metavar": "NAME", "help": "cast the weights (default: their own dtype)"},
     "--original": {
         "default": AUTO,
@@ -133,6 +134,7 @@ def read_request(option: argparse.Namespace) -> Request:
         like=option.like,
         linear_head=option.linear_head,
         linear_head_entry=option.linear_head_entry,
+        depth_head=option.depth_head,
         save_dtype=option.save_dtype,
         labels=read_labels(option.labels) if option.labels else None,
         overrides={name: value for name, value in settings.items() if value is not None},

@@ -11,6 +11,9 @@ from conversion.suite.subject import Cell, Subject
 
 HEAD = 0
 
+DEPTH = "returned.predicted_depth"
+"""The capture point that has the depth."""
+
 
 def take_what_can_be(subject: Subject, cell: Cell) -> tuple[Picture, ...]:
     """The pictures of a variant; or, where they cannot be taken, why not."""
@@ -33,7 +36,7 @@ def take_pictures(subject: Subject, cell: Cell) -> tuple[Picture, ...]:
     models = {"original": subject.original(device), "hf": subject.load(None, device, dtype, attention)}
     processed = Inputs(subject.processed_photo)
     block = f"block.{spec.depth - 1}"
-    wanted = [stage for stage in family.list_stages(spec) if stage.name in (block, "logits")]
+    wanted = [stage for stage in family.list_stages(spec) if stage.name in (block, "logits", DEPTH)]
     sides: tuple[Side, ...] = ("original", "hf")
     found = {side: capture(models[side], wanted, side, processed, getattr(torch, dtype)) for side in sides}
     seen = {side: {name: tensor[0].cpu() for name, tensor in values.items()} for side, values in found.items()}
@@ -54,4 +57,6 @@ def take_pictures(subject: Subject, cell: Cell) -> tuple[Picture, ...]:
         taken.append(pictures.show_classes(*both("logits"), dict(enumerate(subject.converted.labels))))
     if spec.task == "semantic-segmentation":
         taken.append(pictures.show_segments(*both("logits")))
+    if spec.task == "depth-estimation":
+        taken.append(pictures.show_depth(*both(DEPTH)))
     return tuple(taken)

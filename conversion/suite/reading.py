@@ -1,19 +1,26 @@
-"""The files of a checkpoint, read as was asked for: the backbone, and the linear head that goes with it."""
+"""The files of a checkpoint, read as was asked for: the backbone, and the head that goes with it."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from conversion.families.heads import HEADS
 from conversion.intake.checkpoint import Checkpoint, read_checkpoint
 from conversion.intake.linear_head import read_linear_head
 from conversion.suite.settings import Request
 
 
 def list_own_files(request: Request) -> dict[str, Path]:
-    """Role (``checkpoint``, ``linear_head``) to the user's own file; none where official ones are verified."""
-    files = {"checkpoint": request.checkpoint, "linear_head": request.linear_head} if request.checkpoint else {}
+    """Role (``checkpoint``, or that of a head) to the user's own file; none where official ones are verified."""
+    files = {role: getattr(request, role) for role in ("checkpoint", *HEADS)} if request.checkpoint else {}
     return {role: path for role, path in files.items() if path}
+
+
+def take_heads(read: Mapping[str, Checkpoint]) -> dict[str, Any]:
+    """The state dicts of the heads that go with a checkpoint, by role: arguments of ``convert``."""
+    return {role: read[role].state_dict for role in HEADS if role in read}
 
 
 def read_files(request: Request, files: Mapping[str, Path], entry: str | None) -> dict[str, Checkpoint]:
@@ -27,9 +34,10 @@ def read_files(request: Request, files: Mapping[str, Path], entry: str | None) -
         CheckpointError: one cannot be read, or the head does not fit.
     """
     dtype = getattr(torch, request.save_dtype) if request.save_dtype else None
-    head = files.get("linear_head")
-    backbone = read_checkpoint(files["checkpoint"], entry=entry, dtype=dtype, like=request.like)
-    if head is None:
-        return {"checkpoint": backbone}
-    chosen = request.linear_head_entry
-    return {"checkpoint": backbone, "linear_head": read_linear_head(head, backbone.state_dict, chosen, dtype=dtype)}
+    read = {"checkpoint": read_checkpoint(files["checkpoint"], entry=entry, dtype=dtype, like=request.like)}
+    if "linear_head" in files:
+        backbone, chosen = read["checkpoint"].state_dict, request.linear_head_entry
+        read["linear_head"] = read_linear_head(files["linear_head"], backbone, chosen, dtype=dtype)
+    if "depth_head" in files:
+        read["depth_head"] = read_checkpoint(files["depth_head"], dtype=dtype)
+    return read

@@ -34,6 +34,7 @@ class Request:
     variant: str | None = None
     linear_head: Path | None = None
     linear_head_entry: str | None = None
+    depth_head: Path | None = None
     entry: str | None = None
     like: str | None = None
     save_dtype: str | None = None

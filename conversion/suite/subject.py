@@ -28,13 +28,13 @@ from conversion.intake.download import download_checkpoint, find_checksums
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import read_config, read_left_out
-from conversion.state_dicts.linear_head import merge_linear_head
+from conversion.state_dicts.heads import merge_heads
 from conversion.suite.extent import describe_extent
 from conversion.suite.failing import fail_plainly
 from conversion.suite.inputs import InputCase, list_inputs, open_photo
 from conversion.suite.memory import return_freed_memory
 from conversion.suite.progress import describe_size, say
-from conversion.suite.reading import list_own_files, read_files
+from conversion.suite.reading import list_own_files, read_files, take_heads
 from conversion.suite.scratch import open_scratch
 from conversion.suite.settings import Request
 
@@ -132,9 +132,8 @@ class Subject:
 
     @property
     def read(self) -> dict[str, Tensor]:
-        """All that was read, a linear head under its prefix."""
-        head = self.checkpoints["linear_head"].state_dict if "linear_head" in self.checkpoints else None
-        return merge_linear_head(self.checkpoints["checkpoint"].state_dict, head)
+        """All that was read, a head under its prefix."""
+        return merge_heads(self.checkpoints["checkpoint"].state_dict, **take_heads(self.checkpoints))
 
     @property
     def overrides(self) -> Mapping[str, Any]:
@@ -180,7 +179,8 @@ class Subject:
     @cached_property
     def processed_photo(self) -> Tensor:
         """The photo through the artifact's image processor, ``(1, 3, height, width)``."""
-        pixel_values: Tensor = load_image_processor(self.directory)(open_photo(), return_tensors="pt")["pixel_values"]
+        photo = open_photo(self.converted.spec)
+        pixel_values: Tensor = load_image_processor(self.directory)(photo, return_tensors="pt")["pixel_values"]
         return pixel_values
 
     @cached_property
@@ -202,12 +202,11 @@ class Subject:
 
     def convert(self, image_size: int | None) -> Conversion:
         """Convert the checkpoint, with position embeddings baked for ``image_size``."""
-        head = self.checkpoints.get("linear_head")
         with concerning(self.files["checkpoint"].name):
             return conversion.convert(
                 self.checkpoints["checkpoint"].state_dict,
                 self.request.variant if self.request.checkpoint or self.is_shortened else self.variant,
-                linear_head=head.state_dict if head else None,
+                **take_heads(self.checkpoints),
                 labels=self.request.labels,
                 **self.overrides,
                 image_size=image_size,
@@ -225,7 +224,7 @@ class Subject:
             return self.request.original
         checkpoint = self.checkpoints["checkpoint"] if self.request.checkpoint else None
         is_timms = checkpoint and (checkpoint.untranslated is not None or checkpoint.timm is not None)
-        return TIMM_CODE if is_timms and self.request.linear_head is None else BUNDLED
+        return TIMM_CODE if is_timms and len(self.checkpoints) == 1 else BUNDLED
 
     @cached_property
     def clone(self) -> Path | None:

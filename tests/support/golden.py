@@ -1,12 +1,16 @@
 """The golden models: tiny weights, inputs, and what the original code computed from them (``fixtures/golden``)."""
 
+import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -14,7 +18,9 @@ import conversion
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.beit.config import BeitSpec
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.depth_anything.config import DepthAnythingSpec
 from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov2_depth.config import Dinov2DepthSpec
 from conversion.families.dinov3.config import Dinov3Spec
 from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
 from conversion.families.settings import option_of
@@ -23,8 +29,12 @@ from conversion.intake.steps import unchunk_blocks
 from conversion.parity.points import Inputs
 
 DIRECTORY = Path(__file__).parents[2] / "fixtures" / "golden"
-NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.safetensors")))
-DINOV2 = tuple(name for name in NAMES if name.startswith("dinov2"))
+OF_ANOTHER_WIDTH = "dinov2_tiny_dd_channels16"
+"""A recorded model whose head no class of transformers can hold: it is there for its keys, and for the original."""
+
+NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.safetensors") if path.stem != OF_ANOTHER_WIDTH))
+DEPTH = tuple(name for name in NAMES if name.startswith("depth_anything") or "_dd" in name)
+DINOV2 = tuple(name for name in NAMES if name.startswith("dinov2") and name not in DEPTH)
 DINOV3 = tuple(name for name in NAMES if name.startswith("dinov3"))
 DATA2VEC_VISION = tuple(name for name in NAMES if name.startswith("data2vec_vision"))
 BEIT = tuple(name for name in NAMES if name.startswith("beit"))
@@ -59,7 +69,9 @@ class GoldenModel:
     @property
     def family(self) -> Family[Any]:
         name = self.name.partition("_tiny")[0]
-        return load_family("beit" if name == "beitv2" else name)
+        if self.name.startswith("dinov2_tiny_dd"):
+            return load_family("dinov2_depth")
+        return load_family({"beitv2": "beit", "depth_anything_v2": "depth_anything"}.get(name, name))
 
     @property
     def backbone(self) -> dict[str, Tensor]:
@@ -74,6 +86,8 @@ class GoldenModel:
         """What shapes cannot tell about this model."""
         if self.family.name == "dinov2":
             return {"num_attention_heads": NUM_HEADS, **resampling_of(self)}
+        if self.name in DEPTH:
+            return describe_head(self)
         if self.family.name == "dinov3":
             return {"layer_norm_eps": self.config["layer_norm_eps"], **PHOTOS}
         if self.family.name == "beit":
@@ -189,11 +203,45 @@ def describe_beit(golden: GoldenModel) -> BeitSpec:
     )
 
 
+def describe_head(golden: GoldenModel) -> dict[str, Any]:
+    """What no tensor tells of a model with a depth head; and smaller images than usual, which take less time."""
+    config = golden.config
+    told = {
+        "num_attention_heads": config["num_heads"],
+        "out_indices": tuple(config.get("out_index") or config["intermediate_layer_idx"]),
+        "max_depth": int(config["max_depth"] or 0),
+    }
+    return told if golden.family.name == "dinov2_depth" else {**told, "input_size": config["image_size"]}
+
+
+def describe_depth_anything(golden: GoldenModel) -> DepthAnythingSpec:
+    """The spec, from what the recording says of itself."""
+    config, told = golden.config, describe_head(golden)
+    return DepthAnythingSpec(
+        neck_widths=tuple(config["out_channels"]), fusion_width=config["features"], **_describe_backbone(config, told)
+    )
+
+
+def describe_dinov2_depth(golden: GoldenModel) -> Dinov2DepthSpec:
+    """The spec, from what the recording says of itself."""
+    config, told = golden.config, describe_head(golden)
+    widths = tuple(config["post_process_channels"])
+    return Dinov2DepthSpec(neck_widths=widths, fusion_width=config["channels"], **_describe_backbone(config, told))
+
+
+def _describe_backbone(config: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    others = {name: value for name, value in told.items() if name != "num_attention_heads"}
+    sizes = {name: config[name] for name in ("embed_dim", "depth", "patch_size", "image_size")}
+    return {**sizes, "num_heads": told["num_attention_heads"], "ffn": "mlp", "mask_token": True, **others}
+
+
 SPECS: dict[str, Callable[[GoldenModel], Spec]] = {
     "dinov2": describe_dinov2,
     "dinov3": describe_dinov3,
     "data2vec_vision": describe_data2vec_vision,
     "beit": describe_beit,
+    "depth_anything": describe_depth_anything,
+    "dinov2_depth": describe_dinov2_depth,
 }
 
 
@@ -211,6 +259,7 @@ def read_golden(name: str) -> GoldenModel:
         keys = {key.replace(".mim_logits", ".logits"): key for key in file.keys()}  # noqa: SIM118 (not a mapping)
         tensors = {name: file.get_tensor(key) for name, key in keys.items()}
         metadata = file.metadata()
+    tensors |= {f"weights.{key}": draw_recipe(key, **each) for key, each in _read_recipe(metadata).items()}
     cases = []
     for case in sorted(key.partition(".")[0] for key in tensors if key.endswith(".pixel_values")):
         outputs = _strip(tensors, f"{case}.")
@@ -230,6 +279,19 @@ def read_golden(name: str) -> GoldenModel:
         _strip(tensors, "linear_head."),
         tuple(cases),
     )
+
+
+def draw_recipe(key: str, shape: list[int], scale: float, sha256: str) -> Tensor:
+    """A weight that is not stored, but drawn as the recording says."""
+    drawn = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape) * scale
+    tensor = torch.from_numpy(drawn.astype(np.float32))
+    assert hashlib.sha256(tensor.numpy().tobytes()).hexdigest() == sha256, key
+    return tensor
+
+
+def _read_recipe(metadata: dict[str, str]) -> dict[str, dict[str, Any]]:
+    recipe: dict[str, dict[str, Any]] = json.loads(metadata.get("recipe", '{"keys": {}}'))["keys"]
+    return recipe
 
 
 def tiny() -> dict[str, Tensor]:

@@ -5,10 +5,11 @@ from typing import Any
 
 from conversion.families.beit.config import BeitSpec
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.depth_architecture.config import DepthSpec
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.dinov3.config import Dinov3Spec
 from conversion.families.variants import VARIANTS
-from tests.support.golden import BEIT, DATA2VEC_VISION, DINOV2, DINOV3, read_golden, read_json
+from tests.support.golden import BEIT, DATA2VEC_VISION, DEPTH, DINOV2, DINOV3, read_golden, read_json
 
 # end of a BEiT's name to that of one that is the same model, of which keys are recorded
 SAME_MODEL = {
@@ -21,6 +22,10 @@ SAME_MODEL = {
 
 def find_recorded(name: str) -> str | None:
     """The variant whose keys are recorded for this one's; None of a BEiT with a segmentation head."""
+    if VARIANTS[name].family == "depth_anything":
+        return f"depth_anything_v2_{name.removesuffix('14')[-4:]}"
+    if VARIANTS[name].family == "dinov2_depth":
+        return f"{VARIANTS[name].backbone}_dd"
     if VARIANTS[name].family == "beit" and VARIANTS[name].spec["task"] == "semantic-segmentation":
         return None
     ending = next((ending for ending in SAME_MODEL if name.endswith(ending)), "")
@@ -34,7 +39,8 @@ RECORDED = {name: same for name in VARIANTS if (same := find_recorded(name))}
 def read_official_shapes(name: str) -> dict[str, tuple[int, ...]]:
     """The official files' keys and shapes, backbone and, under its prefix, linear head."""
     recorded = read_json("original_keys.json")
-    entry = recorded[VARIANTS[RECORDED[name]].backbone]
+    same = RECORDED[name]
+    entry = recorded[VARIANTS[same].backbone if same in VARIANTS else same]
     shapes = {
         key.format(index): tuple(shape)
         for key, shape in entry["keys"].items()
@@ -93,9 +99,18 @@ def repeat_block(keys: set[str], depth: int) -> set[str]:
     return {key.replace(".layer.0.", f".layer.{index}.") for key in keys for index in range(depth)}
 
 
+def read_depth_keys(spec: DepthSpec) -> set[str]:
+    """The same; the blocks are those of a plain DINOv2, under a prefix."""
+    backbone = {f"backbone.{key}" for key in read_dinov2_keys(spec.backbone)}
+    tiny = next(golden for golden in map(read_golden, DEPTH) if golden.spec.hf_class == spec.hf_class)
+    return backbone | {key for key in read_json("converted_sha256.json")[tiny.name] if not key.startswith("backbone.")}
+
+
 READERS: dict[str, Callable[[Any], set[str]]] = {
     "dinov2": read_dinov2_keys,
     "data2vec_vision": read_data2vec_vision_keys,
     "dinov3": read_dinov3_keys,
     "beit": read_beit_keys,
+    "depth_anything": read_depth_keys,
+    "dinov2_depth": read_depth_keys,
 }

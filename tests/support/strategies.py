@@ -12,7 +12,10 @@ from conversion.families.base import Family, Spec, load_family
 from conversion.families.beit.config import BeitSpec
 from conversion.families.beit_architecture.config import BeitLikeSpec
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
+from conversion.families.depth_anything.config import DepthAnythingSpec
+from conversion.families.depth_architecture.config import DepthSpec
 from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov2_depth.config import Dinov2DepthSpec
 from conversion.families.dinov3.config import Dinov3Spec
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16])
@@ -97,6 +100,7 @@ TASKS: dict[type[BeitLikeSpec], tuple[str, ...]] = {
     BeitSpec: (*COMMON_TASKS, "masked-image-modeling"),
 }
 FAMILIES = {Data2VecVisionSpec: "data2vec_vision", BeitSpec: "beit"}
+DEPTH_FAMILIES: dict[type[DepthSpec], str] = {DepthAnythingSpec: "depth_anything", Dinov2DepthSpec: "dinov2_depth"}
 
 
 @st.composite
@@ -136,6 +140,22 @@ def beit_like_specs(draw: st.DrawFn, spec_class: type[BeitLikeSpec]) -> BeitLike
 
 
 @st.composite
+def depth_specs(draw: st.DrawFn, spec_class: type[DepthSpec]) -> DepthSpec:
+    """Small DINOv2 with a depth head."""
+    depth = draw(st.integers(4, 6))
+    own = {"fusion_width": 256, "coarsest_unit": draw(st.booleans())} if spec_class is Dinov2DepthSpec else {}
+    backbone = vars(draw(dinov2_specs())) | {"depth": depth, "num_register_tokens": 0, "num_classes": 0}
+    kept = {name: value for name, value in backbone.items() if not name.startswith(("interpolate", "apply", "reshape"))}
+    features = {
+        "out_indices": tuple(draw(st.permutations(range(depth)))[:4]),
+        "neck_widths": tuple(draw(st.integers(1, 3)) for _ in range(4)),
+        "fusion_width": 2,
+        "max_depth": draw(st.sampled_from([0, 20])),
+    }
+    return spec_class(**kept | features | own)
+
+
+@st.composite
 def state_dicts(draw: st.DrawFn) -> tuple[Family[Any], Spec, dict[str, Tensor]]:
     """A family, a spec, and an original state dict of it without what is dropped, keys in any order."""
     family, spec = draw(
@@ -143,6 +163,7 @@ def state_dicts(draw: st.DrawFn) -> tuple[Family[Any], Spec, dict[str, Tensor]]:
             st.tuples(st.just(load_family("dinov2")), dinov2_specs()),
             st.tuples(st.just(load_family("dinov3")), dinov3_specs()),
             *(st.tuples(st.just(load_family(name)), beit_like_specs(own)) for own, name in FAMILIES.items()),
+            *(st.tuples(st.just(load_family(name)), depth_specs(own)) for own, name in DEPTH_FAMILIES.items()),
         )
     )
     like = family.converted_tensors(spec)

@@ -9,7 +9,7 @@ LAST_FEATURE = Deviation(
     where="segmentation models that take the last block's output for a feature, as all official ones do",
     cause="the output of block i is taken for a feature where out_indices has i + 2, and the config refuses numbers "
     "above the number of blocks",
-    size="MEASURED",
+    size="a relative RMS of 0.3 on logits of a tiny model",
     counterfactual="the original with the features of the nearest blocks that can be told, the last one's before it",
     remedy="no config on disk can say it; tell the model after loading: "
     "model.config._out_indices = [block + 2 for block in model.config.original_out_indices]",

@@ -75,6 +75,7 @@ FEATURE_LAYOUT = Deviation(
     counterfactual="the original without laying the features out",
     remedy="none needed: it is rounding; with eager attention, one image at a time agrees bit for bit",
     original_attributes={"contiguous_features": False},
+    is_rounding=True,
     applies=lambda spec, shape, *_: spec.task == "semantic-segmentation" and shape[0] > 1,
 )
 

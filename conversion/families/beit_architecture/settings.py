@@ -21,7 +21,7 @@ SETTINGS = {
     ),
     **TRANSFORMER_SETTINGS,
     "out_indices": Setting(
-        "out_indices", parse_integers, "blocks whose features a segmentation head takes, as 3,5,7,11", neutral=()
+        "out_indices", parse_integers, "blocks whose features the segmentation or depth head takes", neutral=()
     ),
     "pool_scales": Setting(
         "pool_scales", parse_integers, "sides of a segmentation head's pooled maps, as 1,2,3,6", neutral=()

@@ -36,21 +36,30 @@ RETURNED = (
 )
 
 
+def list_backbone_stages(spec: Dinov2Spec) -> list[Stage]:
+    """List the capture points up to the output of the last block, stage by stage in the order of the computation."""
+    original, hf, column = spec.original_prefix, spec.hf_prefix, 1 if transformers_major() < 5 else 2
+    table = ATTENTION + (SWIGLU if spec.ffn == "swiglu" else MLP) + RESIDUAL
+    rows = [(name, places[0], places[column], (keys,)) for name, *places, keys in table]
+    embeddings = tuple(original + key for key in EMBEDDINGS)
+    pixels = f"{hf}embeddings.patch_embeddings.projection:input"
+    return [
+        build_place("pixels", f"{original}patch_embed.proj:input", pixels),
+        build_place("embeddings", f"{original}blocks.0:input", f"{hf}encoder.layer.0:input", embeddings),
+        *(
+            build_block(f"block.{i}", rows, f"{original}blocks.{i}", f"{hf}encoder.layer.{i}")
+            for i in range(spec.depth)
+        ),
+    ]
+
+
 def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
     """List every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers classifier's head does not take: its backbone's points only.
     """
-    base, column = spec.hf_prefix, 1 if transformers_major() < 5 else 2
-    table = ATTENTION + (SWIGLU if spec.ffn == "swiglu" else MLP) + RESIDUAL
-    rows = [(name, places[0], places[column], (keys,)) for name, *places, keys in table]
-    stages = [
-        build_place("pixels", "patch_embed.proj:input", f"{base}embeddings.patch_embeddings.projection:input"),
-        build_place("embeddings", "blocks.0:input", f"{base}encoder.layer.0:input", EMBEDDINGS),
-        *(build_block(f"block.{i}", rows, f"blocks.{i}", f"{base}encoder.layer.{i}") for i in range(spec.depth)),
-        build_block("norm", OUTPUT, "norm", f"{base}layernorm"),
-    ]
+    stages = [*list_backbone_stages(spec), build_block("norm", OUTPUT, "norm", f"{spec.hf_prefix}layernorm")]
     if spec.num_classes and not masked:
         return [
             *stages,

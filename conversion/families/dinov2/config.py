@@ -1,7 +1,7 @@
 """DINOv2: what a model is made of, and its transformers config."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from conversion.families import configs, vit
 from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields, read_lacking, write_lacking
@@ -19,6 +19,8 @@ ALIKE = {"Dinov2Backbone": "Dinov2Model", "Dinov2WithRegistersBackbone": "Dinov2
 
 ALIKE_FIELDS = frozenset({"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"})
 """Fields of transformers' config that say what these return."""
+
+FEATURE_FLAGS = ("apply_layernorm", "reshape_hidden_states")
 
 FIELDS: ConfigTable = {
     **VIT_FIELDS,
@@ -45,6 +47,9 @@ class Dinov2Spec(Spec):
         mask_token: every model has one after the authors' training.
         qkv_bias, proj_bias, ffn_bias: whether these layers have biases, by the names in the training's config.
         layer_scale: each residual branch has a learned factor per channel.
+        out_indices: blocks, counted from 0, whose outputs a feature backbone returns; none of any other model.
+        apply_layernorm, reshape_hidden_states: whether each of these goes through the final norm, and whether it is
+            returned as a map of its patches.
     """
 
     ffn: Literal["mlp", "swiglu"]
@@ -59,6 +64,9 @@ class Dinov2Spec(Spec):
     proj_bias: bool = True
     ffn_bias: bool = True
     layer_scale: bool = True
+    out_indices: tuple[int, ...] = ()
+    apply_layernorm: bool = True
+    reshape_hidden_states: bool = True
 
     @property
     def hidden_dim(self) -> int:
@@ -72,6 +80,11 @@ class Dinov2Spec(Spec):
         return self.interpolate_offset is not None and self.interpolate_antialias is not None
 
     @property
+    def original_prefix(self) -> str:
+        """Where the backbone lives in the original's module tree and keys."""
+        return ""
+
+    @property
     def hf_prefix(self) -> str:
         """Where the backbone lives in transformers' module tree and keys."""
         prefix = "dinov2_with_registers." if self.num_register_tokens else "dinov2."
@@ -81,7 +94,7 @@ class Dinov2Spec(Spec):
     def hf_class(self) -> str:
         """Name of the transformers class."""
         base = "Dinov2WithRegisters" if self.num_register_tokens else "Dinov2"
-        return base + ("ForImageClassification" if self.num_classes else "Model")
+        return base + ("ForImageClassification" if self.num_classes else "Backbone" if self.out_indices else "Model")
 
 
 def complete(spec: Dinov2Spec) -> Dinov2Spec:
@@ -96,7 +109,7 @@ def build_config(spec: Dinov2Spec, labels: tuple[str, ...]) -> "PretrainedConfig
     Args:
         labels: a classifier's class names, in the order of the logits; none of a backbone.
     """
-    others: dict[str, object] = {"hidden_act": "gelu", **write_lacking(spec, complete(spec))}
+    others: dict[str, object] = {"hidden_act": "gelu", **write_lacking(spec, complete(spec)), **_write_features(spec)}
     if spec.num_register_tokens:
         others["num_register_tokens"] = spec.num_register_tokens
         return configs.build_config("Dinov2WithRegistersConfig", FIELDS, spec, labels, **others)
@@ -108,4 +121,19 @@ def read_config(config: "PretrainedConfig") -> Dinov2Spec:
     has = read_lacking(config, "mask_token", "proj_bias", "ffn_bias", "layer_scale")
     has["mask_token"] = has["mask_token"] and getattr(config, "use_mask_token", True)
     registers = getattr(config, "num_register_tokens", 0)
-    return Dinov2Spec(num_register_tokens=registers, **read_fields(FIELDS, config), **has)
+    features = read_features(config) if (config.architectures or [""])[0].endswith("Backbone") else {}
+    return Dinov2Spec(num_register_tokens=registers, **read_fields(FIELDS, config), **has, **features)
+
+
+def _write_features(spec: Dinov2Spec) -> dict[str, object]:
+    """Fields of the config that say what a feature backbone returns; it counts the embeddings as 0."""
+    if not spec.out_indices:
+        return {}
+    values: dict[str, object] = {name: getattr(spec, name) for name in FEATURE_FLAGS}
+    return {"out_indices": [index + 1 for index in spec.out_indices], **values}
+
+
+def read_features(config: "PretrainedConfig") -> dict[str, Any]:
+    """Read from a config what a feature backbone returns, as fields of the spec."""
+    flags = {name: getattr(config, name) for name in FEATURE_FLAGS}
+    return {"out_indices": tuple(index - 1 for index in config.out_indices), **flags}

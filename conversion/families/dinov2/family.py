@@ -19,6 +19,7 @@ from conversion.families.dinov2.original import Dinov2, bake_image_size
 from conversion.families.dinov2.recognition import is_dinov2, list_open, note_settings, recognise_spec
 from conversion.families.dinov2.settings import SETTINGS
 from conversion.families.dinov2.timm import translate
+from conversion.families.heads import LINEAR_HEAD
 from conversion.families.preprocessing import ResizeAndCrop
 
 FAMILY = Family(
@@ -40,6 +41,7 @@ FAMILY = Family(
     filled_with_ones=("*.gamma",),
     alike=ALIKE,
     alike_fields=ALIKE_FIELDS,
+    head=LINEAR_HEAD,
     images=ResizeAndCrop(official_crop=224),  # make_classification_eval_transform in dinov2/data/transforms.py
     build_original=Dinov2,
     list_stages=list_stages,

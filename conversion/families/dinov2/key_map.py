@@ -81,7 +81,7 @@ def select_key_map(spec: Dinov2Spec, _major: int) -> KeyMap:
         **(REGISTERS if spec.num_register_tokens else {}),
     }
     prefixed = {
-        source: add_prefix(spec.hf_prefix, target)
+        spec.original_prefix + source: add_prefix(spec.hf_prefix, target)
         for source, target in backbone.items()
         if source not in SWITCHED or getattr(spec, SWITCHED[source])
     }

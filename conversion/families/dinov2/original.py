@@ -9,6 +9,7 @@ Shapes in comments: B images, N patches, R registers, T = 1 + R + N tokens, D wi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.image_sizes import check_image_size
 from conversion.families.layers import Attention, Block, Mlp, VisionTransformer, mask_patches
 from conversion.mapping.tensors import resample_position_embeddings
+
+S = TypeVar("S", bound=Dinov2Spec)
 
 
 class SwiGLU(nn.Module):
@@ -117,12 +120,16 @@ class Dinov2(VisionTransformer):
             a tensor ``(B, N, D)`` for each, in the order of the blocks.
         """
         depth = len(self.blocks)
-        chosen = set(range(depth - layers, depth)) if isinstance(layers, int) else set(layers)
-        tokens, outputs = self.prepare_tokens(pixel_values), []
+        chosen = range(depth - layers, depth) if isinstance(layers, int) else layers
+        return [self._part_tokens(each)["x_norm_patchtokens"] for each in self.list_outputs(pixel_values, chosen)]
+
+    def list_outputs(self, pixel_values: Tensor, blocks: Iterable[int], *, norm: bool = True) -> list[Tensor]:
+        """Compute the outputs ``(B, T, D)`` of chosen blocks, each through the final norm unless told otherwise."""
+        chosen, outputs, tokens = set(blocks), [], self.prepare_tokens(pixel_values)
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
             if index in chosen:
-                outputs.append(self._part_tokens(self.norm(tokens))["x_norm_patchtokens"])
+                outputs.append(self.norm(tokens) if norm else tokens)
         return outputs
 
     def _part_tokens(self, tokens: Tensor) -> dict[str, Tensor]:
@@ -143,9 +150,7 @@ def _resample(pos_embed: Tensor, grid: tuple[int, int], offset: float | None, an
     return resample_position_embeddings(pos_embed, grid, offset=offset, antialias=antialias)
 
 
-def bake_image_size(
-    state_dict: Mapping[str, Tensor], spec: Dinov2Spec, image_size: int
-) -> tuple[dict[str, Tensor], Dinov2Spec]:
+def bake_image_size(state_dict: Mapping[str, Tensor], spec: S, image_size: int) -> tuple[dict[str, Tensor], S]:
     """Make ``image_size`` the native size, with the position embeddings that the original computes there at run time.
 
     Args:
@@ -162,7 +167,7 @@ def bake_image_size(
     grid = image_size // spec.patch_size
     if grid == spec.grid:
         return dict(state_dict), spec
-    pos_embed = state_dict["pos_embed"]
-    pos_embed = pos_embed.to(torch.promote_types(pos_embed.dtype, torch.float32))
+    key = f"{spec.original_prefix}pos_embed"
+    pos_embed = state_dict[key].to(torch.promote_types(state_dict[key].dtype, torch.float32))
     pos_embed = _resample(pos_embed, (grid, grid), spec.interpolate_offset, spec.interpolate_antialias)
-    return {**state_dict, "pos_embed": pos_embed}, replace(spec, image_size=image_size)
+    return {**state_dict, key: pos_embed}, replace(spec, image_size=image_size)

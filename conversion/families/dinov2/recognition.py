@@ -9,7 +9,7 @@ from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.feed_forward import find_mlp_ratio, find_swiglu_ratio
 from conversion.families.images import note_channels
 from conversion.families.linear_head import is_of_one_vector
-from conversion.families.shapes import has_any, has_rotary_positions
+from conversion.families.shapes import has_any, has_depth_head, has_rotary_positions
 from conversion.families.told import Told, note_normalisation
 from conversion.families.vit import read_shapes
 from conversion.mapping.key_map import Shapes
@@ -22,8 +22,10 @@ OPTIONAL = {"register_tokens": 3, "linear_head.weight": 2}
 def is_dinov2(shapes: Shapes) -> bool:
     """Whether these keys are a DINOv2 model's: its own names for layer scale or registers, or its mask token's axes."""
     has_own_tokens = len(shapes.get("mask_token", ())) == 2 or "register_tokens" in shapes
-    return not has_rotary_positions(shapes) and (
-        has_any(shapes, ".ls1.gamma") or (has_own_tokens and has_any(shapes, ".attn.qkv.weight"))
+    return (
+        not has_rotary_positions(shapes)
+        and not has_depth_head(shapes)
+        and (has_any(shapes, ".ls1.gamma") or (has_own_tokens and has_any(shapes, ".attn.qkv.weight")))
     )
 
 

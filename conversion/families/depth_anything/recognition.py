@@ -1,0 +1,32 @@
+"""Depth Anything: what a model is made of, from the shapes found, and what these leave open."""
+
+from functools import partial
+from typing import Any
+
+from conversion.families.depth_anything.config import DepthAnythingSpec
+from conversion.families.depth_architecture import recognition as architecture
+from conversion.mapping.key_map import Shapes
+
+BACKBONE, HEAD = "pretrained.", "depth_head."
+
+
+def is_depth_anything(shapes: Shapes) -> bool:
+    """Whether these keys are a Depth Anything model's."""
+    return all(any(key.startswith(prefix) for key in shapes) for prefix in (BACKBONE, HEAD))
+
+
+def recognise_spec(shapes: Shapes, **settings: Any) -> DepthAnythingSpec:
+    """Read the spec off the shapes of an original state dict.
+
+    Args:
+        settings: what shapes cannot tell, by the names of the architecture's settings.
+
+    Raises:
+        CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
+    """
+    project, fuse = f"{HEAD}projects.{{}}.weight", f"{HEAD}scratch.layer1_rn.weight"
+    return architecture.recognise_spec(DepthAnythingSpec, shapes, BACKBONE, project, fuse, **settings)
+
+
+list_open = partial(architecture.list_open, prefix=BACKBONE)
+"""List the settings that shapes leave open, each with the value that most such models have, or None."""

@@ -1,0 +1,5 @@
+"""Depth Anything: what tensors cannot tell."""
+
+from conversion.families.depth_architecture.settings import SETTINGS
+
+__all__ = ["SETTINGS"]

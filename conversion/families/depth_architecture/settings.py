@@ -1,0 +1,26 @@
+"""DINOv2 with a depth head: what tensors cannot tell."""
+
+from conversion.families.settings import (
+    CROP_SETTINGS,
+    NORMALISATION_SETTINGS,
+    TRANSFORMER_SETTINGS,
+    Setting,
+    parse_count,
+    parse_integers,
+)
+
+SETTINGS = {
+    **{name: setting for name, setting in TRANSFORMER_SETTINGS.items() if name != "global_pool"},
+    "out_indices": Setting(
+        "out_indices",
+        parse_integers,
+        "blocks whose features the segmentation or depth head takes",
+        neutral=(),
+    ),
+    "max_depth": Setting(
+        "max_depth", parse_count, "largest depth in metres of a depth head, as 20; 0 if it is relative", neutral=0
+    ),
+    **NORMALISATION_SETTINGS,
+    "input_size": CROP_SETTINGS["input_size"],
+}
+"""What tensors cannot tell of a model with this architecture."""

@@ -1,0 +1,63 @@
+"""DINOv2 with its authors' depth head: from a photo to the model's input, and from its output to the photo's depth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from conversion.families.preprocessing import ResizeAndCrop, list_normalisation
+from conversion.families.vit import Spec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class WholeImage(ResizeAndCrop):
+    """Normalise the image as it is, and put zeros around it, so that its sides become multiples of a patch.
+
+    That is ``make_depth_transform`` in ``notebooks/depth_estimation.ipynb``; the original puts the zeros in its model.
+    """
+
+    def describe_cut(self, spec: Spec, input_size: int) -> dict[str, object]:  # noqa: ARG002, as of any spec
+        """Describe the image processor's class, and what it does to an image."""
+        return {"image_processor_type": "DPTImageProcessor", "do_pad": True, "size_divisor": spec.patch_size}
+
+    def build_image_processor(self, spec: Spec, input_size: int) -> dict[str, object]:
+        """Build the content of ``preprocessor_config.json``; mean and std are of whole numbers."""
+        described = super().build_image_processor(spec, input_size)
+        if not described:
+            return {}
+        mean, std = ([255 * each for each in values] for values in list_normalisation(spec))
+        left_out = ("resample", "rescale_factor")
+        kept = {name: value for name, value in described.items() if name not in left_out}
+        return {**kept, "do_resize": False, "do_rescale": False, "image_mean": mean, "image_std": std}
+
+    def build_transform(
+        self,
+        spec: Spec,
+        input_size: int,  # noqa: ARG002, the image keeps its size
+        *,
+        as_processor: bool = False,  # noqa: ARG002, it does the same
+    ) -> "Callable[[Image], Tensor]":
+        """Build the original's transform, RGB image to ``(3, height, width)``."""
+        from torchvision.transforms import Compose, Lambda, Normalize
+        from torchvision.transforms.functional import pil_to_tensor
+
+        mean, std = ([255 * each for each in values] for values in list_normalisation(spec))
+        transform: Callable[[Image], Tensor] = Compose(
+            [Lambda(lambda image: pil_to_tensor(image).float()), Normalize(mean, std)]
+        )
+        return transform
+
+
+def list_usage(_spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Imports, and lines that make what the original returns of transformers' output: depth of the photo's size."""
+    lines = (
+        'inputs = processor(photo, return_tensors="pt")',
+        "least, most = model.config.min_depth, model.config.max_depth",
+        "depth = (model(**inputs).predicted_depth + least).clamp(least, most)[:, None]",
+        'depth = interpolate(depth, photo.size[::-1], mode="bilinear")[0, 0]',
+    )
+    return ("from torch.nn.functional import interpolate",), lines

@@ -20,6 +20,7 @@ from conversion.parity.verdict import OVERFLOW, Verdict, worst
 # task: pipeline on the Hub, class that loads a model of it; none where transformers has no such class for all models
 TASKS = {
     "backbone":              ("image-feature-extraction", "AutoModel"),
+    "feature-backbone":      ("image-feature-extraction", ""),  # AutoBackbone asks the Hub of a folder, too
     "masked-image-modeling": ("image-feature-extraction", ""),
     "image-classification":  ("image-classification",     "AutoModelForImageClassification"),
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
@@ -148,7 +149,9 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
     family, spec = load_family(card["family"]), rebuild_spec(card)
     size = card["baked_image_size"] or family.images.choose_input_size(spec)
     rounded, _ = find_rounding(card)
-    told = {name: Told(each["value"], each["by"]) for name, each in card.get("told", {}).items()}
+    # what the converted model returns is nothing that the original has otherwise
+    own = {name: each for name, each in card.get("told", {}).items() if name not in family.returned}
+    told = {name: Told(each["value"], each["by"]) for name, each in own.items()}
     return Answer(
         variant=card["variant"],
         is_synthetic=card["source"]["weights"] == "synthetic",

@@ -8,7 +8,7 @@ from conversion.errors import ArtifactError
 from conversion.families.target import transformers_major
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import PREPROCESSOR, describe_unreadable, read_config, read_settings
-from conversion.state_dicts.restore import find_alike, find_family, find_majors
+from conversion.state_dicts.restore import find_family, find_majors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -73,8 +73,7 @@ def _load(config: "PretrainedConfig", directory: Path | None, attention: str, dt
 
     family = find_family(config)
     own = family.read_config(config).hf_class
-    # a config need not name it
-    architecture = own if find_alike(family, config) else (config.architectures or [own])[0]
+    architecture = (config.architectures or [own])[0]  # a config need not name it
     if not architecture or not hasattr(transformers, architecture):
         headline = f"{directory}: transformers has no architecture {architecture!r}, which its config names."
         raise ArtifactError(headline, hint="Convert the original again, with the transformers that is installed here.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from conversion.artifact.answer import TASKS, build_answer, describe_judged, describe_off, describe_sizes
 from conversion.artifact.usage import write_usage
+from conversion.families.configs import UNLABELED
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.convert import Conversion
 
@@ -20,7 +21,8 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    pipeline, _ = TASKS[conversion.spec.task if conversion.spec.num_classes else "backbone"]
+    spec = conversion.spec
+    pipeline, _ = TASKS[spec.task if spec.num_classes or spec.task in UNLABELED else "backbone"]
     answer = build_answer(card)
     data = ModelCardData(
         library_name="transformers",

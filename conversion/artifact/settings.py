@@ -26,7 +26,6 @@ from conversion.families.base import Family, Spec
 from conversion.families.configs import ORIGINAL_LACKS
 from conversion.parity.deviations import Deviation
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, read_settings
-from conversion.state_dicts.restore import find_alike
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +58,6 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), ORIGINAL_LACKS: [], **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
     of_parts = {*others, "architectures", "output_attentions"}  # no model is built by these
-    if (saved := find_alike(family, config)) and family.alike[saved] == spec.hf_class:
-        others |= {"architectures", *family.alike_fields}
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
         part, _, name = field.rpartition(".")
         if name in (of_parts if part else others):

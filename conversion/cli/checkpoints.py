@@ -13,6 +13,7 @@ from conversion.cli.options import (
     SAME,
     CheckpointOrVariant,
     DepthHead,
+    Kind,
     Like,
     LinearHeadEntry,
     Machine,
@@ -39,6 +40,7 @@ def convert(
     linear_head: Annotated[Path | None, typer.Option(help="The classifier that goes with it.")] = None,
     linear_head_entry: LinearHeadEntry = None,
     depth_head: DepthHead = None,
+    kind: Kind = None,
     entry: Annotated[str | None, typer.Option(help="The file's entry with the model.")] = None,
     like: Like = None,
     labels: Annotated[Path | None, typer.Option(help="Class names: a name a line, or JSON.", hidden=True)] = None,
@@ -61,7 +63,7 @@ def convert(
     vision-parity convert teacher.pth -o my-model
     vision-parity inspect teacher.pth    names the options that it needs
     """
-    from conversion.cli.request import build_request
+    from conversion.cli.request import build_request, choose_kind
 
     with plain_errors():
         request = build_request(
@@ -84,7 +86,7 @@ def convert(
             mirror=mirror,
             seed=seed,
             is_thorough=is_thorough,
-            overrides=settings or {},
+            overrides=choose_kind(kind, settings or {}),
         )
         from conversion.cli.convert import convert_and_verify
         from conversion.cli.screens import show_outcome

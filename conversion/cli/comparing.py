@@ -22,8 +22,7 @@ from conversion.families.settings import option_of
 from conversion.families.told import write_value
 from conversion.parity.diagnosis import drop_unexplained
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import PREPROCESSOR, read_config
-from conversion.state_dicts.restore import describe_alike, find_family
+from conversion.state_dicts.folder import PREPROCESSOR
 from conversion.suite.axes import check_axes, read_variants
 from conversion.suite.cells import verify_cell
 from conversion.suite.compared import ComparedSubject
@@ -121,7 +120,7 @@ def _compare_all(subject: ComparedSubject, target: str, origin: str, revision: s
         differences = filter(None, [*tensors, *settings, obstacle])
         unwritten = report_on(subject, verdicts, request.report, differences, target)
     card = build_parity_card(out, subject.provenance, tuple(verdicts), {})
-    answer = build_answer({**card, "notes": [*card["notes"], *_describe_class(folder)]}, "you")
+    answer = build_answer(card, "you")
     if obstacle or failure:  # beside a fault it cannot be told how much of a difference is whose
         answer = replace(answer, otherwise=())
     rounding = None if settings else find_rounding_of_all(tensors)
@@ -182,12 +181,6 @@ def write_command(request: Request, target: str = "", revision: str | None = Non
     if rounding:
         command, paths = "compare", [*paths, target, *(["--revision", revision] if revision else [])]
     return shlex.join(["vision-parity", command, *paths, *words])
-
-
-def _describe_class(folder: Path) -> list[str]:
-    """What a folder was saved from, where that is another class of the same tensors."""
-    config = read_config(folder)
-    return [said] if (said := describe_alike(find_family(config), config)) else []
 
 
 def _check_settings(out: Conversion, folder: Path) -> list[str]:

@@ -62,6 +62,7 @@ LinearHeadEntry = Annotated[
     str | None, typer.Option("--linear-head-entry", help="Of several in that file, one.", hidden=True)
 ]
 DepthHead = Annotated[Path | None, typer.Option("--depth-head", help="DINOv2's depth head file.", hidden=True)]
+Kind = Annotated[str | None, typer.Option("--as", help="Of DINOv2: model, or backbone for features.", hidden=True)]
 Report = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.")]
 RareReport = Annotated[Path | None, typer.Option("--report", help="A page about it, as report.html.", hidden=True)]
 SaveDtype = Annotated[str | None, typer.Option("--save-dtype", help="Round the original's weights.", hidden=True)]

@@ -1,11 +1,13 @@
 """From what is typed to what is asked of the suite. What is typed wrongly is said before torch is loaded."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.labels import read_labels
+from conversion.families.settings import LAST_BLOCK
 from conversion.families.variants import VARIANTS, find_variant
 from conversion.intake.absence import check_there
 from conversion.report.place import check_place
@@ -55,6 +57,19 @@ def build_request(
     if path.is_dir():
         _refuse_converted(path)
     return Request(checkpoint=path, **known)
+
+
+def choose_kind(kind: str | None, settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings, with that of ``--as``: a backbone returns features, of the last block unless told otherwise.
+
+    Raises:
+        CheckpointError: there is no such kind, or a model is to have what only a backbone has.
+    """
+    if kind not in (None, "model", "backbone"):
+        raise CheckpointError(f"--as {kind}: neither model nor backbone.")
+    if kind == "model" and settings.get("out_indices"):
+        raise CheckpointError("--as model: --out-indices is of a feature backbone.", hint="Leave one of them out.")
+    return {**({"out_indices": (LAST_BLOCK,)} if kind == "backbone" else {}), **settings}
 
 
 def check_source(path: Path, source: str) -> None:

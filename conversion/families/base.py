@@ -95,9 +95,7 @@ class Family(Generic[S]):
         complete: a spec with all that transformers' model always has, though an original may lack it.
         filled_with_ones: of what is filled in there, the original keys whose tensors are multiplied with, shell-style;
             all others are added, and filled with zeros.
-        alike: classes of transformers that have the very tensors of one that is converted to, each with that one's
-            name, and return something else.
-        alike_fields: of the config, that say what such a class returns, and that no other class reads.
+        returned: settings that say what transformers' model returns; the original is the same whatever they are.
 
         attention_in: of a config with another in it, the field of the one whose model has the attention: transformers'
             class may refuse to be told one for itself.
@@ -146,8 +144,7 @@ class Family(Generic[S]):
     bake_image_size: Callable[[Mapping[str, Tensor], S, int], tuple[dict[str, Tensor], S]] = refuse_other_size
     complete: Callable[[S], S] = lambda spec: spec
     filled_with_ones: tuple[str, ...] = ()
-    alike: Mapping[str, str] = field(default_factory=dict)
-    alike_fields: frozenset[str] = frozenset()
+    returned: frozenset[str] = frozenset()
 
     attention_in: str = ""
     list_usage: Callable[[S], tuple[tuple[str, ...], tuple[str, ...]]] = lambda _spec: ((), ())

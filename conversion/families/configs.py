@@ -31,7 +31,7 @@ ORIGINAL_LACKS = "original_lacks"
 The library keeps fields that it does not know, through ``save_pretrained`` too. No output depends on this one.
 """
 
-UNLABELED = ("backbone", "masked-image-modeling", "depth-estimation")
+UNLABELED = ("backbone", "feature-backbone", "masked-image-modeling", "depth-estimation")
 """Tasks of models that tell no classes apart."""
 
 ConfigTable = Mapping[str, str | Recoded]

@@ -43,6 +43,12 @@ class Setting:
     is_option: bool = True
 
 
+LAST_BLOCK = -1
+"""Number of the last block."""
+
+BLOCKS_HELP = "blocks, counted from 0, whose outputs a head takes or a feature backbone returns, as 3,5,7,11"
+
+
 def option_of(name: str) -> str:
     """The option of the command line that gives a setting."""
     return f"--{name.replace('_', '-')}"
@@ -61,6 +67,11 @@ def parse_count(value: Any) -> int:
 def parse_integers(value: Any) -> tuple[int, ...]:
     """Parse several whole numbers from 0 up, given as numbers or as text with commas."""
     return tuple(map(parse_count, value.split(",") if isinstance(value, str) else value))
+
+
+def parse_blocks(value: Any) -> tuple[int, ...]:
+    """Parse numbers of blocks, counted from 0, given as numbers or as text with commas; or ``last``."""
+    return (LAST_BLOCK,) if value in ("last", (LAST_BLOCK,)) else parse_integers(value)
 
 
 def _parse_from(least: int, value: Any) -> int:

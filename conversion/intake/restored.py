@@ -14,7 +14,7 @@ from conversion.intake.sources import Source, find_source
 from conversion.intake.told_by_folder import describe_others, read_told
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.in_memory import name_as_in_files
-from conversion.state_dicts.restore import describe_alike, find_family, restore_whole
+from conversion.state_dicts.restore import find_family, restore_whole
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -58,7 +58,6 @@ def restore_folder(folder: Path, source: Source) -> Restored:
         family = find_family(config)
         spec = family.read_config(config)
         restored, gone = restore_whole(converted, config, read_left_out(folder))
-        alike = describe_alike(family, config)
     except ConversionError as error:
         raise CheckpointError(error.headline, error.problems, error.hint or hint) from None
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
@@ -67,7 +66,7 @@ def restore_folder(folder: Path, source: Source) -> Restored:
     did = f"{len(converted)} tensors in the layout of transformers put back into the original's"
     told = read_told(folder, family, spec)
     others = describe_others(family, spec, restored, told)
-    said = "; ".join(filter(None, [did, named, gone, alike, others]))
+    said = "; ".join(filter(None, [did, named, gone, others]))
     return Restored(restored, told, said, others, gone)
 
 

@@ -90,7 +90,7 @@ class ForwardPass:
                 for point in stage.points:
                     place = read_place(getattr(point, self._side))
                     if not place.module and place.item in result:
-                        self._keep(stage, point.name, place.cut(result[place.item]))
+                        self._keep(stage, point.name, place.take(result))
 
     def _keep(self, stage: Stage, name: str, value: Any) -> None:
         self._call.end_if_closed()

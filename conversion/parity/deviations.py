@@ -24,6 +24,7 @@ class Deviation:
         original_attributes: the counterfactual for a machine: attribute of the original model to the value that
             makes it compute as transformers does. Empty where the cause is not in the model.
         avoided: whether the artifact is written such that it does not show.
+        after_model: whether it lies in what is done with the model's output, which is not compared.
         is_rounding: whether it comes to no more than that sums are taken in another order.
         in_config: whether a transformers config brings it about for an original of this spec; an artifact with such
             a config is refused.
@@ -41,6 +42,7 @@ class Deviation:
     remedy: str
     original_attributes: Mapping[str, object] = field(default_factory=dict)
     avoided: bool = False
+    after_model: bool = False
     is_rounding: bool = False
     in_config: Callable[[Any, Any], bool] = field(default=lambda _config, _spec: False, compare=False)
     applies: Callable[[Any, tuple[int, ...], str, str], bool] = field(default=lambda *_: False, compare=False)

@@ -1,18 +1,18 @@
 """Where two models must carry the same values: capture points, gathered in stages; and the inputs they are given."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 Side = Literal["original", "hf"]
 
-PLACE = re.compile(r"(?P<module>[^:]*):(?P<item>\w+)(\[(?P<part>\d)/(?P<parts>\d)\])?")
+PLACE = re.compile(r"(?P<module>[^:]*):(?P<item>\w+)(\((?P<index>\d+)\))?(\[(?P<part>\d)/(?P<parts>\d)\])?")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class CapturePoint:
 
     Both places are written ``module.path:input`` (its first argument), ``module.path:output``, ``module.path:name``
     for a tensor that the module keeps by that name, or ``:name`` for the entry called ``name`` of what the model
-    returns. ``[0/3]`` after it takes the first of three equal parts, along the last dimension.
+    returns, ``:name(2)`` for the third of several. ``[0/3]`` after it takes the first of three equal parts, along the
+    last dimension.
 
     Attributes:
         name: ``embeddings``, ``block.7.q``, ``block.7``, ``norm``, ``logits``.
@@ -74,8 +75,14 @@ class Place:
 
     module: str
     item: str
+    index: int | None
     part: int
     parts: int
+
+    def take(self, returned: Any) -> Tensor:
+        """The tensor in what a model returns."""
+        value = returned[self.item]
+        return self.cut(value if self.index is None else value[self.index])
 
     def cut(self, value: Tensor) -> Tensor:
         return value.chunk(self.parts, dim=-1)[self.part] if self.parts > 1 else value
@@ -87,7 +94,8 @@ def read_place(text: str) -> Place:
     found = PLACE.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not a place in a model, as module.path:output or module.path:output[0/3]")
-    return Place(found["module"], found["item"], int(found["part"] or 0), int(found["parts"] or 1))
+    index = int(found["index"]) if found["index"] else None
+    return Place(found["module"], found["item"], index, int(found["part"] or 0), int(found["parts"] or 1))
 
 
 def merge_stages(*lists: Sequence[Stage]) -> list[Stage]:
@@ -101,6 +109,15 @@ def merge_stages(*lists: Sequence[Stage]) -> list[Stage]:
 def build_place(name: str, original: str, hf: str, sources: tuple[str, ...] = ()) -> Stage:
     """A stage of a single capture point, with no module that could be run by itself."""
     return Stage(name, (CapturePoint(name, original, hf, sources),))
+
+
+def build_unused(places: Mapping[str, str]) -> Stage:
+    """A stage of tensors that no output depends on, compared as they are: their places in the original, and in hf."""
+    points = (
+        CapturePoint(f"unused.{hf.replace(':', '.')}", original, hf, (original.replace(":", "."),))
+        for original, hf in places.items()
+    )
+    return Stage("unused", tuple(points))
 
 
 OUTPUT = (("", ":output", ":output", ("*",)),)

@@ -1,7 +1,6 @@
 """Tensors that transformers' model always has and an original may lack: filled in so that they change nothing."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import reduce
@@ -54,15 +53,15 @@ def choose_value(family: Family[Any], key: str) -> float:
 
 def describe_filled(family: Family[Any], spec: Spec) -> Iterator[str]:
     """A line for what is filled in with zeros, and one for what is filled in with ones."""
+    partly = {BLOCK.sub(".*.", key) for key in family.expand_key_map(spec)}  # what other blocks have
     keys: dict[float, list[str]] = {}
     for key in expand_filled(family, spec):
         keys.setdefault(choose_value(family, key), []).append(key)
     for value, filled in keys.items():
-        counts = Counter(BLOCK.sub(".*.", key) for key in filled)
-        names = dict.fromkeys(key if counts[name := BLOCK.sub(".*.", key)] == 1 else name for key in filled)
+        names = dict.fromkeys(key if (name := BLOCK.sub(".*.", key)) in partly else name for key in filled)
         yield (
             f"not in the checkpoint, and always in transformers' model: {', '.join(names)}. "
-            f"{'Ones' if value else 'Zeros'} stand for {'it' if len(names) == 1 else 'them'}, which change no output; "
+            f"{'Ones' if value else 'Zeros'} stand for {'it' if len(filled) == 1 else 'them'}, which change no output; "
             "restoring leaves them out"
         )
 

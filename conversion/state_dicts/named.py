@@ -1,6 +1,7 @@
 """Which model an official variant's name says that a state dict is; refused where its tensors are another's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from conversion.errors import CheckpointError, KeyMapError, VariantError
@@ -28,12 +29,14 @@ def recognise_named(row: Variant, state_dict: StateDict, settings: Mapping[str, 
     """
     refuse_other_kinds(shapes_of(state_dict))
     family = load_family(row.family)
-    spec: Spec = family.spec_of(row)
+    told = merge_told(family, getattr(state_dict, "told", {}), settings)
+    returned = {name: each for name, each in told.items() if name in family.returned}
+    spec: Spec = replace(family.spec_of(row), **{name: each.value for name, each in returned.items()})
     fields = {name: setting.field for name, setting in family.settings.items() if setting.field}
     own = {name: getattr(spec, field) for name, field in fields.items()}
     _refuse_another_family(row, state_dict)
     whose = {FAMILY: family.name} if FAMILY in family.settings else {}
-    _refuse_contradictions(row, own | whose, merge_told(family, getattr(state_dict, "told", {}), settings))
+    _refuse_contradictions(row, own | whose, {name: each for name, each in told.items() if name not in returned})
     kept, _ = key_map.drop(state_dict, family.dropped)
     shapes = shapes_of(kept)
     if shapes != family.converted_shapes(spec):
@@ -41,8 +44,8 @@ def recognise_named(row: Variant, state_dict: StateDict, settings: Mapping[str, 
     elif (found := family.read_values(kept, spec)) != spec:
         raise _say_another(row, family, found, spec)
     by = f"{row.name}, which was named"
-    told = {name: Told(value, by, is_given=False) for name, value in own.items() if value not in (None, ())}
-    return Recognised(family, spec, told, ())
+    known = {name: Told(value, by, is_given=False) for name, value in own.items() if value not in (None, ())}
+    return Recognised(family, spec, known | returned, ())
 
 
 def _refuse_contradictions(row: Variant, own: Mapping[str, object], told: Mapping[str, Told]) -> None:

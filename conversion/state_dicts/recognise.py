@@ -1,7 +1,7 @@
 """Which model an original state dict is: family and spec from its keys and shapes, and an official variant's name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -257,8 +257,9 @@ def identify_variant(family: Family[Any], spec: Spec) -> str:
 
 
 def list_official(family: Family[Any], spec: Spec) -> list[str]:
-    """Names of the official variants with this spec."""
-    return [row.name for row in rows_of(family) if family.spec_of(row) == spec]
+    """Names of the official variants with this spec, whatever transformers' model returns."""
+    returned = {name: getattr(spec, name) for name in family.returned}
+    return [row.name for row in rows_of(family) if replace(family.spec_of(row), **returned) == spec]
 
 
 def rows_of(family: Family[Any]) -> list[Variant]:

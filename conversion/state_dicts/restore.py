@@ -143,23 +143,6 @@ def find_family(config: "PretrainedConfig") -> Family[Any]:
     return family
 
 
-def find_alike(family: Family[Any], config: "PretrainedConfig") -> str | None:
-    """The class that a model was saved from, where it is another with the same tensors; None where it is not."""
-    saved: str = (config.architectures or [""])[0]
-    return saved if saved in family.alike and family.alike[saved] == family.read_config(config).hf_class else None
-
-
-def describe_alike(family: Family[Any], config: "PretrainedConfig") -> str:
-    """What a model was saved from, as what it is taken, and what is not compared; empty where it is its own class."""
-    if not (saved := find_alike(family, config)):
-        return ""
-    own, fields = family.alike[saved], sorted(family.alike_fields)
-    values = ", ".join(f"{field} {getattr(config, field, None)}" for field in fields)
-    return (
-        f"saved from {saved}, taken as {own}, whose tensors they are; what {saved} returns is not compared ({values})"
-    )
-
-
 def find_majors(family: Family[Any], spec: Spec, keys: Iterable[str]) -> list[int]:
     """The major versions of transformers whose on-disk layout has exactly these keys."""
     keys = set(keys)

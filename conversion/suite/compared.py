@@ -1,8 +1,10 @@
 """A folder under test beside the checkpoint that it is said to be of."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,6 +13,7 @@ from conversion.errors import ArtifactError, ConversionError
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import read_config
+from conversion.state_dicts.restore import find_family
 from conversion.suite.folder import FoundSubject
 from conversion.suite.inputs import InputCase
 
@@ -28,6 +31,18 @@ class ComparedSubject(FoundSubject):
     @property
     def directory(self) -> Path:
         return self.folder
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """What its user tells; and what the folder's model returns, of the blocks that it returns the outputs of."""
+        try:
+            config = read_config(self.folder)
+            family = find_family(config)
+            spec = family.read_config(config)
+        except Exception:  # whatever transformers makes of it: its settings are compared, which says so
+            return super().overrides
+        told = {name: getattr(spec, name) for name in family.returned if getattr(spec, name) not in (None, ())}
+        return {**told, **super().overrides}
 
     @cached_property
     def converted(self) -> Conversion:

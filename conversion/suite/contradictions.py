@@ -5,9 +5,11 @@ from pathlib import Path
 from shlex import quote
 
 from conversion.errors import CheckpointError
+from conversion.families.base import load_family
 from conversion.families.external import AUTO, BUNDLED, HUB
 from conversion.families.settings import list_settings, option_of
 from conversion.families.timm_code import TIMM_CODE
+from conversion.families.variants import VARIANTS
 from conversion.intake.transformers_folder import find_main_file, is_transformers_folder
 from conversion.suite.settings import Request
 
@@ -39,6 +41,11 @@ def _check_weights(request: Request) -> None:
         "--entry": request.entry,
         "--like": request.like,
         **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
+    }
+    row = VARIANTS.get(request.keyword)
+    returned = load_family(row.family).returned if row else ()  # an official model can be made to return these, too
+    of_checkpoint = {
+        name: value for name, value in of_checkpoint.items() if name not in [option_of(each) for each in returned]
     }
     misplaced = _list_given(of_checkpoint)
     if request.checkpoint is None and misplaced:

@@ -14,8 +14,7 @@ from conversion.artifact.settings import list_sizes
 from conversion.errors import concerning
 from conversion.families.base import load_family
 from conversion.state_dicts.convert import Conversion
-from conversion.state_dicts.folder import PARITY_CARD, PREPROCESSOR, read_config
-from conversion.state_dicts.restore import describe_alike
+from conversion.state_dicts.folder import PARITY_CARD, PREPROCESSOR
 from conversion.suite.inputs import InputCase, list_inputs
 from conversion.suite.subject import Subject
 
@@ -71,9 +70,8 @@ class FolderSubject(FoundSubject):
                 check_card(self.directory)
             sizes = list_sizes(load_family(out.family), out.spec)
             check_settings(out, self.directory, labels=self.request.labels or (), sizes=sizes)
-        alike = describe_alike(load_family(out.family), read_config(self.directory))
         gone = self.checkpoints["checkpoint"].gone
-        return replace(out, notes=tuple(filter(None, (*out.notes, gone, alike, COMPARED_WITH_ITSELF))))
+        return replace(out, notes=tuple(filter(None, (*out.notes, gone, COMPARED_WITH_ITSELF))))
 
     def restore(self) -> dict[str, Tensor]:
         return self.checkpoints["checkpoint"].state_dict

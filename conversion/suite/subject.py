@@ -140,10 +140,9 @@ class Subject:
         """What its user tells of a checkpoint; of official ones all is known, unless they are shortened."""
         if self.request.checkpoint:
             return self.request.overrides
-        if not self.is_shortened:
-            return {}
         family = load_family(self.official.family)
-        return tell_settings(family, family.spec_of(self.official))
+        told = tell_settings(family, family.spec_of(self.official)) if self.is_shortened else {}
+        return {**told, **{name: each for name, each in self.request.overrides.items() if name in family.returned}}
 
     @cached_property
     def converted(self) -> Conversion:

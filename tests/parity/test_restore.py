@@ -7,7 +7,6 @@ import torch
 
 import conversion
 from conversion.families.variants import VARIANTS
-from conversion.intake.synthetic import HEAD_PREFIX
 from conversion.parity.metrics import is_bit_equal
 from conversion.suite.subject import Subject
 from tests.support.commands import run
@@ -24,7 +23,8 @@ def test_restore(subject: Subject, request: pytest.FixtureRequest) -> None:
         # a head of a user's with another vocabulary is not one that the original could take back
         whole = {key: tensor for key, tensor in read.items() if key in own and tensor.shape == own[key].shape}
         if subject.converted.baked is not None:
-            whole["pos_embed"] = subject.converted.source["pos_embed"]
+            key = f"{getattr(spec, 'original_prefix', '')}pos_embed"
+            whole[key] = subject.converted.source[key]
         whole |= {key: subject.family.derive(spec)[key] for key in subject.converted.recomputed}
         assert restored.keys() >= whole.keys()
         assert not [key for key, tensor in whole.items() if not is_bit_equal(tensor, restored[key])]
@@ -43,7 +43,9 @@ def test_a_restored_file_loads_strictly(name: str, tmp_path: Path) -> None:
     content = torch.load(file, weights_only=True)
     entry = golden.family.training.choose_entry(golden.spec)
     state_dict = content[entry] if entry else content
-    state_dict |= {HEAD_PREFIX + key: tensor for path in head for key, tensor in torch.load(path).items()}
+    for path in head:
+        separate, content = golden.family.head, torch.load(path)
+        state_dict = separate.join(state_dict, content[separate.entry] if separate.entry else content)
     assert state_dict.keys() == golden.state_dict.keys()
     assert all(is_bit_equal(tensor, state_dict[key]) for key, tensor in golden.state_dict.items())
     golden.family.build_original(golden.spec).load_state_dict(state_dict, strict=True)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from conversion.families.settings import (
+    BLOCKS_HELP,
     CROP_SETTINGS,
     FAMILY,
     NORMALISATION_SETTINGS,
@@ -20,9 +21,7 @@ SETTINGS = {
         "", parse_choice(*FAMILIES), "of a BEiT-like model that fits both: data2vec_vision or beit", is_needed=False
     ),
     **TRANSFORMER_SETTINGS,
-    "out_indices": Setting(
-        "out_indices", parse_integers, "blocks whose features the segmentation or depth head takes", neutral=()
-    ),
+    "out_indices": Setting("out_indices", parse_integers, BLOCKS_HELP, neutral=()),
     "pool_scales": Setting(
         "pool_scales", parse_integers, "sides of a segmentation head's pooled maps, as 1,2,3,6", neutral=()
     ),

@@ -41,6 +41,7 @@ DEPTH_RESIZE = Deviation(
     "align_corners=True",
     size="0.5 of 8.8 on the recorded relative model, 1.7 of 18 and 4.6 of 77 on metric ones",
     counterfactual="the original's depth resized as transformers does",
+    after_model=True,
     remedy="resize the model's predicted_depth as the original does: torch.nn.functional.interpolate(predicted_depth"
     "[:, None], (height, width), mode='bilinear', align_corners=True)",
 )

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conversion.families.depth_anything.config import HEAD_WIDTH, DepthAnythingSpec
-from conversion.families.depth_architecture.original import DepthModel, ResidualUnit, build_resizes, resize
+from conversion.families.depth_architecture.original import (
+    DepthModel,
+    ResidualUnit,
+    build_resizes,
+    name_features,
+    resize,
+)
 from conversion.families.dinov2.original import Dinov2
 
 
@@ -114,5 +120,6 @@ class DepthAnything(DepthModel):
         """
         features, grid = self.compute_features(pixel_values)
         size = [self.patch_size * side for side in grid]
-        depth = self.depth_head(list(features.values()), grid, size).squeeze(1)
-        return {**features, "predicted_depth": depth * self.max_depth if self.max_depth else F.relu(depth)}
+        depth = self.depth_head(features, grid, size).squeeze(1)
+        depth = depth * self.max_depth if self.max_depth else F.relu(depth)
+        return {**name_features(features), "predicted_depth": depth}

@@ -3,7 +3,7 @@
 from conversion.families.depth_architecture.config import DepthSpec
 from conversion.families.depth_architecture.key_map import Modules
 from conversion.families.dinov2 import capture as dinov2
-from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block, build_place
+from conversion.parity.points import OUTPUT, Stage, build_block, build_place, build_unused
 
 
 def list_stages(spec: DepthSpec, head: Modules, unused: Modules, depth: str) -> list[Stage]:
@@ -15,20 +15,19 @@ def list_stages(spec: DepthSpec, head: Modules, unused: Modules, depth: str) -> 
         depth: what the original calls the depth that it returns.
     """
     original, hf = spec.original_prefix, spec.hf_prefix
-    unused_tensors = [
-        CapturePoint(f"unused.{target}{ending}", f"{source}:{ending[1:]}", f"{target}:{ending[1:]}", (source + ending,))
+    places = {
+        f"{source}:{ending[1:]}": f"{target}:{ending[1:]}"
         for source, (target, endings) in unused.items()
         for ending in endings
-    ]
+    }
     if spec.mask_token:
-        place = f"{original[:-1]}:mask_token", f"{hf}embeddings:mask_token"
-        unused_tensors.append(CapturePoint("unused.mask_token", *place, (f"{original}mask_token",)))
+        places[f"{original[:-1]}:mask_token"] = f"{hf}embeddings:mask_token"
     returned = build_place("returned.predicted_depth", f":{depth}", ":predicted_depth")
     # the final norm, which is run once for every feature, shows where each of these is first seen
     rows = (("", ":output", ":output", ("*", f"/{original}norm.*")),) if spec.apply_layernorm else OUTPUT
     return [
         *dinov2.list_backbone_stages(spec),
         *(build_block(target, rows, source, target) for source, (target, _) in head.items()),
-        Stage("unused", tuple(unused_tensors)),
+        build_unused(places),
         returned,
     ]

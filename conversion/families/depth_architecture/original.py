@@ -36,19 +36,22 @@ class DepthModel(nn.Module):
 
     def __init__(self, spec: DepthSpec) -> None:
         super().__init__()
-        self.patch_size, self.out_indices = spec.patch_size, spec.out_indices
-        self.apply_layernorm = spec.apply_layernorm
+        self.patch_size = spec.patch_size
 
     @property
     def dinov2(self) -> Dinov2:
         """The backbone, under whatever name."""
         raise NotImplementedError
 
-    def compute_features(self, pixel_values: Tensor) -> tuple[dict[str, Tensor], tuple[int, int]]:
-        """Compute what the head sees: ``feature.0`` to ``feature.3`` ``(B, T, D)``; and the grid ``(h, w)``."""
+    def compute_features(self, pixel_values: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """Compute what the head sees, four times ``(B, T, D)``; and the grid of patches ``(h, w)``."""
         grid = pixel_values.shape[2] // self.patch_size, pixel_values.shape[3] // self.patch_size
-        features = self.dinov2.list_outputs(pixel_values, self.out_indices, norm=self.apply_layernorm)
-        return {f"feature.{index}": tokens for index, tokens in enumerate(features)}, grid
+        return self.dinov2.compute_features(pixel_values), grid
+
+
+def name_features(features: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Name them ``feature.0`` and so on."""
+    return {f"feature.{index}": tokens for index, tokens in enumerate(features)}
 
 
 def build_resizes(widths: Sequence[int]) -> nn.ModuleList:

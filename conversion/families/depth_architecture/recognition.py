@@ -10,6 +10,7 @@ from conversion.families.depth_architecture.settings import SETTINGS
 from conversion.families.dinov2 import recognition as dinov2
 from conversion.families.published import OUT_INDICES
 from conversion.families.shapes import WHOLE, find_misshapen
+from conversion.families.told import write_value
 from conversion.mapping.key_map import Shapes
 
 S = TypeVar("S", bound=DepthSpec)
@@ -51,6 +52,10 @@ def recognise_spec(
         problems = [*(prefix + problem for problem in error.problems), *problems]
         if not problems:
             raise
+    blocks = settings.get("out_indices", ())
+    if blocks and len(blocks) != NUM_FEATURES:
+        headline = f"out_indices {write_value(blocks)}: the depth head sees {NUM_FEATURES} blocks, not {len(blocks)}."
+        raise CheckpointError(headline, hint="Give --out-indices as it was in training.")
     if problems:
         raise CheckpointError("This cannot be recognised as a DINOv2 with a depth head.", problems, WHOLE)
     of_backbone = {name: value for name, value in vars(backbone).items() if not name.startswith("interpolate_")}

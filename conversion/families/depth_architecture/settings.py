@@ -1,6 +1,7 @@
 """DINOv2 with a depth head: what tensors cannot tell."""
 
 from conversion.families.settings import (
+    BLOCKS_HELP,
     CROP_SETTINGS,
     NORMALISATION_SETTINGS,
     TRANSFORMER_SETTINGS,
@@ -11,12 +12,7 @@ from conversion.families.settings import (
 
 SETTINGS = {
     **{name: setting for name, setting in TRANSFORMER_SETTINGS.items() if name != "global_pool"},
-    "out_indices": Setting(
-        "out_indices",
-        parse_integers,
-        "blocks whose features the segmentation or depth head takes",
-        neutral=(),
-    ),
+    "out_indices": Setting("out_indices", parse_integers, BLOCKS_HELP, neutral=()),
     "max_depth": Setting(
         "max_depth", parse_count, "largest depth in metres of a depth head, as 20; 0 if it is relative", neutral=0
     ),

@@ -2,7 +2,7 @@
 
 from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.target import transformers_major
-from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block, build_place
+from conversion.parity.points import OUTPUT, CapturePoint, Stage, build_block, build_place, build_unused
 
 EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
 """Where bit for bit equality was reached: device type, dtype, attention."""
@@ -53,12 +53,25 @@ def list_backbone_stages(spec: Dinov2Spec) -> list[Stage]:
     ]
 
 
+def _list_features(spec: Dinov2Spec) -> list[Stage]:
+    """What a feature backbone returns; and the final norm, where it has it and makes no use of it."""
+    unused = {} if spec.apply_layernorm else {"norm:weight": "layernorm:weight", "norm:bias": "layernorm:bias"}
+    sources = ("norm.*",) if spec.apply_layernorm else ()
+    features = tuple(
+        CapturePoint(f"returned.feature.{index}", f":feature_maps({index})", f":feature_maps({index})", sources)
+        for index in range(len(spec.out_indices))
+    )
+    return [build_unused(unused), Stage("returned", features)]
+
+
 def list_stages(spec: Dinov2Spec, *, masked: bool = False) -> list[Stage]:
     """List every capture point, stage by stage in the order of the computation.
 
     Args:
         masked: for a masked input, which a transformers classifier's head does not take: its backbone's points only.
     """
+    if spec.out_indices:
+        return [*list_backbone_stages(spec), *_list_features(spec)]
     stages = [*list_backbone_stages(spec), build_block("norm", OUTPUT, "norm", f"{spec.hf_prefix}layernorm")]
     if spec.num_classes and not masked:
         return [

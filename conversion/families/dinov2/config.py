@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from conversion.errors import CheckpointError
 from conversion.families import configs, vit
 from conversion.families.configs import VIT_FIELDS, ConfigTable, Recoded, read_fields, read_lacking, write_lacking
 from conversion.families.feed_forward import reckon_swiglu_width
+from conversion.families.told import write_value
 from conversion.families.vit import Spec
 
 if TYPE_CHECKING:
@@ -14,13 +16,11 @@ if TYPE_CHECKING:
 BESIDE_CONFIG = vit.BESIDE_CONFIG | {"input_size", "global_pool", "interpolate_offset", "interpolate_antialias"}
 """Fields of the spec that transformers' config has no place for."""
 
-ALIKE = {"Dinov2Backbone": "Dinov2Model", "Dinov2WithRegistersBackbone": "Dinov2WithRegistersModel"}
-"""Classes of transformers that return the outputs of several blocks, and whose tensors they have."""
-
-ALIKE_FIELDS = frozenset({"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"})
-"""Fields of transformers' config that say what these return."""
-
 FEATURE_FLAGS = ("apply_layernorm", "reshape_hidden_states")
+"""Fields of spec and config that say how transformers' feature backbone returns the outputs of blocks."""
+
+RETURNED = frozenset({"out_indices", *FEATURE_FLAGS})
+"""Fields of the spec that say what transformers' model returns; the original is the same whatever they are."""
 
 FIELDS: ConfigTable = {
     **VIT_FIELDS,
@@ -47,9 +47,10 @@ class Dinov2Spec(Spec):
         mask_token: every model has one after the authors' training.
         qkv_bias, proj_bias, ffn_bias: whether these layers have biases, by the names in the training's config.
         layer_scale: each residual branch has a learned factor per channel.
-        out_indices: blocks, counted from 0, whose outputs a feature backbone returns; none of any other model.
+        out_indices: blocks, counted from 0, or from the last as -1, whose outputs a feature backbone returns; none of
+            any other model.
         apply_layernorm, reshape_hidden_states: whether each of these goes through the final norm, and whether it is
-            returned as a map of its patches.
+            returned as a map of its patches; None where there are none.
     """
 
     ffn: Literal["mlp", "swiglu"]
@@ -65,8 +66,16 @@ class Dinov2Spec(Spec):
     ffn_bias: bool = True
     layer_scale: bool = True
     out_indices: tuple[int, ...] = ()
-    apply_layernorm: bool = True
-    reshape_hidden_states: bool = True
+    apply_layernorm: bool | None = None
+    reshape_hidden_states: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Count blocks from the first; what is returned goes through the norm and is a map, unless told otherwise."""
+        blocks = tuple(index + self.depth if index < 0 else index for index in self.out_indices)
+        object.__setattr__(self, "out_indices", blocks)
+        for name in FEATURE_FLAGS:
+            told = getattr(self, name)
+            object.__setattr__(self, name, (told is None or told) if blocks else None)
 
     @property
     def hidden_dim(self) -> int:
@@ -78,6 +87,16 @@ class Dinov2Spec(Spec):
     def any_size(self) -> bool:
         """Position embeddings are resampled to any size, where it is known how."""
         return self.interpolate_offset is not None and self.interpolate_antialias is not None
+
+    @property
+    def task(self) -> str:
+        """What the model is for."""
+        return "feature-backbone" if self.out_indices else super().task
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether patches can be masked: transformers' feature backbone takes no masks."""
+        return self.mask_token and not self.out_indices
 
     @property
     def original_prefix(self) -> str:
@@ -94,7 +113,7 @@ class Dinov2Spec(Spec):
     def hf_class(self) -> str:
         """Name of the transformers class."""
         base = "Dinov2WithRegisters" if self.num_register_tokens else "Dinov2"
-        return base + ("ForImageClassification" if self.num_classes else "Backbone" if self.out_indices else "Model")
+        return base + ("Backbone" if self.out_indices else "ForImageClassification" if self.num_classes else "Model")
 
 
 def complete(spec: Dinov2Spec) -> Dinov2Spec:
@@ -129,6 +148,14 @@ def _write_features(spec: Dinov2Spec) -> dict[str, object]:
     """Fields of the config that say what a feature backbone returns; it counts the embeddings as 0."""
     if not spec.out_indices:
         return {}
+    if spec.num_classes:
+        headline = (
+            "A classifier returns logits, a feature backbone the outputs of blocks: out_indices was given for one."
+        )
+        raise CheckpointError(headline, hint="Leave out --out-indices (--as backbone), or the linear head.")
+    if list(spec.out_indices) != sorted(set(spec.out_indices) & set(range(spec.depth))):
+        headline = f"out_indices {write_value(spec.out_indices)}: not numbers of blocks, in order and each once."
+        raise CheckpointError(headline, hint=f"There are {spec.depth} blocks, counted from 0: give --out-indices.")
     values: dict[str, object] = {name: getattr(spec, name) for name in FEATURE_FLAGS}
     return {"out_indices": [index + 1 for index in spec.out_indices], **values}
 

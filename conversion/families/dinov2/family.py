@@ -3,9 +3,8 @@
 from conversion.families.base import Family
 from conversion.families.dinov2.capture import EXACT, list_stages
 from conversion.families.dinov2.config import (
-    ALIKE,
-    ALIKE_FIELDS,
     BESIDE_CONFIG,
+    RETURNED,
     Dinov2Spec,
     build_config,
     complete,
@@ -39,8 +38,7 @@ FAMILY = Family(
     bake_image_size=bake_image_size,
     complete=complete,
     filled_with_ones=("*.gamma",),
-    alike=ALIKE,
-    alike_fields=ALIKE_FIELDS,
+    returned=RETURNED,
     head=LINEAR_HEAD,
     images=ResizeAndCrop(official_crop=224),  # make_classification_eval_transform in dinov2/data/transforms.py
     build_original=Dinov2,

@@ -9,7 +9,7 @@ Shapes in comments: B images, N patches, R registers, T = 1 + R + N tokens, D wi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ class Dinov2(VisionTransformer):
         self.interpolate_offset, self.interpolate_antialias = spec.interpolate_offset, spec.interpolate_antialias
         if spec.num_register_tokens:
             self.register_tokens = nn.Parameter(torch.zeros(1, spec.num_register_tokens, spec.embed_dim))
+        self.out_indices = spec.out_indices
+        self.apply_layernorm, self.reshape_hidden_states = bool(spec.apply_layernorm), bool(spec.reshape_hidden_states)
         self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim)) if spec.mask_token else None
         self.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
 
@@ -93,13 +95,16 @@ class Dinov2(VisionTransformer):
             return self.pos_embed
         return _resample(self.pos_embed, grid, self.interpolate_offset, self.interpolate_antialias)
 
-    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Any]:
         """Run the model.
 
         Returns:
             ``x_norm_clstoken`` ``(B, D)``, ``x_norm_regtokens`` ``(B, R, D)``, ``x_norm_patchtokens`` ``(B, N, D)``,
-            and, of a classifier, ``logits`` ``(B, num_classes)``.
+            and, of a classifier, ``logits`` ``(B, num_classes)``; of a feature backbone, ``feature_maps``, as the
+            authors' ``get_intermediate_layers`` gives them: ``(B, D, h, w)`` each, or all tokens ``(B, T, D)``.
         """
+        if self.out_indices:
+            return {"feature_maps": self.compute_features(pixel_values)}
         tokens = self.prepare_tokens(pixel_values, bool_masked_pos)
         for block in self.blocks:
             tokens = block(tokens)
@@ -108,6 +113,15 @@ class Dinov2(VisionTransformer):
             outputs["logits"] = self.linear_head(
                 torch.cat((outputs["x_norm_clstoken"], outputs["x_norm_patchtokens"].mean(dim=1)), dim=-1)  # (B, 2D)
             )
+        return outputs
+
+    def compute_features(self, pixel_values: Tensor) -> list[Tensor]:
+        """Compute what a feature backbone returns."""
+        outputs = self.list_outputs(pixel_values, self.out_indices, norm=self.apply_layernorm)
+        if self.reshape_hidden_states:
+            grid = [side // self.patch_size for side in pixel_values.shape[2:]]
+            patches = [tokens[:, 1 + self.num_register_tokens :] for tokens in outputs]  # (B, N, D)
+            outputs = [each.transpose(1, 2).unflatten(-1, grid) for each in patches]  # (B, D, h, w)
         return outputs
 
     def get_intermediate_layers(self, pixel_values: Tensor, layers: int | Iterable[int] = 1) -> list[Tensor]:

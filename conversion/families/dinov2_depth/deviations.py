@@ -23,6 +23,7 @@ CLAMP = Deviation(
     size="2.8 to 4.6 metres on the recorded models of 10 metres, and another size",
     counterfactual="the output of the original's head",
     remedy="do both with transformers' output: the code for this model does",
+    after_model=True,
 )
 
 PADDING = Deviation(

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conversion.families.depth_architecture.original import DepthModel, ResidualUnit, build_resizes, resize
+from conversion.families.depth_architecture.original import (
+    DepthModel,
+    ResidualUnit,
+    build_resizes,
+    name_features,
+    resize,
+)
 from conversion.families.dinov2.original import Dinov2
 from conversion.families.dinov2_depth.config import HEAD_WIDTH, MIN_DEPTH, Dinov2DepthSpec
 
@@ -136,15 +142,18 @@ class Dinov2Depth(DepthModel):
             ``predicted_depth`` ``(B, height, width)``, within the model's range and of the size of the image.
         """
         size = pixel_values.shape[2:]
-        features, grid = self.compute_features(self._pad(pixel_values))
-        depth = self.decode_head(list(features.values()), grid) + self.min_depth
+        padded = pad_to_patches(pixel_values, self.patch_size) if self.pads else pixel_values
+        features, grid = self.compute_features(padded)
+        depth = self.decode_head(features, grid) + self.min_depth
         clamped = depth.clamp(MIN_DEPTH, self.max_depth)
         whole = resize(clamped, size, align_corners=False)
-        return {**features, "head_depth": depth.squeeze(1), "predicted_depth": whole.squeeze(1)}
+        return {**name_features(features), "head_depth": depth.squeeze(1), "predicted_depth": whole.squeeze(1)}
 
-    def _pad(self, pixel_values: Tensor) -> Tensor:
-        missing = [-side % self.patch_size if self.pads else 0 for side in reversed(pixel_values.shape[2:])]
-        return F.pad(pixel_values, [part for each in missing for part in (each // 2, each - each // 2)])
+
+def pad_to_patches(pixel_values: Tensor, patch_size: int) -> Tensor:
+    """Put zeros around images, the smaller half above and to the left, until their sides are whole patches."""
+    missing = [-side % patch_size for side in reversed(pixel_values.shape[-2:])]
+    return F.pad(pixel_values, [part for each in missing for part in (each // 2, each - each // 2)])
 
 
 def _double(maps: Tensor) -> Tensor:

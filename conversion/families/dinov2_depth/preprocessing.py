@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from conversion.families.dinov2_depth.original import pad_to_patches
 from conversion.families.preprocessing import ResizeAndCrop, list_normalisation
 from conversion.families.vit import Spec
 
@@ -39,15 +41,23 @@ class WholeImage(ResizeAndCrop):
         spec: Spec,
         input_size: int,  # noqa: ARG002, the image keeps its size
         *,
-        as_processor: bool = False,  # noqa: ARG002, it does the same
+        as_processor: bool = False,
     ) -> "Callable[[Image], Tensor]":
-        """Build the original's transform, RGB image to ``(3, height, width)``."""
+        """Build the original's transform, RGB image to ``(3, height, width)``.
+
+        Args:
+            as_processor: put the zeros around it, as the image processor does and the original's model.
+        """
         from torchvision.transforms import Compose, Lambda, Normalize
         from torchvision.transforms.functional import pil_to_tensor
 
         mean, std = ([255 * each for each in values] for values in list_normalisation(spec))
         transform: Callable[[Image], Tensor] = Compose(
-            [Lambda(lambda image: pil_to_tensor(image).float()), Normalize(mean, std)]
+            [
+                Lambda(lambda image: pil_to_tensor(image).float()),
+                Normalize(mean, std),
+                *([Lambda(partial(pad_to_patches, patch_size=spec.patch_size))] if as_processor else []),
+            ]
         )
         return transform
 

@@ -30,9 +30,9 @@ from conversion.parity.verify import InputVerdict, verify_input
 from conversion.patching import XFORMERS_DISABLED
 from conversion.suite.inputs import InputCase, list_inputs, run_original
 from tests.support.clones import edit_clone, write_clone
-from tests.support.golden import ARCHITECTURES, DINOV3, choose_inexact_attention, read_golden, rounds_otherwise
+from tests.support.golden import ARCHITECTURES, DEPTH, DINOV3, choose_inexact_attention, read_golden, rounds_otherwise
 
-MODELS = tuple(name for name in ARCHITECTURES if not name.endswith("ade20k") and name not in DINOV3)
+MODELS = tuple(name for name in ARCHITECTURES if not name.endswith("ade20k") and name not in (*DINOV3, *DEPTH))
 VIT, FINETUNE = "dinov2/models/vision_transformer.py", "beit/modeling_finetune.py"
 CYCLICAL = "beit/modeling_cyclical.py"
 REGISTERS = "        num_register_tokens=0, interpolate_antialias=False, interpolate_offset=0.1,\n    ):\n"

@@ -17,6 +17,7 @@ from conversion.parity.metrics import is_bit_equal
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import verify_input
+from conversion.state_dicts.filled import fill_in
 from conversion.state_dicts.folder import CONFIG
 from conversion.suite.inputs import open_photo
 from tests.support.golden import NAMES, GoldenModel, read_golden, rounds_otherwise
@@ -32,6 +33,7 @@ def write_as(major: int, golden: GoldenModel, directory: Path) -> None:
         (directory / name).write_text(json.dumps(content | version))
     source = conversion.convert(golden.state_dict, **golden.overrides).source
     converted = key_map.convert(source, golden.family.expand_key_map(golden.spec, major))
+    converted |= fill_in(golden.family, golden.spec, source, major)
     save_file({key: tensor.contiguous() for key, tensor in converted.items()}, directory / WEIGHTS, {"format": "pt"})
 
 
@@ -50,9 +52,10 @@ def test_artifacts_of_either_major_load_and_compute_the_same(name: str, major: i
             load_model(tmp_path)
         return
     model = load_model(tmp_path, attention=golden.family.choose_attention())
-    processed = load_image_processor(tmp_path)(open_photo(), return_tensors="pt")["pixel_values"][0]
-    transform = golden.family.images.build_transform(golden.spec, processed.shape[-1], as_processor=True)
-    assert is_bit_equal(transform(open_photo()), processed)
+    photo = open_photo(golden.spec)
+    processed = load_image_processor(tmp_path)(photo, return_tensors="pt")["pixel_values"][0]
+    transform = golden.family.images.build_transform(golden.spec, min(processed.shape[-2:]), as_processor=True)
+    assert is_bit_equal(transform(photo), processed)
     original = golden.family.load_original(golden.spec, golden.state_dict)
     native = next(case for case in golden.cases if case.inputs.pixel_values.shape[-1] == golden.config["image_size"])
     run = OriginalRun(original, golden.family.list_stages(golden.spec), native.inputs, torch.float32)

@@ -79,7 +79,7 @@ def test_models_of_the_same_shapes_are_named_together() -> None:
     )  # fmt: skip
 
 
-CONVERTED = "What is converted: models of dinov2, data2vec_vision, dinov3 and beit."
+CONVERTED = "What is converted: models of dinov2, data2vec_vision, dinov3, beit, dinov2_depth and depth_anything."
 
 
 def explain(state_dict: dict[str, Tensor], **options: object) -> tuple[str, tuple[str, ...], str]:

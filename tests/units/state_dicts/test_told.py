@@ -44,6 +44,9 @@ WRONG: Mapping[str, tuple[str, object, str]] = {
     "interpolation":         ("dinov2_tiny",                 "bilinear",            "photo"),
     "input_size":            ("dinov2_tiny",                 210,                   "photo"),
     "out_indices":           ("data2vec_vision_tiny_ade20k", (1, 0, 2, 3),          "refused"),
+    "max_depth":             ("depth_anything_v2_tiny_metric", 80,                  "returned.predicted_depth"),
+    "apply_layernorm":       ("dinov2_tiny",                 "maybe",               "refused"),
+    "reshape_hidden_states": ("dinov2_tiny",                 "maybe",               "refused"),
     "pool_scales":           ("data2vec_vision_tiny_ade20k", (1, 2, 3, 4),          "scale.3"),
 }  # fmt: skip
 

@@ -15,9 +15,7 @@ from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.restore import (
-    describe_alike,
     describe_gone,
-    find_alike,
     find_family,
     find_majors,
     restore_whole,
@@ -100,23 +98,10 @@ def test_a_config_of_no_known_family_is_refused() -> None:
     with pytest.raises(CheckpointError) as error:
         find_family(ViTConfig())
     assert error.value.headline == "A model of type 'vit' is of no known family."
-    assert error.value.hint == "Known: dinov2, dinov2_with_registers, data2vec-vision, dinov3_vit, beit."
-
-
-def test_a_backbone_is_taken_as_the_model_whose_tensors_it_has() -> None:
-    out = convert()
-    family = load_family("dinov2")
-    own = {name: value for name, value in out.config.to_dict().items() if not name.startswith(("out_", "stage_"))}
-    config = type(out.config)(**{**own, "architectures": ["Dinov2Backbone"], "out_features": ["stage1"]})
-    assert find_alike(family, config) == "Dinov2Backbone"
-    assert describe_alike(family, config) == (
-        "saved from Dinov2Backbone, taken as Dinov2Model, whose tensors they are; what Dinov2Backbone returns is not "
-        "compared (apply_layernorm True, out_features ['stage1'], out_indices [1], reshape_hidden_states True)"
+    assert (
+        error.value.hint
+        == "Known: dinov2, dinov2_with_registers, data2vec-vision, dinov3_vit, beit, dpt, depth_anything."
     )
-    for architectures in (["Dinov2Model"], ["Dinov2WithRegistersBackbone"], [], None):
-        config.architectures = architectures
-        assert find_alike(family, config) is None
-        assert describe_alike(family, config) == ""
 
 
 def test_a_key_too_many_or_too_few_is_named() -> None:

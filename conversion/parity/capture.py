@@ -84,7 +84,7 @@ class ForwardPass:
             if dtype is not None:
                 stack.enter_context(cast_parameters(model, dtype, casts))
             for stage in self._stages:
-                stack.enter_context(reading_at(model, stage, self._side, partial(self._keep, stage)))
+                stack.enter_context(reading_at(model, stage, self._side, partial(self._keep, stage), dtype=dtype))
             result = entry(**inputs.to(parameter.device, dtype or parameter.dtype).arguments)
             for stage in self._stages:
                 for point in stage.points:
@@ -133,7 +133,7 @@ def run_stage(
     with ExitStack() as stack, torch.inference_mode():
         if dtype is not None:
             stack.enter_context(cast_parameters(module, dtype))
-        stack.enter_context(reading_at(module, stage, side, values.__setitem__, path))
+        stack.enter_context(reading_at(module, stage, side, values.__setitem__, path, dtype))
         module(*args, **kwargs)
     values.pop(ARGUMENTS)
     return values
@@ -152,13 +152,19 @@ ARGUMENTS = "<arguments>"
 
 @contextmanager
 def reading_at(
-    model: nn.Module, stage: Stage, side: Side, keep: Callable[[str, Any], object], root: str = ""
+    model: nn.Module,
+    stage: Stage,
+    side: Side,
+    keep: Callable[[str, Any], object],
+    root: str = "",
+    dtype: torch.dtype | None = None,
 ) -> Iterator[None]:
     """Hand on what passes a stage's capture points, and its module's arguments, as soon as it does.
 
     Args:
         keep: called with the name of the point and its tensor.
         root: path of ``model`` in the whole; points outside are left out.
+        dtype: that the model runs in, of tensors that it keeps by name; their own unless given.
     """
     with ExitStack() as stack:
         if getattr(stage, side):
@@ -177,7 +183,8 @@ def reading_at(
             elif place.item == "output":
                 stack.enter_context(hooked(module.register_forward_hook(partial(_keep_output, keep_value))))
             else:
-                keep_value(getattr(module, place.item))
+                kept = getattr(module, place.item)
+                keep_value(kept.to(dtype) if dtype and kept.is_floating_point() else kept)
         yield
 
 

@@ -1,0 +1,356 @@
+"""Depth heads on DINOv2: their authors' own, and Depth Anything; what is theirs alone."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+import conversion
+from conversion.artifact.load import load_converted, load_image_processor, load_model
+from conversion.artifact.settings import find_settings_problems
+from conversion.artifact.usage import write_usage
+from conversion.errors import CheckpointError, KeyMapError, VariantError
+from conversion.families.base import load_family
+from conversion.families.depth_anything.preprocessing import choose_size
+from conversion.families.variants import VARIANTS
+from conversion.mapping import key_map
+from conversion.parity.metrics import is_bit_equal
+from conversion.parity.verdict import Verdict
+from conversion.parity.verify import InputVerdict, verify_input
+from conversion.state_dicts.filled import fill_in
+from conversion.suite.inputs import InputCase, open_photo, run_original
+from tests.support.examples import ROOT
+from tests.support.golden import DEPTH, OF_ANOTHER_WIDTH, GoldenModel, read_golden, read_json
+
+ANYTHING, METRIC, AUTHORS = "depth_anything_v2_tiny", "depth_anything_v2_tiny_metric", "dinov2_tiny_dd"
+
+
+def convert(golden: GoldenModel, **settings: Any) -> conversion.Conversion:
+    return conversion.convert(golden.state_dict, **{**golden.overrides, **settings})
+
+
+def part(golden: GoldenModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state dicts of the two files that a model of DINOv2's authors lies in."""
+    head = golden.family.head
+    assert head is not None
+    return head.part(golden.state_dict)
+
+
+def verify(name: str, case: InputCase, dtype: str = "float32") -> InputVerdict:
+    golden = read_golden(name)
+    original = golden.family.load_original(golden.spec, golden.state_dict)
+    converted = load_converted(convert(golden), dtype=dtype)
+    run = run_original(golden.family, golden.spec, original, case, getattr(torch, dtype))
+    return verify_input(case.name, run, converted, golden.family.find_deviation(golden.spec, case.shape, dtype))
+
+
+# ---- a head of another width: for its keys, and for the original
+
+
+def test_a_head_that_no_class_can_hold_is_refused_and_its_keys_are_mapped() -> None:
+    golden = read_golden(OF_ANOTHER_WIDTH)
+    with pytest.raises(CheckpointError, match=r"16 channels; transformers' class takes 256 alone"):
+        convert(golden)
+    family, spec = golden.family, golden.spec
+    converted = key_map.convert(golden.state_dict, family.expand_key_map(spec, 4))
+    converted |= fill_in(family, spec, golden.state_dict, 4)
+    recorded = read_json("converted_sha256.json")[OF_ANOTHER_WIDTH]
+    assert {key: list(tensor.shape) for key, tensor in converted.items()} == {
+        key: each["shape"] for key, each in recorded.items()
+    }
+
+
+def test_the_original_of_another_width_reproduces_what_was_recorded() -> None:
+    golden = read_golden(OF_ANOTHER_WIDTH)
+    weights = {key: tensor.double() for key, tensor in golden.state_dict.items()}
+    model = golden.family.load_original(golden.spec, weights)
+    for case in golden.cases:
+        with torch.inference_mode():
+            actual = model(case.inputs.pixel_values.double())
+        compared = case.outputs.keys() & actual.keys()
+        assert {"head_depth", "predicted_depth", "feature.3"} <= compared
+        assert all((actual[name] - case.outputs[name]).abs().max() <= 1e-12 for name in compared)
+
+
+# ---- two files
+
+
+def test_backbone_and_head_from_two_files_are_the_model_of_one() -> None:
+    golden = read_golden(AUTHORS)
+    backbone, head = part(golden)
+    assert not any(key.startswith("backbone.") for key in backbone)
+    assert all(key.startswith("decode_head.") for key in head)
+    whole, joined = convert(golden), conversion.convert(backbone, depth_head=head, **golden.overrides)
+    assert joined.spec == whole.spec
+    assert joined.state_dict.keys() == whole.state_dict.keys()
+    assert all(is_bit_equal(tensor, whole.state_dict[key]) for key, tensor in joined.state_dict.items())
+
+
+def test_what_is_no_depth_head_is_refused() -> None:
+    golden = read_golden(AUTHORS)
+    backbone, head = part(golden)
+    with pytest.raises(CheckpointError, match=r"(?s)a depth head, and no model\..*--depth-head THIS_FILE"):
+        conversion.convert(head, **golden.overrides)
+    with pytest.raises(CheckpointError, match=r"(?s)no DPT head\..*no class for their linear depth heads"):
+        conversion.convert(backbone, depth_head={"decode_head.conv_depth.weight": torch.ones(1)}, **golden.overrides)
+    with pytest.raises(KeyMapError, match="has a depth head of its own"):
+        conversion.convert(golden.state_dict, depth_head=head, **golden.overrides)
+    with pytest.raises(VariantError, match=r"(?s)linear head file of its own.*Leave it out"):
+        conversion.convert(golden.state_dict, linear_head={"weight": torch.ones(1, 1)}, **golden.overrides)
+
+
+def test_a_named_model_asks_for_its_head() -> None:
+    family = load_family("dinov2")
+    backbone = family.original_tensors(family.spec_of(VARIANTS["dinov2_vits14"]))
+    with pytest.raises(VariantError, match=r"dinov2_vits14_nyu_dpt needs its depth head file .*--depth-head"):
+        conversion.convert(backbone, "dinov2_vits14_nyu_dpt")
+
+
+# ---- what no tensor tells
+
+
+@pytest.mark.parametrize("name", DEPTH)
+@pytest.mark.parametrize("setting", ["max_depth", "out_indices", "num_attention_heads"])
+def test_what_no_tensor_tells_is_asked_for(name: str, setting: str) -> None:
+    golden = read_golden(name)
+    told = {key: value for key, value in golden.overrides.items() if key != setting}
+    with pytest.raises(CheckpointError, match=f"{setting}: give --{setting.replace('_', '-')}"):
+        conversion.convert(golden.state_dict, **told)
+
+
+@pytest.mark.parametrize("blocks", [(0, 1, 2), (0, 1, 3, 2), (0, 1, 2, 2), (8, 9, 10, 12)])
+def test_blocks_that_no_head_can_see_are_refused(blocks: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointError, match="out_indices"):
+        convert(read_golden(ANYTHING), out_indices=blocks)
+
+
+def test_a_damaged_model_is_told_by_the_original_s_keys() -> None:
+    golden = read_golden(ANYTHING)
+    tensors = dict(golden.state_dict)
+    del tensors["pretrained.pos_embed"], tensors["depth_head.projects.2.weight"]
+    with pytest.raises(CheckpointError) as error:
+        conversion.convert(tensors, **golden.overrides)
+    assert [problem.partition(":")[0] for problem in error.value.problems] == [
+        "pretrained.pos_embed",
+        "depth_head.projects.2.weight",
+    ]
+
+
+# ---- the ledger
+
+
+@pytest.mark.parametrize("name", DEPTH)
+@pytest.mark.parametrize("size", [(42, 42), (56, 98)])
+def test_position_embeddings_differ_at_other_sizes_by_the_offset_alone(name: str, size: tuple[int, int]) -> None:
+    result = verify(name, InputCase("any", *size))
+    assert "position-embeddings-offset" in result.deviation
+    assert result.verdict is Verdict.EXACT
+    assert result.otherwise["returned.predicted_depth"].max_abs > 1e-2, "gone: take it out of the ledger"
+
+
+def test_the_original_adds_its_least_depth() -> None:
+    result = verify(AUTHORS, InputCase("native", 70, 70), dtype="float64")
+    assert result.deviation == "min-depth-offset"
+    assert result.verdict is not Verdict.FAILED  # so narrow a model's products are summed in another order
+    assert abs(result.otherwise["returned.predicted_depth"].max_abs - 1e-3) < 1e-12, "gone: take it out of the ledger"
+
+
+def test_the_original_puts_zeros_around_parts_of_patches() -> None:
+    result = verify(AUTHORS, InputCase("any", 75, 75))
+    assert result.deviation == "min-depth-offset, position-embeddings-offset, patch-padding"
+    assert result.verdict is Verdict.EXACT
+    golden = read_golden(AUTHORS)
+    shapes = [verify(AUTHORS, InputCase("any", side, side)).shape for side in (75, 84)]
+    assert shapes[0] != shapes[1]
+    model = golden.family.load_original(golden.spec, golden.state_dict)
+    with torch.inference_mode():
+        assert (
+            model(torch.ones(1, 3, 75, 75))["head_depth"].shape == model(torch.ones(1, 3, 84, 84))["head_depth"].shape
+        )
+        assert model(torch.ones(1, 3, 75, 75))["predicted_depth"].shape == (1, 75, 75)
+
+
+def test_maps_of_several_images_lie_otherwise_in_memory() -> None:
+    result = verify(ANYTHING, InputCase("native", 70, 70, batch=2))
+    assert result.deviation in ("feature-memory-layout", "")  # these weights need not show it
+    assert result.verdict is Verdict.EXACT
+
+
+# ---- settings of a config that are wrong: FACTS of what each costs are in the ledger
+
+
+WRONG: dict[str, tuple[str, dict[str, object], str, str]] = {
+    "no norm":         (ANYTHING, {"apply_layernorm": False}, "config.apply_layernorm", "features-without-norm"),
+    "from 0":          (ANYTHING, {"out_indices": [2, 5, 8, 11]}, "backbone_config.out_indices", "feature-indices"),
+    "last blocks":     (ANYTHING, {"out_indices": [9, 10, 11, 12]}, "backbone_config.out_indices", "feature-indices"),
+    "eps":             (ANYTHING, {"layer_norm_eps": 1e-5}, "backbone_config.layer_norm_eps", ""),
+    "maps":            (ANYTHING, {"reshape_hidden_states": True}, "backbone_config.reshape_hidden_states", ""),
+    "metric":          (ANYTHING, {"depth_estimation_type": "metric"}, "depth_estimation_type", "metric-default"),
+    "a factor":        (ANYTHING, {"max_depth": 20}, "max_depth", "metric-default"),
+    "relative":        (METRIC, {"depth_estimation_type": "relative"}, "depth_estimation_type", "metric-default"),
+    "no factor":       (METRIC, {"max_depth": 1}, "max_depth", "metric-default"),
+    "norm":            (AUTHORS, {"apply_layernorm": True}, "backbone_config.apply_layernorm", "features-with-norm"),
+    "from 0, too":     (AUTHORS, {"out_indices": [2, 5, 8, 11]}, "backbone_config.out_indices", "feature-indices"),
+    "no projection":   (AUTHORS, {"add_projection": False}, "add_projection", "dpt-head-defaults"),
+    "biases":          (AUTHORS, {"use_bias_in_fusion_residual": None}, "use_bias_in_fusion", "dpt-head-defaults"),
+    "no CLS token":    (AUTHORS, {"readout_type": "ignore"}, "readout_type", "readout-type"),
+    "another width":   (AUTHORS, {"fusion_hidden_size": 16}, "fusion_hidden_size", ""),
+    "other channels":  (AUTHORS, {"neck_hidden_sizes": [96, 192, 384, 768]}, "neck_hidden_sizes", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_field_of_a_config_is_noticed_and_named(case: str, tmp_path: Path) -> None:
+    name, fields, where, entry = WRONG[case]
+    golden = read_golden(name)
+    out = convert(golden)
+    conversion.save_artifact(out, tmp_path / "artifact")
+    sizes = {out.input_size: "its own"}
+    assert not list(find_settings_problems(tmp_path / "artifact", golden.family, golden.spec, sizes=sizes))
+    path = tmp_path / "artifact" / "config.json"
+    config = json.loads(path.read_text())
+    for field, value in fields.items():
+        part_of = config if field in config and field not in config["backbone_config"] else config["backbone_config"]
+        part_of[field] = value
+        if field == "out_indices":  # which these would contradict
+            part_of.pop("out_features", None)
+    path.write_text(json.dumps(config))
+    problems = "\n".join(find_settings_problems(tmp_path / "artifact", golden.family, golden.spec, sizes=sizes))
+    assert where in problems
+    assert f"known deviation {entry!r}" in problems if entry else "known deviation" not in problems
+
+
+def test_another_s_conversion_need_not_have_our_fields(tmp_path: Path) -> None:
+    golden = read_golden(AUTHORS)
+    conversion.save_artifact(convert(golden), tmp_path / "artifact")
+    path = tmp_path / "artifact" / "config.json"
+    config = json.loads(path.read_text())
+    for field in ("min_depth", "max_depth", "original_lacks"):
+        del config[field]
+    path.write_text(json.dumps(config))
+    assert not list(find_settings_problems(tmp_path / "artifact", golden.family, golden.spec, sizes={70: "its own"}))
+
+
+# ---- from a photo to its depth
+
+
+@pytest.mark.parametrize(("size", "original", "processor"), [
+    ((480, 640),   (518, 686), (518, 686)),
+    ((1080, 1920), (518, 924), (518, 924)),
+    ((3000, 4000), (518, 686), (518, 686)),
+    ((600, 500),   (616, 518), (616, 518)),
+    ((500, 900),   (518, 938), (518, 938)),
+    ((200, 300),   (518, 784), (350, 518)),
+    ((400, 700),   (518, 910), (294, 518)),
+])  # fmt: skip
+def test_an_image_gets_the_size_that_either_side_gives_it(
+    size: tuple[int, int], original: tuple[int, int], processor: tuple[int, int], tmp_path: Path
+) -> None:
+    assert choose_size(size, 518, 14) == original
+    assert choose_size(size, 518, 14, as_processor=True) == processor
+    golden = read_golden(ANYTHING)
+    family, spec = golden.family, golden.spec
+    described = family.images.build_image_processor(spec, 518)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    photo = open_photo().resize(size[::-1])
+    processed = load_image_processor(tmp_path)(photo, return_tensors="pt")["pixel_values"][0]
+    assert is_bit_equal(family.images.build_transform(spec, 518, as_processor=True)(photo), processed)
+    assert family.images.build_transform(spec, 518)(photo).shape == (3, *original)
+    deviation = family.find_image_deviation(spec, photo.size, 518)
+    assert deviation is not None
+    assert ("resize-by-smaller-change" in deviation.name) == (original != processor)
+
+
+def run_usage(folder: Path, photo: Image.Image) -> Tensor:
+    """What the lines of a model card make of a photo."""
+    card = json.loads((folder / "parity.json").read_text())
+    held: dict[str, Any] = {"photo": photo}
+    exec("\n".join(write_usage(card, str(folder))), held)
+    depth = held["depth"]
+    assert isinstance(depth, Tensor)
+    return depth.detach()
+
+
+@pytest.mark.parametrize(("name", "size"), [(ANYTHING, (140, 140)), (METRIC, (140, 140)), (AUTHORS, (66, 68))])
+def test_the_lines_of_the_card_give_what_the_original_returns(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """At the native size; beyond it positions are resampled otherwise, see below."""
+    golden = read_golden(name)
+    conversion.save_artifact(convert(golden), tmp_path / "artifact")
+    photo = open_photo().resize(size)
+    pixels = golden.family.images.build_transform(golden.spec, 70, as_processor=True)(photo)
+    if name == AUTHORS:  # whose original puts the zeros around it
+        pixels = golden.family.images.build_transform(golden.spec, 70)(photo)
+    original = golden.family.load_original(golden.spec, golden.state_dict)
+    with torch.inference_mode():
+        expected = original(pixels[None])["predicted_depth"]
+        if name != AUTHORS:
+            expected = interpolate(expected[:, None], size[::-1], mode="bilinear", align_corners=True)[0]
+        actual = run_usage(tmp_path / "artifact", photo)
+    assert actual.shape == size[::-1]
+    assert (actual - expected[0]).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", DEPTH)
+def test_a_pipeline_loads_it_and_gives_what_the_card_says(name: str, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    golden = read_golden(name)
+    out = convert(golden)
+    conversion.save_artifact(out, tmp_path / "artifact")
+    photo = open_photo().resize((140, 140) if name != AUTHORS else (70, 70))
+    estimator: Callable[..., Any] = pipeline("depth-estimation", str(tmp_path / "artifact"))
+    depth = estimator(photo)["predicted_depth"]
+    assert depth.shape[-2:] == photo.size[::-1]
+    lines = run_usage(tmp_path / "artifact", photo)
+    # the card's deviations of what is done with the output: other kernels, no least depth, no bounds
+    text = (tmp_path / "artifact" / "README.md").read_text()
+    entry = "depth-clamp-and-resize" if name == AUTHORS else "depth-resize"
+    assert entry in text
+    model = load_model(tmp_path / "artifact")
+    pixels = load_image_processor(tmp_path / "artifact")(photo, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        own = model(pixels).predicted_depth
+    resized = interpolate(own[:, None], photo.size[::-1], mode="bicubic", align_corners=False)[0, 0]
+    assert (depth.squeeze() - resized).abs().max() <= 0.05 * float(own.max())  # the backend's kernel
+    assert (resized - lines).abs().max() > 1e-4
+
+
+# ---- at any size
+
+
+def find_lines() -> str:
+    """The lines of the ledger's page that put the original's resampling in."""
+    page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+    section = page.partition("## Resampling positions as the original does")[2]
+    found = re.search(r"```\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("name", [*DEPTH, "dinov2_tiny"])
+@pytest.mark.parametrize("size", [(70, 70), (42, 42), (56, 98), (98, 42), (140, 112)])
+def test_the_lines_of_the_ledger_make_every_size_the_original_s(
+    name: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    golden = read_golden(name)
+    conversion.save_artifact(convert(golden), tmp_path / "artifact")
+    model = load_model(tmp_path / "artifact", dtype="float64")
+    held: dict[str, Any] = {"model": model}
+    exec(find_lines(), held)
+    original = golden.family.load_original(golden.spec, {k: v.double() for k, v in golden.state_dict.items()})
+    pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.inference_mode():
+        expected, actual = original(pixels), model(pixels)
+    if name == "dinov2_tiny":
+        assert (actual.pooler_output - expected["x_norm_clstoken"]).abs().max() <= 1e-12
+    else:
+        depth = expected.get("head_depth", expected["predicted_depth"])
+        least = model.config.min_depth if name == AUTHORS else 0.0
+        assert (actual.predicted_depth + least - depth).abs().max() <= 1e-12

@@ -16,11 +16,15 @@ from conversion.suite.settings import Request
 FEW = 4
 """Blocks of a shortened variant: a first, a last, and two between them. All blocks of a model are alike."""
 
-WIDE = 2048
-"""Of a wider variant one block is enough: of DINOv3's largest it has 0.7 GB."""
+WIDE, WIDEST = 1280, 2048
+"""Of a variant of the first width, or more, two blocks are enough, a first and a last; of one that is wider than the
+second, one: of DINOv3's largest it has 0.7 GB."""
 
-SMALL, SMALL_SEGMENTATION, LEAST_SEGMENTATION = 224, 128, 64
+SMALL, SMALL_SEGMENTATION = 224, 64
 """Side in pixels of a shortened model's native images: 518 or 224 else, and of a segmentation model 512 or 640."""
+
+BESIDE_MODEL = BESIDE_CONFIG | {"image_size"}
+"""What two variants may have otherwise, and be the same model: what is done to images, and their size."""
 
 DEEP = 12
 """Blocks of the small and base models, which are verified whole."""
@@ -46,14 +50,12 @@ def is_whole(row: Variant, request: Request) -> bool:
 def is_mappable(row: Variant) -> bool:
     """Whether a file of all its blocks can be mapped into the memory of this machine."""
     memory = measure_memory()
-    return memory is None or not is_wide(row.spec) or count_bytes(row.name) < memory
+    return memory is None or not is_widest(row.spec) or count_bytes(row.name) < memory
 
 
-def is_wide(spec: Mapping[str, object]) -> bool:
+def is_widest(spec: Mapping[str, object]) -> bool:
     """Whether a few blocks are gigabytes already."""
-    width = spec["embed_dim"]
-    assert isinstance(width, int)
-    return width > WIDE
+    return _read_int(spec, "embed_dim") > WIDEST
 
 
 @cache
@@ -65,21 +67,23 @@ def count_bytes(name: str) -> int:
 
 def is_large(spec: Mapping[str, object]) -> bool:
     """Whether the whole model takes minutes: more blocks than a base model has, or segmentation's large maps."""
-    depth = spec["depth"]
-    assert isinstance(depth, int)
-    return depth > DEEP or spec.get("task") == "semantic-segmentation"
+    return _read_int(spec, "depth") > DEEP or spec.get("task") == "semantic-segmentation"
 
 
 def has_twin(row: Variant) -> bool:
-    """Whether another variant, before this one in the table, is the same model but for its images, if both are cut."""
+    """Whether another variant, before this one in the table, is the same model, if both are shortened.
+
+    They may have other images, or, where both have some, another number of classes: the length of one tensor's rows.
+    """
     before = takewhile(lambda other: other.name != row.name, VARIANTS.values())
     model = _describe_cut(row)
     return any(other.family == row.family and _describe_cut(other) == model for other in before)
 
 
 def _describe_cut(row: Variant) -> dict[str, object]:
-    spec = _cut(row.spec, FEW, SMALL_SEGMENTATION) if is_large(row.spec) else row.spec
-    return {field: value for field, value in spec.items() if field not in BESIDE_CONFIG}
+    spec = _cut(row.spec, count_blocks(row.spec)) if is_large(row.spec) else row.spec
+    has_classes = {"num_classes": bool(spec.get("num_classes"))}
+    return {field: value for field, value in {**spec, **has_classes}.items() if field not in BESIDE_MODEL}
 
 
 def is_named(name: str, keyword: str) -> bool:
@@ -105,19 +109,30 @@ def describe_extent(row: Variant | None) -> str:
     spec = VARIANTS[row.name].spec
     blocks, side = row.spec["depth"], row.spec["image_size"]
     size = f", {side} x {side} pixels" if spec["image_size"] != side else ""
-    memory = f", where {count_bytes(row.name) / 1e9:.0f} GB fit into memory" if is_wide(spec) else ""
+    memory = f", where {count_bytes(row.name) / 1e9:.0f} GB fit into memory" if is_widest(spec) else ""
     return f"{blocks} of {spec['depth']} blocks, of full width{size}; whole with --all or -k {row.name}{memory}"
 
 
 def shorten(row: Variant) -> Variant:
-    """A variant of the same width and features with a few blocks, for smaller images; with the fewest, of a twin."""
-    is_least = is_wide(row.spec) or has_twin(row)
-    spec = _cut(row.spec, 1 if is_least else FEW, LEAST_SEGMENTATION if is_least else SMALL_SEGMENTATION)
+    """A variant of the same width and features with a few blocks, for smaller images; with one, of a twin."""
+    spec = _cut(row.spec, 1 if has_twin(row) else count_blocks(row.spec))
     return replace(row, spec=MappingProxyType(spec), slow=False)
 
 
-def _cut(spec: Mapping[str, object], blocks: int, side_of_segmentation: int) -> dict[str, object]:
+def count_blocks(spec: Mapping[str, object]) -> int:
+    """How many blocks a shortened variant has: the fewer, the wider they are."""
+    width = _read_int(spec, "embed_dim")
+    return 1 if width > WIDEST else 2 if width >= WIDE else FEW
+
+
+def _cut(spec: Mapping[str, object], blocks: int) -> dict[str, object]:
     if "out_indices" in spec:  # a map of each of four blocks; most of the work lies in the head, by the size of maps
-        features = {"out_indices": tuple(range(FEW)), "image_size": side_of_segmentation}
+        features = {"out_indices": tuple(range(FEW)), "image_size": SMALL_SEGMENTATION}
         return {**spec, "depth": FEW, **features}
     return {**spec, "depth": blocks, "image_size": SMALL}
+
+
+def _read_int(spec: Mapping[str, object], field: str) -> int:
+    value = spec[field]
+    assert isinstance(value, int)
+    return value

@@ -1,13 +1,15 @@
 """What is not named is verified with a few blocks where it is large; all that is named, read or kept, whole."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from conversion.families.base import load_family, tell_settings
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.recognise import recognise
-from conversion.suite.extent import FEW, choose_row, describe_extent, is_as_deep, is_named
+from conversion.suite.extent import FEW, choose_row, describe_extent, has_twin, is_as_deep, is_named
 from conversion.suite.settings import Request
 from tests.support.commands import run
 
@@ -16,25 +18,39 @@ WHOLE_BY_SIZE = {name for name in VARIANTS if "vits1" in name or "vitb1" in name
     "data2vec_vision_base_ft1k",
     "beit_base_patch16_224_pt22k",
     "beit_base_patch16_224_pt22k_ft22k",
-    "beit_base_patch16_224_pt22k_ft1k",
-    "beit_base_patch16_384_pt22k_ft22kto1k",
     "beitv2_base_patch16_224_pt1k",
 }
 
 TWINS = {
-    *(
-        name
-        for name in VARIANTS
-        if name.startswith("beit") and name.endswith(("_ft22kto1k", "_300e_ft1k", "_ft21kto1k"))
-    ),
-    *(
-        name
-        for name in VARIANTS
-        if name.startswith("beitv2") and not name.endswith(("_pt1k", "_ft21kto1k", "_300e_ft1k"))
-    ),
+    *(name for name in VARIANTS if name.startswith("beit_") and name.endswith(("_ft1k", "_ft22kto1k"))),
+    *(name for name in VARIANTS if name.startswith("beitv2_") and not name.endswith("_pt1k")),
     "dinov3_vit7b16_sat493m",
-} - WHOLE_BY_SIZE
-"""What is the same model as another, where both are shortened, but for its images."""
+}
+"""What is the same model as another, where both are shortened, but for its images or the number of its classes."""
+
+
+def test_the_same_model_is_told_by_all_but_images_and_the_number_of_classes() -> None:
+    assert {name for name, row in VARIANTS.items() if has_twin(row)} == TWINS
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"image_mean": (0.1, 0.2, 0.3)}, True),
+        ({"image_size": 384}, True),
+        ({"num_classes": 21841}, True),
+        ({"num_classes": 0}, False),
+        ({"num_heads": 24}, False),
+        ({"mean_pooling": False}, False),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_makes_another_model(changes: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = VARIANTS["data2vec_vision_base_ft1k"]
+    other = replace(row, name="other", spec=MappingProxyType({**row.spec, **changes}))
+    monkeypatch.setattr("conversion.suite.extent.VARIANTS", {row.name: row, other.name: other})
+    assert not has_twin(row)
+    assert has_twin(other) is expected
 
 
 def test_large_variants_are_shortened_where_nothing_is_said() -> None:
@@ -44,10 +60,11 @@ def test_large_variants_are_shortened_where_nothing_is_said() -> None:
         row = rows[name]
         assert row is not None
         changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec[key]}
-        is_segmentation, is_least = "ade20k" in name, "vit7b16" in name or name in TWINS
-        side = (64 if is_least else 128) if is_segmentation else 224
+        is_segmentation = "ade20k" in name
+        side = 64 if is_segmentation else 224
         smaller = {"image_size": side} if VARIANTS[name].spec["image_size"] != side else {}
-        few = 1 if is_least and not is_segmentation else FEW
+        one, two = "vit7b16" in name or name in TWINS, "vitg14" in name or "vith16" in name
+        few = FEW if is_segmentation else 1 if one else 2 if two else FEW
         assert changed == {"depth": few} | smaller | ({"out_indices": (0, 1, 2, 3)} if is_segmentation else {})
         size = f", {side} x {side} pixels" if smaller else ""
         whole = f"whole with --all or -k {name}"

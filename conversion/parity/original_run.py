@@ -1,6 +1,6 @@
 """What the original computes from one input: in the dtype of a comparison, in float64, and with other roundings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -89,21 +89,32 @@ class OriginalRun:
     ) -> Mapping[str, Distance]:
         """The original's errors in a stage when it is run once more, with other roundings: capture point to error.
 
-        The pass is run from the start and ended behind the stage, since few ask; its figures are kept.
+        The pass is run from the start and ended behind the stage, since few ask; its figures are kept. Where what was
+        computed is kept, too, many ask, and one pass measures all stages.
 
         Args:
             seed: which roundings.
             expected, precise: what the original has there in the dtype of the comparison, and in the other.
         """
         if (stage.name, seed) not in self._others:
-            # in float64 the original itself is what a converted model is held against
-            reference = expected if self.dtype == torch.float64 else precise
-            inputs = self.inputs.to("cpu", self.dtype)
-            values = run_otherwise(self.model, seed, self.stages, stage, inputs, self.dtype, self.casts)
-            self._others[stage.name, seed] = {
-                name: error_of(value, reference[name]) for name, value in values.items() if value.is_floating_point()
-            }
+            held = {stage.name: (expected, precise)}
+            if self.keep:
+                kept, others = self._kept_expected, self._kept_precise
+                held = {each.name: (kept.read(each).values, others.read(each).values) for each in self.stages}
+            self._others |= {(name, seed): errors for name, errors in self._measure_otherwise(seed, held)}
         return self._others[stage.name, seed]
+
+    def _measure_otherwise(
+        self, seed: int, held: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
+    ) -> Iterator[tuple[str, Mapping[str, Distance]]]:
+        """Errors in the stages of these names, in one pass with other roundings."""
+        inputs, asked = self.inputs.to("cpu", self.dtype), [stage for stage in self.stages if stage.name in held]
+        passing = run_otherwise(self.model, seed, self.stages, asked, inputs, self.dtype, self.casts)
+        for stage, values in zip(asked, passing, strict=True):
+            # in float64 the original itself is what a converted model is held against
+            reference = held[stage.name][0 if self.dtype == torch.float64 else 1]
+            floating = {name: value for name, value in values.items() if value.is_floating_point()}
+            yield stage.name, {name: error_of(value, reference[name]) for name, value in floating.items()}
 
     @property
     def other_dtype(self) -> torch.dtype:

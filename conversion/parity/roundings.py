@@ -10,7 +10,7 @@ What every implementation rounds alike is left as it is: sums and products of tw
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -124,18 +124,26 @@ OTHERS: Mapping[str, Callable[..., Any]] = {
 
 
 def run_otherwise(
-    model: nn.Module, seed: int, stages: Sequence[Stage], stage: Stage, inputs: Inputs, dtype: torch.dtype, casts: Casts
-) -> Mapping[str, Tensor]:
-    """What an original computes in a stage with other roundings, run from the start, and no further than that.
+    model: nn.Module,
+    seed: int,
+    stages: Sequence[Stage],
+    asked: Sequence[Stage],
+    inputs: Inputs,
+    dtype: torch.dtype,
+    casts: Casts,
+) -> Iterator[Mapping[str, Tensor]]:
+    """What an original computes in some stages with other roundings, run from the start, no further than to the last.
 
     Args:
         seed: which roundings.
+        asked: of the stages, in their order.
         dtype, casts: as of :class:`ForwardPass`.
     """
     model = copy_structure(model)
     model.forward = partial(_run_otherwise, model.forward, seed)
     with closing(ForwardPass(model, stages, "original", inputs, dtype, casts)) as run:
-        return run.read(stage).values
+        for stage in asked:
+            yield run.read(stage).values
 
 
 def _run_otherwise(forward: Call, seed: int, *args: Any, **kwargs: Any) -> Any:

@@ -42,7 +42,7 @@ def check_all_noticed(outcomes: list[Outcome], record_property: Callable[[str, o
 def test_no_fault_of_map_tensor_or_config_survives(
     model: str, sampler: Sampler, record_property: Callable[[str, object], None]
 ) -> None:
-    """The segmentation model takes half a minute: it has the most sorts of tensors, and the largest maps."""
+    """The segmentation model takes ten seconds: it has the most sorts of tensors, and the largest maps."""
     faulty_model = FaultyModel.of(model)
     injections = list(list_injections(faulty_model))
     assert len(injections) > 1000
@@ -100,7 +100,7 @@ def test_no_fault_of_a_file_survives(
 def test_no_recorded_fault_of_a_full_size_model_survives(
     sampler: Sampler, record_property: Callable[[str, object], None]
 ) -> None:
-    """Half a minute: each fault is judged on a model of twelve blocks and full width."""
+    """Ten seconds: each fault is judged on a model of twelve blocks and full width."""
     faulty_model = build_full_size()
     injections = list_recorded(faulty_model)
     assert Counter(injection.kind for injection in injections) == RECORDED

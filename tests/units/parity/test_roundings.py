@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -151,9 +152,29 @@ def test_the_original_is_run_otherwise_up_to_a_stage(dtype: torch.dtype) -> None
     errors = [run.measure_other(seed, STAGES[0], expected, precise)["q"] for seed in range(4)]
     assert len(set(errors)) == 4
     assert all(own.rms / 4 < error.rms < 4 * own.rms for error in errors)
-    plain = run_otherwise(Toy(is_zero=False), 0, STAGES, STAGES[0], Inputs(TOKENS), torch.float32, Casts())
-    again = run_otherwise(Toy(is_zero=False), 0, STAGES, STAGES[0], Inputs(TOKENS), torch.float32, Casts())
+    (plain,) = run_otherwise(Toy(is_zero=False), 0, STAGES, STAGES, Inputs(TOKENS), torch.float32, Casts())
+    (again,) = run_otherwise(Toy(is_zero=False), 0, STAGES, STAGES, Inputs(TOKENS), torch.float32, Casts())
     assert torch.equal(plain["q"], again["q"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@torch.inference_mode()
+def test_one_pass_measures_all_stages_where_what_was_computed_is_kept(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = [Stage("first", tuple(POINTS[:1])), Stage("second", tuple(POINTS[1:]))]
+    passes = Mock(wraps=run_otherwise)
+    monkeypatch.setattr("conversion.parity.original_run.run_otherwise", passes)
+    measured = []
+    for keep in (False, True):
+        run = OriginalRun(Toy(is_zero=False), stages, Inputs(TOKENS), dtype, keep=keep)
+        with closing(run.read_expected()) as one, closing(run.read_precise()) as other:
+            values = {stage.name: (one.read(stage).values, other.read(stage).values) for stage in stages}
+        measured.append([run.measure_other(seed, stage, *values[stage.name]) for seed in (0, 1) for stage in stages])
+        assert passes.call_count == (2 if keep else 4)
+        passes.reset_mock()
+    assert measured[0] == measured[1]
+    assert [set(errors) for errors in measured[0][:2]] == [{"q"}, {"k", "v"}]
 
 
 def test_zeros_that_weights_make_are_compared() -> None:

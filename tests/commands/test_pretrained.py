@@ -1,6 +1,7 @@
 """``--weights pretrained``, from a server on loopback: a verified artifact, or a clear error and nothing kept."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +13,17 @@ from conversion.state_dicts.folder import PARITY_CARD
 from tests.support.commands import left_over, read_verdicts, run
 from tests.support.http_server import Server, answer, send
 
-VARIANT = VARIANTS["dinov2_vits14"]
+NARROW = {"embed_dim": 96, "image_size": 70}
+"""What the variant has otherwise here: with as many blocks, on less of them."""
+
+NARROWING = f"""
+from dataclasses import replace
+from conversion.families import variants
+row = variants._BY_NAME["dinov2_vits14"]
+variants._BY_NAME[row.name] = replace(row, spec={{**row.spec, **{NARROW}}})
+"""
+
+VARIANT = replace(VARIANTS["dinov2_vits14"], spec={**VARIANTS["dinov2_vits14"].spec, **NARROW})
 PATH = "/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
 
 # a line for the project's own file of checksums would say that synthetic weights are the official ones
@@ -24,7 +35,7 @@ conversion.intake.download.CHECKSUMS = pathlib.Path("checksums.json").absolute()
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A checkpoint as the authors publish theirs, of the same size."""
+    """A checkpoint as the authors publish theirs, of a narrow model."""
     files = write_synthetic_checkpoint(VARIANT, tmp_path_factory.mktemp("published"), seed=0)
     return files["checkpoint"].read_bytes()
 
@@ -32,7 +43,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def verify(here: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     monkeypatch.setenv("TORCH_HOME", str(here))
     options = ("-k", "dinov2_vits14-", "--weights", "pretrained", "--mirror", server.url)
-    return run(here, *options, "--save-artifacts", "--attention", "sdpa", plugin=ELSEWHERE)
+    return run(here, *options, "--save-artifacts", "--attention", "sdpa", plugin=NARROWING + ELSEWHERE)
 
 
 def list_cache(here: Path) -> list[str]:
@@ -52,7 +63,7 @@ def test_what_nobody_publishes_is_said_at_the_beginning(tmp_path: Path) -> None:
 def test_a_broken_download_ends_in_a_verified_artifact(
     server: Server, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.script[PATH] = [answer(503), send(published, until=50_000_000), send(published)]
+    server.script[PATH] = [answer(503), send(published, until=len(published) // 2), send(published)]
     code, output = verify(tmp_path, server, monkeypatch)
     assert code == 0, output
     assert left_over(tmp_path) == ["dinov2_vits14"]

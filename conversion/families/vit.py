@@ -86,6 +86,11 @@ class Spec:
         """Whether an image keeps its aspect ratio on the way to the model; else the model's images are square."""
         return False
 
+    @property
+    def photo_size(self) -> tuple[int, int] | None:
+        """Width and height that the photo of the proof is brought to before anything else; None for its own."""
+        return None
+
     def shape_input(self, side: int) -> tuple[int, int]:
         """Find the height and width in pixels of what the image processor makes, with this shorter side.
 

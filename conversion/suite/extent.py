@@ -20,8 +20,9 @@ WIDE, WIDEST = 1280, 2048
 """Of a variant of the first width, or more, two blocks are enough, a first and a last; of one that is wider than the
 second, one: of DINOv3's largest it has 0.7 GB."""
 
-SMALL, SMALL_SEGMENTATION = 224, 64
-"""Side in pixels of a shortened model's native images: 518 or 224 else, and of a segmentation model 512 or 640."""
+SMALL, SMALL_MAPS = 224, 64
+"""Side in pixels of a shortened model's native images: 518 or 224 else. The second, brought down to whole patches, is
+that of a model whose head works on maps, for segmentation or depth: 512 to 640 else."""
 
 BESIDE_MODEL = BESIDE_CONFIG | {"image_size"}
 """What two variants may have otherwise, and be the same model: what is done to images, and their size."""
@@ -66,14 +67,20 @@ def count_bytes(name: str) -> int:
 
 
 def is_large(spec: Mapping[str, object]) -> bool:
-    """Whether the whole model takes minutes: more blocks than a base model has, or segmentation's large maps."""
-    return _read_int(spec, "depth") > DEEP or spec.get("task") == "semantic-segmentation"
+    """Whether the whole model takes minutes: more blocks than a base model has, or a head's large maps."""
+    return _read_int(spec, "depth") > DEEP or has_maps(spec)
+
+
+def has_maps(spec: Mapping[str, object]) -> bool:
+    """Whether its head works on maps of four blocks' outputs, for segmentation or depth."""
+    return "out_indices" in spec
 
 
 def has_twin(row: Variant) -> bool:
     """Whether another variant, before this one in the table, is the same model, if both are shortened.
 
-    They may have other images, or, where both have some, another number of classes: the length of one tensor's rows.
+    They may have other images; or, where both have some, another number of classes, which is the length of one tensor's
+    rows, or another largest depth, which is one factor.
     """
     before = takewhile(lambda other: other.name != row.name, VARIANTS.values())
     model = _describe_cut(row)
@@ -81,9 +88,9 @@ def has_twin(row: Variant) -> bool:
 
 
 def _describe_cut(row: Variant) -> dict[str, object]:
-    spec = _cut(row.spec, count_blocks(row.spec)) if is_large(row.spec) else row.spec
-    has_classes = {"num_classes": bool(spec.get("num_classes"))}
-    return {field: value for field, value in {**spec, **has_classes}.items() if field not in BESIDE_MODEL}
+    spec = _cut(row, count_blocks(row.spec)) if is_large(row.spec) else row.spec
+    numbers = {field: bool(spec.get(field)) for field in ("num_classes", "max_depth")}
+    return {field: value for field, value in {**spec, **numbers}.items() if field not in BESIDE_MODEL}
 
 
 def is_named(name: str, keyword: str) -> bool:
@@ -115,7 +122,7 @@ def describe_extent(row: Variant | None) -> str:
 
 def shorten(row: Variant) -> Variant:
     """A variant of the same width and features with a few blocks, for smaller images; with one, of a twin."""
-    spec = _cut(row.spec, 1 if has_twin(row) else count_blocks(row.spec))
+    spec = _cut(row, 1 if has_twin(row) else count_blocks(row.spec))
     return replace(row, spec=MappingProxyType(spec), slow=False)
 
 
@@ -125,10 +132,13 @@ def count_blocks(spec: Mapping[str, object]) -> int:
     return 1 if width > WIDEST else 2 if width >= WIDE else FEW
 
 
-def _cut(spec: Mapping[str, object], blocks: int) -> dict[str, object]:
-    if "out_indices" in spec:  # a map of each of four blocks; most of the work lies in the head, by the size of maps
-        features = {"out_indices": tuple(range(FEW)), "image_size": SMALL_SEGMENTATION}
-        return {**spec, "depth": FEW, **features}
+def _cut(row: Variant, blocks: int) -> dict[str, object]:
+    spec = row.spec
+    if has_maps(spec):  # one of each of four blocks; most of the work lies in the head, by the size of maps
+        patch_size = _read_int(spec, "patch_size")
+        side = SMALL_MAPS // patch_size * patch_size
+        features = {"depth": FEW, "out_indices": tuple(range(FEW)), "image_size": side}
+        return {**spec, **features, **({"input_size": side} if row.family == "depth_anything" else {})}
     return {**spec, "depth": blocks, "image_size": SMALL}
 
 

@@ -16,9 +16,6 @@ from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 
 PHOTO = Path(__file__).with_name("chelsea.png")
-PHOTO_SIZE = (640, 480)
-"""Width and height that it is brought to, in pixels, for a model whose images keep their aspect ratio."""
-
 MASKED_SHARE = 0.4
 
 FEW_PATCHES = 49
@@ -146,9 +143,9 @@ def run_original(
 
 
 def open_photo(spec: Spec | None = None) -> Image.Image:
-    """The photo, RGB; as large as a camera's smallest, for a model of this spec that keeps the aspect ratio."""
+    """The photo, RGB; of the size that a model of this spec asks for."""
     photo = Image.open(PHOTO).convert("RGB")
-    return photo.resize(PHOTO_SIZE) if spec is not None and spec.keeps_aspect else photo
+    return photo.resize(spec.photo_size) if spec is not None and spec.photo_size else photo
 
 
 def as_batch(pixel_values: Tensor) -> Inputs:

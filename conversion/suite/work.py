@@ -23,5 +23,8 @@ def estimate_work(variant: Variant | None, *, is_thorough: bool = False) -> int:
     by_token = 12 * spec.depth  # of width x width: four in the attention, eight in the feed-forward
     if spec.task == "semantic-segmentation":
         by_token += 16 * 9 * (1 + len(spec.out_indices))  # 3 x 3, over maps four times as fine, of one and of all
-    work: int = by_token * spec.embed_dim**2 * pixels // spec.patch_size**2
+    products = by_token * spec.embed_dim**2
+    if spec.task == "depth-estimation":
+        products += 16 * 9 * 8 * spec.fusion_width**2  # 3 x 3, four times over such maps, and once over twice as fine
+    work: int = products * pixels // spec.patch_size**2
     return work

@@ -16,6 +16,8 @@ NUM_FEATURES = 4
 REASSEMBLE_FACTORS = (4, 2, 1, 0.5)
 """How much finer than the patches each of these is made."""
 
+PHOTO_SIZE = (640, 480)
+
 BESIDE_CONFIG = dinov2.BESIDE_CONFIG
 """Fields of the spec that transformers' config has no place for."""
 
@@ -59,6 +61,11 @@ class DepthSpec(Dinov2Spec):
     def keeps_aspect(self) -> bool:
         """Whether an image keeps its aspect ratio on the way to the model."""
         return True
+
+    @property
+    def photo_size(self) -> tuple[int, int] | None:
+        """Width and height of a small camera's photo, 4 by 3, which the photo of the proof is not."""
+        return PHOTO_SIZE
 
     @property
     def hf_prefix(self) -> str:

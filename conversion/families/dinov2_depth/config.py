@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 from conversion.families import configs
 from conversion.families.configs import read_lacking, write_lacking
 from conversion.families.depth_architecture import config as architecture
-from conversion.families.depth_architecture.config import REASSEMBLE_FACTORS, DepthSpec, build_backbone_config
+from conversion.families.depth_architecture.config import (
+    PHOTO_SIZE,
+    REASSEMBLE_FACTORS,
+    DepthSpec,
+    build_backbone_config,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -37,9 +42,15 @@ class Dinov2DepthSpec(DepthSpec):
         """Where the backbone lives in the original's module tree and keys."""
         return "backbone."
 
+    @property
+    def photo_size(self) -> tuple[int, int]:
+        """As of all, or smaller for a model of smaller images, since the image processor leaves the size as it is."""
+        side = min(PHOTO_SIZE[1], self.image_size)
+        return side * 4 // 3, side
+
     def shape_input(self, side: int) -> tuple[int, int]:  # noqa: ARG002, images keep their size
-        """Height and width in pixels of what the image processor makes of a photo of 640 x 480: whole patches."""
-        height, width = (-(-each // self.patch_size) * self.patch_size for each in (480, 640))
+        """Find the height and width in pixels of what the image processor makes of that photo: whole patches."""
+        width, height = (-(-each // self.patch_size) * self.patch_size for each in self.photo_size)
         return height, width
 
     @property

@@ -3,18 +3,18 @@
 Whoever reads them reads the same: at a terminal, in a model card, in a report, as JSON.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from conversion.artifact.card_points import read_points
 from conversion.artifact.reading import rebuild_spec
 from conversion.artifact.rounded import find_rounding
+from conversion.artifact.sizes import Record, Sizes, find_sizes, measure_returned, names_at
 from conversion.families.base import Family, load_family
 from conversion.families.told import Told, describe_condition, describe_told
-from conversion.parity.deviations import Deviation, split_names
-from conversion.parity.metrics import Distance
-from conversion.parity.off import RETURNED, Off, find_largest, format_off, format_share
+from conversion.parity.deviations import split_names
+from conversion.parity.off import Off, find_largest, format_share
 from conversion.parity.verdict import OVERFLOW, Verdict, worst
 
 # task: pipeline on the Hub, class that loads a model of it; none where transformers has no such class for all models
@@ -26,9 +26,6 @@ TASKS = {
     "semantic-segmentation": ("image-segmentation",       "AutoModelForSemanticSegmentation"),
     "depth-estimation":      ("depth-estimation",         "AutoModelForDepthEstimation"),
 }  # fmt: skip
-
-Record = Mapping[str, Any]
-"""Part of a card."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +72,6 @@ class Otherwise:
     remedy: str
     size: str
     sizes: Mapping[str, Off]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """At which image sizes the model is identical to the original.
-
-    Attributes:
-        identical: sides of square images, in pixels: of the native size and the processor's, those that are.
-        processor: shorter side of the images that its processor makes.
-        shape: height and width of these; of one of 4 by 3, where it keeps the aspect ratio.
-        off_by: how far off what it returns is there, if that is not identical; None where it was not measured.
-        is_identical: whether the model is identical there.
-    """
-
-    identical: tuple[int, ...]
-    processor: int
-    shape: tuple[int, int]
-    off_by: Off | None
-    is_identical: bool
-
-    @property
-    def place(self) -> str:
-        """What its processor makes, as ``height x width``."""
-        return " x ".join(map(str, self.shape))
 
 
 @dataclass(frozen=True)
@@ -221,61 +194,11 @@ def list_otherwise(
     if not results:
         others = (spec.image_size, spec.image_size + spec.patch_size) if spec.any_size and not baked else ()
         shapes = ((size, size) if baked else spec.shape_input(size), *((each, each) for each in others))
-        applying |= {name for each in shapes for name in _names_at(family, spec, each)}
+        applying |= {name for each in shapes for name in names_at(family, spec, each)}
     for entry in family.ledger:
         shown = sizes.get(entry.name, {})
         if shown or entry.name in applying:
             yield Otherwise(entry.name, entry.where, entry.cause, entry.remedy, entry.size, shown)
-
-
-def measure_returned(result: Record) -> Off | None:
-    """How far off what the model returns is on an input of a card; None where every bit agrees."""
-    sizes: Mapping[str, Sequence[float]] = result.get("otherwise", {})
-    return find_largest(_read_off(*figures) for name, figures in sizes.items() if name.startswith(RETURNED))
-
-
-def _read_off(largest: float, rms: float, scale: float | None = None) -> Off:
-    return Off.of(Distance(largest, rms), scale)
-
-
-def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record]) -> Sizes:
-    """At which sizes a model is identical.
-
-    Args:
-        size: side of the images that its processor makes.
-    """
-    shape = spec.shape_input(size)
-    is_identical = _find_at(family, spec, shape) is None
-    off = None if is_identical else _find_off(family, shape, cells)
-    return Sizes(list_identical_sizes(family, spec, size), size, shape, off, is_identical)
-
-
-def _find_off(family: Family[Any], shape: tuple[int, int], cells: Iterable[Record]) -> Off | None:
-    """How far off what the model returns is on an image of this shape, by the model alone; None if none was tried."""
-    of_models = {entry.name for entry in family.ledger if entry.original_attributes}
-    found = [
-        measure_returned(result)
-        for cell in cells
-        for result in cell["inputs"]
-        if result["shape"][-2:] == list(shape) and not result["baked_twin"] and not result["masked"]
-        if set(split_names(result["deviation"])) <= of_models
-    ]
-    return find_largest(found)
-
-
-def list_identical_sizes(family: Family[Any], spec: Any, size: int) -> tuple[int, ...]:
-    """Of the sizes that concern its user (native, and what the processor makes), those without a deviation."""
-    sizes = dict.fromkeys((spec.image_size, size))
-    return tuple(size for size in sizes if _find_at(family, spec, (size, size)) is None)
-
-
-def _names_at(family: Family[Any], spec: Any, shape: tuple[int, int]) -> set[str]:
-    found = _find_at(family, spec, shape)
-    return set(split_names(found.name)) if found else set()
-
-
-def _find_at(family: Family[Any], spec: Any, shape: tuple[int, int]) -> Deviation | None:
-    return family.find_deviation(spec, (1, 3, *shape), "float32", family.choose_attention())
 
 
 def describe_judged(judged: Judged) -> str:
@@ -286,21 +209,6 @@ def describe_judged(judged: Judged) -> str:
         Verdict.FAILED: f"{judged.cause or 'it computes something else'} on {', '.join(judged.failing)}",
     }[judged.verdict]
     return f"{judged.verdict} with {judged.attention}: {said}"
-
-
-def describe_sizes(sizes: Sizes) -> str:
-    """At which sizes it is identical, and the way to be so at the processor's; empty where there is nothing to say."""
-    if not sizes.identical or sizes.is_identical:
-        return ""
-    identical = " and ".join(f"{each} x {each}" for each in sizes.identical)
-    off = f", where what the model returns is off by {format_off(sizes.off_by)}" if sizes.off_by else ""
-    is_square = len(set(sizes.shape)) == 1
-    of = "" if is_square else " of a photo of 4 by 3"
-    way = f"convert with --image-size {sizes.processor}" if is_square else "use the lines of docs/ledger.md"
-    return (
-        f"Only {identical} pixels are identical. The image processor makes {sizes.place}{of}{off}. "
-        f"To be identical there, {way}."
-    )
 
 
 def describe_off(each: Otherwise) -> str:

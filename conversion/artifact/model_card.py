@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.answer import TASKS, build_answer, describe_judged, describe_off, describe_sizes
+from conversion.artifact.answer import TASKS, build_answer, describe_judged, describe_off
+from conversion.artifact.sizes import describe_sizes
 from conversion.artifact.usage import write_usage
 from conversion.families.configs import UNLABELED
 from conversion.families.variants import VARIANTS

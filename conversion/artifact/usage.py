@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from conversion.artifact.answer import TASKS, list_identical_sizes
+from conversion.artifact.answer import TASKS
 from conversion.artifact.reading import rebuild_spec
+from conversion.artifact.sizes import list_identical_sizes
 from conversion.families.base import load_family
 from conversion.families.target import transformers_major
 from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from conversion.artifact.answer import Answer, Otherwise, describe_judged, describe_off, describe_sizes
+from conversion.artifact.answer import Answer, Otherwise, describe_judged, describe_off
+from conversion.artifact.sizes import describe_sizes
 from conversion.cli.answer import Outcome, as_plain, shorten
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings

@@ -54,9 +54,16 @@ def has_rotary_positions(shapes: Shapes) -> bool:
     return "rope_embed.periods" in shapes or "storage_tokens" in shapes
 
 
+DEPTH_MODELS = (("pretrained.", "depth_head."), ("backbone.", "decode_head.reassemble_blocks."))
+"""What the keys of a backbone and of its depth head begin with, in Depth Anything and in DINOv2's own."""
+
+
 def has_depth_head(shapes: Shapes) -> bool:
-    """Whether a depth head lies beside the backbone: Depth Anything's, or one of DINOv2's authors."""
-    return any(key.startswith(("depth_head.", "decode_head.reassemble_blocks.")) for key in shapes)
+    """Whether a depth head lies beside its backbone: Depth Anything's, or one of DINOv2's authors."""
+    return any(
+        any(key.startswith(backbone) for key in shapes) and any(key.startswith(head) for key in shapes)
+        for backbone, head in DEPTH_MODELS
+    )
 
 
 def check_heads(embed_dim: int, num_heads: int) -> int:

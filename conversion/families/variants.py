@@ -43,8 +43,8 @@ class Variant:
         hub_name: the official converted model's name on the Hub, without namespace; empty if there is none.
         hub_namespace: of whoever published it there.
         entry: of the official checkpoint, the one that the model on the Hub is of; None if the file is the model.
-        backbone: name of the variant whose ``"checkpoint"`` file this one uses; itself unless its head is a file of
-            its own.
+        backbone: name of the variant that this one is verified beside, as a classifier whose ``"checkpoint"`` file is
+            that one's; itself of all others.
         slow: its proof takes minutes; tests of it carry the ``slow`` marker.
         license: of the official weights, as the Hub names it.
         datasets: on the Hub, that they have seen, if they are there.
@@ -127,7 +127,7 @@ def _build_dinov2_depth_variant(size: str, data: str) -> Variant:
         spec=MappingProxyType(spec),
         files=MappingProxyType({**backbone.files, "depth_head": f"{DINOV2_URL}/dinov2_{size}/{name}_head.pth"}),
         hub_name=f"dpt-dinov2-{hub_size}-{data}",
-        backbone=backbone.name,
+        backbone=name,
         slow=backbone.slow,
     )
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionError
 from conversion.families.base import Family, Spec, families
+from conversion.families.shapes import has_depth_head
 from conversion.intake.entries import TOO, describe_group, group_keys, list_families, rank_name
 from conversion.intake.steps import unchunk_blocks
-from conversion.mapping.key_map import StateDict, drop
+from conversion.mapping.key_map import StateDict, drop, shapes_of
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.recognise import recognise_shapes
 
@@ -56,6 +57,8 @@ def select_model(state_dict: StateDict, path: Sequence[str] = ()) -> Selected:
         return Selected(dict(state_dict))  # whatever is missing is said where it is converted
     except ConversionError as error:
         obstacle = error
+    if has_depth_head(shapes_of(state_dict)):
+        return Selected(dict(state_dict))  # likewise: its backbone by itself is another model, to be asked for
     found = _list_recognised(state_dict)
     whole = [prefix for prefix, missing in found.items() if not missing]
     if not whole:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conversion.artifact.answer import Answer, Judged, Otherwise, build_answer, describe_judged, describe_sizes
+from conversion.artifact.answer import Answer, Judged, Otherwise, build_answer, describe_judged
 from conversion.artifact.card_points import read_points
+from conversion.artifact.sizes import describe_sizes
 from conversion.artifact.usage import write_usage
 from conversion.parity.diagnosis import read_explanation
 from conversion.parity.off import format_off

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from conversion.artifact.answer import describe_off, describe_sizes
+from conversion.artifact.answer import describe_off
 from conversion.artifact.files import write_whole
+from conversion.artifact.sizes import describe_sizes
 from conversion.errors import ArtifactError
 from conversion.parity.verdict import Verdict
 from conversion.report import charts

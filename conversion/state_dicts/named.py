@@ -105,6 +105,6 @@ def _refuse_another_family(row: Variant, state_dict: StateDict) -> None:
     except (CheckpointError, KeyMapError):
         like = None
     described = like.name if like else f"a {other.name} model"
-    lacks_head = family.head is not None and like is not None and like.name == row.backbone
+    lacks_head = family.head is not None and like is not None and like.files["checkpoint"] == row.files["checkpoint"]
     hint = _ask_for_head(row, family.head) if lacks_head and family.head else NAME_NONE
     raise VariantError(f"These are the weights of {described}; {row.name} was asked for.", hint=hint)

@@ -12,9 +12,9 @@ import pytest
 from torch import Tensor, nn
 
 import conversion
-from conversion.artifact.answer import describe_sizes, find_sizes
 from conversion.artifact.card import MatrixVerdict, Provenance, Source, describe_source, record_cell
 from conversion.artifact.load import load_converted, load_image_processor, load_model
+from conversion.artifact.sizes import describe_sizes, find_sizes
 from conversion.artifact.stage import StagedArtifact, refuse_other, stage_artifact
 from conversion.artifact.weights import read_tensors
 from conversion.errors import concerning

@@ -33,11 +33,21 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SMALL: dict[str, dict[str, dict[str, object]]] = {
     "dinov2": {
         "vits14": {"embed_dim": 96, "depth": 2, "num_heads": 6, "image_size": 70},
-        "vitb14": {"embed_dim": 192, "depth": 2, "num_heads": 12, "image_size": 70},
+        "vitb14": {"embed_dim": 192, "depth": 4, "num_heads": 12, "image_size": 70},
     },
     "data2vec_vision": {"base": {"embed_dim": 48, "depth": 12, "num_heads": 3, "hidden_dim": 192},
                         "ade20k": {"image_size": 128}},
     "beit": {"base": {"embed_dim": 48, "depth": 12, "num_heads": 3, "hidden_dim": 192}, "ade20k": {"image_size": 128}},
+    "dinov2_depth": {
+        size: {"embed_dim": width, "depth": 4, "num_heads": width // 16, "image_size": 70, "out_indices": (0, 1, 2, 3),
+               "neck_widths": (8, 8, 8, 8)}
+        for size, width in (("vits14", 96), ("vitb14", 192), ("vitl14", 64), ("vitg14", 64))
+    },
+    "depth_anything": {
+        size: {"embed_dim": width, "depth": 4, "num_heads": width // 16, "image_size": 70, "out_indices": (0, 1, 2, 3),
+               "neck_widths": (8, 8, 8, 8), "fusion_width": 8, "input_size": 70}
+        for size, width in (("vits", 96), ("vitb", 192), ("vitl", 64))
+    },
     "dinov3": {"vits16": {"embed_dim": 64, "depth": 2, "num_heads": 2, "hidden_dim": 128}},
 }  # fmt: skip
 
@@ -84,7 +94,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_files(folder: Path) -> None:
     """Write small checkpoints under the names that the examples use, of variants that are small."""
-    for name in ("dinov2_vits14", "dinov2_vitb14_1layer"):
+    for name in ("dinov2_vits14", "dinov2_vitb14_1layer", "dinov2_vitb14_nyu_dpt", "depth_anything_v2_vits"):
         write_synthetic_checkpoint(VARIANTS[name], folder, 0)
     small, other = (draw("dinov2_vits14", seed) for seed in (0, 1))
     torch.save({"teacher": small, "student": other}, folder / "teacher_checkpoint.pth")
@@ -94,7 +104,6 @@ def write_files(folder: Path) -> None:
     write_ranks(folder / "run", *cut_in_two(small))
     with warnings.catch_warnings(action="ignore"):  # no process group is there
         dcp.save({"model": dict(small)}, checkpoint_id=folder / "run" / "step-1000")
-    torch.save({f"pretrained.{key}": tensor for key, tensor in small.items()}, folder / "depth_anything_v2_vits.pth")
     torch.save({"module": draw("data2vec_vision_base_ft1k", 0)}, folder / "mp_rank_00_model_states.pt")
     torch.save({"state_dict": draw("data2vec_vision_base_ade20k", 0)}, folder / "iter_160000.pth")
     (folder / "names.txt").write_text("".join(f"class {number}\n" for number in range(150)), encoding="utf-8")

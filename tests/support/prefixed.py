@@ -19,8 +19,8 @@ def shift(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor + 1 for key, tensor in tensors.items()}
 
 
-HEAD = {"depth_head.projects.0.weight": torch.ones(4, 32, 1, 1), "depth_head.projects.0.bias": torch.ones(4)}
-"""What Depth Anything has beside its backbone."""
+HEAD = {"depth_net.projects.0.weight": torch.ones(4, 32, 1, 1), "depth_net.projects.0.bias": torch.ones(4)}
+"""What some depth network has beside its backbone."""
 
 TRACKING = {"camera_head.weight": torch.ones(2, 2), "aggregator.camera_token": torch.ones(1, 2, 1, 32)}
 """What VGGT has beside its."""
@@ -29,7 +29,7 @@ CLASSIFIER = {"model.classifier.weight": torch.ones(7, 32), "model.classifier.bi
 """What a Lightning module of this kind has beside its."""
 
 PREFIXED: dict[str, Callable[[], dict[str, Any]]] = {
-    "Depth Anything": lambda: put_under("pretrained.", tiny()) | HEAD,
+    "a depth network": lambda: put_under("pretrained.", tiny()) | HEAD,
     "VGGT": lambda: TRACKING | put_under("aggregator.patch_embed.", read_golden("dinov2_tiny_reg").backbone),
     "a Lightning module": lambda: {"state_dict": put_under("model.backbone.", tiny()) | CLASSIFIER, "epoch": 3},
     "an average of one": lambda: (

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
+from conversion.families.base import load_family
 from conversion.families.beit.config import BeitSpec
 from conversion.families.data2vec_vision.config import Data2VecVisionSpec
 from conversion.families.depth_architecture.config import DepthSpec
@@ -25,7 +28,7 @@ def find_recorded(name: str) -> str | None:
     if VARIANTS[name].family == "depth_anything":
         return f"depth_anything_v2_{name.removesuffix('14')[-4:]}"
     if VARIANTS[name].family == "dinov2_depth":
-        return f"{VARIANTS[name].backbone}_dd"
+        return f"{name.rpartition('_')[0].rpartition('_')[0]}_dd"
     if VARIANTS[name].family == "beit" and VARIANTS[name].spec["task"] == "semantic-segmentation":
         return None
     ending = next((ending for ending in SAME_MODEL if name.endswith(ending)), "")
@@ -114,3 +117,9 @@ READERS: dict[str, Callable[[Any], set[str]]] = {
     "depth_anything": read_depth_keys,
     "dinov2_depth": read_depth_keys,
 }
+
+
+def meta(name: str) -> dict[str, Tensor]:
+    """An official variant's state dict without values."""
+    family = load_family(VARIANTS[name].family)
+    return family.original_tensors(family.spec_of(VARIANTS[name]))

@@ -10,8 +10,8 @@ from conversion.families.depth_anything.preprocessing import AspectResize, list_
 from conversion.families.depth_anything.recognition import is_depth_anything, list_open, recognise_spec
 from conversion.families.depth_anything.settings import SETTINGS
 from conversion.families.depth_architecture.config import BESIDE_CONFIG
+from conversion.families.depth_architecture.original import bake_image_size
 from conversion.families.depth_architecture.training import TRAINING
-from conversion.families.dinov2.original import bake_image_size
 
 FAMILY = Family(
     name="depth_anything",

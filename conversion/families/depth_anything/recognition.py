@@ -5,9 +5,10 @@ from typing import Any
 
 from conversion.families.depth_anything.config import DepthAnythingSpec
 from conversion.families.depth_architecture import recognition as architecture
+from conversion.families.shapes import DEPTH_MODELS
 from conversion.mapping.key_map import Shapes
 
-BACKBONE, HEAD = "pretrained.", "depth_head."
+BACKBONE, HEAD = DEPTH_MODELS[0]
 
 
 def is_depth_anything(shapes: Shapes) -> bool:

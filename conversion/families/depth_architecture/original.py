@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conversion.families.depth_architecture.config import DepthSpec
-from conversion.families.dinov2.original import Dinov2
+from conversion.families.dinov2.original import Dinov2, bake_image_size
+
+__all__ = ["DepthModel", "Dinov2", "ResidualUnit", "bake_image_size", "build_resizes", "name_features", "resize"]
 
 
 def _of_backbone(name: str) -> property:

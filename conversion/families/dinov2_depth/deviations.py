@@ -34,8 +34,7 @@ PADDING = Deviation(
     size="7.6 of 10 metres on a recorded model, and another size",
     counterfactual="the original without the zeros",
     remedy="write do_pad=True and size_divisor=14; give the model what the image processor makes",
-    original_attributes={"pads": False},
-    applies=lambda spec, shape, *_: any(side % spec.patch_size for side in shape[-2:]),
+    avoided=True,
 )
 
 HEAD_DEFAULTS = Deviation(

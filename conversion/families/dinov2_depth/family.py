@@ -2,8 +2,8 @@
 
 from conversion.families.base import Family
 from conversion.families.depth_architecture.config import BESIDE_CONFIG
+from conversion.families.depth_architecture.original import bake_image_size
 from conversion.families.depth_architecture.training import TRAINING
-from conversion.families.dinov2.original import bake_image_size
 from conversion.families.dinov2_depth.capture import EXACT, list_stages
 from conversion.families.dinov2_depth.config import Dinov2DepthSpec, build_config, complete, read_config
 from conversion.families.dinov2_depth.deviations import LEDGER

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from conversion.families.depth_architecture.original import (
     DepthModel,
+    Dinov2,
     ResidualUnit,
     build_resizes,
     name_features,
     resize,
 )
-from conversion.families.dinov2.original import Dinov2
 from conversion.families.dinov2_depth.config import HEAD_WIDTH, MIN_DEPTH, Dinov2DepthSpec
 
 

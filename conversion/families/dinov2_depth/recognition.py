@@ -7,9 +7,10 @@ from conversion.errors import CheckpointError
 from conversion.families.depth_architecture import recognition as architecture
 from conversion.families.dinov2_depth.config import FUSION_WIDTH, Dinov2DepthSpec
 from conversion.families.dinov2_depth.key_map import COARSEST_UNIT, HEAD
+from conversion.families.shapes import DEPTH_MODELS
 from conversion.mapping.key_map import Shapes
 
-BACKBONE, REASSEMBLE = "backbone.", f"{HEAD}reassemble_blocks."
+BACKBONE, REASSEMBLE = DEPTH_MODELS[1]
 
 
 def is_dinov2_depth(shapes: Shapes) -> bool:

@@ -75,8 +75,8 @@ CONTENT: dict[str, BadInput] = {
         r"nothing says which is meant.*\n.*--entry run_1\n.*--entry run_2\n",
     ),
     "a model under a prefix, and not all of it": BadInput(
-        holding({f"pretrained.{key}": tensor for key, tensor in tiny().items() if key != "norm.bias"} | OTHER),
-        r"the model under 'pretrained\.' is not whole.*\n.*missing: pretrained\.norm\.bias \(32,\)\n",
+        holding({f"encoder.{key}": tensor for key, tensor in tiny().items() if key != "norm.bias"} | OTHER),
+        r"the model under 'encoder\.' is not whole.*\n.*missing: encoder\.norm\.bias \(32,\)\n",
     ),
     "registers beside a model that has none": BadInput(
         holding(

@@ -15,7 +15,7 @@ RUN = "lightning_logs/version_0/checkpoints"
 PART = "zero_pp_rank_1_mp_rank_00_model_states.pt"
 KEYS = {"embeddings.cls_token": torch.zeros(1, 1, 32), "encoder.layer.0.norm1.bias": torch.zeros(32)}
 ADAPTERS = {f"base_model.model.encoder.layer.0.mlp.fc1.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
-TYPES = "the types that are known here are dinov2, dinov2_with_registers, data2vec-vision, dinov3_vit, beit"
+TYPES = "the types that are known here are dinov2, dinov2_with_registers, data2vec-vision, dinov3_vit, beit, dpt"
 
 
 def write_lone_shards(folder: Path, *numbers: int) -> None:
@@ -142,7 +142,7 @@ OTHER_TYPES: dict[str, BadInput] = {
     )
     for model_type, tensors, name in (
         ("deit", KEYS, "."),
-        ("depth_anything", {f"backbone.{key}": tensor for key, tensor in KEYS.items()}, "."),
+        ("zoedepth", {f"backbone.{key}": tensor for key, tensor in KEYS.items()}, "."),
         ("vit", KEYS, "model.safetensors"),
         ("of_code_that_comes_with_it", KEYS, "."),
     )

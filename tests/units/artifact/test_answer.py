@@ -9,15 +9,10 @@ import pytest
 import torch
 
 import conversion
-from conversion.artifact.answer import (
-    build_answer,
-    describe_judged,
-    describe_off,
-    describe_sizes,
-    find_sizes,
-)
+from conversion.artifact.answer import build_answer, describe_judged, describe_off
 from conversion.artifact.card import MatrixVerdict, Provenance, build_parity_card
 from conversion.artifact.reading import read_card
+from conversion.artifact.sizes import describe_sizes, find_sizes
 from conversion.artifact.usage import write_usage
 from conversion.parity.metrics import NO_DIFFERENCE, Departure, Distance
 from conversion.parity.off import Off

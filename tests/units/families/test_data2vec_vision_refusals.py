@@ -199,8 +199,8 @@ def test_a_pooling_module_that_is_missing_is_no_matter_of_options() -> None:
 
 def test_overrides_of_another_family_are_refused() -> None:
     golden = read_golden("dinov2_tiny")
-    with pytest.raises(VariantError, match=r"A dinov2 model has no out_indices\.\nLeave out --out-indices\."):
-        conversion.convert(golden.backbone, **golden.overrides, out_indices=(0, 1, 2, 3))
+    with pytest.raises(VariantError, match=r"A dinov2 model has no pool_scales\.\nLeave out --pool-scales\."):
+        conversion.convert(golden.backbone, **golden.overrides, pool_scales=(1, 2))
     with pytest.raises(TypeError, match="number_of_heads"):
         conversion.convert(golden.backbone, number_of_heads=2)
     name = "data2vec_vision_base_ade20k"

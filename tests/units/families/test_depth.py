@@ -1,32 +1,26 @@
 """Depth heads on DINOv2: their authors' own, and Depth Anything; what is theirs alone."""
 
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 import conversion
-from conversion.artifact.load import load_converted, load_image_processor, load_model
+from conversion.artifact.load import load_converted
 from conversion.artifact.settings import find_settings_problems
-from conversion.artifact.usage import write_usage
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import load_family
-from conversion.families.depth_anything.preprocessing import choose_size
+from conversion.families.dinov2_depth.original import pad_to_patches
 from conversion.families.variants import VARIANTS
 from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.state_dicts.filled import fill_in
-from conversion.suite.inputs import InputCase, open_photo, run_original
-from tests.support.examples import ROOT
+from conversion.suite.inputs import InputCase, run_original
 from tests.support.golden import DEPTH, OF_ANOTHER_WIDTH, GoldenModel, read_golden, read_json
 
 ANYTHING, METRIC, AUTHORS = "depth_anything_v2_tiny", "depth_anything_v2_tiny_metric", "dinov2_tiny_dd"
@@ -162,19 +156,22 @@ def test_the_original_adds_its_least_depth() -> None:
     assert abs(result.otherwise["returned.predicted_depth"].max_abs - 1e-3) < 1e-12, "gone: take it out of the ledger"
 
 
-def test_the_original_puts_zeros_around_parts_of_patches() -> None:
-    result = verify(AUTHORS, InputCase("any", 75, 75))
-    assert result.deviation == "min-depth-offset, position-embeddings-offset, patch-padding"
-    assert result.verdict is Verdict.EXACT
+@pytest.mark.parametrize("size", [(85, 85), (65, 80)])
+def test_the_original_puts_zeros_around_parts_of_patches(size: tuple[int, int]) -> None:
+    """The ledger's patch-padding: transformers cuts them off; its image processor puts the zeros."""
     golden = read_golden(AUTHORS)
-    shapes = [verify(AUTHORS, InputCase("any", side, side)).shape for side in (75, 84)]
-    assert shapes[0] != shapes[1]
-    model = golden.family.load_original(golden.spec, golden.state_dict)
+    converted = load_converted(convert(golden), dtype="float64")
+    weights = {key: tensor.double() for key, tensor in golden.state_dict.items()}
+    original = golden.family.load_original(golden.spec, weights)
+    original.interpolate_offset = original.min_depth = 0.0
+    pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.inference_mode():
-        assert (
-            model(torch.ones(1, 3, 75, 75))["head_depth"].shape == model(torch.ones(1, 3, 84, 84))["head_depth"].shape
-        )
-        assert model(torch.ones(1, 3, 75, 75))["predicted_depth"].shape == (1, 75, 75)
+        padded, actual = original(pixels)["head_depth"], converted(pixels).predicted_depth
+        assert padded.shape != actual.shape, "gone: take it out of the ledger"
+        assert (converted(pad_to_patches(pixels, 14)).predicted_depth - padded).abs().max() <= 1e-12
+        original.pads = False
+        assert (original(pixels)["head_depth"] - actual).abs().max() <= 1e-12
+        assert original(pixels)["predicted_depth"].shape[-2:] == size
 
 
 def test_maps_of_several_images_lie_otherwise_in_memory() -> None:
@@ -236,121 +233,3 @@ def test_another_s_conversion_need_not_have_our_fields(tmp_path: Path) -> None:
         del config[field]
     path.write_text(json.dumps(config))
     assert not list(find_settings_problems(tmp_path / "artifact", golden.family, golden.spec, sizes={70: "its own"}))
-
-
-# ---- from a photo to its depth
-
-
-@pytest.mark.parametrize(("size", "original", "processor"), [
-    ((480, 640),   (518, 686), (518, 686)),
-    ((1080, 1920), (518, 924), (518, 924)),
-    ((3000, 4000), (518, 686), (518, 686)),
-    ((600, 500),   (616, 518), (616, 518)),
-    ((500, 900),   (518, 938), (518, 938)),
-    ((200, 300),   (518, 784), (350, 518)),
-    ((400, 700),   (518, 910), (294, 518)),
-])  # fmt: skip
-def test_an_image_gets_the_size_that_either_side_gives_it(
-    size: tuple[int, int], original: tuple[int, int], processor: tuple[int, int], tmp_path: Path
-) -> None:
-    assert choose_size(size, 518, 14) == original
-    assert choose_size(size, 518, 14, as_processor=True) == processor
-    golden = read_golden(ANYTHING)
-    family, spec = golden.family, golden.spec
-    described = family.images.build_image_processor(spec, 518)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
-    photo = open_photo().resize(size[::-1])
-    processed = load_image_processor(tmp_path)(photo, return_tensors="pt")["pixel_values"][0]
-    assert is_bit_equal(family.images.build_transform(spec, 518, as_processor=True)(photo), processed)
-    assert family.images.build_transform(spec, 518)(photo).shape == (3, *original)
-    deviation = family.find_image_deviation(spec, photo.size, 518)
-    assert deviation is not None
-    assert ("resize-by-smaller-change" in deviation.name) == (original != processor)
-
-
-def run_usage(folder: Path, photo: Image.Image) -> Tensor:
-    """What the lines of a model card make of a photo."""
-    card = json.loads((folder / "parity.json").read_text())
-    held: dict[str, Any] = {"photo": photo}
-    exec("\n".join(write_usage(card, str(folder))), held)
-    depth = held["depth"]
-    assert isinstance(depth, Tensor)
-    return depth.detach()
-
-
-@pytest.mark.parametrize(("name", "size"), [(ANYTHING, (140, 140)), (METRIC, (140, 140)), (AUTHORS, (66, 68))])
-def test_the_lines_of_the_card_give_what_the_original_returns(name: str, size: tuple[int, int], tmp_path: Path) -> None:
-    """At the native size; beyond it positions are resampled otherwise, see below."""
-    golden = read_golden(name)
-    conversion.save_artifact(convert(golden), tmp_path / "artifact")
-    photo = open_photo().resize(size)
-    pixels = golden.family.images.build_transform(golden.spec, 70, as_processor=True)(photo)
-    if name == AUTHORS:  # whose original puts the zeros around it
-        pixels = golden.family.images.build_transform(golden.spec, 70)(photo)
-    original = golden.family.load_original(golden.spec, golden.state_dict)
-    with torch.inference_mode():
-        expected = original(pixels[None])["predicted_depth"]
-        if name != AUTHORS:
-            expected = interpolate(expected[:, None], size[::-1], mode="bilinear", align_corners=True)[0]
-        actual = run_usage(tmp_path / "artifact", photo)
-    assert actual.shape == size[::-1]
-    assert (actual - expected[0]).abs().max() <= 1e-5 * expected.abs().max()
-
-
-@pytest.mark.parametrize("name", DEPTH)
-def test_a_pipeline_loads_it_and_gives_what_the_card_says(name: str, tmp_path: Path) -> None:
-    from transformers import pipeline
-
-    golden = read_golden(name)
-    out = convert(golden)
-    conversion.save_artifact(out, tmp_path / "artifact")
-    photo = open_photo().resize((140, 140) if name != AUTHORS else (70, 70))
-    estimator: Callable[..., Any] = pipeline("depth-estimation", str(tmp_path / "artifact"))
-    depth = estimator(photo)["predicted_depth"]
-    assert depth.shape[-2:] == photo.size[::-1]
-    lines = run_usage(tmp_path / "artifact", photo)
-    # the card's deviations of what is done with the output: other kernels, no least depth, no bounds
-    text = (tmp_path / "artifact" / "README.md").read_text()
-    entry = "depth-clamp-and-resize" if name == AUTHORS else "depth-resize"
-    assert entry in text
-    model = load_model(tmp_path / "artifact")
-    pixels = load_image_processor(tmp_path / "artifact")(photo, return_tensors="pt")["pixel_values"]
-    with torch.inference_mode():
-        own = model(pixels).predicted_depth
-    resized = interpolate(own[:, None], photo.size[::-1], mode="bicubic", align_corners=False)[0, 0]
-    assert (depth.squeeze() - resized).abs().max() <= 0.05 * float(own.max())  # the backend's kernel
-    assert (resized - lines).abs().max() > 1e-4
-
-
-# ---- at any size
-
-
-def find_lines() -> str:
-    """The lines of the ledger's page that put the original's resampling in."""
-    page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
-    section = page.partition("## Resampling positions as the original does")[2]
-    found = re.search(r"```\n(.*?)```", section, re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-@pytest.mark.parametrize("name", [*DEPTH, "dinov2_tiny"])
-@pytest.mark.parametrize("size", [(70, 70), (42, 42), (56, 98), (98, 42), (140, 112)])
-def test_the_lines_of_the_ledger_make_every_size_the_original_s(
-    name: str, size: tuple[int, int], tmp_path: Path
-) -> None:
-    golden = read_golden(name)
-    conversion.save_artifact(convert(golden), tmp_path / "artifact")
-    model = load_model(tmp_path / "artifact", dtype="float64")
-    held: dict[str, Any] = {"model": model}
-    exec(find_lines(), held)
-    original = golden.family.load_original(golden.spec, {k: v.double() for k, v in golden.state_dict.items()})
-    pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with torch.inference_mode():
-        expected, actual = original(pixels), model(pixels)
-    if name == "dinov2_tiny":
-        assert (actual.pooler_output - expected["x_norm_clstoken"]).abs().max() <= 1e-12
-    else:
-        depth = expected.get("head_depth", expected["predicted_depth"])
-        least = model.config.min_depth if name == AUTHORS else 0.0
-        assert (actual.predicted_depth + least - depth).abs().max() <= 1e-12

@@ -153,9 +153,9 @@ def test_lightnings_average_lies_under_state_dict(tmp_path: Path) -> None:
 
 # where the model lies, and what is said of the rest
 TAKEN: dict[str, tuple[str, str]] = {
-    "Depth Anything": (
+    "a depth network": (
         "pretrained",
-        "left out, outside of it: 'depth_head.' (2 tensors, as depth_head.projects.0.weight)",
+        "left out, outside of it: 'depth_net.' (2 tensors, as depth_net.projects.0.weight)",
     ),
     "VGGT": (
         "aggregator.patch_embed",
@@ -171,11 +171,11 @@ TAKEN: dict[str, tuple[str, str]] = {
     ),
     "one that was compiled": (
         "vit",
-        "left out, outside of it: 'depth_head.' (2 tensors, as depth_head.projects.0.weight)",
+        "left out, outside of it: 'depth_net.' (2 tensors, as depth_net.projects.0.weight)",
     ),
     "blocks in chunks": (
         "pretrained",
-        "left out, outside of it: 'depth_head.' (2 tensors, as depth_head.projects.0.weight)",
+        "left out, outside of it: 'depth_net.' (2 tensors, as depth_net.projects.0.weight)",
     ),
     "nothing beside it": ("vit.trunk", "a whole model lies"),
 }

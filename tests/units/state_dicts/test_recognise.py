@@ -208,11 +208,11 @@ def _meta(name: str) -> ToldStateDict:
 
 def test_a_setting_of_another_family_is_refused_and_one_of_none_is_a_mistake_in_the_code() -> None:
     dinov2 = load_family("dinov2")
-    others = {"pool_scales": (1, 2), "out_indices": (1, 2), "num_attention_heads": 2}
+    others = {"pool_scales": (1, 2), "max_depth": 2, "num_attention_heads": 2}
     with pytest.raises(VariantError) as refused:
         select_settings(dinov2, others)
-    assert refused.value.headline == "A dinov2 model has no out_indices, pool_scales."
-    assert refused.value.hint == "Leave out --out-indices, --pool-scales."
+    assert refused.value.headline == "A dinov2 model has no max_depth, pool_scales."
+    assert refused.value.hint == "Leave out --max-depth, --pool-scales."
     with pytest.raises(TypeError, match=r"^unexpected keyword arguments: one, pool_scales, two$"):
         select_settings(dinov2, {"two": 2, "one": 1, "pool_scales": (1,)})
     assert select_settings(dinov2, {"pool_scales": None, "one": None}) == {}

@@ -13,7 +13,9 @@ from conversion.suite.extent import FEW, choose_row, describe_extent, has_twin, 
 from conversion.suite.settings import Request
 from tests.support.commands import run
 
-WHOLE_BY_SIZE = {name for name in VARIANTS if "vits1" in name or "vitb1" in name} | {
+DEPTH = {name for name, row in VARIANTS.items() if "max_depth" in row.spec}
+
+WHOLE_BY_SIZE = {name for name in VARIANTS.keys() - DEPTH if "vits1" in name or "vitb1" in name} | {
     "data2vec_vision_base",
     "data2vec_vision_base_ft1k",
     "beit_base_patch16_224_pt22k",
@@ -25,8 +27,10 @@ TWINS = {
     *(name for name in VARIANTS if name.startswith("beit_") and name.endswith(("_ft1k", "_ft22kto1k"))),
     *(name for name in VARIANTS if name.startswith("beitv2_") and not name.endswith("_pt1k")),
     "dinov3_vit7b16_sat493m",
+    *(name for name in DEPTH if name.startswith("depth_anything_v2_vit") or "vkitti" in name or "_kitti_" in name),
 }
-"""What is the same model as another, where both are shortened, but for its images or the number of its classes."""
+"""What is the same model as another, where both are shortened, but for its images, the number of its classes, or its
+largest depth."""
 
 
 def test_the_same_model_is_told_by_all_but_images_and_the_number_of_classes() -> None:
@@ -40,6 +44,7 @@ def test_the_same_model_is_told_by_all_but_images_and_the_number_of_classes() ->
         ({"image_size": 384}, True),
         ({"num_classes": 21841}, True),
         ({"num_classes": 0}, False),
+        ({"max_depth": 10}, False),
         ({"num_heads": 24}, False),
         ({"mean_pooling": False}, False),
     ],
@@ -59,13 +64,15 @@ def test_large_variants_are_shortened_where_nothing_is_said() -> None:
     for name in VARIANTS.keys() - WHOLE_BY_SIZE:
         row = rows[name]
         assert row is not None
-        changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec[key]}
-        is_segmentation = "ade20k" in name
-        side = 64 if is_segmentation else 224
+        changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec.get(key, value)}
+        has_maps = "ade20k" in name or name in DEPTH
+        side = 56 if name in DEPTH else 64 if has_maps else 224
         smaller = {"image_size": side} if VARIANTS[name].spec["image_size"] != side else {}
         one, two = "vit7b16" in name or name in TWINS, "vitg14" in name or "vith16" in name
-        few = FEW if is_segmentation else 1 if one else 2 if two else FEW
-        assert changed == {"depth": few} | smaller | ({"out_indices": (0, 1, 2, 3)} if is_segmentation else {})
+        few = FEW if has_maps else 1 if one else 2 if two else FEW
+        maps = {"out_indices": (0, 1, 2, 3)} if has_maps else {}
+        assert changed == {"depth": few} | smaller | maps
+        assert row.spec.get("input_size") == (side if name.startswith("depth_anything") else None)
         size = f", {side} x {side} pixels" if smaller else ""
         whole = f"whole with --all or -k {name}"
         whole += ", where 27 GB fit into memory" if "vit7b16" in name else ""

@@ -18,7 +18,7 @@ def test_inputs_are_verified_side_by_side_within_bounds(name: str) -> None:
     assert all(sum(case.pixels for case in group) <= SIDE_BY_SIDE for group in groups if len(group) > 1)
     is_small = sum(case.pixels for case in cases) <= SIDE_BY_SIDE
     assert len(groups) == 1 if is_small else len(groups) > 1
-    assert is_small == (spec.image_size < 384 or spec.any_size)
+    assert is_small == (spec.image_size < 384 or (spec.any_size and not spec.keeps_aspect))
     assert len(groups) == len(cases) or not name.endswith("ade20k")
 
 

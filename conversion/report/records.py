@@ -41,7 +41,7 @@ ANY = "any"
 NOT_RUN = "This was not run: the run ended before."
 """The message of a test that was selected, and was not run."""
 
-OF_EXTENT = {"depth", "image_size", "out_indices"}
+OF_EXTENT = {"depth", "image_size", "input_size", "out_indices"}
 """What a shortened variant has otherwise than the whole one, of its spec."""
 
 HINT = (

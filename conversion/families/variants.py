@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
 
@@ -28,49 +27,8 @@ from conversion.families.published import (
     OUT_INDICES,
     V1_BLOCKS,
 )
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One official checkpoint, or the recipe of one where none is published.
-
-    Attributes:
-        name: of its own; also the pytest id.
-        family: the folder under ``conversion/`` that knows how to convert it.
-        spec: keyword arguments of the family's spec: widths, depth, number of heads, features.
-        files: role (``"checkpoint"``, and that of a head in a file of its own) to download URL; a mere
-            file name where nothing is published.
-        hub_name: the official converted model's name on the Hub, without namespace; empty if there is none.
-        hub_namespace: of whoever published it there.
-        entry: of the official checkpoint, the one that the model on the Hub is of; None if the file is the model.
-        backbone: name of the variant that this one is verified beside, as a classifier whose ``"checkpoint"`` file is
-            that one's; itself of all others.
-        slow: its proof takes minutes; tests of it carry the ``slow`` marker.
-        license: of the official weights, as the Hub names it.
-        datasets: on the Hub, that they have seen, if they are there.
-    """
-
-    name: str
-    family: str
-    spec: Mapping[str, object]
-    files: Mapping[str, str]
-    hub_name: str
-    backbone: str
-    entry: str | None = None
-    hub_namespace: str = "facebook"
-    slow: bool = False
-    license: str = "apache-2.0"
-    datasets: tuple[str, ...] = ()
-
-    @property
-    def hub_repository(self) -> str:
-        """Where the official converted model is on the Hub; empty if there is none."""
-        return f"{self.hub_namespace}/{self.hub_name}" if self.hub_name else ""
-
-    @property
-    def is_published(self) -> bool:
-        """Whether its files can be downloaded."""
-        return all(url.startswith("https:") for url in self.files.values())
+from conversion.families.row import Variant as Variant
+from conversion.families.row import build_row
 
 
 def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int) -> Variant:
@@ -84,26 +42,25 @@ def _build_dinov2_variant(size: str, num_register_tokens: int, num_classes: int)
     if num_classes:
         files["linear_head"] = f"{file_stem}_linear_head.pth"
         hub_name += "-imagenet1k-1-layer"
-    return Variant(
-        name=backbone + ("_1layer" if num_classes else ""),
-        family="dinov2",
-        spec=MappingProxyType(
-            {
-                "embed_dim": embed_dim,
-                "depth": depth,
-                "num_heads": num_heads,
-                "ffn": ffn,
-                "num_register_tokens": num_register_tokens,
-                "patch_size": 14,
-                "image_size": 518,
-                "num_classes": num_classes,
-                "interpolate_offset": 0.0 if num_register_tokens else 0.1,
-                "interpolate_antialias": bool(num_register_tokens),
-            }
-        ),
-        files=MappingProxyType(files),
+    spec = {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "ffn": ffn,
+        "num_register_tokens": num_register_tokens,
+        "patch_size": 14,
+        "image_size": 518,
+        "num_classes": num_classes,
+        "interpolate_offset": 0.0 if num_register_tokens else 0.1,
+        "interpolate_antialias": bool(num_register_tokens),
+    }
+    return build_row(
+        backbone + ("_1layer" if num_classes else ""),
+        "dinov2",
+        spec,
+        files,
+        backbone,
         hub_name=hub_name,
-        backbone=backbone,
         slow=size == "vitg14",
         datasets=(IMAGENET,) if num_classes else (),  # the backbone's own, LVD-142M, is not there
     )
@@ -121,13 +78,12 @@ def _build_dinov2_depth_variant(size: str, data: str) -> Variant:
         "max_depth": DINOV2_DEPTHS[data],
     }
     name = f"dinov2_{size}_{data}_dpt"
-    return Variant(
-        name=name,
-        family="dinov2_depth",
-        spec=MappingProxyType(spec),
-        files=MappingProxyType({**backbone.files, "depth_head": f"{DINOV2_URL}/dinov2_{size}/{name}_head.pth"}),
+    return build_row(
+        name,
+        "dinov2_depth",
+        spec,
+        {**backbone.files, "depth_head": f"{DINOV2_URL}/dinov2_{size}/{name}_head.pth"},
         hub_name=f"dpt-dinov2-{hub_size}-{data}",
-        backbone=name,
         slow=backbone.slow,
     )
 
@@ -148,13 +104,12 @@ def _build_data2vec_vision_variant(size: str, suffix: str) -> Variant:
     if features["task"] == "semantic-segmentation":
         spec["out_indices"] = out_indices
     is_published = files[size].startswith("https:")
-    return Variant(
-        name=name,
-        family="data2vec_vision",
-        spec=MappingProxyType(spec),
-        files=MappingProxyType({"checkpoint": files[size]}),
+    return build_row(
+        name,
+        "data2vec_vision",
+        spec,
+        {"checkpoint": files[size]},
         hub_name=f"data2vec-vision-{size}{suffix.replace('_', '-')}" if is_published else "",
-        backbone=name,
         entry=entry,
         slow=features["task"] == "semantic-segmentation",
         datasets=(IMAGENET,) if is_published else (),
@@ -166,33 +121,29 @@ def _build_dinov3_variant(size: str, data: str) -> Variant:
     mean, std = DINOV3_IMAGES[data]
     name = f"dinov3_{size}" + ("" if data == "lvd1689m" else f"_{data}")
     is_largest, is_satellite = size == "vit7b16", data == "sat493m"
-    return Variant(
-        name=name,
-        family="dinov3",
-        spec=MappingProxyType(
-            {
-                "embed_dim": embed_dim,
-                "depth": depth,
-                "num_heads": num_heads,
-                "hidden_dim": hidden_dim,
-                "is_gated": is_gated,
-                "num_storage_tokens": 4,
-                "patch_size": 16,
-                "image_size": 224,
-                "layer_norm_eps": 1e-5,
-                "qkv_bias": not is_largest,
-                "local_cls_norm": is_largest or is_satellite,
-                "image_mean": mean,
-                "image_std": std,
-                "interpolation": "bilinear",
-                "crop_pct": 1.0,
-            }
-        ),
-        files=MappingProxyType(
-            {"checkpoint": f"{DINOV3_URL}/dinov3_{size}/dinov3_{size}_pretrain_{data}-{hashes[data]}.pth"}
-        ),
+    spec = {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "hidden_dim": hidden_dim,
+        "is_gated": is_gated,
+        "num_storage_tokens": 4,
+        "patch_size": 16,
+        "image_size": 224,
+        "layer_norm_eps": 1e-5,
+        "qkv_bias": not is_largest,
+        "local_cls_norm": is_largest or is_satellite,
+        "image_mean": mean,
+        "image_std": std,
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+    }
+    return build_row(
+        name,
+        "dinov3",
+        spec,
+        {"checkpoint": f"{DINOV3_URL}/dinov3_{size}/dinov3_{size}_pretrain_{data}-{hashes[data]}.pth"},
         hub_name=f"dinov3-{size}-pretrain-{data}",
-        backbone=name,
         slow=size in ("vith16plus", "vit7b16"),
         license="other",
     )
@@ -219,14 +170,13 @@ def _build_beit_variant(size: str, stem: str) -> Variant:
         **BEIT_KINDS[kind],
     }
     release = "BEiT-v2" if is_second else "v1.0"
-    return Variant(
-        name=name,
-        family="beit",
-        spec=MappingProxyType(spec),
-        files=MappingProxyType({"checkpoint": f"{BEIT_URL}/{release}/{name}.pth"}),
+    return build_row(
+        name,
+        "beit",
+        spec,
+        {"checkpoint": f"{BEIT_URL}/{release}/{name}.pth"},
         hub_name=hub_name.format(size),
         hub_namespace="microsoft",
-        backbone=name,
         entry="state_dict" if is_segmentation else "model",
         slow=is_segmentation,
         license="mit" if is_second else "apache-2.0",
@@ -251,14 +201,13 @@ def _build_depth_anything_variant(size: str, stem: str) -> Variant:
         "fusion_width": fusion_width,
         "max_depth": max_depth,
     }
-    return Variant(
-        name=name,
-        family="depth_anything",
-        spec=MappingProxyType(spec),
-        files=MappingProxyType({"checkpoint": f"{HUB_URL}/{folder.format(hub_size)}/{name}.pth"}),
+    return build_row(
+        name,
+        "depth_anything",
+        spec,
+        {"checkpoint": f"{HUB_URL}/{folder.format(hub_size)}/{name}.pth"},
         hub_name=hub_name.format(hub_size.lower() if is_first else hub_size),
         hub_namespace=namespace,
-        backbone=name,
         license="apache-2.0" if is_first else license_of_v2,
     )
 

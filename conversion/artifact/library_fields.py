@@ -63,9 +63,18 @@ OLD_CONFIG_FIELDS: Mapping[str, object] = {
     "torchscript": False,
     "typical_p": 1.0,
     "use_bfloat16": False,
+    # of a model with another's config in it, how else its backbone might be found
+    "backbone": None,
+    "backbone_kwargs": None,
+    "use_autobackbone": True,
+    "use_pretrained_backbone": False,
+    "use_timm_backbone": False,
     # of a head for pretraining that Data2Vec-Vision's config was given with BEiT's, and no model reads
     "vocab_size": 8192,
 }
+
+BESIDE_BACKBONE = frozenset({"backbone_out_indices"})
+"""What a config says of a model without another's config in it, and means nothing with one."""
 
 # what an image processor of any class may be given with each call, and what it is where it was not given any
 CALL_FIELDS: Mapping[str, tuple[object, ...]] = {

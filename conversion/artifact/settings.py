@@ -1,15 +1,16 @@
 """Every field of config.json and preprocessor_config.json: what the family writes, or the library's default for it."""
 
-import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conversion.artifact.config_fields import flatten, list_fields, mend
 from conversion.artifact.library_fields import (
     ANY_TEXT,
     BACKENDS,
+    BESIDE_BACKBONE,
     CALL_FIELDS,
     DTYPES,
     OLD_CONFIG_FIELDS,
@@ -29,7 +30,6 @@ from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, rea
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig
 
 MAX_SHOWN = 120
 """Characters of a value in a message."""
@@ -49,11 +49,11 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     Raises:
         CheckpointError: it is no config that the library reads.
     """
-    raw, config = _flatten(read_settings(directory / CONFIG)), read_config(directory)
+    raw, config = flatten(read_settings(directory / CONFIG)), read_config(directory)
     own: dict[Any, str] = config.id2label or {}
     names = tuple(labels) or tuple(own.get(index, "") for index in range(spec.num_classes))
     wanted_config = family.build_config(spec, names)
-    found, wanted = _list_fields(config), _list_fields(wanted_config)
+    found, wanted = list_fields(config), list_fields(wanted_config)
     entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), ORIGINAL_LACKS: [], **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
@@ -61,6 +61,8 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
         part, _, name = field.rpartition(".")
         if name in (of_parts if part else others):
+            continue
+        if field in BESIDE_BACKBONE and "backbone_config.model_type" in wanted:
             continue
         if field not in raw and field not in found:
             continue  # one of ours that the library does not know, in another's conversion: no output depends on it
@@ -73,7 +75,7 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
         values = [each[field] for each in (raw, found) if each.get(field) is not None] or [None]
         if not all(_is_same(value, known[field]) for value in values):
             problem = _describe_difference(field, values[0], known[field], field in raw)
-            explained = [entry for entry in entries if not entry.in_config(_mend(config, wanted_config, field), spec)]
+            explained = [entry for entry in entries if not entry.in_config(mend(config, wanted_config, field), spec)]
             entries = [entry for entry in entries if entry not in explained]
             yield "; ".join([problem, *map(_name_deviation, explained)])
     yield from map(_name_deviation, entries)
@@ -231,32 +233,6 @@ def _compare_indices(label2id: Any, id2label: Mapping[str, str]) -> Iterator[str
     wrong += [f"{label!r} is not there" for label in dict.fromkeys(id2label.values()) if label not in label2id]
     if wrong:
         yield f"label2id: {'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
-
-
-def _list_fields(config: "PretrainedConfig") -> dict[str, Any]:
-    """Every field of a config, those with defaults included, as JSON has them."""
-    try:
-        fields: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
-    except (TypeError, ValueError) as error:  # keys of several types
-        raise ArtifactError(f"{CONFIG}: holds what JSON does not ({error}).", hint=AGAIN) from error
-    return _flatten(fields)
-
-
-def _flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a config, those of a config in it under its name and their own, with a point between."""
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        is_config = isinstance(value, Mapping) and "model_type" in value
-        flat |= {f"{name}.{field}": each for field, each in value.items()} if is_config else {name: value}
-    return flat
-
-
-def _mend(config: "PretrainedConfig", wanted: "PretrainedConfig", field: str) -> Any:
-    """A config with one field as it should be."""
-    mended = copy.deepcopy(config)
-    *parts, name = field.split(".")
-    setattr(reduce(getattr, parts, mended), name, getattr(reduce(getattr, parts, wanted), name, None))
-    return mended
 
 
 def _name_deviation(entry: Deviation) -> str:

@@ -1,0 +1,49 @@
+"""The fields of a transformers config, those of a config within it among them, as JSON has them."""
+
+import copy
+import json
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from conversion.artifact.weights import AGAIN
+from conversion.errors import ArtifactError
+from conversion.state_dicts.folder import CONFIG
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def list_fields(config: "PretrainedConfig") -> dict[str, Any]:
+    """Every field of a config, those with defaults included, as JSON has them."""
+    try:
+        fields: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=_write_dtype, sort_keys=True))
+    except (TypeError, ValueError) as error:  # keys of several types
+        raise ArtifactError(f"{CONFIG}: holds what JSON does not ({error}).", hint=AGAIN) from error
+    return flatten(fields)
+
+
+def _write_dtype(value: object) -> str:
+    """A dtype by its name; transformers 4 leaves that of a config within another as it is."""
+    import torch
+
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a config, those of a config in it under its name and their own, with a point between."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        is_config = isinstance(value, Mapping) and "model_type" in value
+        flat |= {f"{name}.{field}": each for field, each in value.items()} if is_config else {name: value}
+    return flat
+
+
+def mend(config: "PretrainedConfig", wanted: "PretrainedConfig", field: str) -> Any:
+    """A config with one field as it should be."""
+    mended = copy.deepcopy(config)
+    *parts, name = field.split(".")
+    setattr(reduce(getattr, parts, mended), name, getattr(reduce(getattr, parts, wanted), name, None))
+    return mended

@@ -18,8 +18,8 @@ OF_BACKBONES = ("apply_layernorm", "out_features", "out_indices", "reshape_hidde
 """Fields of DINOv3's config that transformers 5 alone has, for its backbone class; no model here reads them."""
 
 OF_FINDING = {
-    "backbone", "backbone_kwargs", "output_attentions", "use_autobackbone", "use_pretrained_backbone", "use_timm_backbone",
-    *BESIDE_BACKBONE,
+    "backbone", "backbone_kwargs", "output_attentions", "use_autobackbone", "use_pretrained_backbone",
+    "use_timm_backbone", *BESIDE_BACKBONE,
 }  # fmt: skip
 """Fields of a config with another in it that one of both versions alone writes; no model here reads them."""
 

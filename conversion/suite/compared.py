@@ -10,6 +10,7 @@ from torch import nn
 
 from conversion.artifact.differences import read_found
 from conversion.errors import ArtifactError, ConversionError
+from conversion.families.linear_head import HEAD_PREFIX
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import read_config
@@ -42,7 +43,8 @@ class ComparedSubject(FoundSubject):
         except Exception:  # whatever transformers makes of it: its settings are compared, which says so
             return super().overrides
         told = {name: getattr(spec, name) for name in family.returned if getattr(spec, name) not in (None, ())}
-        return {**told, **super().overrides}
+        is_classifier = any(key.startswith(HEAD_PREFIX) for key in self.read)  # which returns nothing of this
+        return {**({} if is_classifier else told), **super().overrides}
 
     @cached_property
     def converted(self) -> Conversion:

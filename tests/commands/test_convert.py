@@ -15,6 +15,7 @@ from conversion.artifact.load import load_model
 from conversion.cli.app import app, main
 from conversion.cli.convert import choose_name
 from conversion.cli.request import build_request
+from conversion.families.variants import VARIANTS
 from conversion.parity.metrics import is_bit_equal
 from conversion.report.text import WIDTH
 from conversion.suite.axes import choose_variants
@@ -288,6 +289,6 @@ def test_a_shell_offers_variants_and_files(
         monkeypatch.setenv("COMP_WORDS", f"vision-parity convert {begun}")
         return call(capsys)[1].split()
 
-    variants = ["dinov2_vits14", "dinov2_vits14_1layer", "dinov2_vits14_reg", "dinov2_vits14_reg_1layer"]
+    variants = [name for name in VARIANTS if name.startswith("dinov2_vits14")]
     assert offer("dinov2_vits") == [*variants, "dinov2_vits14.pth", "dinov2_vits14_mine/"]
     assert offer("./dinov2_vits14_") == ["./dinov2_vits14_mine/"]

@@ -118,7 +118,7 @@ class TestOptions:
     def test_one_repository_is_for_one_variant(self, checkpoint: tuple[str, ...], tmp_path: Path) -> None:
         assert checkpoint
         options = ("--weights=pretrained", "--save-artifacts", f"--mirror={NOWHERE}", "-k", "dinov2_vits14")
-        self.refuse(tmp_path, (*options, "--push-to-hub=us/mine"), "us/mine: one repository for 4 variants")
+        self.refuse(tmp_path, (*options, "--push-to-hub=us/mine"), "us/mine: one repository for 6 variants")
 
     def test_a_hub_that_cannot_be_reached_is_said_at_once(
         self, checkpoint: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -100,7 +100,7 @@ class FaultyModel:
         self.runs = [
             replace(run_original(family, spec, original, case, dtype, keep=True), attributes=attributes)
             for case in (native, replace(native, masked=True))
-            if spec.mask_token or not case.masked
+            if spec.takes_masks or not case.masked
         ]
 
     @classmethod

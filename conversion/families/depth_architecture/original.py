@@ -48,7 +48,7 @@ class DepthModel(nn.Module):
     def compute_features(self, pixel_values: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
         """Compute what the head sees, four times ``(B, T, D)``; and the grid of patches ``(h, w)``."""
         grid = pixel_values.shape[2] // self.patch_size, pixel_values.shape[3] // self.patch_size
-        return self.dinov2.compute_features(pixel_values), grid
+        return self.dinov2(pixel_values)["feature_maps"], grid  # called, so that hooks on it see it
 
 
 def name_features(features: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -76,6 +76,9 @@ OLD_CONFIG_FIELDS: Mapping[str, object] = {
 BESIDE_BACKBONE = frozenset({"backbone_out_indices"})
 """What a config says of a model without another's config in it, and means nothing with one."""
 
+IDLE_IN_PART = frozenset({*ANY_TEXT, *DTYPES, "architectures", "id2label", "label2id", "output_attentions"})
+"""Fields of a config within another that no model is built by: the outer config's take their place."""
+
 # what an image processor of any class may be given with each call, and what it is where it was not given any
 CALL_FIELDS: Mapping[str, tuple[object, ...]] = {
     "data_format": ("channels_first", None),

@@ -13,6 +13,7 @@ from conversion.artifact.library_fields import (
     BESIDE_BACKBONE,
     CALL_FIELDS,
     DTYPES,
+    IDLE_IN_PART,
     OLD_CONFIG_FIELDS,
     OLD_PROCESSOR_NAMES,
     OVERRIDING,
@@ -57,10 +58,9 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), ORIGINAL_LACKS: [], **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
-    of_parts = {*others, "architectures", "output_attentions"}  # no model is built by these
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
         part, _, name = field.rpartition(".")
-        if name in (of_parts if part else others):
+        if name in (IDLE_IN_PART if part else others):
             continue
         if field in BESIDE_BACKBONE and "backbone_config.model_type" in wanted:
             continue
@@ -110,7 +110,7 @@ def find_processor_problems(
     found_class = strip_backend(type(processor).__name__)
     if found_class != wanted_class:
         yield f"image_processor_type: {found_class!r}, expected {wanted_class!r}"
-    if "default_to_square" in raw:  # not a field of every backend; it follows from how the size is given
+    if "default_to_square" in raw and "size" in expected:  # not every backend has it; it follows from the size
         expected["default_to_square"] = "shortest_edge" not in str(expected["size"])
     for field in dict.fromkeys([*expected, *raw]):
         name = OLD_PROCESSOR_NAMES.get(field, field)

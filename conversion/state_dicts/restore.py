@@ -67,7 +67,8 @@ def restore_whole(
         raise KeyMapError("What was left out is of another model.", problems, "Give the original of this very model.")
     parts = {key: fuse_rows(each) for key, each in list_parts(state_dict, config, left_out)}
     restored = {**family.fallback(spec), **left_out, **parts, **derived}
-    _check_activation(config, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
+    backbone = getattr(config, "backbone_config", None) or config  # a head's blocks have no activation to choose
+    _check_activation(backbone, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
     in_order = [key for key in original if key in restored]
     ordered = {key: restored[key] for key in [*in_order, *(restored.keys() - original.keys())]}
     unplaced = key_map.list_unplaced(family.expand_key_map(spec))

@@ -53,6 +53,28 @@ SEGMENTATION_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
     "another pooled map": lambda c: {"pool_scales": [*c.pool_scales[:-1], c.pool_scales[-1] + 1]},
     "no auxiliary head": lambda _: {"use_auxiliary_head": False},
 }
+DEPTH_ANYTHING_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
+    "twice the largest depth": lambda c: {"max_depth": 2 * c.max_depth},
+    "the other kind of depth": lambda c: {
+        "depth_estimation_type": {"metric": "relative", "relative": "metric"}[c.depth_estimation_type]
+    },
+    "a head of another patch size": lambda c: {"patch_size": 2 * c.patch_size},
+}
+DPT_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
+    "no projection in the head": lambda _: {"add_projection": False},
+    "biases in the fusion": lambda _: {"use_bias_in_fusion_residual": True},
+    "class token left out": lambda _: {"readout_type": "ignore"},
+}
+BACKBONE_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
+    "out_indices from zero": lambda c: {"out_indices": [index - 1 for index in c.out_indices]},
+    "norm of features the other way": lambda c: {"apply_layernorm": not c.apply_layernorm},
+    "features of the last blocks": lambda c: {
+        "out_indices": list(range(c.num_hidden_layers - 3, c.num_hidden_layers + 1))
+    },
+}
+"""Of a backbone within a depth model, beside :data:`CONFIG_FAULTS`."""
+WITHIN_ROUNDING = frozenset({"eps 1e-12", "eps 2e-6"})
+"""In float32 these change less than rounding does, unless an input is masked, which that of a depth model never is."""
 
 
 def list_injections(faulty_model: FaultyModel) -> Iterator[Injection]:
@@ -71,7 +93,9 @@ def _is_same(faulty_model: FaultyModel, key: str, tensor: Tensor | None) -> bool
 
 def list_map_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
     """Wrong tables: targets exchanged, sent to the neighbouring block, dropped."""
-    tensors = faulty_model.out.state_dict
+    converted = faulty_model.out.state_dict
+    placed = {name for names in faulty_model.table.values() for name in names}  # what is filled in is not among them
+    tensors = {key: tensor for key, tensor in converted.items() if key in placed}
     for left, right in combinations(tensors, 2):
         if (tensors[left].shape, tensors[left].dtype) == (tensors[right].shape, tensors[right].dtype):
             kind = describe_pair(left, right)
@@ -127,15 +151,30 @@ def list_tensor_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
 
 def list_config_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
     """Wrong settings, whatever notices them: loading, or activations."""
-    config = faulty_model.out.config
-    is_segmentation = faulty_model.spec.task == "semantic-segmentation"
-    for kind, change in (CONFIG_FAULTS | (SEGMENTATION_FAULTS if is_segmentation else {})).items():
+    config, task = faulty_model.out.config, faulty_model.spec.task
+    if task == "depth-estimation":
+        yield from change_config(config, "", DPT_FAULTS if config.model_type == "dpt" else DEPTH_ANYTHING_FAULTS)
+        faults = CONFIG_FAULTS | BACKBONE_FAULTS
+        told = faults.keys() - (WITHIN_ROUNDING if faulty_model.dtype == "float32" else frozenset())
+        backbone = {kind: change for kind, change in faults.items() if kind in told}
+        yield from change_config(config.backbone_config, "backbone_config.", backbone)
+    else:
+        is_segmentation = task == "semantic-segmentation"
+        yield from change_config(config, "", CONFIG_FAULTS | (SEGMENTATION_FAULTS if is_segmentation else {}))
+
+
+def change_config(
+    config: Any, part: str, faults: Mapping[str, Callable[[Any], Mapping[str, object]]]
+) -> Iterator[Injection]:
+    """The faults that change something of a config, or of a part of one."""
+    for kind, change in faults.items():
         try:
             changed = {name: value for name, value in change(config).items() if getattr(config, name) != value}
         except AttributeError:
             continue
         if changed:
-            yield Injection(f"config: {kind}", str(changed), config=changed)
+            named = {f"{part}{name}": value for name, value in changed.items()}
+            yield Injection(f"config: {kind}", str(named), config=named)
 
 
 def uses_swiglu(config: Any) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 import conversion
 from conversion import ConversionError
 from conversion.artifact.checks import check_settings
-from conversion.artifact.library_fields import ANY_TEXT, CALL_FIELDS
+from conversion.artifact.config_fields import flatten
+from conversion.artifact.library_fields import ANY_TEXT, BESIDE_BACKBONE, CALL_FIELDS, IDLE_IN_PART, SWITCHES
 from conversion.artifact.load import load_image_processor
 from conversion.artifact.stage import save_artifact
 from conversion.intake.synthetic import draw_state_dict
@@ -67,9 +68,6 @@ STRANGERS: Mapping[str, Mapping[str, object]] = {
     },
 }
 
-WITHOUT_SWITCH = {"crop_size": "do_center_crop"}
-"""A field that nothing reads, to the other one that is off then."""
-
 
 @dataclass(frozen=True)
 class FieldFault:
@@ -77,6 +75,7 @@ class FieldFault:
 
     Attributes:
         file: it is in.
+        field: that it changes; of a config within the config, with both names and a dot.
     """
 
     file: str
@@ -96,16 +95,25 @@ class FieldFault:
 
 def list_field_faults(directory: Path) -> Iterator[FieldFault]:
     """Every field of an artifact's settings that matters, with another value, and those of others."""
-    config = json.loads(read_config(directory).to_json_string(use_diff=False))
+    config = flatten(json.loads(read_config(directory).to_json_string(use_diff=False)))
     processor = load_image_processor(directory)
     of_processor = {**dict.fromkeys(CALL_FIELDS), **json.loads(json.dumps(processor.to_dict(), default=str))}
-    of_processor |= {"default_to_square": "shortest_edge" not in of_processor["size"]}  # transformers 4 does not say it
+    size = of_processor.get("size") or {}
+    of_processor |= {"default_to_square": "shortest_edge" not in size}  # transformers 4 does not say it
     strangers = {**STRANGERS[PREPROCESSOR], "reduce_labels": not of_processor.get("do_reduce_labels", False)}
     for file, fields, others in ((CONFIG, config, STRANGERS[CONFIG]), (PREPROCESSOR, of_processor, strangers)):
         for field in {**fields, **others}:
-            is_idle = field in WITHOUT_SWITCH and not of_processor.get(WITHOUT_SWITCH[field])
-            if field not in ANY_TEXT and not is_idle:
-                yield FieldFault(file, field, others[field] if field in others else change_value(field, fields[field]))
+            is_idle = field in SWITCHES and not of_processor.get(SWITCHES[field])
+            is_idle |= field in BESIDE_BACKBONE and "backbone_config.model_type" in config
+            part, _, name = field.rpartition(".")
+            if name not in (IDLE_IN_PART if part else ANY_TEXT) and not is_idle:
+                yield FieldFault(file, field, others[field] if field in others else change_value(name, fields[field]))
+
+
+def put_field(settings: Mapping[str, Any], field: str, value: object) -> dict[str, Any]:
+    """The settings with another value of a field, which may be one of a config within them."""
+    first, _, rest = field.partition(".")
+    return {**settings, first: put_field(settings[first], rest, value) if rest else value}
 
 
 def change_value(field: str, value: Any) -> object:
@@ -144,7 +152,7 @@ def judge_field(out: conversion.Conversion, artifact: Path, fault: FieldFault) -
     """What notices a fault that is put into the file, and taken out again."""
     path = artifact / fault.file
     before = path.read_text(encoding="utf-8")
-    path.write_text(json.dumps(read_settings(path) | {fault.field: fault.value}), encoding="utf-8")
+    path.write_text(json.dumps(put_field(read_settings(path), fault.field, fault.value)), encoding="utf-8")
     noticed = set()
     try:
         check_settings(out, artifact)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from conversion.mapping import key_map
 from conversion.parity.capture import ForwardPass
 from conversion.parity.compare import Comparison, Local
 from conversion.parity.metrics import is_bit_equal
+from conversion.state_dicts.filled import take_out_filled
 from conversion.suite.inputs import InputCase, run_original
 from tests.support.golden import choose_inexact_attention, read_golden
 
@@ -42,7 +43,7 @@ class Injection:
         where: the key, or keys, or the setting.
         tensors: target key to the tensor that the fault gives it; None where the key is gone.
         table: the key map with the fault, if it lies there.
-        config: settings of the transformers config that it changes.
+        config: settings of the transformers config that it changes; of a config within it, with both names and a dot.
     """
 
     kind: str
@@ -91,11 +92,12 @@ class FaultyModel:
         source = {key: value.to(dtype) if value.is_floating_point() else value for key, value in source.items()}
         self.out = conversion.convert(source, **overrides)
         self.attention = choose_inexact_attention(family)
-        self.model = load_converted(self.out, attention=self.attention, dtype=str(dtype).removeprefix("torch."))
+        self.dtype = str(dtype).removeprefix("torch.")
+        self.model = load_converted(self.out, attention=self.attention, dtype=self.dtype)
         original = family.load_original(spec, source)
         side = side or spec.image_size
         native = InputCase("native", side, side)
-        deviation = family.find_deviation(spec, native.shape, str(dtype).removeprefix("torch."), self.attention)
+        deviation = family.find_deviation(spec, native.shape, self.dtype, self.attention)
         attributes = deviation.original_attributes if deviation else {}
         self.runs = [
             replace(run_original(family, spec, original, case, dtype, keep=True), attributes=attributes)
@@ -104,11 +106,11 @@ class FaultyModel:
         ]
 
     @classmethod
-    def of(cls, golden_name: str) -> "FaultyModel":
+    def of(cls, golden_name: str, dtype: torch.dtype = torch.float32) -> "FaultyModel":
         """One with a golden model's architecture."""
         golden = read_golden(golden_name)
         side = golden.config["image_size"]
-        return cls(golden_name, golden.family, golden.spec, golden.overrides, side=side)
+        return cls(golden_name, golden.family, golden.spec, golden.overrides, dtype=dtype, side=side)
 
     @cached_property
     def table(self) -> dict[str, tuple[str, ...]]:
@@ -158,14 +160,18 @@ class FaultyModel:
             return Outcome(injection.kind, injection.where, frozenset(noticed))
         config = copy.deepcopy(self.out.config)
         for name, value in injection.config.items():
-            setattr(config, name, value)
+            *parts, last = name.split(".")
+            setattr(reduce(getattr, parts, config), last, value)
         out = replace(self.out, state_dict=state_dict, config=config)
         try:
-            model = load_converted(out, attention=self.attention)
+            model = load_converted(out, attention=self.attention, dtype=self.dtype)
         except ConversionError:
             noticed |= {"artifact"} | (self._ask_others_about_what_loads(out) if asks_others else set())
         else:
-            noticed |= self.run(model, asks_others)
+            try:
+                noticed |= self.run(model, asks_others)
+            except RuntimeError:  # its shapes do not fit together: it computes nothing
+                noticed |= {"activations", *(OTHERS if asks_others else ())}
         return Outcome(injection.kind, injection.where, frozenset(noticed))
 
     @torch.inference_mode()
@@ -191,7 +197,8 @@ class FaultyModel:
 
     def _gives_back(self, state_dict: Mapping[str, Tensor], table: Mapping[str, tuple[str, ...]]) -> bool:
         try:
-            restored = key_map.restore(state_dict, table, self.out.left_out)
+            own = take_out_filled(self.family, self.spec, state_dict, None)
+            restored = key_map.restore(own, table, self.out.left_out)
         except ConversionError:
             return False
         return all(is_bit_equal(tensor, restored[key]) for key, tensor in self.out.source.items())

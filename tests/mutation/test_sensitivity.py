@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.mutation.assumptions import judge_assumptions
-from tests.mutation.fault_lists import list_injections
+from tests.mutation.fault_lists import WITHIN_ROUNDING, list_config_faults, list_injections
 from tests.mutation.field_faults import judge_fields
 from tests.mutation.file_faults import FILE_FAULTS, intact
 from tests.mutation.file_setup import FileFault, FileSetup
@@ -50,6 +50,16 @@ def test_no_fault_of_map_tensor_or_config_survives(
     check_all_noticed(outcomes, record_property)
     # none is left to the bytes alone, which a wrong table restores as wrongly
     assert [outcome for outcome in outcomes if outcome.noticed_by.isdisjoint({"activations", "artifact"})] == []
+
+
+@pytest.mark.parametrize("model", [name for name in ARCHITECTURES if not read_golden(name).spec.takes_masks])
+def test_an_eps_within_the_rounding_of_float32_is_noticed_in_float64(model: str) -> None:
+    faulty_model = FaultyModel.of(model, torch.float64)
+    kinds = {f"config: {kind}" for kind in WITHIN_ROUNDING}
+    faults = [injection for injection in list_config_faults(faulty_model) if injection.kind in kinds]
+    assert len(faults) == len(kinds)
+    noticed = [faulty_model.judge(injection, asks_others=False).noticed_by for injection in faults]
+    assert noticed == [{"activations"}] * len(faults)
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)

@@ -13,6 +13,8 @@ from conversion.parity.metrics import is_bit_equal
 from tests.mutation.injection import FaultyModel, Injection
 
 BLOCK = re.compile(r"\.layer\.(\d+)\.")
+MOST_BLOCKS = 4
+"""In each of which faults are put; of a deeper model in the first two and the last."""
 
 # kind to what becomes of the config; where it has no such setting, or nothing changes, there is no fault
 CONFIG_FAULTS: dict[str, Callable[[Any], Mapping[str, object]]] = {
@@ -93,9 +95,8 @@ def _is_same(faulty_model: FaultyModel, key: str, tensor: Tensor | None) -> bool
 
 def list_map_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
     """Wrong tables: targets exchanged, sent to the neighbouring block, dropped."""
-    converted = faulty_model.out.state_dict
     placed = {name for names in faulty_model.table.values() for name in names}  # what is filled in is not among them
-    tensors = {key: tensor for key, tensor in converted.items() if key in placed}
+    tensors = {key: tensor for key, tensor in choose_tensors(faulty_model).items() if key in placed}
     for left, right in combinations(tensors, 2):
         if (tensors[left].shape, tensors[left].dtype) == (tensors[right].shape, tensors[right].dtype):
             kind = describe_pair(left, right)
@@ -110,6 +111,15 @@ def list_map_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
         yield Injection("target dropped", name, {name: None})
         if neighbour := name_in_next_block(name):
             yield rename_targets(faulty_model, "target sent to the next block", name, {name: neighbour})
+
+
+def choose_tensors(faulty_model: FaultyModel) -> dict[str, Tensor]:
+    """The tensors that faults are put into: blocks are alike, so three of a model's many are enough."""
+    tensors = dict(faulty_model.out.state_dict)
+    blocks = {key: int(found[1]) for key in tensors if (found := BLOCK.search(key))}
+    last = max(blocks.values(), default=0)
+    chosen = set(range(last + 1)) if last < MOST_BLOCKS else {0, 1, last}
+    return {key: tensor for key, tensor in tensors.items() if blocks.get(key, 0) in chosen}
 
 
 def rename_targets(faulty_model: FaultyModel, kind: str, where: str, renamed: Mapping[str, str]) -> Injection:
@@ -139,7 +149,7 @@ def name_in_next_block(key: str) -> str:
 def list_tensor_faults(faulty_model: FaultyModel) -> Iterator[Injection]:
     """What can become of each tensor by itself."""
     tensors = faulty_model.out.state_dict
-    for key, tensor in tensors.items():
+    for key, tensor in choose_tensors(faulty_model).items():
         for kind, fault in TENSOR_FAULTS.items():
             if (changed := fault(tensor)) is not None:
                 yield Injection(kind, key, {key: changed})

@@ -35,6 +35,7 @@ and, for comparison, three rules that others go by. A fault may be noticed by se
 
 - The faults of map, tensors and config are put into tiny models of every architecture ({models}), each on every tensor
   that it applies to, and judged with the attention implementation that is *not* exact: each stands out from rounding.
+- A model of more than four blocks has them in its first two and its last, as blocks are alike.
 - A depth model takes no masked input. Without one, an eps of 1e-12 or 2e-6 for 1e-6 changes less than rounding does in
   float32; so these two are put into its backbone in float64, by a test beside this page.
 - A fault of the key map is in the table that restores, too: where two targets are exchanged, the bytes come back right,

@@ -53,6 +53,11 @@ def test_every_deviation_has_its_row() -> None:
     assert [name for name in entries if f"`{name}`" not in rows] == []
 
 
+def test_no_deviation_waits_for_its_figure() -> None:
+    entries = [entry for family in families() for entry in family.ledger]
+    assert [entry.name for entry in entries if entry.size.isupper() or not entry.size] == []
+
+
 def test_links_lead_somewhere() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     links = {(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))}

@@ -54,8 +54,11 @@ def has_rotary_positions(shapes: Shapes) -> bool:
     return "rope_embed.periods" in shapes or "storage_tokens" in shapes
 
 
-DEPTH_MODELS = (("pretrained.", "depth_head."), ("backbone.", "decode_head.reassemble_blocks."))
-"""What the keys of a backbone and of its depth head begin with, in Depth Anything and in DINOv2's own."""
+DEPTH_MODELS = (("pretrained.", "depth_head.scratch."), ("backbone.", "decode_head.reassemble_blocks."))
+"""What the keys of a backbone and some of its depth head's begin with, in Depth Anything and in DINOv2's own.
+
+A model of a user's may well have a ``pretrained.`` and a ``depth_head.`` of another kind.
+"""
 
 
 def has_depth_head(shapes: Shapes) -> bool:

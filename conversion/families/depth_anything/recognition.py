@@ -8,12 +8,13 @@ from conversion.families.depth_architecture import recognition as architecture
 from conversion.families.shapes import DEPTH_MODELS
 from conversion.mapping.key_map import Shapes
 
-BACKBONE, HEAD = DEPTH_MODELS[0]
+BACKBONE, SCRATCH = DEPTH_MODELS[0]
+HEAD = "depth_head."
 
 
 def is_depth_anything(shapes: Shapes) -> bool:
     """Whether these keys are a Depth Anything model's."""
-    return all(any(key.startswith(prefix) for key in shapes) for prefix in (BACKBONE, HEAD))
+    return all(any(key.startswith(prefix) for key in shapes) for prefix in (BACKBONE, SCRATCH))
 
 
 def recognise_spec(shapes: Shapes, **settings: Any) -> DepthAnythingSpec:
@@ -25,7 +26,7 @@ def recognise_spec(shapes: Shapes, **settings: Any) -> DepthAnythingSpec:
     Raises:
         CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
     """
-    project, fuse = f"{HEAD}projects.{{}}.weight", f"{HEAD}scratch.layer1_rn.weight"
+    project, fuse = f"{HEAD}projects.{{}}.weight", f"{SCRATCH}layer1_rn.weight"
     return architecture.recognise_spec(DepthAnythingSpec, shapes, BACKBONE, project, fuse, **settings)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import conversion
 from conversion import ConversionError
 from conversion.artifact.checks import check_settings
-from conversion.artifact.config_fields import flatten
+from conversion.artifact.config_fields import list_fields
 from conversion.artifact.library_fields import ANY_TEXT, BESIDE_BACKBONE, CALL_FIELDS, IDLE_IN_PART, SWITCHES
 from conversion.artifact.load import load_image_processor
 from conversion.artifact.stage import save_artifact
@@ -95,7 +95,7 @@ class FieldFault:
 
 def list_field_faults(directory: Path) -> Iterator[FieldFault]:
     """Every field of an artifact's settings that matters, with another value, and those of others."""
-    config = flatten(json.loads(read_config(directory).to_json_string(use_diff=False)))
+    config = list_fields(read_config(directory))
     processor = load_image_processor(directory)
     of_processor = {**dict.fromkeys(CALL_FIELDS), **json.loads(json.dumps(processor.to_dict(), default=str))}
     size = of_processor.get("size") or {}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 import conversion
 from conversion import ConversionError
+from conversion.artifact.config_fields import set_field
 from conversion.artifact.load import load_converted
 from conversion.intake.synthetic import draw_state_dict
 from conversion.mapping import key_map
@@ -160,8 +161,7 @@ class FaultyModel:
             return Outcome(injection.kind, injection.where, frozenset(noticed))
         config = copy.deepcopy(self.out.config)
         for name, value in injection.config.items():
-            *parts, last = name.split(".")
-            setattr(reduce(getattr, parts, config), last, value)
+            set_field(config, name, value)
         out = replace(self.out, state_dict=state_dict, config=config)
         try:
             model = load_converted(out, attention=self.attention, dtype=self.dtype)

@@ -41,9 +41,19 @@ def flatten(fields: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def set_field(config: "PretrainedConfig", field: str, value: object) -> None:
+    """Give a field another value, by its name as of :func:`flatten`."""
+    setattr(*_locate(config, field), value)
+
+
+def _locate(config: "PretrainedConfig", field: str) -> tuple[Any, str]:
+    """The config that has this field, and its name there."""
+    *parts, name = field.split(".")
+    return reduce(getattr, parts, config), name
+
+
 def mend(config: "PretrainedConfig", wanted: "PretrainedConfig", field: str) -> Any:
     """A config with one field as it should be."""
     mended = copy.deepcopy(config)
-    *parts, name = field.split(".")
-    setattr(reduce(getattr, parts, mended), name, getattr(reduce(getattr, parts, wanted), name, None))
+    set_field(mended, field, getattr(*_locate(wanted, field), None))
     return mended

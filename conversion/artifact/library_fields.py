@@ -63,7 +63,7 @@ OLD_CONFIG_FIELDS: Mapping[str, object] = {
     "torchscript": False,
     "typical_p": 1.0,
     "use_bfloat16": False,
-    # of a model with another's config in it, how else its backbone might be found
+    # other ways to find a backbone, in configs that may have another config in them
     "backbone": None,
     "backbone_kwargs": None,
     "use_autobackbone": True,
@@ -74,10 +74,10 @@ OLD_CONFIG_FIELDS: Mapping[str, object] = {
 }
 
 BESIDE_BACKBONE = frozenset({"backbone_out_indices"})
-"""What a config says of a model without another's config in it, and means nothing with one."""
+"""Fields that are read only where a config has no other config in it."""
 
 IDLE_IN_PART = frozenset({*ANY_TEXT, *DTYPES, "architectures", "id2label", "label2id", "output_attentions"})
-"""Fields of a config within another that no model is built by: the outer config's take their place."""
+"""Fields of a config within another config that nothing reads: the outer config's are read."""
 
 # what an image processor of any class may be given with each call, and what it is where it was not given any
 CALL_FIELDS: Mapping[str, tuple[object, ...]] = {

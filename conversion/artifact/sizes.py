@@ -32,6 +32,11 @@ class Sizes:
     is_identical: bool
 
     @property
+    def is_square(self) -> bool:
+        """Whether its processor makes square images."""
+        return self.shape[0] == self.shape[1]
+
+    @property
     def place(self) -> str:
         """What its processor makes, as ``height x width``."""
         return " x ".join(map(str, self.shape))
@@ -94,9 +99,8 @@ def describe_sizes(sizes: Sizes) -> str:
         return ""
     identical = " and ".join(f"{each} x {each}" for each in sizes.identical)
     off = f", where what the model returns is off by {format_off(sizes.off_by)}" if sizes.off_by else ""
-    is_square = len(set(sizes.shape)) == 1
-    of = "" if is_square else " of a photo of 4 by 3"
-    way = f"convert with --image-size {sizes.processor}" if is_square else "use the lines of docs/ledger.md"
+    of = "" if sizes.is_square else " of a photo of 4 by 3"
+    way = f"convert with --image-size {sizes.processor}" if sizes.is_square else "use the lines of docs/ledger.md"
     return (
         f"Only {identical} pixels are identical. The image processor makes {sizes.place}{of}{off}. "
         f"To be identical there, {way}."

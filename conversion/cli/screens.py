@@ -127,8 +127,7 @@ def _write_otherwise(answer: Answer) -> Iterator[str]:
     if not answer.otherwise:
         yield "  nothing"
     if sizes := describe_sizes(answer.sizes):
-        is_square = len(set(answer.sizes.shape)) == 1
-        loaded = f" The code at the end loads it at {answer.sizes.identical[0]}." if is_square else ""
+        loaded = f" The code at the end loads it at {answer.sizes.identical[0]}." if answer.sizes.is_square else ""
         yield from fold(sizes + loaded, indent=2)
     yield from _list_otherwise(answer.otherwise)
 

@@ -1,6 +1,6 @@
 """Read off the shapes of its tensors what a model is made of: what families share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from conversion.errors import CheckpointError
 from conversion.mapping.key_map import Shapes
@@ -61,12 +61,14 @@ A model of a user's may well have a ``pretrained.`` and a ``depth_head.`` of ano
 """
 
 
+def has_each(shapes: Shapes, prefixes: Iterable[str]) -> bool:
+    """Whether there are keys that begin with each of these."""
+    return all(any(key.startswith(prefix) for key in shapes) for prefix in prefixes)
+
+
 def has_depth_head(shapes: Shapes) -> bool:
     """Whether a depth head lies beside its backbone: Depth Anything's, or one of DINOv2's authors."""
-    return any(
-        any(key.startswith(backbone) for key in shapes) and any(key.startswith(head) for key in shapes)
-        for backbone, head in DEPTH_MODELS
-    )
+    return any(has_each(shapes, prefixes) for prefixes in DEPTH_MODELS)
 
 
 def check_heads(embed_dim: int, num_heads: int) -> int:

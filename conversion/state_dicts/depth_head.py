@@ -4,7 +4,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, KeyMapError, concerning
 from conversion.families.heads import DEPTH_HEAD
-from conversion.families.shapes import DEPTH_MODELS, has_depth_head
+from conversion.families.shapes import DEPTH_MODELS, has_depth_head, has_each
 from conversion.families.told import ToldStateDict
 from conversion.mapping.key_map import Shapes, StateDict, shapes_of
 
@@ -36,8 +36,7 @@ def merge_depth_head(state_dict: StateDict, depth_head: StateDict | None) -> Sta
 
 def is_depth_head(shapes: Shapes) -> bool:
     """Whether these are the keys of a DPT head of DINOv2's authors, and of nothing else."""
-    has_reassembly = any(key.startswith(DEPTH_MODELS[1][1]) for key in shapes)
-    return has_reassembly and all(key.startswith(DEPTH_HEAD.prefix) for key in shapes)
+    return has_each(shapes, DEPTH_MODELS[1][1:]) and all(key.startswith(DEPTH_HEAD.prefix) for key in shapes)
 
 
 def refuse_depth_head(shapes: Shapes) -> None:

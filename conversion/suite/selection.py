@@ -1,6 +1,7 @@
 """Which tests a run collects: where it is about variants, those that verify one, and no others of that name.
 
-Where nothing is selected, variants that are the same model but for images and number of classes are verified once.
+Where nothing is selected, variants that are the same model but for images, number of classes or largest depth are
+verified once.
 """
 
 from pathlib import Path
@@ -48,7 +49,8 @@ def is_unselected(config: pytest.Config) -> bool:
 def list_twins(request: Request) -> list[str]:
     """List the variants that a run of all tests leaves out.
 
-    Each differs from one that it verifies in its images, or the number of its classes, alone; both may be shortened.
+    Each differs from one that it verifies in its images, number of classes or largest depth alone. Both may be
+    shortened.
     """
     rows = {} if request.is_all else VARIANTS
     return [name for name, row in rows.items() if has_twin(row) and not is_whole(row, request)]
@@ -62,7 +64,7 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     if is_unselected(config) and (twins := list_twins(read_request(config.option))):
-        differing = "but for images or number of classes"
+        differing = "but for images, number of classes or largest depth"
         return f"parity: {len(twins)} variants are left out, the same models as others {differing}: see --all"
     if not names_variants(config.option.keyword) or not is_narrowed(config):
         return None

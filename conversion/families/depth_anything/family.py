@@ -1,7 +1,7 @@
 """Depth Anything, V1 and V2: DINOv2 with a depth head, whose depth is relative or in metres."""
 
 from conversion.families.base import Family
-from conversion.families.depth_anything.capture import EXACT, list_stages
+from conversion.families.depth_anything.capture import list_stages
 from conversion.families.depth_anything.config import DepthAnythingSpec, build_config, read_config
 from conversion.families.depth_anything.deviations import LEDGER
 from conversion.families.depth_anything.key_map import select_key_map
@@ -9,6 +9,7 @@ from conversion.families.depth_anything.original import DepthAnything
 from conversion.families.depth_anything.preprocessing import AspectResize, list_usage
 from conversion.families.depth_anything.recognition import is_depth_anything, list_open, recognise_spec
 from conversion.families.depth_anything.settings import SETTINGS
+from conversion.families.depth_architecture.capture import EXACT
 from conversion.families.depth_architecture.config import BESIDE_CONFIG
 from conversion.families.depth_architecture.original import bake_image_size
 from conversion.families.depth_architecture.training import TRAINING

@@ -10,12 +10,8 @@ from conversion.families.depth_architecture.config import NUM_FEATURES
 from conversion.families.depth_architecture.key_map import BOTH, WEIGHT, Modules
 from conversion.mapping.key_map import KeyMap
 
-PROJECT, RESIZE, FUSION = (
-    "neck.reassemble_stage.layers.{}.projection",
-    "neck.reassemble_stage.layers.{}.resize",
-    ("neck.fusion_stage.layers.{}"),
-)
-SCRATCH = "depth_head.scratch"
+PROJECT, RESIZE = "neck.reassemble_stage.layers.{}.projection", "neck.reassemble_stage.layers.{}.resize"
+FUSION, SCRATCH = "neck.fusion_stage.layers.{}", "depth_head.scratch"
 
 
 def _list_unit(unit: int, layer: int) -> Modules:

@@ -5,16 +5,14 @@ from typing import Any
 
 from conversion.families.depth_anything.config import DepthAnythingSpec
 from conversion.families.depth_architecture import recognition as architecture
-from conversion.families.shapes import DEPTH_MODELS
+from conversion.families.shapes import DEPTH_MODELS, has_each
 from conversion.mapping.key_map import Shapes
 
 BACKBONE, SCRATCH = DEPTH_MODELS[0]
 HEAD = "depth_head."
 
-
-def is_depth_anything(shapes: Shapes) -> bool:
-    """Whether these keys are a Depth Anything model's."""
-    return all(any(key.startswith(prefix) for key in shapes) for prefix in (BACKBONE, SCRATCH))
+is_depth_anything = partial(has_each, prefixes=DEPTH_MODELS[0])
+"""Whether these keys are a Depth Anything model's."""
 
 
 def recognise_spec(shapes: Shapes, **settings: Any) -> DepthAnythingSpec:

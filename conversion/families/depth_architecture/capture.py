@@ -5,6 +5,9 @@ from conversion.families.depth_architecture.key_map import Modules
 from conversion.families.dinov2 import capture as dinov2
 from conversion.parity.points import OUTPUT, Stage, build_block, build_place, build_unused
 
+EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
+"""Where bit for bit equality was reached, of either family: device type, dtype, attention."""
+
 
 def list_stages(spec: DepthSpec, head: Modules, unused: Modules, depth: str) -> list[Stage]:
     """List every capture point: the backbone's, the output of every module of the head, what is returned.

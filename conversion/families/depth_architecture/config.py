@@ -17,6 +17,7 @@ REASSEMBLE_FACTORS = (4, 2, 1, 0.5)
 """How much finer than the patches each of these is made."""
 
 PHOTO_SIZE = (640, 480)
+"""Width and height in pixels of the photo of the proof."""
 
 BESIDE_CONFIG = dinov2.BESIDE_CONFIG
 """Fields of the spec that transformers' config has no place for."""

@@ -5,9 +5,6 @@ from conversion.families.dinov2_depth.config import Dinov2DepthSpec
 from conversion.families.dinov2_depth.key_map import MODULES, UNUSED
 from conversion.parity.points import Stage
 
-EXACT = frozenset({("cpu", "float32", "sdpa"), ("cpu", "float64", "sdpa")})
-"""Where bit for bit equality was reached: device type, dtype, attention."""
-
 
 def list_stages(spec: Dinov2DepthSpec, *, masked: bool = False) -> list[Stage]:  # noqa: ARG001, none is masked
     """List every capture point, stage by stage in the order of the computation."""

@@ -1,10 +1,11 @@
 """DINOv2 with its authors' depth head, as DPT has it, trained on NYU Depth v2 or KITTI."""
 
 from conversion.families.base import Family
+from conversion.families.depth_architecture.capture import EXACT
 from conversion.families.depth_architecture.config import BESIDE_CONFIG
 from conversion.families.depth_architecture.original import bake_image_size
 from conversion.families.depth_architecture.training import TRAINING
-from conversion.families.dinov2_depth.capture import EXACT, list_stages
+from conversion.families.dinov2_depth.capture import list_stages
 from conversion.families.dinov2_depth.config import Dinov2DepthSpec, build_config, complete, read_config
 from conversion.families.dinov2_depth.deviations import LEDGER
 from conversion.families.dinov2_depth.key_map import select_key_map

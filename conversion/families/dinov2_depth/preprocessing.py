@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+def _list_normalisation(spec: Spec) -> list[list[float]]:
+    """Mean and standard deviation by channel, of whole numbers from 0 to 255."""
+    return [[255 * each for each in values] for values in list_normalisation(spec)]
+
+
 @dataclass(frozen=True)
 class WholeImage(ResizeAndCrop):
     """Normalise the image as it is, and put zeros around it, so that its sides become multiples of a patch.
@@ -31,7 +36,7 @@ class WholeImage(ResizeAndCrop):
         described = super().build_image_processor(spec, input_size)
         if not described:
             return {}
-        mean, std = ([255 * each for each in values] for values in list_normalisation(spec))
+        mean, std = _list_normalisation(spec)
         left_out = ("resample", "rescale_factor")
         kept = {name: value for name, value in described.items() if name not in left_out}
         return {**kept, "do_resize": False, "do_rescale": False, "image_mean": mean, "image_std": std}
@@ -51,7 +56,7 @@ class WholeImage(ResizeAndCrop):
         from torchvision.transforms import Compose, Lambda, Normalize
         from torchvision.transforms.functional import pil_to_tensor
 
-        mean, std = ([255 * each for each in values] for values in list_normalisation(spec))
+        mean, std = _list_normalisation(spec)
         transform: Callable[[Image], Tensor] = Compose(
             [
                 Lambda(lambda image: pil_to_tensor(image).float()),

@@ -7,15 +7,13 @@ from conversion.errors import CheckpointError
 from conversion.families.depth_architecture import recognition as architecture
 from conversion.families.dinov2_depth.config import FUSION_WIDTH, Dinov2DepthSpec
 from conversion.families.dinov2_depth.key_map import COARSEST_UNIT, HEAD
-from conversion.families.shapes import DEPTH_MODELS
+from conversion.families.shapes import DEPTH_MODELS, has_each
 from conversion.mapping.key_map import Shapes
 
 BACKBONE, REASSEMBLE = DEPTH_MODELS[1]
 
-
-def is_dinov2_depth(shapes: Shapes) -> bool:
-    """Whether these keys are a DINOv2's with its authors' depth head."""
-    return all(any(key.startswith(prefix) for key in shapes) for prefix in (BACKBONE, REASSEMBLE))
+is_dinov2_depth = partial(has_each, prefixes=DEPTH_MODELS[1])
+"""Whether these keys are a DINOv2's with its authors' depth head."""
 
 
 def recognise_spec(shapes: Shapes, **settings: Any) -> Dinov2DepthSpec:

@@ -89,8 +89,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         redundant |= {"224", "non_square", *(("photo", "photo_size") if spec.keeps_aspect else ())}
     if not spec.any_size:
         redundant |= {"224", "224_baked", "non_square"}
-    if not spec.keeps_aspect:
-        redundant |= {"photo_size"}
+    redundant |= {"224"} if spec.keeps_aspect else {"photo_size"}  # each is a size at which people run the model
     if not spec.takes_masks:
         redundant |= {"masked"}
     if channels != RGB:

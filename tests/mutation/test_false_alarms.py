@@ -1,6 +1,7 @@
 """A conversion without a fault is never failed: other seeds, every architecture, dtype and attention implementation.
 
-One seed of an architecture, drawn; with ``--all`` all of them.
+One seed of an architecture and one attention implementation of a dtype, drawn; with ``--all`` all of them.
+A DINOv2 with its authors' depth head takes 40 s: transformers' head has 256 channels, however narrow the backbone is.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,8 @@ def test_no_intact_conversion_fails(
     compared, alarms = 0, []
     for seed in sampler.draw(range(SEEDS), lambda _: (model,)):
         torch.save(draw_state_dict(read_golden(model).family, read_golden(model).spec, model, seed), tmp_path / "t.pth")
-        for cell in verify_everywhere(model, seed, tmp_path / "t.pth"):
+        cells = sampler.draw(CELLS, lambda cell: (cell[1],))
+        for cell in verify_cells(model, seed, tmp_path / "t.pth", cells):
             compared += sum(len(result.points) for result in cell.inputs)
             if cell.verdict is Verdict.FAILED:
                 alarms.append(describe_failure(model, f"seed {seed}, {cell.dtype}, {cell.attention}", cell.inputs))
@@ -41,9 +43,9 @@ def test_no_intact_conversion_fails(
     assert not alarms, "\n".join(alarms)
 
 
-def verify_everywhere(model: str, seed: int, checkpoint: Path) -> list[MatrixVerdict]:
-    """The verdicts on a checkpoint of a golden architecture in every dtype and attention implementation."""
+def verify_cells(model: str, seed: int, checkpoint: Path, cells: list[tuple[str, str]]) -> list[MatrixVerdict]:
+    """The verdicts on a checkpoint of a golden architecture by attention implementation and dtype."""
     golden = read_golden(model)
     request = Request(seed=seed, checkpoint=checkpoint, overrides=golden.overrides)
     with closing(Subject(f"{golden.family.name}_custom", request)) as subject:
-        return [verify_cell(subject, ("cpu", dtype, attention)) for attention, dtype in CELLS]
+        return [verify_cell(subject, ("cpu", dtype, attention)) for attention, dtype in cells]

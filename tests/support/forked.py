@@ -46,7 +46,7 @@ CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 def serves(environment: Mapping[str, str]) -> bool:
     """Whether a forked process would have what libraries read from this environment."""
     has_stand_in = not OF_HUB - environment.keys()  # of the Hub; some of these alone are a user's own
-    return CAN_FORK and (has_stand_in or not OF_HUB & environment.keys()) and select(environment) == _prepare()[1]
+    return CAN_FORK and (has_stand_in or not OF_HUB & environment.keys()) and select(environment) == prepare_fork()[1]
 
 
 def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, str]) -> tuple[int, str]:
@@ -60,7 +60,7 @@ def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, s
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         done = subprocess.run(command, cwd=here, env=dict(environment), text=True, check=False, **streams)
         return done.returncode, done.stdout
-    context, _ = _prepare()
+    context, _ = prepare_fork()
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(list(arguments), here, dict(environment), writer))
     process.start()
@@ -79,7 +79,7 @@ def select(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @cache
-def _prepare() -> tuple[Any, dict[str, str]]:
+def prepare_fork() -> tuple[Any, dict[str, str]]:
     """What forks, and the variables that its libraries have read."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*LIBRARIES, *PACKAGE])

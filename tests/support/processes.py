@@ -1,13 +1,18 @@
 """Processes of one training run on this machine, which find each other as ``torchrun`` lets them."""
 
+import multiprocessing
 import os
+import runpy
 import socket
-import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
+import torch
 import torch.distributed as dist
+
+from tests.support.forked import CAN_FORK, prepare_fork
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,25 +25,39 @@ def find_port() -> int:
 
 
 def run_ranks(count: int, module: str, *arguments: str) -> None:
-    """Run so many processes of a module, one a rank, and wait for them; one thread each."""
+    """Run so many processes of a module, one a rank, and wait for them; one thread each.
+
+    They are forked where that can be done: the imports of one take longer than what it saves.
+    """
+    context = prepare_fork()[0] if CAN_FORK else multiprocessing.get_context("spawn")
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
-            env=os.environ | shared | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    try:
-        for process in processes:
-            _, stderr = process.communicate(timeout=300)
-            assert process.returncode == 0, stderr
-    finally:
-        for process in processes:
-            process.kill()
+    with TemporaryDirectory() as folder:
+        logs = [Path(folder) / str(rank) for rank in range(count)]
+        environments = [shared | {"RANK": str(rank)} for rank in range(count)]
+        ranks = [
+            context.Process(target=_run_rank, args=(module, arguments, *own))
+            for own in zip(environments, logs, strict=True)
+        ]
+        try:
+            for rank in ranks:
+                rank.start()
+            for rank, log in zip(ranks, logs, strict=True):
+                rank.join(timeout=300)
+                assert rank.exitcode == 0, log.read_text()
+        finally:
+            for rank in ranks:
+                rank.kill()
+
+
+def _run_rank(module: str, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+    """In the process of a rank: what ``python -m`` does, with what it says on stderr in a file."""
+    with log.open("wb") as written:
+        os.dup2(written.fileno(), 2)
+    os.environ.update(environment)
+    sys.path.insert(0, str(ROOT))
+    sys.argv = [module, *arguments]
+    torch.set_num_threads(1)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def end_rank() -> NoReturn:

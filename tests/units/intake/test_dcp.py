@@ -40,7 +40,7 @@ WIDE_RUNS = {"app": 1.9, "larger": 9}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What four processes saved of the golden model, in every way; and two of a model of ViT-S's size; with Adam.
 
-    It takes 20 seconds: each of the six imports torch, and they share two cores.
+    It takes 9 seconds, on two cores that four processes share.
     """
     folder = tmp_path_factory.mktemp("run")
     run_ranks(4, "tests.support.dcp_run", str(folder), *(f"{TINY}:{kind}" for kind in KINDS))

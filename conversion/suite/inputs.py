@@ -21,6 +21,9 @@ MASKED_SHARE = 0.4
 FEW_PATCHES = 49
 """The most that a small image has: as many as batch_2 and masked have, of a model that takes images of any size."""
 
+USUAL = 224
+"""Side in pixels of the images that most image processors make."""
+
 SIDE_BY_SIDE = 2**19
 """Pixels of the inputs that are verified together: all of a DINOv2's, 463 thousand; of segmentation models, which take
 512 x 512 only, and whose maps in float64 take much memory, two images."""
@@ -62,7 +65,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
 
     The native size runs once, with one image; what needs several images, masks or another aspect ratio runs with few
     patches, through the same code. A model that takes its native size only has every input at that size. All but
-    ``224_baked`` go through the artifact itself. The photo has three channels, and is for models of such images.
+    those called baked go through the artifact itself. The photo has three channels, and is for models of such images.
 
     Args:
         spec: of the artifact.
@@ -73,6 +76,9 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
     native, small, wide = spec.image_size, 7 * spec.patch_size, (4 * spec.patch_size, 7 * spec.patch_size)
     if baked or not spec.any_size:
         small = native
+    # images of other sizes are brought to USUAL; those of a model that keeps their aspect ratio are not
+    usual = small if spec.keeps_aspect else USUAL
+    resampled, resampled_before = f"{usual}", f"{usual}_baked"
     cases = [
         InputCase("native", native, native),
         InputCase("batch_2", small, small, batch=2),
@@ -80,16 +86,16 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         InputCase("non_square", *wide),
         InputCase("photo", height, width, photo=True),
         InputCase("photo_size", height, width),
-        InputCase("224", 224, 224),
-        InputCase("224_baked", 224, 224, baked=224),
+        InputCase(resampled, usual, usual),
+        InputCase(resampled_before, usual, usual, baked=usual),
     ]
     channels = getattr(spec, "num_channels", RGB)
-    redundant = {"224", "224_baked"} if native == 224 or 224 % spec.patch_size else set()
+    redundant = {resampled, resampled_before} if native == usual or usual % spec.patch_size else set()
     if baked:
-        redundant |= {"224", "non_square", *(("photo", "photo_size") if spec.keeps_aspect else ())}
+        redundant |= {resampled, "non_square", *(("photo", "photo_size") if spec.keeps_aspect else ())}
     if not spec.any_size:
-        redundant |= {"224", "224_baked", "non_square"}
-    redundant |= {"224"} if spec.keeps_aspect else {"photo_size"}  # each is a size at which people run the model
+        redundant |= {resampled, resampled_before, "non_square"}
+    redundant |= {resampled} if spec.keeps_aspect else {"photo_size"}  # each is a size at which people run the model
     if not spec.takes_masks:
         redundant |= {"masked"}
     if channels != RGB:

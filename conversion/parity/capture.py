@@ -1,6 +1,7 @@
 """A forward pass that can be halted at every stage, and what is captured there."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -143,7 +144,16 @@ def copy_structure(model: nn.Module) -> nn.Module:
     """The same modules once more around the same tensors and configs, with hooks and attributes of their own."""
     configs = (getattr(module, "config", None) for module in model.modules())
     shared = {id(value): value for value in chain(model.parameters(), model.buffers(), configs)}
-    return copy.deepcopy(model, shared)
+    copies = {id(module): module.__new__(type(module)) for module in model.modules()}
+    memo: dict[int, Any] = {**shared, **copies}
+    for module in model.modules():
+        vars(copies[id(module)]).update({name: _copy_attribute(value, memo) for name, value in vars(module).items()})
+    return copies[id(model)]
+
+
+def _copy_attribute(value: Any, memo: dict[int, Any]) -> Any:
+    # a module has a dozen ordered dictionaries for hooks, most of them empty: deepcopy takes long over each
+    return type(value)() if not value and type(value) in (dict, OrderedDict) else copy.deepcopy(value, memo)
 
 
 ARGUMENTS = "<arguments>"

@@ -19,7 +19,10 @@ PHOTO = Path(__file__).with_name("chelsea.png")
 MASKED_SHARE = 0.4
 
 FEW_PATCHES = 49
-"""The most that a small image has: as many as batch_2 and masked have, of a model that takes images of any size."""
+"""The most that an image of few patches has: as many as batch_2 and masked have, of a model that takes any size."""
+
+OF_FEW = ("batch_2", "masked", "non_square")
+"""Inputs that have few patches wherever the model takes such images; others may have, if its native size is small."""
 
 USUAL = 224
 """Side in pixels of the images that most image processors make."""
@@ -109,7 +112,8 @@ def select_few(cases: Sequence[InputCase], patch_size: int) -> list[InputCase]:
     They are enough for a second attention implementation. Its code is the same for any number of patches, and the
     first one has proven the rest of the model on every input.
     """
-    few = [case for case in cases if case.height * case.width <= FEW_PATCHES * patch_size**2]
+    pixels = FEW_PATCHES * patch_size**2
+    few = [case for case in cases if case.name in OF_FEW and case.height * case.width <= pixels]
     return few or [case for case in cases if case.batch > 1 and not case.masked]
 
 

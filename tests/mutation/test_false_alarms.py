@@ -1,7 +1,6 @@
 """A conversion without a fault is never failed: other seeds, every architecture, dtype and attention implementation.
 
 One seed of an architecture and one attention implementation of a dtype, drawn; with ``--all`` all of them.
-A DINOv2 with its authors' depth head takes 40 s: transformers' head has 256 channels, however narrow the backbone is.
 """
 
 from collections.abc import Callable
@@ -24,6 +23,8 @@ from tests.support.sampling import Sampler
 
 SEEDS = 5
 CELLS = list(product(("eager", "sdpa"), ("float32", "float64", "bfloat16")))
+SLOW = ("dinov2_tiny_dd",)
+"""Of these one cell is drawn: with 256 channels in the head, as transformers' class has, one takes 20 seconds."""
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
@@ -33,7 +34,7 @@ def test_no_intact_conversion_fails(
     compared, alarms = 0, []
     for seed in sampler.draw(range(SEEDS), lambda _: (model,)):
         torch.save(draw_state_dict(read_golden(model).family, read_golden(model).spec, model, seed), tmp_path / "t.pth")
-        cells = sampler.draw(CELLS, lambda cell: (cell[1],))
+        cells = sampler.draw(CELLS, lambda cell: (model in SLOW or cell[1],))
         for cell in verify_cells(model, seed, tmp_path / "t.pth", cells):
             compared += sum(len(result.points) for result in cell.inputs)
             if cell.verdict is Verdict.FAILED:

@@ -1,4 +1,4 @@
-"""pytest in a process that was forked off one that has imported the libraries, and this project's package."""
+"""pytest, or other code, in a process that was forked off one that has imported the libraries and this package."""
 
 import gc
 import multiprocessing
@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -72,6 +73,23 @@ def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, s
     return process.exitcode, output
 
 
+@contextmanager
+def running(code: str, *arguments: str) -> Iterator[tuple[Any, TextIO]]:
+    """A process that runs this source as ``python -c`` does, and what it writes; killed in the end."""
+    context, _ = prepare_fork()
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_run_code, args=(code, arguments, writer))
+    process.start()
+    writer.close()
+    try:
+        with os.fdopen(os.dup(reader.fileno()), encoding="utf-8") as written:
+            yield process, written
+    finally:
+        process.kill()
+        process.join()
+        reader.close()
+
+
 def select(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that libraries read when they are imported, without those that can be set afterwards."""
     apart = OF_HUB | READ_EACH_TIME
@@ -88,6 +106,14 @@ def prepare_fork() -> tuple[Any, dict[str, str]]:
             patch.delenv(name, raising=False)
         ensure_running()
     return context, select(os.environ)
+
+
+def _run_code(code: str, arguments: tuple[str, ...], writer: Connection) -> None:
+    sys.path.insert(0, str(ROOT))
+    sys.argv = ["-c", *arguments]
+    os.dup2(writer.fileno(), 1)
+    writer.close()
+    exec(code, {"__name__": "__main__"})
 
 
 def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: Connection) -> None:

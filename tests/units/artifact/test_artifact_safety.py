@@ -1,9 +1,6 @@
 """The artifact in bad company: other people's files, other writers, full disks, kills."""
 
 import json
-import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +13,8 @@ from conversion.artifact.stage import save_artifact, stage_artifact
 from conversion.artifact.weights import UNVERIFIED_WEIGHTS
 from conversion.errors import ArtifactError
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD
+from tests.support.forked import running
 from tests.support.golden import convert
-
-ROOT = Path(__file__).parents[3]
 
 
 def a_file(target: Path) -> None:
@@ -99,10 +95,10 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
         "except ArtifactError as error:\n"
         "    print(error)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "tiny")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert "tiny: cannot be written" in result.stdout, result.stderr
-    assert "Check free space" in result.stdout
+    with running(code, str(tmp_path / "tiny")) as (_, written):
+        said = written.read()
+    assert "tiny: cannot be written" in said
+    assert "Check free space" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,6 +106,7 @@ KILLED_RUN = """
 import sys, time
 import conversion.artifact.stage as artifact
 import conversion.artifact.weights as weights
+from tests.support.forked import running
 from tests.support.golden import convert
 
 def stop(step):
@@ -149,11 +146,9 @@ def test_a_killed_run_leaves_nothing_that_loads_and_the_next_succeeds(step: str,
     from transformers import AutoModel
 
     target = tmp_path / "tiny"
-    command = [sys.executable, "-c", KILLED_RUN, str(target), step]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "stopped\n"
-        process.send_signal(signal.SIGKILL)
+    with running(KILLED_RUN, str(target), step) as (process, written):
+        assert written.readline() == "stopped\n"
+        process.kill()
     assert target.exists() == (step == "moved")
     left = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert [(path / UNVERIFIED_WEIGHTS).exists() for path in left] == [True]

@@ -1,5 +1,7 @@
 """The inputs that every variant is verified on, and which of them side by side."""
 
+from dataclasses import replace
+
 import pytest
 
 from conversion.families.base import load_family
@@ -34,6 +36,7 @@ def test_an_input_beyond_the_bounds_is_verified_by_itself() -> None:
         ("dinov2_vitb14_reg_1layer", ["batch_2", "masked", "non_square"]),
         ("data2vec_vision_base", ["batch_2"]),
         ("data2vec_vision_large_ade20k", ["batch_2"]),
+        ("depth_anything_v2_vits", ["batch_2", "non_square"]),
     ],
 )
 def test_few_patches_are_those_of_small_images_or_of_two_images(name: str, expected: list[str]) -> None:
@@ -42,3 +45,11 @@ def test_few_patches_are_those_of_small_images_or_of_two_images(name: str, expec
     cases = list_inputs(spec, family.images.choose_input_size(spec), None)
     assert [case.name for case in select_few(cases, spec.patch_size)] == expected
     assert len(cases) > len(expected)
+
+
+def test_small_images_are_no_reason_for_more() -> None:
+    variant = VARIANTS["dinov2_vitl14_nyu_dpt"]
+    spec = replace(load_family(variant.family).spec_of(variant), image_size=56)
+    cases = list_inputs(spec, 56, None)
+    assert {case.name for case in cases} == {"native", "batch_2", "non_square", "photo", "photo_size", "98_baked"}
+    assert [case.name for case in select_few(cases, spec.patch_size)] == ["batch_2", "non_square"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -18,6 +18,7 @@ from conversion.families.image_sizes import refuse_other_size
 from conversion.families.images import note_channels
 from conversion.families.preprocessing import ResizeAndCrop
 from conversion.families.settings import FAMILY, TIMM, Setting, find_module, list_families
+from conversion.families.shapes import build_on_meta
 from conversion.families.target import transformers_major
 from conversion.families.timm_code import BUNDLED_INSTEAD, Description, load_weights, translate_nothing
 from conversion.families.training import Training
@@ -185,7 +186,7 @@ class Family(Generic[S]):
 
     def original_tensors(self, spec: S) -> dict[str, Tensor]:
         """Build the original state dict on the meta device, which takes no memory."""
-        return dict(_list_tensors(self.build_original, spec))
+        return dict(build_on_meta(self.build_original, spec))
 
     def original_shapes(self, spec: S) -> dict[str, tuple[int, ...]]:
         """List the shapes of the original state dict, by key."""
@@ -277,12 +278,6 @@ class Family(Generic[S]):
         """Choose the attention that is known to be exact in float32 on a CPU; sdpa where several or none is."""
         exact = {attention for device, dtype, attention in self.exact if (device, dtype) == ("cpu", "float32")}
         return exact.pop() if len(exact) == 1 else "sdpa"
-
-
-@lru_cache(maxsize=8)
-def _list_tensors(build_original: Callable[[Any], nn.Module], spec: Spec) -> StateDict:
-    with torch.device("meta"):
-        return build_original(spec).state_dict()
 
 
 @cache

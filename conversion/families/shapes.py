@@ -1,9 +1,14 @@
 """Read off the shapes of its tensors what a model is made of: what families share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
 
 from conversion.errors import CheckpointError
-from conversion.mapping.key_map import Shapes
+from conversion.mapping.key_map import Shapes, StateDict
 
 HEAD_DIM = 64
 """Width of an attention head in every official model."""
@@ -88,3 +93,10 @@ def check_heads(embed_dim: int, num_heads: int) -> int:
 def guess_heads(embed_dim: int) -> int | None:
     """Guess the number of heads that most models of this width have; None if it does not divide."""
     return embed_dim // HEAD_DIM if embed_dim % HEAD_DIM == 0 else None
+
+
+@lru_cache(maxsize=8)
+def build_on_meta(build_original: Callable[[Any], nn.Module], spec: object) -> StateDict:
+    """Build an original's state dict on the meta device. It takes no memory, but time, so the last few are kept."""
+    with torch.device("meta"):
+        return build_original(spec).state_dict()

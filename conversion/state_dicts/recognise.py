@@ -177,7 +177,7 @@ def _complete(
     for name, value in usual.items():
         setting = family.settings[name]
         if name in told:
-            if not setting.field and told[name].value != value:
+            if not setting.field and told[name].value != value and name != FAMILY:
                 unsupported[name] = f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported"
         elif (
             name in theirs
@@ -189,6 +189,8 @@ def _complete(
             complete[name] = Told(values.pop(), by, is_given=False)
         elif writer in setting.fixed_by:
             complete[name] = Told(value, f"{writer}, which has no other", is_given=False)
+        elif name == FAMILY:
+            missing.append(f"{name}: give {option_of(name)} if it is such a model; other kinds have the same keys")
         elif setting.is_needed:
             usual_value = f"; most such models have {write_value(value)}" if value is not None else ""
             missing.append(f"{name}: give {option_of(name)} as it was in training{usual_value}")

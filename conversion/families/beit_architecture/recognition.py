@@ -8,6 +8,7 @@ from conversion.families import vit
 from conversion.families.beit_architecture.config import BeitLikeSpec
 from conversion.families.images import Channels, find_channels, note_channels
 from conversion.families.published import BEIT_SIZES
+from conversion.families.settings import FAMILY
 from conversion.families.shapes import WHOLE, check_heads, count_blocks, find_misshapen, has_any
 from conversion.families.told import Told
 from conversion.families.vit import CROP_PCT, SQUARE, find_grid
@@ -129,7 +130,9 @@ def list_open(shapes: Shapes, usual_images: tuple[Channels, Channels] | None) ->
     )
     told_by_tables = {"num_attention_heads"} if tables else set()
     usual = {name: value for name, value in usual.items() if name not in told_by_tables}
-    return {**(segmentation if spec.task == "semantic-segmentation" else {}), **usual}
+    # models that norm after their blocks, as timm's largest EVA-02, have the keys that are left
+    whose: dict[str, object] = {} if tables or spec.layer_scale else {FAMILY: None}
+    return {**(segmentation if spec.task == "semantic-segmentation" else {}), **whose, **usual}
 
 
 def note_settings(spec: BeitLikeSpec, _told: Mapping[str, Told]) -> tuple[str, ...]:

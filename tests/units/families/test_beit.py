@@ -103,6 +103,20 @@ def test_a_classifier_of_which_nobody_tells_whose_it_is_is_of_either() -> None:
     assert mine.architecture == "Data2VecVisionForImageClassification"
 
 
+def test_timm_s_largest_eva_is_not_taken_for_one(tmp_path: Path) -> None:
+    """It norms after its blocks, under the keys of a model without tables of positions and layer scale."""
+    from timm.models.eva import Eva  # here, since it takes long to import
+
+    eva = Eva(img_size=28, patch_size=14, embed_dim=48, depth=2, num_heads=3, use_post_norm=True, num_classes=10)
+    torch.save(eva.state_dict(), tmp_path / "eva.pth")
+    state_dict, settings = conversion.load_checkpoint(tmp_path / "eva.pth"), {"num_attention_heads": 3, **NORMALISATION}
+    assert "family: give --family if it is such a model; other kinds have the same keys" in explain(
+        state_dict, **settings
+    )
+    told = conversion.convert(state_dict, **settings, family="beit").told
+    assert told["family"].value == "beit"
+
+
 @pytest.mark.parametrize(("spec", "named", "message"), [
     (V2,              "data2vec_vision_base", "of a beit model; data2vec_vision_base was asked for"),
     (PRETRAINED.spec, "data2vec_vision_base", "of a beit model; data2vec_vision_base was asked for"),

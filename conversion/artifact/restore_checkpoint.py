@@ -4,12 +4,14 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from conversion.artifact.checks import check_card
-from conversion.artifact.reading import read_card
+from conversion.artifact.reading import read_card, rebuild_spec
 from conversion.errors import CheckpointError, ConversionWarning, concerning
+from conversion.families.base import Family, Spec, load_family
 from conversion.intake.absence import check_folders
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import check_transformers_folder
@@ -77,10 +79,19 @@ def describe_restored(directory: Path) -> list[str]:
     card = read_card(directory)
     size, kept = card["baked_image_size"], set(read_left_out(directory))
     lines = [f"position embeddings: resampled for {size} x {size} pixels, as in the folder"] if size else []
-    steps = [step for each in card["source"]["checkpoints"].values() for step in each["intake"]]
-    lines += [f"{step['name']}: {step['did']}; this is not undone" for step in steps if step["name"] in NOT_UNDONE]
+    entries = _list_entries(load_family(card["family"]), rebuild_spec(card))
+    for role, each in card["source"]["checkpoints"].items():
+        undone = f"entry ['{entries.get(role)}'] taken"
+        steps = [step for step in each["intake"] if step["name"] in NOT_UNDONE and step["did"] != undone]
+        lines += [f"{step['name']}: {step['did']}; this is not undone" for step in steps]
     lines += [f"left out: {key}: {reason}" for key, reason in card["keys"]["dropped"].items() if key not in kept]
     return lines
+
+
+def _list_entries(family: Family[Any], spec: Spec) -> dict[str, str]:
+    """The entries that restored files have their tensors in, by their roles; empty where these are the file's own."""
+    head = {family.head.role: family.head.entry} if family.head else {}
+    return {"checkpoint": family.training.choose_entry(spec), **head}
 
 
 def _write_all(contents: Mapping[Path, object]) -> None:

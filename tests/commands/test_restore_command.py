@@ -84,6 +84,18 @@ def test_what_a_restored_file_has_otherwise_is_said(
     assert not Path("again.pth").exists()
 
 
+def test_the_entry_that_a_restored_file_has_again_is_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"module": read_golden("data2vec_vision_tiny_ft1k").state_dict}, "a.pth")
+    assert main(["convert", "a.pth", "-o", "model", *list_options("data2vec_vision_tiny_ft1k")]) == 0
+    capsys.readouterr()
+    assert main(["restore", "model", "back.pth"]) == 0
+    assert "not undone" not in capsys.readouterr().out
+    assert list(torch.load("back.pth")) == ["module"]
+
+
 def test_a_restored_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, save_file = write_artifact(tmp_path), torch.save
 

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from conversion.families.depth_anything.config import DepthAnythingSpec
+from conversion.families.depth_anything.settings import SETTINGS
 from conversion.families.depth_architecture import recognition as architecture
 from conversion.families.shapes import DEPTH_MODELS, has_each
 from conversion.mapping.key_map import Shapes
@@ -28,5 +29,5 @@ def recognise_spec(shapes: Shapes, **settings: Any) -> DepthAnythingSpec:
     return architecture.recognise_spec(DepthAnythingSpec, shapes, BACKBONE, project, fuse, **settings)
 
 
-list_open = partial(architecture.list_open, prefix=BACKBONE)
+list_open = partial(architecture.list_open, prefix=BACKBONE, settings=SETTINGS)
 """List the settings that shapes leave open, each with the value that most such models have, or None."""

@@ -1,12 +1,11 @@
 """DINOv2 with a depth head: what a model is made of, from the shapes found, and what these leave open."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from conversion.errors import CheckpointError
 from conversion.families.depth_architecture.config import NUM_FEATURES, DepthSpec
-from conversion.families.depth_architecture.settings import SETTINGS
 from conversion.families.dinov2 import recognition as dinov2
 from conversion.families.published import OUT_INDICES
 from conversion.families.shapes import WHOLE, find_misshapen
@@ -39,7 +38,7 @@ def recognise_spec(
         project, fuse: keys of the weights that make maps of tokens, ``{}`` for the number of the feature; and of the
             first of those that bring maps to one width.
         own: fields of the spec that the family alone reads.
-        max_depth, settings: what shapes cannot tell, by the names of :data:`SETTINGS`.
+        max_depth, settings: what shapes cannot tell, by the names of the family's settings.
 
     Raises:
         CheckpointError: naming every key that is needed for this and absent or of an impossible shape.
@@ -67,9 +66,14 @@ def recognise_spec(
     )
 
 
-def list_open(shapes: Shapes, prefix: str) -> dict[str, object]:
-    """List the settings that shapes leave open, each with the value that most such models have, or None."""
+def list_open(shapes: Shapes, prefix: str, settings: Container[str]) -> dict[str, object]:
+    """List the settings that shapes leave open, each with the value that most such models have, or None.
+
+    Args:
+        prefix: of the backbone's keys.
+        settings: names of those that the family has.
+    """
     backbone = take_backbone(shapes, prefix)
-    usual = {name: value for name, value in dinov2.list_open(backbone).items() if name in SETTINGS}
+    usual = {name: value for name, value in dinov2.list_open(backbone).items() if name in settings}
     depth = len({key.split(".")[1] for key in backbone if key.startswith("blocks.")})
     return {**usual, "out_indices": OUT_INDICES.get(depth), "max_depth": None}

@@ -2,7 +2,6 @@
 
 from conversion.families.settings import (
     BLOCKS_HELP,
-    CROP_SETTINGS,
     NORMALISATION_SETTINGS,
     TRANSFORMER_SETTINGS,
     Setting,
@@ -17,6 +16,5 @@ SETTINGS = {
         "max_depth", parse_count, "largest depth in metres of a depth head, as 20; 0 if it is relative", neutral=0
     ),
     **NORMALISATION_SETTINGS,
-    "input_size": CROP_SETTINGS["input_size"],
 }
 """What tensors cannot tell of a model with this architecture."""

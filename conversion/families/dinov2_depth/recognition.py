@@ -7,6 +7,7 @@ from conversion.errors import CheckpointError
 from conversion.families.depth_architecture import recognition as architecture
 from conversion.families.dinov2_depth.config import FUSION_WIDTH, Dinov2DepthSpec
 from conversion.families.dinov2_depth.key_map import COARSEST_UNIT, HEAD
+from conversion.families.dinov2_depth.settings import SETTINGS
 from conversion.families.shapes import DEPTH_MODELS, has_each
 from conversion.mapping.key_map import Shapes
 
@@ -36,5 +37,5 @@ def recognise_spec(shapes: Shapes, **settings: Any) -> Dinov2DepthSpec:
     return spec
 
 
-list_open = partial(architecture.list_open, prefix=BACKBONE)
+list_open = partial(architecture.list_open, prefix=BACKBONE, settings=SETTINGS)
 """List the settings that shapes leave open, each with the value that most such models have, or None."""

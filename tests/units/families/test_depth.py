@@ -125,6 +125,12 @@ def test_blocks_that_no_head_can_see_are_refused(blocks: tuple[int, ...]) -> Non
         convert(read_golden(ANYTHING), out_indices=blocks)
 
 
+def test_images_that_keep_their_size_cannot_be_given_one() -> None:
+    golden = read_golden("dinov2_tiny_dd")
+    with pytest.raises(VariantError, match=r"dinov2_depth model has no input_size.\n?.*Leave out --input-size"):
+        conversion.convert(golden.state_dict, **golden.overrides, input_size=98)
+
+
 def test_a_damaged_model_is_told_by_the_original_s_keys() -> None:
     golden = read_golden(ANYTHING)
     tensors = dict(golden.state_dict)

@@ -16,6 +16,9 @@ from conversion.families.variants import VARIANTS
 AUTHORS, TIMM = "the authors' code", "timm's code"
 """Who wrote a state dict, by the names of its keys."""
 
+GATING = "silu"
+"""The activation of the authors' gated feed-forward. timm's is gated by GELU unless it was built with another."""
+
 FAMILY = "family"
 """The setting that tells whose model it is, of families whose models no tensor tells apart."""
 
@@ -165,7 +168,9 @@ def parse_pooling(value: Any) -> str:
 TRANSFORMER_SETTINGS = {
     "num_attention_heads": Setting("num_heads", parse_integer, "number of attention heads", neutral=1),
     "layer_norm_eps": Setting("layer_norm_eps", parse_positive, "epsilon of the layer norms", fixed_by=OF_ANYBODY),
-    "hidden_act": Setting("", str, "activation of the feed-forward", fixed_by=OF_ANYBODY, is_option=False),
+    "hidden_act": Setting(
+        "", str, "activation of the feed-forward: gelu, or silu where it is gated", fixed_by=OF_ANYBODY
+    ),
     "global_pool": Setting("", parse_pooling, GLOBAL_POOL_HELP, fixed_by=OF_ANYBODY),
 }
 """What tensors cannot tell of any vision transformer."""

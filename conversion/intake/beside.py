@@ -42,6 +42,12 @@ TRAINING_DEFAULTS: Mapping[str, object] = {
     "interpolate_antialias": False,
 }
 
+COORDINATES = "pos_embed_rope_normalize_coords"
+"""In a DINOv3 training's config: by which sides of an image the positions of its patches are divided."""
+
+EPS = {"layernorm": 1e-6, "layernormbf16": 1e-5}
+"""There, the name of a layer norm to its epsilon."""
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -154,13 +160,16 @@ def check_facts(beside: Beside, state_dict: Mapping[str, Tensor], num_chunks: in
 
 
 def read_training(path: Path, student: Mapping[str, Any]) -> Beside:
-    """Read the student's section of a DINOv2 training's configuration; the teacher is built alike."""
+    """Read the student's section of a DINOv2 or DINOv3 training's configuration; the teacher is built alike."""
     embed_dim, depth, num_heads = ARCHITECTURES[student["arch"]]
     values = {name: student.get(name, default) for name, default in TRAINING_DEFAULTS.items()}
     values = {name: value for name, value in values.items() if isinstance(value, int | float)}  # else "${...}"
     by = f"{path.name} of the training run"
     told = {"num_attention_heads": Told(num_heads, by)}
-    told |= {name: Told(value, by) for name, value in values.items() if name.startswith("interpolate_")}
+    if student.get("pos_embed_type") == "rope":
+        told |= {name: Told(value, by) for name, value in _read_rotary(path, student).items()}
+    else:
+        told |= {name: Told(value, by) for name, value in values.items() if name.startswith("interpolate_")}
     facts = {
         name: Fact(int(value), f"student.{name}{'' if name in student else ' (by default)'}")
         for name, value in values.items()
@@ -243,6 +252,20 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, Fact]
     name = "num_register_tokens" if getattr(any_model, "rope", None) is None else "num_storage_tokens"
     sizes[name] = 0 if registers is None else registers.shape[1]
     return settings, {name: Fact(size, name) for name, size in sizes.items()}
+
+
+def _read_rotary(path: Path, student: Mapping[str, Any]) -> dict[str, float]:
+    """What the student's section of a DINOv3 training tells.
+
+    Raises:
+        CheckpointError: positions are reckoned in another way than in transformers, which no tensor shows.
+    """
+    scaled = student.get(COORDINATES, "separate")
+    if scaled != "separate":
+        headline = f"{path}: {COORDINATES} is {scaled!r}; transformers has the positions of 'separate' alone."
+        raise CheckpointError(headline, hint="Use this model with the code that trained it.")
+    norm = student.get("norm_layer")
+    return {"layer_norm_eps": EPS[norm]} if norm in EPS else {}
 
 
 def _read_side(size: Any) -> int | None:

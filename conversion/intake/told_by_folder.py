@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from conversion.families.base import Family
-from conversion.families.settings import AUTHORS
+from conversion.families.settings import AUTHORS, FAMILY
 from conversion.families.told import Told, write_value
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD, PREPROCESSOR
@@ -27,6 +27,7 @@ def read_told(folder: Path, family: Family[Any], spec: Any) -> dict[str, Told]:
     config = {
         names[field]: value for field, value in vars(spec).items() if field in names.keys() - family.beside_config
     }
+    config |= {FAMILY: family.name} if FAMILY in family.settings else {}  # its type tells
     processor = _read_fields(folder / PREPROCESSOR, ())
     images = {
         name: processor[name] for name in ("image_mean", "image_std") if name in names.values() and name in processor

@@ -8,7 +8,7 @@ from typing import Any
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Family, Spec, families
 from conversion.families.linear_head import refuse_head
-from conversion.families.settings import AUTHORS, FAMILY, list_settings, list_unused, option_of
+from conversion.families.settings import AUTHORS, FAMILY, GATING, list_settings, list_unused, option_of
 from conversion.families.told import CALLER, Told, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
@@ -187,8 +187,12 @@ def _complete(
             and len(values := {getattr(each, setting.field) for each in known}) == 1
         ):
             complete[name] = Told(values.pop(), by, is_given=False)
-        elif writer in setting.fixed_by:
+        elif not setting.field and theirs.get(name, setting) == value:
+            complete[name] = Told(value, by, is_given=False)
+        elif writer == AUTHORS and writer in setting.fixed_by:
             complete[name] = Told(value, f"{writer}, which has no other", is_given=False)
+        elif writer in setting.fixed_by and value != GATING:
+            complete[name] = Told(value, f"{writer}, by default", is_given=False)
         elif name == FAMILY:
             missing.append(f"{name}: give {option_of(name)} if it is such a model; other kinds have the same keys")
         elif setting.is_needed:
@@ -205,7 +209,7 @@ def _complete(
 
 def _suggest_supported(given: Sequence[str]) -> str:
     if given:
-        return f"Leave {', '.join(map(option_of, given))} out."
+        return f"Leave {', '.join(map(option_of, given))} out, or use this model in the library that wrote it."
     return "Use this model in the library that wrote it."
 
 

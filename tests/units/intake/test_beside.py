@@ -13,6 +13,7 @@ from conversion.errors import CheckpointError
 from conversion.families.settings import AUTHORS, TIMM
 from conversion.families.told import Told
 from conversion.intake import beside
+from conversion.intake.beside import read_training
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.state_dicts.folder import CONFIG
 from tests.support.golden import read_golden
@@ -46,15 +47,22 @@ def test_a_model_of_real_width_has_the_heads_that_timm_gives_it(tmp_path: Path) 
     assert out.told["num_attention_heads"].by == f"{CONFIG}, {architecture}"
 
 
-def test_a_gated_model_whose_config_cannot_name_its_layers_is_converted(tmp_path: Path) -> None:
-    """As Virchow's on the Hub: classes have no place in JSON, so whoever loads it gives them."""
+def test_of_a_gated_model_whose_config_cannot_name_its_layers_the_activation_is_told(tmp_path: Path) -> None:
+    """As Virchow's on the Hub: classes have no place in JSON, so whoever loads it gives them.
+
+    timm's gated feed-forward is gated by GELU unless another is given, and no tensor shows which.
+    """
     written = write(tmp_path, *narrow("virchow"))
     config = json.loads((tmp_path / CONFIG).read_text())
     config["model_args"] = {k: v for k, v in config["model_args"].items() if k not in ("mlp_layer", "act_layer")}
     (tmp_path / CONFIG).write_text(json.dumps(config))
-    out = conversion.convert(conversion.load_checkpoint(tmp_path))
+    state_dict = conversion.load_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="hidden_act: give --hidden-act as it was in training"):
+        conversion.convert(state_dict)
+    with pytest.raises(CheckpointError, match="'gelu'; only 'silu' is supported"):
+        conversion.convert(state_dict, hidden_act="gelu")
+    out = conversion.convert(state_dict, hidden_act="silu")
     assert out.config.num_attention_heads == 2
-    assert out.told["hidden_act"] == Told("silu", f"{TIMM}, which has no other", is_given=False)
     assert out.spec == conversion.convert(written.checkpoint.state_dict).spec
 
 
@@ -159,6 +167,19 @@ def test_a_training_run_tells_heads_and_resampling(
     assert out.told["num_attention_heads"] == Told(2, "config.yaml of the training run")
     assert (out.spec.interpolate_offset, out.spec.interpolate_antialias) == (offset, antialias)
     assert out.spec.any_size == (offset is not None)
+
+
+@pytest.mark.usefixtures("tiny_architecture")
+@pytest.mark.parametrize(("norm", "eps"), [("layernorm", 1e-6), ("layernormbf16", 1e-5)])
+def test_a_training_run_of_dinov3_tells_its_epsilon_and_how_positions_are_scaled(
+    norm: str, eps: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    student = {"arch": "vit_tiny", "pos_embed_type": "rope", "norm_layer": norm}
+    told = read_training(path, student).told
+    assert {name: each.value for name, each in told.items()} == {"num_attention_heads": 2, "layer_norm_eps": eps}
+    with pytest.raises(CheckpointError, match=r"normalize_coords is 'max'; transformers has .* 'separate' alone"):
+        read_training(path, {**student, "pos_embed_rope_normalize_coords": "max"})
 
 
 def test_a_configuration_of_another_training_tells_nothing(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         is_synthetic=card["source"]["weights"] == "synthetic",
         conversion=tuple(map(describe_cell, card["activations"])),
         otherwise=tuple(list_otherwise(family, spec, size, card["activations"], baked=card["baked_image_size"])),
-        sizes=find_sizes(family, spec, size, card["activations"]),
+        sizes=find_sizes(family, spec, size, card["activations"], is_baked=bool(card["baked_image_size"])),
         told=tuple(describe_told(told, caller)),
         condition=describe_condition(told, caller),
         rounded=rounded,

@@ -23,6 +23,7 @@ class Sizes:
         shape: height and width of these; of one of 4 by 3, where it keeps the aspect ratio.
         off_by: how far off what it returns is there, if that is not identical; None where it was not measured.
         is_identical: whether the model is identical there.
+        is_baked: whether its position embeddings are baked for the first of these.
     """
 
     identical: tuple[int, ...]
@@ -30,6 +31,7 @@ class Sizes:
     shape: tuple[int, int]
     off_by: Off | None
     is_identical: bool
+    is_baked: bool = False
 
     @property
     def is_square(self) -> bool:
@@ -52,16 +54,17 @@ def _read_off(largest: float, rms: float, scale: float | None = None) -> Off:
     return Off.of(Distance(largest, rms), scale)
 
 
-def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record]) -> Sizes:
+def find_sizes(family: Family[Any], spec: Any, size: int, cells: Iterable[Record], *, is_baked: bool = False) -> Sizes:
     """At which sizes a model is identical.
 
     Args:
         size: side of the images that its processor makes.
+        is_baked: whether its position embeddings are baked for that size.
     """
     shape = spec.shape_input(size)
     is_identical = _find_at(family, spec, shape) is None
     off = None if is_identical else _find_off(family, shape, cells)
-    return Sizes(list_identical_sizes(family, spec, size), size, shape, off, is_identical)
+    return Sizes(list_identical_sizes(family, spec, size), size, shape, off, is_identical, is_baked)
 
 
 def _find_off(family: Family[Any], shape: tuple[int, int], cells: Iterable[Record]) -> Off | None:
@@ -100,7 +103,9 @@ def describe_sizes(sizes: Sizes) -> str:
     identical = " and ".join(f"{each} x {each}" for each in sizes.identical)
     off = f", where what the model returns is off by {format_off(sizes.off_by)}" if sizes.off_by else ""
     of = "" if sizes.is_square else " of a photo of 4 by 3"
-    way = f"convert with --image-size {sizes.processor}" if sizes.is_square else "use the lines of docs/ledger.md"
+    lines = "use the lines of docs/ledger.md"  # which resample the original's embeddings, not baked ones
+    of_photos = f"convert without --image-size and {lines}" if sizes.is_baked else lines
+    way = f"convert with --image-size {sizes.processor}" if sizes.is_square else of_photos
     return (
         f"Only {identical} pixels are identical. The image processor makes {sizes.place}{of}{off}. "
         f"To be identical there, {way}."

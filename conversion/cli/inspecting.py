@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import conversion
 from conversion.errors import ConversionError
+from conversion.families.base import load_family
 from conversion.families.heads import HEADS
 from conversion.families.told import describe_told
 from conversion.state_dicts.convert import Conversion
@@ -76,9 +77,8 @@ def describe_model(out: Conversion) -> Iterator[str]:
     yield f"it becomes {out.architecture} of transformers"
     spec = out.spec
     yield f"{spec.depth} blocks of width {spec.embed_dim}, {spec.num_heads} heads; patches of {spec.patch_size} pixels"
-    native, side = spec.image_size, out.input_size
-    made = f"{side} x {side}" + (", or wider, at the aspect ratio of the image" if spec.keeps_aspect else "")
-    processor = f"its image processor makes {made}" if out.preprocessor else "it gets no image processor"
+    native, made = spec.image_size, load_family(out.family).images.tell_result(spec, out.input_size)
+    processor = f"its image processor {made}" if out.preprocessor else "it gets no image processor"
     yield f"native size {native} x {native} pixels; {processor}"
     if spec.num_classes:
         yield f"{spec.num_classes} classes"

@@ -58,6 +58,10 @@ class ResizeAndCrop:
             "image_std": list(std),
         }
 
+    def tell_result(self, spec: Spec, input_size: int) -> str:  # noqa: ARG002, as of other families
+        """Tell what the image processor makes of an image, in words."""
+        return f"makes {input_size} x {input_size}"
+
     def describe_cut(self, spec: Spec, input_size: int) -> dict[str, object]:
         """Describe the image processor's class, and how it makes a square of an image."""
         return {

@@ -147,11 +147,15 @@ def _split(value: Any) -> list[Any]:
     return parts
 
 
+LEAST_SHARE = 0.1
+"""Of the short edge, in a crop; of less, an image would be made so large that memory ends."""
+
+
 def parse_crop_pct(value: Any) -> float:
     """Parse the share of the short edge that the crop keeps."""
     share = parse_positive(value)
-    if share > 1:
-        raise ValueError(f"{value!r} is more than the whole image")
+    if not LEAST_SHARE <= share <= 1:
+        raise ValueError(f"{value!r} is no share of an image from {LEAST_SHARE} to 1")
     return share
 
 
@@ -207,7 +211,11 @@ def list_unused(num_channels: int) -> frozenset[str]:
 
 def list_settings() -> dict[str, Setting]:
     """List the settings of all families: what a caller may say that tensors cannot tell."""
-    return {name: setting for family in list_families() for name, setting in _load_settings(family).items()}
+    found: dict[str, Setting] = {}
+    for family in list_families():
+        for name, setting in _load_settings(family).items():
+            found.setdefault(name, setting)  # DINOv2's, which takes the most values, is the first
+    return found
 
 
 def list_families() -> list[str]:

@@ -21,8 +21,8 @@ MASKED_SHARE = 0.4
 FEW_PATCHES = 49
 """The most that an image of few patches has: as many as batch_2 and masked have, of a model that takes any size."""
 
-OF_FEW = ("batch_2", "masked", "non_square")
-"""Inputs that have few patches wherever the model takes such images; others may have, if its native size is small."""
+OF_FEW = ("native", "batch_2", "masked", "non_square")
+"""Inputs that a second attention implementation is verified on, where they have few patches."""
 
 USUAL = 224
 """Side in pixels of the images that most image processors make."""

@@ -88,7 +88,9 @@ class Subject:
         if len(cell.inputs) < len(self.inputs):
             return ""
         out = self.converted
-        return describe_sizes(find_sizes(self.family, out.spec, out.input_size, [record_cell(cell)]))
+        return describe_sizes(
+            find_sizes(self.family, out.spec, out.input_size, [record_cell(cell)], is_baked=bool(out.baked))
+        )
 
     @cached_property
     def files(self) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from conversion.artifact.card import hash_file
 from conversion.cli.app import main
 from conversion.errors import CheckpointError
 from conversion.state_dicts.folder import CONFIG
+from tests.support.examples import shrink
 from tests.support.verified import edit
 
 
@@ -61,6 +62,19 @@ def test_the_comparison_is_run_again(tampered: bool, status: int, made: dict[str
         (artifact / CONFIG).write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
         edit(artifact, lambda card: card["result"].update({CONFIG: hash_file(artifact / CONFIG)}))
     assert main(["verify", "--deep", str(artifact)]) == status
+
+
+def test_a_model_that_was_named_is_run_again_as_what_its_folder_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A BEiT, which fits Data2Vec-Vision, too."""
+    shrink(monkeypatch)
+    folder = str(tmp_path / "beit")
+    assert main(["convert", "beit_base_patch16_224_pt22k_ft22kto1k", "--weights", "synthetic", "-o", folder]) == 0
+    assert main(["verify", folder, "--deep"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", folder]) == 0
+    assert "BeitForImageClassification of transformers" in capsys.readouterr().out
 
 
 def test_a_comparison_that_fails_or_does_not_run_again_is_said(

@@ -30,7 +30,7 @@ def tell(spec: Data2VecVisionSpec) -> dict[str, Any]:
     """What shapes cannot tell."""
     told = tell_settings(FAMILY, spec, "out_indices", "pool_scales", "image_mean", "image_std", "crop_pct")
     has_tables = spec.shared_position_bias or spec.block_position_bias
-    return told if has_tables else told | {"num_attention_heads": spec.num_heads}
+    return told if has_tables else told | {"num_attention_heads": spec.num_heads, "family": FAMILY.name}
 
 
 def convert_quietly(state_dict: dict[str, Tensor], **settings: Any) -> Conversion:

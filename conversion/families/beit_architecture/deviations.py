@@ -86,8 +86,9 @@ SQUARE_RESIZE = Deviation(
     "picture, cut from a short edge of 8/7 the size (of the size itself from 384 on)",
     size="another framing",
     counterfactual="the original transform with a resize to the square",
-    remedy="resize and cut beforehand, and load the image processor with do_resize=False; or load a BitImageProcessor "
-    "with the same mean and standard deviation, which can do both",
+    remedy="resize and cut beforehand, and load the image processor with do_resize=False; or make a "
+    "transformers.BitImageProcessor with the same mean and standard deviation, size={'shortest_edge': E} and "
+    "crop_size=N, which does both: E is that short edge, N the side of the square",
     applies_to_image=lambda spec, size, _input_size: spec.crop_pct < 1 or size[0] != size[1],
 )
 

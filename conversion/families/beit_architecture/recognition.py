@@ -130,8 +130,8 @@ def list_open(shapes: Shapes, usual_images: tuple[Channels, Channels] | None) ->
     )
     told_by_tables = {"num_attention_heads"} if tables else set()
     usual = {name: value for name, value in usual.items() if name not in told_by_tables}
-    # models that norm after their blocks, as timm's largest EVA-02, have the keys that are left
-    whose: dict[str, object] = {} if tables or spec.layer_scale else {FAMILY: None}
+    # timm's EVAs have the keys that are left, too: some norm after their blocks, some have rotary positions
+    whose: dict[str, object] = {} if tables else {FAMILY: None}
     return {**(segmentation if spec.task == "semantic-segmentation" else {}), **whose, **usual}
 
 

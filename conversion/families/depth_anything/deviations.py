@@ -15,11 +15,13 @@ def _is_resized_otherwise(spec: Any, size: tuple[int, int], input_size: int) -> 
 
 RESIZE = Deviation(
     name="resize-by-smaller-change",
-    where="images of which one side has to grow by more than the other has to shrink: those smaller than 518 pixels",
-    cause="the image processor brings that side to 518 whose length changes less, the original both to at least 518",
-    size="a photo of 300 x 200 becomes 518 x 350, in the original 784 x 518",
+    where="images of which one side has to grow by more than the other has to shrink: those smaller than the size of "
+    "the image processor, 518 pixels by default",
+    cause="the image processor brings that side to its size whose length changes less, the original both at least",
+    size="a photo of 300 x 200 becomes 518 x 350, in the original 784 x 518; depth of one of 451 x 300 was off by "
+    "35 %, with random weights",
     counterfactual="the original transform with the size that the image processor chooses",
-    remedy="resize such an image beforehand, so that its shorter side has 518 pixels",
+    remedy="resize such an image beforehand, so that its shorter side has as many pixels as the image processor's size",
     applies_to_image=_is_resized_otherwise,
 )
 
@@ -30,7 +32,8 @@ KERNEL = Deviation(
     "OpenCV",
     size="0.007 on average on the normalised pixels of the test photo at 640 x 480, 0.1 at most",
     counterfactual="the original transform with Pillow's resize",
-    remedy="resize beforehand: torch.nn.functional.interpolate(mode='bicubic') of the fractions is OpenCV's resize",
+    remedy="resize beforehand, and load the image processor with do_resize=False, do_rescale=False: "
+    "torch.nn.functional.interpolate(mode='bicubic') of the pixels divided by 255 is OpenCV's resize",
     applies_to_image=lambda *_: True,
 )
 

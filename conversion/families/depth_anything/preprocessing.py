@@ -61,6 +61,10 @@ class AspectResize(ResizeAndCrop):
             "do_pad": False,
         }
 
+    def tell_result(self, spec: Spec, input_size: int) -> str:
+        """Tell what the image processor makes of an image, in words."""
+        return f"brings one side to {input_size}, the other to whole patches of {spec.patch_size} by the aspect ratio"
+
     def build_transform(
         self, spec: Spec, input_size: int, *, as_processor: bool = False
     ) -> "Callable[[Image], Tensor]":
@@ -98,8 +102,9 @@ def _transform(spec: Spec, input_size: int, image: "Image") -> Tensor:
 def list_usage(_spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Imports, and lines that bring the depth to the photo's size as ``infer_image`` does."""
     lines = (
+        'photo = Image.open("photo.jpg").convert("RGB")',
         'inputs = processor(photo, return_tensors="pt")',
-        "depth = model(**inputs).predicted_depth[:, None]",
+        "depth = model(**inputs).predicted_depth.detach()[:, None]",
         'depth = interpolate(depth, photo.size[::-1], mode="bilinear", align_corners=True)[0, 0]',
     )
-    return ("from torch.nn.functional import interpolate",), lines
+    return ("from PIL import Image", "from torch.nn.functional import interpolate"), lines

@@ -27,6 +27,10 @@ class WholeImage(ResizeAndCrop):
     That is ``make_depth_transform`` in ``notebooks/depth_estimation.ipynb``; the original puts the zeros in its model.
     """
 
+    def tell_result(self, spec: Spec, input_size: int) -> str:  # noqa: ARG002, of whatever size
+        """Tell what the image processor makes of an image, in words."""
+        return f"leaves the size as it is, with zeros around it up to whole patches of {spec.patch_size}"
+
     def describe_cut(self, spec: Spec, input_size: int) -> dict[str, object]:  # noqa: ARG002, as of any spec
         """Describe the image processor's class, and what it does to an image."""
         return {"image_processor_type": "DPTImageProcessor", "do_pad": True, "size_divisor": spec.patch_size}
@@ -70,9 +74,10 @@ class WholeImage(ResizeAndCrop):
 def list_usage(_spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Imports, and lines that make what the original returns of transformers' output: depth of the photo's size."""
     lines = (
+        'photo = Image.open("photo.jpg").convert("RGB")',
         'inputs = processor(photo, return_tensors="pt")',
         "least, most = model.config.min_depth, model.config.max_depth",
-        "depth = (model(**inputs).predicted_depth + least).clamp(least, most)[:, None]",
+        "depth = (model(**inputs).predicted_depth.detach() + least).clamp(least, most)[:, None]",
         'depth = interpolate(depth, photo.size[::-1], mode="bilinear")[0, 0]',
     )
-    return ("from torch.nn.functional import interpolate",), lines
+    return ("from PIL import Image", "from torch.nn.functional import interpolate"), lines

@@ -1,5 +1,14 @@
 """DINOv2 with its authors' depth head: what tensors cannot tell."""
 
-from conversion.families.depth_architecture.settings import SETTINGS
+from dataclasses import replace
 
-__all__ = ["SETTINGS"]
+from conversion.families.depth_architecture import settings as architecture
+from conversion.families.settings import parse_integer
+
+SETTINGS = {
+    **architecture.SETTINGS,
+    "max_depth": replace(
+        architecture.SETTINGS["max_depth"], parse=parse_integer, help="largest depth in metres of a depth head, as 10"
+    ),
+}
+"""All depths are in metres."""

@@ -54,8 +54,8 @@ def test_an_image_gets_the_size_that_either_side_gives_it(
 def run_usage(folder: Path, photo: Image.Image) -> Tensor:
     """What the lines of a model card make of a photo."""
     card = json.loads((folder / "parity.json").read_text())
-    held: dict[str, Any] = {"photo": photo}
-    exec("\n".join(write_usage(card, str(folder))), held)
+    held: dict[str, Any] = {"given": photo}
+    exec("\n".join(write_usage(card, str(folder))).replace('Image.open("photo.jpg")', "given"), held)
     depth = held["depth"]
     assert isinstance(depth, Tensor)
     return depth.detach()

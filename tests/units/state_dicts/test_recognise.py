@@ -224,7 +224,7 @@ def test_values_that_a_setting_cannot_have_are_refused_all_of_them() -> None:
     assert refused.value.headline == "A dinov2 model cannot have these values."
     assert refused.value.problems == (
         "num_attention_heads: 0 is no whole number from 1 up",
-        "crop_pct: '2' is more than the whole image",
+        "crop_pct: '2' is no share of an image from 0.1 to 1",
     )
     assert refused.value.hint == "Correct them."
     parsed = select_settings(load_family("dinov2"), {"num_attention_heads": "4", "layer_norm_eps": "1e-5"})

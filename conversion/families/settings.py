@@ -4,8 +4,8 @@ Nothing here imports torch: help, and what is typed wrongly, need not wait for i
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -211,11 +211,29 @@ def list_unused(num_channels: int) -> frozenset[str]:
 
 def list_settings() -> dict[str, Setting]:
     """List the settings of all families: what a caller may say that tensors cannot tell."""
-    found: dict[str, Setting] = {}
+    found: dict[str, list[Setting]] = {}
     for family in list_families():
         for name, setting in _load_settings(family).items():
-            found.setdefault(name, setting)  # DINOv2's, which takes the most values, is the first
-    return found
+            found.setdefault(name, []).append(setting)
+    return {
+        name: replace(settings[0], parse=_parse_by_any([each.parse for each in settings]))
+        for name, settings in found.items()
+    }
+
+
+def _parse_by_any(parsers: Sequence[Callable[[Any], object]]) -> Callable[[Any], object]:
+    """Parse as one of several families does: which one it is, the checkpoint tells later."""
+
+    def parse(value: Any) -> object:
+        problems: list[ValueError | TypeError] = []
+        for each in parsers:
+            try:
+                return each(value)
+            except (ValueError, TypeError) as error:
+                problems.append(error)
+        raise problems[0]
+
+    return parse
 
 
 def list_families() -> list[str]:

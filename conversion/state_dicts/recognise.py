@@ -8,7 +8,7 @@ from typing import Any
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Family, Spec, families
 from conversion.families.linear_head import refuse_head
-from conversion.families.settings import AUTHORS, FAMILY, GATING, LAST_BLOCK, list_settings, list_unused, option_of
+from conversion.families.settings import AUTHORS, FAMILY, GATING, list_settings, list_unused, option_of
 from conversion.families.told import CALLER, Told, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
@@ -281,7 +281,7 @@ def select_settings(family: Family[Any], settings: Mapping[str, Any]) -> dict[st
     """
     given = {name: value for name, value in settings.items() if value is not None}
     unknown = given.keys() - family.settings.keys()
-    if given.get("out_indices") == (LAST_BLOCK,) and "out_indices" not in family.returned:
+    if "reshape_hidden_states" in unknown:
         raise VariantError(f"{family.name}: only a DINOv2 can be made a backbone.", hint="Leave --as backbone out.")
     if unknown - list_settings().keys():
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")

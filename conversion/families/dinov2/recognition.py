@@ -80,6 +80,7 @@ def note_settings(spec: Dinov2Spec, told: Mapping[str, Told]) -> tuple[str, ...]
         notes.append(
             f"nothing is claimed at another size than {spec.image_size} x {spec.image_size} pixels: nothing tells how "
             "the original resamples position embeddings. Give --interpolate-offset and --interpolate-antialias, or "
-            "put the training's config.yaml beside the checkpoint (the authors' training has 0.1 and false by default)"
+            "put the training's config.yaml beside the checkpoint (the authors' training has 0.1 and false by default; "
+            "timm's code, with dynamic_img_size, 0 and true)"
         )
     return (*notes, *note_normalisation(told))

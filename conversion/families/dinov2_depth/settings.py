@@ -7,8 +7,5 @@ from conversion.families.settings import parse_integer
 
 SETTINGS = {
     **architecture.SETTINGS,
-    "max_depth": replace(
-        architecture.SETTINGS["max_depth"], parse=parse_integer, help="largest depth in metres of a depth head, as 10"
-    ),
+    "max_depth": replace(architecture.SETTINGS["max_depth"], parse=parse_integer),  # none of them is relative
 }
-"""All depths are in metres."""

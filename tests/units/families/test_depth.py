@@ -131,6 +131,12 @@ def test_images_that_keep_their_size_cannot_be_given_one() -> None:
         conversion.convert(golden.state_dict, **golden.overrides, input_size=98)
 
 
+def test_a_head_in_metres_has_a_largest_depth() -> None:
+    golden = read_golden("dinov2_tiny_dd")
+    with pytest.raises(VariantError, match=r"max_depth: 0 is no whole number from 1 up"):
+        conversion.convert(golden.state_dict, **{**golden.overrides, "max_depth": 0})
+
+
 def test_a_damaged_model_is_told_by_the_original_s_keys() -> None:
     golden = read_golden(ANYTHING)
     tensors = dict(golden.state_dict)

@@ -145,9 +145,25 @@ def test_the_command_makes_one_and_compares_one(
         path.write_text(json.dumps({**config, "out_indices": blocks, "out_features": [f"stage{blocks[0]}"]}))
         status, said = call(capsys, "compare", "tiny.pth", "features", *told)
         assert status == 0, said
+    assert call(capsys, "convert", "tiny.pth", "--out-indices", "last", *told, "-o", "last")[0] == 0
+    assert json.loads((tmp_path / "last" / "config.json").read_text())["out_indices"] == [3]
     refused = ["convert", "tiny.pth", *told, "-o", "other"]
     status, said = call(capsys, *refused, "--as", "model", "--out-indices", "1")
     assert status != 0
     assert "--out-indices is of a feature backbone" in said
     assert "neither model nor backbone" in call(capsys, *refused, "--as", "head")[1]
+    said = call(capsys, *refused, "--apply-layernorm", "false")[1]
+    assert "--apply-layernorm: of a feature backbone" in said
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["beit_tiny_ft", "depth_anything_v2_tiny", "data2vec_vision_tiny_ade20k"])
+def test_no_other_model_is_made_a_backbone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(read_golden(name).state_dict), "tiny.pth")
+    status, said = call(capsys, "convert", "tiny.pth", "--as", "backbone", *list_options(name), "-o", "features")
+    assert status != 0
+    assert "only a DINOv2 can be made a backbone" in said
+    assert "Leave --as backbone out" in said

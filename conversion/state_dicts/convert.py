@@ -118,7 +118,7 @@ def convert(
     whole, widened = complete_linear_head(given, settings, variant)
     named = recognise_named(row, whole, settings) if row else None
     family, open_spec = (named.family, named.spec) if named else recognise_shapes(whole, settings.get(FAMILY))
-    _refuse_options(family, open_spec, heads, image_size, settings.get("input_size"))
+    _refuse_options(family, open_spec, heads, image_size)
     like = row or find_official(family, open_spec)
     parts = _part(whole, family, open_spec, like)
     found = named or complete_spec(given, family, open_spec, settings)
@@ -183,7 +183,7 @@ def _part(state_dict: StateDict, family: Family[Any], spec: Spec, like: Variant 
 
 
 def _refuse_options(
-    family: Family[Any], spec: Spec, heads: Mapping[str, StateDict | None], image_size: int | None, input_size: object
+    family: Family[Any], spec: Spec, heads: Mapping[str, StateDict | None], image_size: int | None
 ) -> None:
     """Refuse what was given for a model that has no use for it."""
     for role, head in heads.items():
@@ -192,9 +192,6 @@ def _refuse_options(
             raise VariantError(headline, hint="Leave it out.")
     if image_size is not None:
         check_image_size(spec, image_size)
-        if input_size not in (None, image_size):
-            headline = f"Images of a model that is baked for {image_size} pixels have that size, not {input_size}."
-            raise VariantError(headline, hint="Leave --image-size or --input-size out.")
 
 
 def _name_classes(

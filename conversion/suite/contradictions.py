@@ -20,7 +20,7 @@ def refuse_contradictions(request: Request) -> None:
     Raises:
         CheckpointError: with the first that was found.
     """
-    for check in (_check_name, _check_weights, _check_original, _check_mirror, _check_converted):
+    for check in (_check_name, _check_sizes, _check_weights, _check_original, _check_mirror, _check_converted):
         check(request)
 
 
@@ -28,6 +28,13 @@ def _check_name(request: Request) -> None:
     if request.name is not None and (request.name in ("", ".", "..") or Path(request.name).name != request.name):
         hint = "Give a name without folders."
         raise CheckpointError(f"--name {request.name!r}: not the name of a folder.", hint=hint)
+
+
+def _check_sizes(request: Request) -> None:
+    size, told = request.image_size, request.overrides.get("input_size")
+    if size is not None and told not in (None, size):
+        headline = f"Images of a model that is baked for {size} pixels have that size, not {told}."
+        raise CheckpointError(headline, hint="Leave --image-size or --input-size out.")
 
 
 def _check_weights(request: Request) -> None:

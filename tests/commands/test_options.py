@@ -195,6 +195,11 @@ def collect(here: Path, *options: str) -> list[str]:
     return re.findall(r"::(\S+\[\S+\])", output)
 
 
+def test_images_of_another_size_than_the_one_baked_for_are_refused(here: Path) -> None:
+    options = (*TINY, "--image-size", "56", "--input-size", "70")
+    assert_refused(here, options, "Images of a model that is baked for 56 pixels have that size, not 70.")
+
+
 def test_ids_name_variant_device_dtype_and_attention(here: Path) -> None:
     ids = collect(here, "--device", "cpu", "--dtype", "float32", "--dtype", "bfloat16")
     assert "test_parity[dinov2_vitl14-cpu-float32-sdpa]" in ids

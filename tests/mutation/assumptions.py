@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import conversion
 from conversion.errors import CheckpointError, ConversionError, VariantError
 from conversion.families.base import tell_settings
-from conversion.families.settings import AUTHORS, TIMM
+from conversion.families.settings import AUTHORS, GATING, TIMM
 from conversion.families.told import Told, ToldStateDict
 from tests.mutation.injection import Outcome
 from tests.support.golden import GoldenModel, read_golden
@@ -28,16 +28,21 @@ def judge_assumptions(name: str) -> list[Outcome]:
 def _judge_setting(golden: GoldenModel, name: str, setting: str) -> Iterator[Outcome]:
     described = golden.family.settings[setting]
     told = tell_settings(golden.family, golden.spec)
+    is_gated = golden.family.list_open(golden.family.converted_shapes(golden.spec)).get("hidden_act") == GATING
+    gating = {"hidden_act": GATING} if is_gated else {}  # which is nothing that timm's code tells
     if described.field and setting in told:
         # of whose code it is no constant, nobody is left to tell it
         for writer in (AUTHORS, TIMM):
             if writer not in described.fixed_by:
                 others = {other: value for other, value in told.items() if other != setting}
-                noticed = _is_refused_or_not_claimed(golden, writer, setting, others)
+                noticed = _is_refused_or_not_claimed(golden, writer, setting, {**gating, **others})
                 yield _judged(KIND.format("told by nobody"), f"{name}: {setting}, of {writer}", noticed)
         said = ToldStateDict(golden.state_dict, {setting: Told(_another(told[setting]), "config.json")})
         yield _judged(KIND.format("two tell it differently"), f"{name}: {setting}", _is_refused(said, told))
     elif not described.field:
+        if setting in gating:
+            noticed = _is_refused(ToldStateDict(golden.state_dict, writer=TIMM), told)
+            yield _judged(KIND.format("told by nobody"), f"{name}: {setting}, of {TIMM}", noticed)
         said = ToldStateDict(golden.state_dict, {setting: Told("another", "config.json")})
         yield _judged(KIND.format("not supported"), f"{name}: {setting}", _is_refused(said, told))
 

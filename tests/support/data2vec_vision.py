@@ -30,10 +30,10 @@ def tell(spec: Data2VecVisionSpec) -> dict[str, Any]:
     """What shapes cannot tell."""
     told = tell_settings(FAMILY, spec, "out_indices", "pool_scales", "image_mean", "image_std", "crop_pct")
     has_tables = spec.shared_position_bias or spec.block_position_bias
-    return told if has_tables else told | {"num_attention_heads": spec.num_heads, "family": FAMILY.name}
+    return told if has_tables else told | {"num_attention_heads": spec.num_heads}
 
 
 def convert_quietly(state_dict: dict[str, Tensor], **settings: Any) -> Conversion:
     """Convert a model of either normalisation."""
     with warnings.catch_warnings(action="ignore"):
-        return conversion.convert(state_dict, **{**NORMALISATION, **settings})
+        return conversion.convert(state_dict, **{"family": FAMILY.name, **NORMALISATION, **settings})

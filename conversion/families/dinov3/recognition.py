@@ -133,10 +133,16 @@ def list_open(shapes: Shapes) -> dict[str, object]:
     return {name: value for name, value in usual.items() if name != "num_attention_heads"}
 
 
+SCALED = (
+    "positions are scaled by height and width, each by itself, as in the official models "
+    "(pos_embed_rope_normalize_coords 'separate'): no tensor shows it"
+)
+
+
 def note_settings(spec: Dinov3Spec, told: Mapping[str, Told]) -> tuple[str, ...]:
     """Note what a user must know of settings that nobody gave, and of what such a model lacks."""
     masks = () if spec.mask_token else ("the checkpoint has no mask token: patches cannot be masked (bool_masked_pos)",)
-    return (*note_channels(spec.num_channels), *masks, *note_normalisation(told))
+    return (*note_channels(spec.num_channels), *masks, SCALED, *note_normalisation(told))
 
 
 def fallback(spec: Dinov3Spec) -> dict[str, Tensor]:

@@ -265,6 +265,7 @@ def test_bfloat16_is_close() -> None:
 def test_how_images_are_normalised_is_noted_where_an_official_model_tells_it(name: str, says: str) -> None:
     with torch.device("meta"):
         state_dict = FAMILY.original_tensors(FAMILY.spec_of(VARIANTS[name]))
-    (note,) = conversion.convert(state_dict).notes
-    assert f"normalises with {says}" in note
+    positions, images = conversion.convert(state_dict).notes
+    assert "pos_embed_rope_normalize_coords 'separate'): no tensor shows it" in positions
+    assert f"normalises with {says}" in images
     assert conversion.convert(state_dict, name).notes == ()

@@ -43,7 +43,7 @@ def test_timms_code_is_the_reference_of_what_timm_wrote(original: str, reference
 CLASSIFIER = {"img_size": 70, "embed_dim": 128, "depth": 2, "num_heads": 2, "num_classes": 10}
 IMAGES = {"image_mean": HALF, "image_std": HALF, "crop_pct": 1.0, "interpolation": "bicubic"}
 MADE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "registers with positions": (*narrow("virchow2"), {}),
+    "registers with positions": (*narrow("virchow2"), {"hidden_act": "silu"}),
     "classifier": ("vit_small_patch14_dinov2", CLASSIFIER, {"global_pool": "token"}),
     "features of BEiT": ("beit_base_patch16_224", {**CLASSIFIER, "img_size": 64, "num_classes": 0}, {}),
 }

@@ -17,7 +17,8 @@ RESIZE = Deviation(
     name="resize-by-smaller-change",
     where="images of which one side has to grow by more than the other has to shrink: those smaller than the size of "
     "the image processor, 518 pixels by default",
-    cause="the image processor brings that side to its size whose length changes less, the original both at least",
+    cause="the image processor brings the side whose length changes less to its size, the original both to at least "
+    "that",
     size="a photo of 300 x 200 becomes 518 x 350, in the original 784 x 518; depth of one of 451 x 300 was off by "
     "35 %, with random weights",
     counterfactual="the original transform with the size that the image processor chooses",

@@ -103,11 +103,12 @@ def test_a_classifier_of_which_nobody_tells_whose_it_is_is_of_either() -> None:
     assert mine.architecture == "Data2VecVisionForImageClassification"
 
 
-def test_timm_s_largest_eva_is_not_taken_for_one(tmp_path: Path) -> None:
-    """It norms after its blocks, under the keys of a model without tables of positions and layer scale."""
+@pytest.mark.parametrize("options", [{"use_post_norm": True}, {"init_values": 1.0, "use_rot_pos_emb": True}])
+def test_timm_s_evas_are_not_taken_for_one(options: dict[str, Any], tmp_path: Path) -> None:
+    """Some norm after their blocks, some have rotary positions, under the keys of a model without tables of these."""
     from timm.models.eva import Eva  # here, since it takes long to import
 
-    eva = Eva(img_size=28, patch_size=14, embed_dim=48, depth=2, num_heads=3, use_post_norm=True, num_classes=10)
+    eva = Eva(img_size=28, patch_size=14, embed_dim=48, depth=2, num_heads=3, num_classes=10, **options)
     torch.save(eva.state_dict(), tmp_path / "eva.pth")
     state_dict, settings = conversion.load_checkpoint(tmp_path / "eva.pth"), {"num_attention_heads": 3, **NORMALISATION}
     assert "family: give --family if it is such a model; other kinds have the same keys" in explain(

@@ -177,7 +177,7 @@ def _complete(
     for name, value in usual.items():
         setting = family.settings[name]
         if name in told:
-            if not setting.field and told[name].value != value and name != FAMILY:
+            if not setting.field and value is not None and told[name].value != value:
                 unsupported[name] = f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported"
         elif (
             name in theirs

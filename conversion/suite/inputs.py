@@ -81,7 +81,7 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         small = native
     # images of other sizes are brought to USUAL; those of a model that keeps their aspect ratio are not
     usual = small if spec.keeps_aspect else USUAL
-    resampled, resampled_before = f"{usual}", f"{usual}_baked"
+    at_usual, baked_for_usual = f"{usual}", f"{usual}_baked"
     cases = [
         InputCase("native", native, native),
         InputCase("batch_2", small, small, batch=2),
@@ -89,16 +89,16 @@ def list_inputs(spec: Spec, input_size: int, baked: int | None) -> list[InputCas
         InputCase("non_square", *wide),
         InputCase("photo", height, width, photo=True),
         InputCase("photo_size", height, width),
-        InputCase(resampled, usual, usual),
-        InputCase(resampled_before, usual, usual, baked=usual),
+        InputCase(at_usual, usual, usual),
+        InputCase(baked_for_usual, usual, usual, baked=usual),
     ]
     channels = getattr(spec, "num_channels", RGB)
-    redundant = {resampled, resampled_before} if native == usual or usual % spec.patch_size else set()
+    redundant = {at_usual, baked_for_usual} if native == usual or usual % spec.patch_size else set()
     if baked:
-        redundant |= {resampled, "non_square", *(("photo", "photo_size") if spec.keeps_aspect else ())}
+        redundant |= {at_usual, "non_square", *(("photo", "photo_size") if spec.keeps_aspect else ())}
     if not spec.any_size:
-        redundant |= {resampled, resampled_before, "non_square"}
-    redundant |= {resampled} if spec.keeps_aspect else {"photo_size"}  # each is a size at which people run the model
+        redundant |= {at_usual, baked_for_usual, "non_square"}
+    redundant |= {at_usual} if spec.keeps_aspect else {"photo_size"}  # each is a size at which people run the model
     if not spec.takes_masks:
         redundant |= {"masked"}
     if channels != RGB:

@@ -29,7 +29,7 @@ def _judge_setting(golden: GoldenModel, name: str, setting: str) -> Iterator[Out
     described = golden.family.settings[setting]
     told = tell_settings(golden.family, golden.spec)
     is_gated = golden.family.list_open(golden.family.converted_shapes(golden.spec)).get("hidden_act") == GATING
-    gating = {"hidden_act": GATING} if is_gated else {}  # which is nothing that timm's code tells
+    gating = {"hidden_act": GATING} if is_gated else {}  # timm's code does not tell it
     if described.field and setting in told:
         # of whose code it is no constant, nobody is left to tell it
         for writer in (AUTHORS, TIMM):

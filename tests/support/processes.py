@@ -27,7 +27,7 @@ def find_port() -> int:
 def run_ranks(count: int, module: str, *arguments: str) -> None:
     """Run so many processes of a module, one a rank, and wait for them; one thread each.
 
-    They are forked where that can be done: the imports of one take longer than what it saves.
+    They are forked where that can be done: importing the libraries takes each of them longer than saving does.
     """
     context = prepare_fork()[0] if CAN_FORK else multiprocessing.get_context("spawn")
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_port())}

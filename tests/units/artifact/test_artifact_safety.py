@@ -106,7 +106,6 @@ KILLED_RUN = """
 import sys, time
 import conversion.artifact.stage as artifact
 import conversion.artifact.weights as weights
-from tests.support.forked import running
 from tests.support.golden import convert
 
 def stop(step):

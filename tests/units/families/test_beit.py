@@ -105,7 +105,7 @@ def test_a_classifier_of_which_nobody_tells_whose_it_is_is_of_either() -> None:
 
 @pytest.mark.parametrize("options", [{"use_post_norm": True}, {"init_values": 1.0, "use_rot_pos_emb": True}])
 def test_timm_s_evas_are_not_taken_for_one(options: dict[str, Any], tmp_path: Path) -> None:
-    """Some norm after their blocks, some have rotary positions, under the keys of a model without tables of these."""
+    """Some norm after their blocks, some have rotary positions. Their keys are those of a BEiT without tables."""
     from timm.models.eva import Eva  # here, since it takes long to import
 
     eva = Eva(img_size=28, patch_size=14, embed_dim=48, depth=2, num_heads=3, num_classes=10, **options)

@@ -49,6 +49,10 @@ class PublishError(ConversionError):
     """An artifact that is not published: of no real weights, refused by the Hub, or in the place of something else."""
 
 
+class ExportError(ConversionError):
+    """An export that cannot be made or run, or that computes something else than was asked for."""
+
+
 class DeviceError(ConversionError):
     """A device, dtype or attention implementation that was asked for and is not there."""
 

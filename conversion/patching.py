@@ -2,9 +2,11 @@
 
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
 
 import torch
 
@@ -62,3 +64,48 @@ def without_timm_registration() -> Iterator[None]:
         yield
     finally:
         registry.register_model = register  # type: ignore[attr-defined]
+
+
+class _SymbolicInt(type):
+    """Has ``int`` keep the symbol that ``torch.export`` has for a size, and be what it was for all else."""
+
+    def __call__(cls, value: object = 0) -> object:
+        return torch.sym_int(value)
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, int)
+
+
+class _Int(metaclass=_SymbolicInt):
+    pass
+
+
+@contextmanager
+def with_symbolic_sizes(model: torch.nn.Module) -> Iterator[None]:
+    """Let models of transformers be traced for images of any size.
+
+    In places their code makes an ``int`` of a size, which fixes it to that of the example: in the modules of their
+    classes ``int``, and what transformers has in its place, leave symbols alone meanwhile. At the native size they
+    leave resampling out, unless ``torch.jit`` traces: else that size is one that the graph refuses.
+    """
+    modules = {sys.modules[type(module).__module__] for module in model.modules()}
+    changed: list[tuple[ModuleType, str, object]] = [(module, "int", _Int) for module in modules]
+    changed += [(module, "torch_int", _Int) for module in modules if hasattr(module, "torch_int")]
+    changed.append((torch.jit, "is_tracing", lambda: True))
+    with ExitStack() as stack:
+        for place, name, value in changed:
+            stack.enter_context(_replaced(place, name, value))
+        yield
+
+
+@contextmanager
+def _replaced(place: ModuleType, name: str, value: object) -> Iterator[None]:
+    before = vars(place).get(name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(place, name)
+        else:
+            setattr(place, name, before)

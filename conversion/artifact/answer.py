@@ -33,11 +33,12 @@ class Judged:
     """The conversion, by one cell of the matrix.
 
     Attributes:
-        verdict: exact, close or failed.
+        verdict: exact, close, lossy or failed.
         inputs, points: how many were compared.
         error_ratio: the largest error, as a multiple of the original's own; 1 where exact.
         failing: names of the inputs on which it failed.
         cause: why nothing can be concluded of those; empty where it computes something else.
+        loss: how alike what a lossy export returns is, in words.
     """
 
     attention: str
@@ -49,6 +50,7 @@ class Judged:
     error_ratio: float
     failing: tuple[str, ...] = ()
     cause: str = ""
+    loss: str = ""
 
     @property
     def compared(self) -> str:
@@ -82,6 +84,7 @@ class Answer:
         variant: official name, or the family's and ``_custom``.
         is_synthetic: the weights were drawn: the model has learned nothing.
         conversion: in each cell of the matrix; none where activations were not compared.
+        exports: what the model was exported to, each judged like such a cell.
         otherwise: what transformers does otherwise.
         told: settings that no tensor tells, and on whose word they are taken.
         rounded: what the weights were rounded to when they were read, in words; empty where they are the file's.
@@ -100,6 +103,7 @@ class Answer:
     rounded: str
     baked: int | None
     notes: tuple[str, ...]
+    exports: tuple[Judged, ...] = ()
 
     @property
     def claim(self) -> str:
@@ -136,6 +140,7 @@ def build_answer(card: Record, caller: str = "whoever converted it") -> Answer:
         rounded=rounded,
         baked=card["baked_image_size"],
         notes=(*card["notes"], *_note_rounding(rounded)),
+        exports=tuple(map(describe_cell, card.get("exports", ()))),
     )
 
 
@@ -161,7 +166,17 @@ def describe_cell(cell: Record) -> Judged:
         error_ratio=max(result["error_ratio"] for result in cell["inputs"]),
         failing=tuple(result["input"] for result in failing),
         cause=OVERFLOW if failed and failed.reason == OVERFLOW else "",
+        loss=_describe_likeness(cell["inputs"]),
     )
+
+
+def _describe_likeness(results: Sequence[Record]) -> str:
+    """The worst of the common figures, over all that a lossy export returns."""
+    found = [figures for result in results for figures in result.get("likeness", {}).values()]
+    if not found:
+        return ""
+    cosine, top = (min(each) for each in zip(*found, strict=True))
+    return f"cosine {cosine:.6f}, equal decisions {100 * top:.1f} %"
 
 
 def list_otherwise(
@@ -206,6 +221,7 @@ def describe_judged(judged: Judged) -> str:
     said = {
         Verdict.EXACT: f"every bit agrees at {judged.compared}",
         Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {judged.compared}",
+        Verdict.LOSSY: f"another function: {judged.error_ratio:,.0f} x the original's own error; {judged.loss}",
         Verdict.FAILED: f"{judged.cause or 'it computes something else'} on {', '.join(judged.failing)}",
     }[judged.verdict]
     return f"{judged.verdict} with {judged.attention}: {said}"

@@ -78,6 +78,7 @@ class MatrixVerdict:
     Attributes:
         seed: of their noise.
         original: whose code the converted model was compared with.
+        exported: of an export, what a card says of it beside its verdict; None of an attention implementation.
     """
 
     device: str
@@ -86,6 +87,7 @@ class MatrixVerdict:
     seed: int
     inputs: tuple[InputVerdict, ...]
     original: str = "bundled"
+    exported: Mapping[str, Any] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -150,6 +152,8 @@ def build_parity_card(
         result: file name to SHA-256, of the files whose tensors were loaded back and compared.
     """
     family = load_family(conversion.family)
+    compared = [cell for cell in verdicts if cell.exported is None]
+    exports = [record_cell(cell) for cell in verdicts if cell.exported is not None]
     card = {
         "schema": SCHEMA,
         "variant": conversion.variant,
@@ -176,8 +180,9 @@ def build_parity_card(
         },
         "loading_info": "empty",
         "columns": list(COLUMNS),
-        "activations": [record_cell(cell) for cell in verdicts],
-        "verdict": str(worst([cell.verdict for cell in verdicts])) if verdicts else NOT_COMPARED,
+        "activations": [record_cell(cell) for cell in compared],
+        "verdict": str(worst([cell.verdict for cell in compared])) if compared else NOT_COMPARED,
+        **({"exports": exports} if exports else {}),
     }
     return card | {"digest": digest_of(card)}
 
@@ -256,7 +261,13 @@ def record_cell(cell: MatrixVerdict) -> dict[str, Any]:
         "original": cell.original,
         "verdict": str(cell.verdict),
         "inputs": [_record_input(result, cell.dtype) for result in cell.inputs],
+        **({"exported": dict(cell.exported)} if cell.exported is not None else {}),
     }
+
+
+def list_cells(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All cells of the matrix that a card has: attention implementations, then exports."""
+    return [*card["activations"], *card.get("exports", ())]
 
 
 def _record_input(result: InputVerdict, dtype: str) -> dict[str, Any]:
@@ -273,6 +284,8 @@ def _record_input(result: InputVerdict, dtype: str) -> dict[str, Any]:
     }
     if result.aligned:
         recorded["aligned"] = True
+    if result.likeness:
+        recorded["likeness"] = {point: [each.cosine, each.top] for point, each in result.likeness.items()}
     if result.otherwise:
         recorded["otherwise"] = record_distances(result.otherwise)
     return recorded

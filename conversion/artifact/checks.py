@@ -16,6 +16,7 @@ from conversion.artifact.safetensors_file import PIECE, view_bytes
 from conversion.artifact.settings import find_settings_problems
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ArtifactError, ConversionError
+from conversion.exports.asked import list_exported
 from conversion.families.base import load_family
 from conversion.mapping.tensors import fuse_rows
 from conversion.state_dicts.convert import Conversion
@@ -132,12 +133,13 @@ def check_card(directory: str | Path) -> None:
     card = find_card(directory)
     if card is None:
         raise ArtifactError(f"{directory}: has no {PARITY_CARD} of this project.", hint="Convert the checkpoint again.")
-    result, loaded = card.get("result"), list_files(directory)
+    result, loaded = card.get("result"), {**list_files(directory), **list_exported(directory)}
     if not isinstance(result, dict):
         raise ArtifactError(
             f"{directory / PARITY_CARD}: its result is a JSON {type(result).__name__}, not a table of files.",
             hint="Convert the checkpoint again.",
         )
+    result = result | {name: digest for cell in card.get("exports", ()) for name, digest in _list_written(cell)}
     problems = [f"{name}: the card says nothing of it" for name in loaded if name not in result]
     for name in result:
         if name not in loaded and (Path(name).name != name or (directory / name).is_file()):
@@ -153,6 +155,13 @@ def check_card(directory: str | Path) -> None:
             problems,
             hint="Convert the checkpoint again.",
         )
+
+
+def _list_written(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The files of an export with their SHA-256, by a card that need not follow its schema."""
+    exported = cell.get("exported") if isinstance(cell, dict) else None
+    files = exported.get("files") if isinstance(exported, dict) else None
+    return list(files.items()) if isinstance(files, dict) else []
 
 
 def find_card(directory: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from conversion.artifact.card import count_kinds, summarise_points
+from conversion.artifact.card import count_kinds, list_cells, summarise_points
 from conversion.artifact.settings import find_dtype, find_settings_problems
 from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
@@ -52,9 +52,9 @@ def find_false_entries(card: Mapping[str, Any], family: Family[Any], spec: Any) 
 
 def find_repetitions(card: Mapping[str, Any]) -> Iterator[str]:
     """List cells of the matrix that a card has twice, and inputs that a cell has twice."""
-    cells = [f"{cell['device']}, {cell['dtype']}, {cell['attention']}" for cell in card["activations"]]
+    cells = [f"{cell['device']}, {cell['dtype']}, {cell['attention']}" for cell in list_cells(card)]
     yield from (f"{cell}: given twice" for cell in _list_repeated(cells))
-    for name, cell in zip(cells, card["activations"], strict=True):
+    for name, cell in zip(cells, list_cells(card), strict=True):
         inputs = [result["input"] for result in cell["inputs"]]
         yield from (f"{name}, {repeated}: given twice" for repeated in _list_repeated(inputs))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from conversion.artifact.card import hash_file
 from conversion.artifact.weights import MAIN_FILES, SHARDS, WEIGHTS, find_main_file, list_weights
 from conversion.errors import ArtifactError
+from conversion.exports.asked import FOLDERS
 from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
 
@@ -27,7 +28,9 @@ def list_files(directory: Path) -> dict[str, Path]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of an artifact may have this name."""
+    """Whether a file of an artifact may have this name, or a folder of it."""
+    if name.partition("/")[0] in FOLDERS:
+        return True
     ours = FILES | {LEFT_OUT, *MAIN_FILES, *MAIN_FILES.values()}
     return name in ours or fnmatch.fnmatchcase(name, SHARDS)
 
@@ -38,7 +41,7 @@ def list_foreign(directory: Path) -> list[str]:
     What a download or a repository keeps there is left alone, unless there are weights in it.
     """
     try:
-        own = {*list_files(directory), *MAIN_FILES, MODEL_CARD, PARITY_CARD}
+        own = {*list_files(directory), *MAIN_FILES, MODEL_CARD, PARITY_CARD, *FOLDERS}
     except ArtifactError:  # an index that cannot be read does not tell which shards are its own
         own = {path.name for path in directory.iterdir() if is_ours(path.name)}
     names = sorted(path.name for path in directory.iterdir())

@@ -9,6 +9,7 @@ from conversion.artifact.files import list_files
 from conversion.artifact.repository import check_repository, describe_error, find_repository
 from conversion.artifact.verify import verify_artifact
 from conversion.errors import PublishError
+from conversion.exports.asked import list_exported
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import MODEL_CARD, PARITY_CARD
 
@@ -52,7 +53,7 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
     directory = Path(directory)
     card = verify_artifact(directory)
     repo_id = name_repository(directory, card, target)
-    names = sorted([*list_files(directory), MODEL_CARD, PARITY_CARD])
+    names = sorted([*list_files(directory), *list_exported(directory), MODEL_CARD, PARITY_CARD])
     absent = [name for name in names if not (directory / name).is_file()]
     if absent:
         problems = [f"{name}: not there" for name in absent]

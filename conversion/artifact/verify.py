@@ -7,12 +7,12 @@ A card cannot prove that nobody has made it up from end to end; running the comp
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.card import NOT_COMPARED, digest_of
+from conversion.artifact.card import NOT_COMPARED, digest_of, list_cells
 from conversion.artifact.card_points import eps_of, read_points
 from conversion.artifact.checks import check_card
 from conversion.artifact.derived import (
@@ -27,9 +27,10 @@ from conversion.artifact.files import list_foreign
 from conversion.artifact.reading import read_card, read_fields
 from conversion.artifact.weights import is_published
 from conversion.errors import ArtifactError
+from conversion.exports.looked_at import select_stages
 from conversion.families.base import Family
 from conversion.parity.deviations import split_names
-from conversion.parity.verdict import OURS, Tolerances, Verdict, judge_again, worst
+from conversion.parity.verdict import OURS, Tolerances, Verdict, grant_loss, judge_again, worst
 from conversion.state_dicts.folder import CONFIG, read_config
 from conversion.state_dicts.restore import find_family
 
@@ -106,14 +107,15 @@ def find_contradictions(
         return
     yield from find_false_entries(card, family, spec)
     yield from find_repetitions(card)
-    if not card["activations"]:
+    cells = list_cells(card)
+    if not cells:
         yield f"activations were {NOT_COMPARED}; vision-parity convert compares them"
-    for cell in card["activations"]:
+    for cell in cells:
         where = f"{cell['device']}, {cell['dtype']}, {cell['attention']}"
         if all(result["baked_twin"] or result["masked"] for result in cell["inputs"]):
             yield f"{where}: no input went through all of the artifact itself"
         for result in cell["inputs"]:
-            found = _find_in_input(result, cell["dtype"], family, spec, tolerances)
+            found = _find_in_input(result, cell, family, spec, tolerances)
             problems = chain(found, find_false_deviation(card, cell, result, family, spec))
             yield from (f"{where}, {result['input']}: {problem}" for problem in problems)
         yield from _compare_verdicts(where, cell["verdict"], [result["verdict"] for result in cell["inputs"]])
@@ -127,8 +129,9 @@ def list_defaults(spec: Any) -> dict[str, Any]:
 
 
 def _find_in_input(
-    result: Mapping[str, Any], dtype: str, family: Family[Any], spec: Any, tolerances: Tolerances
+    result: Mapping[str, Any], cell: Mapping[str, Any], family: Family[Any], spec: Any, tolerances: Tolerances
 ) -> Iterator[str]:
+    dtype = cell["dtype"]
     known = {entry.name for entry in family.ledger if not entry.avoided}
     unknown = set(split_names(result["deviation"])) - known
     if unknown:
@@ -136,11 +139,15 @@ def _find_in_input(
     points = read_points(result["points"], dtype)
     yield from find_false_figures(result, points)
     stages = family.list_stages(spec, masked=result["masked"])
+    stages = select_stages(stages) if "exported" in cell else stages
     expected = [point.name for stage in stages for point in stage.points]
     if [point.point for point in points] != expected:
         absent = sorted(set(expected) - {point.point for point in points}) or ["in another order"]
         yield f"points are not those of this model: {', '.join(absent[:5])}"
     verdicts = [judge_again(point, eps_of(dtype), tolerances) for point in points]
+    if "exported" in cell:
+        pairs = zip(points, verdicts, strict=True)
+        verdicts = [grant_loss(replace(point, verdict=verdict)).verdict for point, verdict in pairs]
     false = [
         point.point
         for point, verdict in zip(points, verdicts, strict=True)

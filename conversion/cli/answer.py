@@ -10,6 +10,7 @@ from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.artifact.usage import write_usage
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
+from conversion.suite.exported import describe_losses
 from conversion.suite.subject import Subject
 
 
@@ -40,7 +41,8 @@ class Outcome:
 
 def build_outcome(subject: Subject, cells: Sequence[MatrixVerdict]) -> Outcome:
     """What the verdicts on a variant come to."""
-    failure = describe_failures(subject.variant, cells)
+    failures = [describe_failures(subject.variant, cells), *describe_losses(cells, subject.request.bounds)]
+    failure = "\n\n".join(filter(None, failures))
     card = build_parity_card(subject.converted, subject.provenance, tuple(cells), subject.hashes)
     answer, target = build_answer(card, "you"), subject.staged.target
     if failure:

@@ -23,6 +23,7 @@ from conversion.cli.options import (
     SaveDtype,
     Thorough,
     leave,
+    parse_each,
     plain_errors,
     tell_github,
     with_help_all,
@@ -53,6 +54,10 @@ def convert(
     report: RareReport = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Write shards, as 5GB.", hidden=True)] = None,
     mirror: Annotated[str | None, typer.Option(help="Where to download from.", hidden=True)] = None,
+    exports: Annotated[list[str] | None, typer.Option("--export", help="To onnx, openvino or torch, too.")] = None,
+    bounds: Annotated[list[str] | None, typer.Option("--require", help="Of lossy exports.", hidden=True)] = None,
+    opset: Annotated[int | None, typer.Option(help="Of an ONNX export.", hidden=True)] = None,
+    normalizes: Annotated[bool, typer.Option("--normalize", help="In an export's graph.", hidden=True)] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic weights and inputs.", hidden=True)] = 0,
     is_thorough: Thorough = False,
     machine: Machine = False,
@@ -64,6 +69,8 @@ def convert(
     vision-parity inspect teacher.pth    names the options that it needs
     """
     from conversion.cli.request import build_request, choose_kind
+    from conversion.exports.asked import parse_export
+    from conversion.exports.bounds import parse_bound
 
     with plain_errors():
         request = build_request(
@@ -86,6 +93,10 @@ def convert(
             mirror=mirror,
             seed=seed,
             is_thorough=is_thorough,
+            exports=parse_each("--export", parse_export, exports),
+            bounds=parse_each("--require", parse_bound, bounds),
+            opset=opset,
+            normalizes=normalizes,
             overrides=choose_kind(kind, settings or {}),
         )
         from conversion.cli.convert import convert_and_verify

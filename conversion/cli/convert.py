@@ -14,7 +14,7 @@ from conversion.suite.axes import (
     check_selected,
     read_variants,
 )
-from conversion.suite.cells import verify_cell
+from conversion.suite.exported import verify
 from conversion.suite.memory import measure_memory, resume_collection
 from conversion.suite.progress import show_steps, silence_loading
 from conversion.suite.settings import Request
@@ -57,12 +57,13 @@ def convert_and_verify(request: Request, device: str, dtype: str) -> Outcome:
     devices, dtypes, attentions = check_axes([device], [dtype], None)
     check_selected(request.image_size, chosen, attentions, measure_memory())
     cells = [(devices[0], dtypes[0], attention) for attention in attentions]
+    exports = [export.cell for export in request.exports]
     subject = Subject(name, request, cells=cells, given=read)
     try:
         with show_steps():
             _ = subject.staged  # which loads the last of the libraries
             resume_collection()
-            verdicts = tuple(verify_cell(subject, cell) for cell in cells)
+            verdicts = tuple(verify(subject, cell) for cell in [*cells, *exports])
             unwritten = report_on(subject, verdicts, request.report)
             outcome = replace(build_outcome(subject, verdicts), unwritten=unwritten)
         if outcome.is_same:

@@ -186,6 +186,14 @@ def _present(
     return call
 
 
+def parse_each(option: str, parse: Callable[[str], Any], texts: Iterable[str] | None) -> tuple[Any, ...]:
+    """The values of an option that may be given several times, each once."""
+    try:
+        return tuple(dict.fromkeys(map(parse, texts or ())))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
 def _parse(name: str, text: str) -> object:
     try:
         return list_settings()[name].parse(text)

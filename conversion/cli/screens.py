@@ -35,6 +35,11 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     yield "Conversion"
     for judged in answer.conversion:
         yield from fold(describe_judged(judged), indent=2)
+    if answer.exports:
+        yield ""
+        yield "Exports"
+        for judged in answer.exports:
+            yield from fold(f"{describe_judged(judged)} ({judged.dtype})", indent=2)
     yield ""
     if outcome.failure:
         yield outcome.failure

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from conversion.artifact.answer import build_answer
+from conversion.artifact.card import list_cells
 from conversion.artifact.derived import describe_unproven
 from conversion.artifact.verify import verify_artifact
 from conversion.cli.options import NOT_DONE, NOT_THE_SAME, SAME
@@ -67,7 +68,10 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
 def describe_verdicts(card: Mapping[str, Any]) -> str:
     """Both answers of a card, in a line: how exact the conversion is, and what transformers does otherwise."""
     answer = build_answer(card)
-    cells = [f"{judged.verdict} with {judged.attention} in {judged.dtype}" for judged in answer.conversion]
+    cells = [
+        f"{judged.verdict} with {judged.attention} in {judged.dtype}"
+        for judged in (*answer.conversion, *answer.exports)
+    ]
     names = [each.name for each in answer.otherwise]
     return (", ".join(cells) or card["verdict"]) + (
         f"; transformers does otherwise: {', '.join(names)}" if names else ""
@@ -76,8 +80,8 @@ def describe_verdicts(card: Mapping[str, Any]) -> str:
 
 def describe(card: Mapping[str, Any]) -> str:
     """What was compared, in a line."""
-    points = sum(len(result["points"]) for cell in card["activations"] for result in cell["inputs"])
-    inputs = sum(len(cell["inputs"]) for cell in card["activations"])
+    points = sum(len(result["points"]) for cell in list_cells(card) for result in cell["inputs"])
+    inputs = sum(len(cell["inputs"]) for cell in list_cells(card))
     tensors = card["tensors"]["compared"]
     return f"{tensors} tensors; {points} capture points, on {inputs} inputs; {len(card['result'])} files as they were"
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from conversion.parity.capture import ForwardPass, StageRun, copy_structure, run_stage
-from conversion.parity.metrics import Distance, departure_of, error_of, is_bit_equal
+from conversion.parity.metrics import Distance, Likeness, departure_of, error_of, is_bit_equal, likeness_of
 from conversion.parity.off import RETURNED
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage, merge_stages
-from conversion.parity.readers import Reader
+from conversion.parity.readers import Kept, Reader
 from conversion.parity.verdict import OTHER_RUNS, PointVerdict, Verdict, Yardstick, find_vacuity, judge
 from conversion.parity.zeros import find_zero_source
 
@@ -64,6 +64,7 @@ class Comparison:
         noted: capture point to how far it is off, where not every bit agrees; of what the model returns, with how
             large that is.
         evidence: from the first stage that failed.
+        likeness: of what the model returns, where not every bit agrees.
     """
 
     run: OriginalRun
@@ -72,12 +73,13 @@ class Comparison:
     points: list[PointVerdict] = field(default_factory=list)
     noted: dict[str, Distance] = field(default_factory=dict)
     evidence: Evidence | None = None
+    likeness: dict[str, Likeness] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._expected = self.run.read_expected()
         self._precise: Reader | None = None
 
-    def add(self, stage: Stage, actual: StageRun, converted: nn.Module) -> None:
+    def add(self, stage: Stage, actual: StageRun, converted: nn.Module | None) -> None:
         """Judge what the converted model computed in the next stage."""
         expected = self._expected.read(stage)
         if not self.is_judging:
@@ -92,6 +94,8 @@ class Comparison:
         if not stage.hf and all(point.verdict is Verdict.EXACT for point in self.points):
             local = actual.values  # whatever is computed here is computed from what the original has
         for point, verdict in zip(stage.points, verdicts, strict=True):
+            if verdict.difference and point.name.startswith(RETURNED):
+                self.likeness[point.name] = likeness_of(actual.values[point.name], expected.values[point.name])
             if local is actual.values and verdict.difference:
                 verdict = replace(verdict, local=verdict.difference)
             elif verdict.difference and local is not None and point.name in local:
@@ -149,12 +153,24 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ConvertedRun:
-    """A converted model on one input, where it is looked at, and each run of the original that it is held against."""
+    """A converted model on one input, where it is looked at, and each run of the original that it is held against.
 
-    converted: nn.Module
+    Attributes:
+        computed: capture point to what it computed there, where it has run already: a runtime runs the whole graph at
+            once, and has no modules.
+    """
+
+    converted: nn.Module | None
     inputs: Inputs
     stages: Sequence[Stage]
     comparisons: Sequence[Comparison]
+    computed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def open(self) -> Reader:
+        """What can be read of it, stage by stage."""
+        if self.converted is None:
+            return Kept.at(self.stages, self.computed)
+        return ForwardPass(copy_structure(self.converted), self.stages, "hf", self.inputs)
 
 
 @torch.inference_mode()
@@ -168,11 +184,11 @@ def compare(*runs: ConvertedRun, at: Callable[[str], object] | None = None) -> N
     """
     last = {id(comparison.run): run for run in runs for comparison in run.comparisons}
     with ExitStack() as stack:
-        passes = []
+        passes: list[Reader] = []
         for run in runs:
             for comparison in run.comparisons:
                 stack.callback(comparison.close)
-            passes.append(ForwardPass(copy_structure(run.converted), run.stages, "hf", run.inputs))
+            passes.append(run.open())
             stack.callback(passes[-1].close)
         for name in (stage.name for stage in merge_stages(*(run.stages for run in runs))):
             if at:
@@ -189,14 +205,16 @@ def compare(*runs: ConvertedRun, at: Callable[[str], object] | None = None) -> N
 
 
 def run_locally(
-    stage: Stage, expected: StageRun, actual: StageRun, converted: nn.Module
+    stage: Stage, expected: StageRun, actual: StageRun, converted: nn.Module | None
 ) -> Mapping[str, Tensor] | None:
     """What the converted model computes in a stage from the original's input to it, so that no earlier error is in it.
 
     Returns:
         capture point to tensor; None where the stage cannot be run by itself, or not on that input.
     """
-    if not expected.arguments or not actual.arguments or not expected.arguments[0] or not actual.arguments[0]:
+    if converted is None or not expected.arguments or not actual.arguments:
+        return None
+    if not expected.arguments[0] or not actual.arguments[0]:
         return None
     (given, *_), _ = expected.arguments
     (own, *others), named = actual.arguments

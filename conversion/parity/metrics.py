@@ -10,6 +10,9 @@ from torch import Tensor
 CHUNK = 2**17
 """Elements measured at a time: what is computed on the way then stays in the processor's cache."""
 
+MAPS = 4
+"""Dimensions of a batch of maps: images, channels, height, width."""
+
 _INTEGER_VIEW = {torch.float64: torch.int64, torch.float32: torch.int32, torch.float16: torch.int16,
                  torch.bfloat16: torch.int16}  # fmt: skip
 
@@ -33,6 +36,20 @@ class Departure(Distance):
     scale: float
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """How alike two tensors of one batch are, in figures that are common for lossy models.
+
+    Attributes:
+        cosine: of the two, each image's values as one vector; the smallest of the batch.
+        top: the part of the places whose largest value along the last dimension is the same one; of maps
+            ``(B, C, height, width)`` along the second.
+    """
+
+    cosine: float
+    top: float
+
+
 NO_DIFFERENCE = Distance(0.0, 0.0)
 
 
@@ -47,6 +64,15 @@ def departure_of(tensor: Tensor, reference: Tensor) -> Departure:
     """How far ``tensor`` ``(...)`` is from a ``reference`` of its shape, and how large that is."""
     error = error_of(tensor, reference)
     return Departure(error.max_abs, error.rms, size_of(reference).rms)
+
+
+def likeness_of(tensor: Tensor, reference: Tensor) -> Likeness:
+    """How alike ``tensor`` ``(B, ...)`` is to a ``reference`` of its shape, computed in float64."""
+    actual, expected = tensor.double(), reference.double()
+    cosines = torch.nn.functional.cosine_similarity(actual.flatten(1), expected.flatten(1))
+    channels = 1 if reference.ndim == MAPS else -1
+    is_same = actual.argmax(channels) == expected.argmax(channels)
+    return Likeness(float(cosines.min()), float(is_same.double().mean()))
 
 
 def size_of(tensor: Tensor) -> Distance:

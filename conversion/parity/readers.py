@@ -5,6 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import Tensor
+
 from conversion.parity.capture import StageRun
 from conversion.parity.points import Stage
 
@@ -26,6 +28,16 @@ class Kept:
     def of(cls, reader: Reader, stages: Sequence[Stage]) -> "Kept":
         with closing(reader):
             return cls({stage.name: reader.read(stage) for stage in stages})
+
+    @classmethod
+    def at(cls, stages: Sequence[Stage], values: Mapping[str, Tensor]) -> "Kept":
+        """What is known already, by capture point."""
+        return cls(
+            {
+                stage.name: StageRun({each.name: values[each.name] for each in stage.points if each.name in values})
+                for stage in stages
+            }
+        )
 
     def read(self, stage: Stage) -> StageRun:
         return self.runs[stage.name]

@@ -1,8 +1,8 @@
-"""What a comparison comes to: exact, close or failed. Every tolerance of a verdict is in this file."""
+"""What a comparison comes to: exact, close, lossy or failed. Every tolerance of a verdict is in this file."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
@@ -79,12 +79,22 @@ class Verdict(StrEnum):
 
     EXACT = "exact"
     CLOSE = "close"
+    LOSSY = "lossy"
     FAILED = "failed"
 
 
 def worst(verdicts: "Sequence[Verdict]") -> Verdict:
     """The worst of several; of none, failed: nothing was compared."""
     return max(verdicts, key=list(Verdict).index, default=Verdict.FAILED)
+
+
+def grant_loss(point: "PointVerdict") -> "PointVerdict":
+    """The verdict on what may lose precision, as an export does: an error that was measured makes it lossy, not failed.
+
+    What cannot be compared is failed as before: another shape, no number, nothing reached.
+    """
+    is_measured = point.verdict is Verdict.FAILED and point.converted_error is not None
+    return replace(point, verdict=Verdict.LOSSY) if is_measured else point
 
 
 def rank(point: "PointVerdict") -> tuple[int, float]:

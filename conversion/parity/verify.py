@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 
-from torch import nn
+from torch import Tensor, nn
 
 from conversion.parity.alignment import copy_aligned, find_misaligned
 from conversion.parity.compare import Comparison, ConvertedRun, Evidence, Local, compare
 from conversion.parity.deviations import Deviation
-from conversion.parity.metrics import NO_DIFFERENCE, Distance
+from conversion.parity.metrics import NO_DIFFERENCE, Distance, Likeness
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, Stage
-from conversion.parity.verdict import PointVerdict, Verdict, worst
+from conversion.parity.verdict import PointVerdict, Verdict, grant_loss, worst
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class InputVerdict:
             size. None where it was the artifact itself.
         evidence: from where it first failed, if it did.
         aligned: whether it is exact with the weights copied to aligned memory, and not where they were.
+        likeness: of what a model that may be lossy returns, by capture point, where not every bit agrees.
     """
 
     name: str
@@ -44,6 +45,7 @@ class InputVerdict:
     masked: bool = False
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     aligned: bool = False
+    likeness: Mapping[str, Likeness] = field(default_factory=dict)
 
     @property
     def error_ratio(self) -> float:
@@ -67,12 +69,20 @@ class Candidate:
         deviation: the ledger's entry that applies to it. Then the two may differ, and must agree under the
             counterfactual. That the deviation is still there is not asked here (some weights and dtypes do not show
             it), but in the tests of each family's ledger.
+        computed: capture point to what it computed, where a runtime has run it already; then there is no model, and
+            the verdict may be lossy.
     """
 
-    converted: nn.Module
+    converted: nn.Module | None
     deviation: Deviation | None = None
     stages: Sequence[Stage] | None = None
     inputs: Inputs | None = None
+    computed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether what is measured too large is lossy, not failed."""
+        return self.converted is None
 
 
 @dataclass(frozen=True)
@@ -135,11 +145,13 @@ def _align(
         columns = [
             column
             for column, (candidate, verdict) in enumerate(zip(plan.candidates, verdicts, strict=True))
-            if verdict.verdict is not Verdict.EXACT and (is_original_off or find_misaligned(candidate.converted, dtype))
+            if verdict.verdict is not Verdict.EXACT
+            and candidate.converted is not None
+            and (is_original_off or find_misaligned(candidate.converted, dtype))
         ]
         if columns:
             chosen = [plan.candidates[column] for column in columns]
-            aligned = [replace(each, converted=copy(each.converted)) for each in chosen]
+            aligned = [replace(each, converted=each.converted and copy(each.converted)) for each in chosen]
             run = replace(run, original=copy(run.original), keep=False)
             again.append(replace(plan, run=run, candidates=aligned))
             places += [(row, column) for column in columns]
@@ -152,14 +164,18 @@ def _verify_once(
     comparisons = [_list_comparisons(plan, measures_local) for plan in plans]
     runs = [
         ConvertedRun(
-            candidate.converted, candidate.inputs or plan.run.inputs, candidate.stages or plan.run.stages, held
+            candidate.converted,
+            candidate.inputs or plan.run.inputs,
+            candidate.stages or plan.run.stages,
+            held,
+            candidate.computed,
         )
         for plan, row in zip(plans, comparisons, strict=True)
         for candidate, held in zip(plan.candidates, row, strict=True)
     ]
     compare(*runs, at=at)
     return [
-        [_conclude(plan, candidate.deviation, held) for candidate, held in zip(plan.candidates, row, strict=True)]
+        [_conclude(plan, candidate, held) for candidate, held in zip(plan.candidates, row, strict=True)]
         for plan, row in zip(plans, comparisons, strict=True)
     ]
 
@@ -196,13 +212,16 @@ def _list_comparisons(plan: InputPlan, measures_local: Local) -> list[list[Compa
     return comparisons
 
 
-def _conclude(plan: InputPlan, deviation: Deviation | None, comparisons: Sequence[Comparison]) -> InputVerdict:
+def _conclude(plan: InputPlan, candidate: Candidate, comparisons: Sequence[Comparison]) -> InputVerdict:
     """The verdict on an input; see :func:`_list_comparisons`."""
     *noting, judging = comparisons
+    deviation = candidate.deviation
     incomparable = {point.point: point for noted in noting for point in noted.points}
     otherwise = {name: size for noted in noting for name, size in noted.noted.items()}
     points = tuple(incomparable.get(point.point, point) for point in judging.points)
     evidence = judging.evidence
+    if candidate.may_lose:
+        points = tuple(map(grant_loss, points))
     if noting and not incomparable and not otherwise:  # it does not show, and every bit agrees without it
         points = tuple(PointVerdict(each.point, Verdict.EXACT, NO_DIFFERENCE) for each in points)
         deviation = evidence = None
@@ -215,4 +234,5 @@ def _conclude(plan: InputPlan, deviation: Deviation | None, comparisons: Sequenc
         otherwise,
         masked=plan.run.inputs.bool_masked_pos is not None,
         evidence=evidence,
+        likeness=judging.likeness if candidate.may_lose else {},
     )

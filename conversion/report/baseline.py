@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.card import format_json
+from conversion.artifact.card import format_json, list_cells
 from conversion.artifact.card_points import read_points
 from conversion.artifact.files import write_whole
 from conversion.artifact.schemas import check_schema
@@ -119,7 +119,7 @@ def build_cell(result: Result) -> Cell:
         failure = read_error(result.message) or "nothing was compared"
     if card is None:
         return Cell(UNKNOWN, Model(result.variant, 0, 0, UNKNOWN), place, {}, {}, {}, failure)
-    seed = str(card["activations"][0]["input_seed"])
+    seed = str(list_cells(card)[0]["input_seed"])
     versions = {**card["versions"], "original": result.original, "input seed": seed}
     model = Model(result.variant, card["spec"]["depth"], card["spec"]["image_size"], name_source(card))
     weights = {name: sha256 for name, sha256 in card["result"].items() if Path(name).suffix in SUFFIXES_OF_WEIGHTS}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversion.artifact.answer import Answer, Judged, Otherwise, build_answer, describe_judged
+from conversion.artifact.card import list_cells
 from conversion.artifact.card_points import read_points
 from conversion.artifact.sizes import describe_sizes
 from conversion.artifact.usage import write_usage
@@ -18,7 +19,11 @@ from conversion.report.tables import format_size
 MOST_PLACES = 3
 """Cells that are named in a sentence; of more, their number is told."""
 
-WHAT = {Verdict.EXACT: "every bit agrees", Verdict.FAILED: "it computes something else"}
+WHAT = {
+    Verdict.EXACT: "every bit agrees",
+    Verdict.LOSSY: "another function",
+    Verdict.FAILED: "it computes something else",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def write_headlines(model: Model) -> Headlines:
 
 def _answer_first(answer: Answer | None, *, is_failed: bool) -> str:
     """The first answer, with what it rests on."""
-    if answer is None:
+    if answer is None or not answer.conversion:
         return "Nothing was compared."
     condition = "" if is_failed else answer.condition
     return " ".join(filter(None, [describe_conversion(answer.conversion), condition]))
@@ -81,8 +86,9 @@ def _answer_first(answer: Answer | None, *, is_failed: bool) -> str:
 
 def join_cells(model: Model) -> Mapping[str, Any] | None:
     """A model's card, of all its cells; None where nothing was compared."""
-    cells = [cell for result in model.results.values() if result.card for cell in result.card["activations"]]
-    return {**model.card, "activations": cells} if model.card else None
+    cells = [cell for result in model.results.values() if result.card for cell in list_cells(result.card)]
+    compared, exports = ([cell for cell in cells if ("exported" in cell) is is_export] for is_export in (False, True))
+    return {**model.card, "activations": compared, "exports": exports} if model.card else None
 
 
 def describe_conversion(cells: Sequence[Judged]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.card import NOT_COMPARED
+from conversion.artifact.card import NOT_COMPARED, list_cells
 from conversion.artifact.card import SCHEMA as CARD_SCHEMA
 from conversion.artifact.checks import check_card
 from conversion.artifact.files import write_whole
@@ -91,17 +91,17 @@ class Result:
     def verdict(self) -> Verdict:
         """As the card has it, unless the test failed for another reason than that it is close, and was exact before."""
         is_told = not self.message or self.message.startswith(LOST_EXACTNESS)
-        return Verdict(self.card["verdict"]) if self.card and is_told else Verdict.FAILED
+        return Verdict(list_cells(self.card)[0]["verdict"]) if self.card and is_told else Verdict.FAILED
 
     @property
     def original(self) -> str:
         """Whose code was the reference, as far as that is known."""
-        return self.card["activations"][0]["original"] if self.card else BUNDLED
+        return list_cells(self.card)[0]["original"] if self.card else BUNDLED
 
     @property
     def inputs(self) -> Sequence[Mapping[str, Any]]:
         """Each input's verdict and figures."""
-        return self.card["activations"][0]["inputs"] if self.card else ()
+        return list_cells(self.card)[0]["inputs"] if self.card else ()
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _read_checked(path: Path, content: Mapping[str, Any]) -> Result:
         return result
     result = replace(result, card=_check_card(path, result.card))
     assert result.card is not None
-    cells = [(cell["device"], cell["dtype"], cell["attention"]) for cell in result.card["activations"]]
+    cells = [(cell["device"], cell["dtype"], cell["attention"]) for cell in list_cells(result.card)]
     is_own = result.card["variant"] == result.variant or is_shortened(result.card, result.variant)
     if cells != [(result.device, result.dtype, result.attention)] or not is_own:
         raise ArtifactError(f"{path}: the card of {result.card['variant']}, {cells}, where another's should be.")
@@ -242,8 +242,11 @@ def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
     if card.get("verdict") == NOT_COMPARED:
         raise ArtifactError(f"{path}: its activations were never compared; vision-parity convert compares them.")
     card = _check_card(path, card)
-    for cell in card["activations"]:
-        of_cell = {**card, "activations": [cell], "verdict": cell["verdict"]}
+    for cell in list_cells(card):
+        of_cell = {name: value for name, value in card.items() if name not in ("activations", "exports", "verdict")}
+        is_export = "exported" in cell
+        of_cell |= {"activations": [] if is_export else [cell], **({"exports": [cell]} if is_export else {})}
+        of_cell["verdict"] = NOT_COMPARED if is_export else cell["verdict"]
         place = cell["device"], cell["dtype"], cell["attention"]
         yield Result(card["variant"], *place, describe_origin(card), card=of_cell)
 

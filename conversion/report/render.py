@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from conversion.artifact.answer import describe_off
+from conversion.artifact.answer import describe_judged, describe_off
 from conversion.artifact.files import write_whole
 from conversion.artifact.sizes import describe_sizes
 from conversion.errors import ArtifactError
@@ -35,13 +35,14 @@ FOLDER = Path(__file__).parent
 KILL_MATRIX = FOLDER / "kill_matrix.json"
 """What would have been noticed; ``python -m tests.mutation.kill_matrix`` writes it."""
 
-SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.FAILED: "✗"}
+SYMBOLS = {Verdict.EXACT: "=", Verdict.CLOSE: "≈", Verdict.LOSSY: "~", Verdict.FAILED: "✗"}
 """A verdict is never told by colour alone."""
 
 MEANINGS = {
     Verdict.EXACT: "Every bit is the same, at every capture point.",
     Verdict.CLOSE: "Not every bit is the same. Held against the original in float64, the error is at most twice the "
     "original's own rounding error. It is the same model.",
+    Verdict.LOSSY: "Another function, of known size: an export that was asked for with less precision.",
     Verdict.FAILED: "It is not shown to be the same model.",
 }
 
@@ -112,6 +113,7 @@ def render_report(record: Record, now: datetime) -> str:
         point_columns=POINT_COLUMNS,
         kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
         count_points=count_points,
+        describe_judged=describe_judged,
         describe_off=describe_off,
         describe_sizes=describe_sizes,
         list_charts=list_charts,

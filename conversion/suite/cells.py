@@ -150,7 +150,7 @@ def _prepare(models: Sequence[CellModel], case: InputCase, device: str, dtype: s
     A classifier's computes all that its backbone's does.
     """
     whole = next((one.subject for one in models if one.subject.converted.spec.num_classes), models[0].subject)
-    inputs, counterfactual_inputs = _draw(whole, case)
+    inputs, counterfactual_inputs = draw_inputs_of(whole, case)
     candidates = [_build_candidate(model, case, dtype) for model in models if case in model.cases]
     stages = merge_stages(*(candidate.stages or () for candidate in candidates))
     run = OriginalRun(whole.original(device), stages, inputs, getattr(torch, dtype), casts=casts)
@@ -167,7 +167,7 @@ def _build_candidate(model: CellModel, case: InputCase, dtype: str) -> Candidate
     return Candidate(model.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
 
 
-def _draw(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:
+def draw_inputs_of(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:
     """The original's input; and the one under the counterfactual, where it comes another way."""
     if case.photo:
         return draw_photo(subject, case), draw_photo(subject, case, as_processor=True)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 
-from conversion.errors import CheckpointError
+from conversion.errors import CheckpointError, ExportError
+from conversion.exports.asked import check_installed
 from conversion.families.base import load_family
 from conversion.families.external import AUTO, BUNDLED, HUB
 from conversion.families.settings import list_settings, option_of
@@ -20,7 +21,15 @@ def refuse_contradictions(request: Request) -> None:
     Raises:
         CheckpointError: with the first that was found.
     """
-    for check in (_check_name, _check_sizes, _check_weights, _check_original, _check_mirror, _check_converted):
+    for check in (
+        _check_name,
+        _check_sizes,
+        _check_weights,
+        _check_original,
+        _check_mirror,
+        _check_converted,
+        _check_exports,
+    ):
         check(request)
 
 
@@ -106,6 +115,23 @@ def _check_converted(request: Request) -> None:
             f"belong{'s' if len(given) == 1 else ''} to a conversion.",
             hint=f"Convert it anew: vision-parity restore {quote(str(path))} FILE. Then give FILE.",
         )
+
+
+def _check_exports(request: Request) -> None:
+    of_exports = {
+        "--require": request.bounds or None,
+        "--opset": request.opset,
+        "--normalize": request.normalizes or None,
+    }
+    if not request.exports and (given := _list_given(of_exports)):
+        raise ExportError(
+            f"{', '.join(given)}: only for an export.", hint="Give --export onnx, openvino or torch, too."
+        )
+    if request.opset is not None and all(export.runtime != "onnx" for export in request.exports):
+        raise ExportError(
+            "--opset: of ONNX, to which nothing is exported.", hint="Leave it out, or give --export onnx."
+        )
+    check_installed(request.exports)
 
 
 def _list_given(options: Mapping[str, object]) -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 
 from conversion.artifact.weights import check_size
 from conversion.errors import ConversionError
+from conversion.exports.asked import parse_export
+from conversion.exports.bounds import parse_bound
 from conversion.families.external import AUTO
 from conversion.families.labels import read_labels
 from conversion.families.settings import list_settings, option_of, parse_count, parse_integer
@@ -92,6 +94,21 @@ OF_RUNS: Mapping[str, Mapping[str, Any]] = {
     "--artifacts-dir": {"type": _path, "default": Path("artifacts"), "metavar": "DIR", "help": "where (artifacts)"},
     "--name": {"dest": "artifact_name", "metavar": "NAME", "help": "of its folder (the variant's)"},
     "--parity-report": {"type": _path, "metavar": "FILE", "help": "write what was found as one HTML file, for people"},
+    "--export": {
+        "action": "append",
+        "type": partial(_parse, parse_export),
+        "metavar": "RUNTIME",
+        "help": "export to onnx, openvino or torch, judge that, too, and keep it in the artifact; a precision may "
+        "follow, as onnx:float16 or onnx:int8",
+    },
+    "--require": {
+        "action": "append",
+        "type": partial(_parse, parse_bound),
+        "metavar": "BOUND",
+        "help": "what an export that is lossy has to keep: cosine=0.99, top1=0.95 or ratio=100",
+    },
+    "--opset": {"type": partial(_parse, parse_count), "metavar": "N", "help": "of an ONNX export (torch's choice)"},
+    "--normalize": {"action": "store_true", "help": "an export's graph takes images from 0 to 1 and normalises them"},
     "--push-to-hub": {
         "metavar": "NAMESPACE",
         "help": "publish what passed; with a slash and a name, there and not elsewhere",
@@ -148,4 +165,8 @@ def read_request(option: argparse.Namespace) -> Request:
         target=option.push_to_hub,
         public=option.public,
         is_agreed=option.yes,
+        exports=tuple(dict.fromkeys(option.export or ())),
+        bounds=tuple(option.require or ()),
+        opset=option.opset,
+        normalizes=option.normalize,
     )

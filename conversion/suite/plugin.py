@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import product
 from typing import Any
 
 import pytest
@@ -37,6 +38,9 @@ from conversion.suite.work import estimate_work
 
 SUBJECT_KEY = pytest.StashKey[Mapping[str, Spec]]()
 REQUEST_KEY = pytest.StashKey[Request]()
+AXES = ("device", "dtype", "attention")
+"""Of the matrix; where the last one is an attention implementation, exports have their own name."""
+
 PLACES_KEY = pytest.StashKey[bool]()
 """The Hub was asked what lies where artifacts are to go: every worker says what was selected."""
 
@@ -87,8 +91,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = [_mark(name, metafunc.config.stash[REQUEST_KEY]) for name in metafunc.config.stash[SUBJECT_KEY]]
     metafunc.parametrize("subject", names, indirect=True, scope="session")
-    for axis in ("device", "dtype", "attention"):
-        if axis in metafunc.fixturenames:
+    axes = [axis for axis in AXES if axis in metafunc.fixturenames]
+    if axes == list(AXES):
+        exports = [export.cell for export in metafunc.config.stash[REQUEST_KEY].exports]
+        cells = [*product(*map(metafunc.config.getoption, AXES)), *exports]
+        metafunc.parametrize(AXES, cells, ids=["-".join(cell) for cell in cells])
+    else:
+        for axis in axes:
             metafunc.parametrize(axis, metafunc.config.getoption(axis))
 
 

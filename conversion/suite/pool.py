@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from conversion.exports.asked import find_export
 from conversion.families.variants import VARIANTS
 from conversion.intake.transformers_folder import is_transformers_folder
 from conversion.suite.extent import choose_row, is_as_deep
@@ -46,7 +47,8 @@ class Pool:
     def _make(self, name: str) -> Subject:
         selected = frozenset(test.nodeid for test in self.tests[name])
         chosen = [test.callspec.params for test in self.tests[name]]  # type: ignore[attr-defined]
-        cells = [(each["device"], each["dtype"], each["attention"]) for each in chosen if "attention" in each]
+        places = [(each["device"], each["dtype"], each["attention"]) for each in chosen if "attention" in each]
+        cells = [place for place in places if not find_export(place)]
         if self.request.checkpoint and is_transformers_folder(self.request.checkpoint):
             return FolderSubject(name, self.request, selected, cells)
         row = choose_row(name, self.request)

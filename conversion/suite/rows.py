@@ -77,6 +77,8 @@ def list_outcomes(rows: Sequence[Row]) -> list[str]:
         outcome = "the same model" if not claims else ", ".join(sorted(claims))
         if FAILED in verdicts or NOT_RUN in verdicts:
             outcome = "not shown to be the same model" if FAILED in verdicts else "not verified to the end"
+        if lossy := [row.attention for row in rows if (row.variant, row.verdict) == (variant, Verdict.LOSSY)]:
+            outcome += f" ({', '.join(lossy)} lossy)"
         outcomes.setdefault(outcome, {})[variant] = None
     return [f"{outcome}: {', '.join(variants)}" for outcome, variants in outcomes.items()]
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conversion.exports.asked import Export
+from conversion.exports.bounds import Bound
+
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 """Names of torch dtypes: of the weights that are saved, and of what both models run in."""
 
@@ -22,6 +25,10 @@ class Request:
         linear_head_entry: name of the head to take, where that file holds several.
         name: of the folder under ``artifacts``, in place of the variant's.
         output: the folder to write, in place of one under ``artifacts``.
+        exports: what the artifact is exported to.
+        bounds: what an export that is lossy has to keep.
+        opset: of ONNX.
+        normalizes: an export's graph takes images from 0 to 1, and normalises them.
     """
 
     keyword: str = ""
@@ -51,6 +58,10 @@ class Request:
     target: str | None = None
     public: bool = False
     is_agreed: bool = False
+    exports: tuple[Export, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    opset: int | None = None
+    normalizes: bool = False
 
     @property
     def is_named(self) -> bool:

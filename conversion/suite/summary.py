@@ -24,7 +24,7 @@ WHOLE = ("variant", "verdict")
 WIDE = 120
 """Columns of a terminal from which the last one fits beside the others."""
 
-STYLES = {Verdict.EXACT: "green", Verdict.CLOSE: "green", Verdict.FAILED: "bold red"}
+STYLES = {Verdict.EXACT: "green", Verdict.CLOSE: "green", Verdict.LOSSY: "yellow", Verdict.FAILED: "bold red"}
 
 PIPE_WIDTH = 200
 """Columns where there is no terminal: nothing is folded, every row is a line."""

@@ -4,7 +4,7 @@ import pytest
 
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.verdict import Verdict
-from conversion.suite.cells import verify_cell
+from conversion.suite.exported import find_unwanted_loss, verify
 from conversion.suite.reporting import find_lost_exactness, keep_for_report
 from conversion.suite.rows import keep_row
 from conversion.suite.subject import Subject
@@ -25,13 +25,15 @@ def test_parity(
     segmentation model: its head's convolutions in float64.
     """
     with subject.passing(request.node):
-        cell = verify_cell(subject, (device, dtype, attention))
+        cell = verify(subject, (device, dtype, attention))
         sizes = subject.describe_sizes(cell)
         keep_row(request.node, describe_cell(subject.variant, cell, subject.remarks, subject.claim, sizes))
         message = describe_failure(subject.variant, f"{device}, {dtype}, {attention}", cell.inputs)
         keep_for_report(request.node, subject, cell)
         if cell.verdict is Verdict.FAILED:
             pytest.fail(message, pytrace=False)
+        if loss := find_unwanted_loss(cell, subject.request.bounds):
+            pytest.fail(loss, pytrace=False)
         if subject.request.require_exact and (reason := find_lost_exactness(subject, cell)):
             pytest.fail(f"{reason}\n{message}", pytrace=False)
         subject.verdicts.append(cell)

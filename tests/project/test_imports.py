@@ -28,6 +28,7 @@ FLOORS = [
     "families",
     "state_dicts",
     "intake",
+    "exports",
     "artifact",
     "report",
     "suite",

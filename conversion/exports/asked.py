@@ -1,0 +1,125 @@
+"""Which exports can be asked for: runtimes, precisions, and the files that each becomes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from conversion.errors import ExportError
+
+INT8 = "int8"
+
+SUFFIXES = {"float32": "", "float16": "_fp16", "bfloat16": "_bf16", INT8: "_int8"}
+"""Of a file's name, by precision, in the manner of the Hub."""
+
+INSTALL = "pip install 'vision-parity[export]'"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs an exported model.
+
+    Attributes:
+        folder: of the artifact, that its files lie in.
+        stem, suffix: of the main file.
+        packages: that have to be installed.
+        precisions: that it runs, the first unless told otherwise.
+    """
+
+    folder: str
+    stem: str
+    suffix: str
+    packages: tuple[str, ...]
+    precisions: tuple[str, ...]
+
+
+RUNTIMES: Mapping[str, Runtime] = {
+    "onnx": Runtime("onnx", "model", ".onnx", ("onnx", "onnxscript", "onnxruntime"), ("float32", "float16", INT8)),
+    "openvino": Runtime(
+        "openvino", "openvino_model", ".xml", ("onnx", "onnxscript", "openvino"), ("float32", "float16")
+    ),
+    "torch": Runtime("exported", "model", ".pt2", (), ("float32", "float16", "bfloat16")),
+}
+
+FOLDERS = tuple(runtime.folder for runtime in RUNTIMES.values())
+"""Of an artifact, that hold what its model was exported to, in the manner of the Hub."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A runtime and a precision.
+
+    Attributes:
+        runtime: a key of :data:`RUNTIMES`.
+        precision: of the weights.
+    """
+
+    runtime: str
+    precision: str
+
+    @property
+    def label(self) -> str:
+        """Where a cell of the matrix has its attention implementation: ``onnx``, ``onnx:int8``."""
+        return f"{self.runtime}:{INT8}" if self.precision == INT8 else self.runtime
+
+    @property
+    def dtype(self) -> str:
+        """The name of the torch dtype that the original is run in, to be compared with."""
+        return "float32" if self.precision == INT8 else self.precision
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """Of the matrix; every export runs on the CPU."""
+        return "cpu", self.dtype, self.label
+
+    @property
+    def file(self) -> str:
+        """The main file, relative to the artifact."""
+        runtime = RUNTIMES[self.runtime]
+        return f"{runtime.folder}/{runtime.stem}{SUFFIXES[self.precision]}{runtime.suffix}"
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether it was asked for knowing that it is another function: integers cannot be the same."""
+        return self.precision == INT8
+
+
+def parse_export(text: str) -> Export:
+    """Read ``onnx``, or with a precision ``onnx:int8``.
+
+    Raises:
+        ValueError: there is no such runtime, or it has no such precision.
+    """
+    name, _, precision = text.partition(":")
+    if name not in RUNTIMES:
+        raise ValueError(f"{name!r} is none of {', '.join(RUNTIMES)}")
+    known = RUNTIMES[name].precisions
+    if precision and precision not in known:
+        raise ValueError(f"{name} runs {', '.join(known)}, not {precision!r}")
+    return Export(name, precision or known[0])
+
+
+def find_export(cell: tuple[str, str, str]) -> Export | None:
+    """The export of a cell of the matrix; None of an attention implementation."""
+    _, dtype, label = cell
+    name, _, precision = label.partition(":")
+    return Export(name, precision or dtype) if name in RUNTIMES else None
+
+
+def list_exported(directory: Path) -> dict[str, Path]:
+    """List the files that an artifact's model was exported to, by their names relative to it."""
+    found = [path for folder in FOLDERS for path in sorted((directory / folder).rglob("*")) if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path for path in found}
+
+
+def check_installed(exports: Iterable[Export]) -> None:
+    """Check that all packages are there, without importing them.
+
+    Raises:
+        ExportError: with those that are not, and how to have them.
+    """
+    names = dict.fromkeys(name for export in exports for name in RUNTIMES[export.runtime].packages)
+    absent = [name for name in names if find_spec(name) is None]
+    if absent:
+        asked = " ".join(dict.fromkeys(f"--export {export.label}" for export in exports))
+        raise ExportError(f"{asked}: not installed: {', '.join(absent)}.", hint=f"Install it: {INSTALL}.")

@@ -1,0 +1,81 @@
+"""What an export that is lossy has to keep, in figures that are common for such models."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conversion.parity.verify import InputVerdict
+
+MEASURES = ("cosine", "top1", "ratio")
+"""The smallest cosine of what is returned for an image; the part of equal decisions; the largest error ratio."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A figure that an export has to keep; one of :data:`MEASURES`."""
+
+    measure: str
+    value: float
+
+    @property
+    def text(self) -> str:
+        """As its user gave it."""
+        return f"{self.measure}={self.value:g}"
+
+
+def parse_bound(text: str) -> Bound:
+    """Read ``cosine=0.99``.
+
+    Raises:
+        ValueError: there is no such measure, or it has no such value.
+    """
+    measure, equals, value = text.partition("=")
+    if measure not in MEASURES or not equals:
+        raise ValueError(f"{text!r} is not one of {', '.join(f'{name}=N' for name in MEASURES)}")
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"{text!r}: {value!r} is not a number") from None
+    if measure == "ratio" and not number >= 1:
+        raise ValueError(f"{text!r}: an error ratio is 1 or more")
+    if measure != "ratio" and not 0 <= number <= 1:
+        raise ValueError(f"{text!r}: a part of 1 is from 0 to 1")
+    return Bound(measure, number)
+
+
+def measure_loss(results: Iterable["InputVerdict"]) -> dict[str, float]:
+    """The worst of each measure; of cosines and decisions, those of what the model returns; 1 where all is exact."""
+    results = list(results)
+    likeness = [each for result in results for each in result.likeness.values()]
+    return {
+        "cosine": min((each.cosine for each in likeness), default=1.0),
+        "top1": min((each.top for each in likeness), default=1.0),
+        "ratio": max((result.error_ratio for result in results), default=1.0),
+    }
+
+
+def find_exceeded(measured: Mapping[str, float], bounds: Iterable[Bound]) -> Iterator[str]:
+    """The bounds that are not kept, each with what was measured."""
+    is_kept: dict[str, Callable[[float, float], bool]] = {
+        "cosine": lambda found, bound: found >= bound,
+        "top1": lambda found, bound: found >= bound,
+        "ratio": lambda found, bound: found <= bound,
+    }
+    for bound in bounds:
+        found = measured[bound.measure]
+        if not is_kept[bound.measure](found, bound.value):
+            yield f"--require {bound.text}: it is {found:.6g}"
+
+
+def find_largest_loss(results: Iterable["InputVerdict"]) -> str:
+    """The capture point at which the error, as a part of the values there, grows most beyond the point before it."""
+    growth: dict[str, float] = {}
+    for result in results:
+        before = 0.0
+        for point in result.points:
+            if point.converted_error and point.scale and point.scale.rms:
+                share = point.converted_error.rms / point.scale.rms
+                growth[point.point] = max(growth.get(point.point, 0.0), share - before)
+                before = share
+    return max(growth, key=lambda name: growth[name], default="")

@@ -1,0 +1,130 @@
+"""ONNX: written by torch's own exporter, run by ONNX Runtime."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conversion.errors import ExportError
+from conversion.exports.runs import Exported, Run
+from conversion.exports.tracing import Traced, quiet
+
+LARGE = 1_800_000_000
+"""Bytes of weights from which they lie in a file of their own: a graph holds two gigabytes at most."""
+
+
+def write_graph(traced: Traced, path: Path, *, opset: int | None = None, is_int8: bool = False) -> Exported:
+    """Write ``model.onnx``, with its weights beside it where they are large.
+
+    The graph that is written and the one that is looked into are one and the same: the latter has more outputs.
+
+    Args:
+        opset: of ONNX; torch's own choice unless given.
+        is_int8: matrices of weights as integers; their inputs are rounded to integers as they come.
+
+    Raises:
+        ExportError: torch or ONNX Runtime cannot do this with this model.
+    """
+    import onnxruntime
+
+    tapped = path.with_name(f".{path.name}")
+    opset = write_tapped(traced, path, opset)
+    if is_int8:
+        _quantize(path)
+    split_outputs(path, tapped, traced.returned)
+    try:
+        run, run_tapped = open_session(path), open_session(tapped)
+    finally:
+        tapped.unlink(missing_ok=True)
+    files = tuple(each for each in (path, _data_of(path)) if each.exists())
+    return Exported(f"onnxruntime {onnxruntime.__version__}", files, run, run_tapped, {"opset": opset})
+
+
+def open_session(path: Path) -> Run:
+    """ONNX Runtime on the CPU, with the settings that it has of itself.
+
+    Raises:
+        ExportError: it does not take the graph, as where it lacks an operator.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own kinds, which it does not publish
+        raise ExportError(f"{path.name}: ONNX Runtime does not take it.", [_first_line(error)]) from error
+    name, outputs = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+
+    def run(pixel_values: Tensor) -> dict[str, Tensor]:
+        try:
+            values = session.run(outputs, {name: pixel_values.numpy()})
+        except Exception as error:
+            headline = f"{path.name}: ONNX Runtime cannot run it on {tuple(pixel_values.shape)}."
+            raise ExportError(headline, [_first_line(error)]) from error
+        return dict(zip(outputs, map(torch.from_numpy, values), strict=True))
+
+    return run
+
+
+def split_outputs(path: Path, tapped: Path, returned: Iterable[str]) -> None:
+    """Move a graph with all outputs to ``tapped``, and leave one at ``path`` with those that the model returns."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False)
+    onnx.save(graph, tapped)
+    kept = [output for output in graph.graph.output if output.name in set(returned)]
+    del graph.graph.output[:]
+    graph.graph.output.extend(kept)
+    onnx.save(graph, path)
+
+
+def write_tapped(traced: Traced, path: Path, opset: int | None = None) -> int:
+    """Write the graph with what is looked at on the way among its outputs; the opset that it has.
+
+    Raises:
+        ExportError: torch cannot do this with this model.
+    """
+    program = traced.export(tapped=True)
+    size = sum(weight.nbytes for weight in traced.model.state_dict().values())
+    try:
+        with quiet():
+            written: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=[traced.input],
+                output_names=[*traced.returned, *traced.taps],
+                opset_version=opset,
+            )
+        written.save(path, external_data=size > LARGE)
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ExportError(f"{path.name}: torch cannot export this model.", [_first_line(error)]) from error
+    found = {each.domain: each.version for each in written.model_proto.opset_import} if size <= LARGE else {}
+    version: int = found.get("") or written.model.opset_imports[""]
+    return version
+
+
+def _quantize(path: Path) -> None:
+    """Dynamic quantization, with ONNX Runtime's own tool: integers of eight bits, a scale for each tensor."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = path.with_name(f".whole.{path.name}")
+    path.rename(whole)
+    is_large = _data_of(path).exists()
+    try:
+        with quiet():
+            quantize_dynamic(whole, path, weight_type=QuantType.QInt8, use_external_data_format=is_large)
+    finally:
+        whole.unlink()
+
+
+def _data_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.data")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]

@@ -1,0 +1,40 @@
+"""Write a converted model for a runtime, whichever that is."""
+
+from pathlib import Path
+
+from conversion.exports.asked import INT8, Export
+from conversion.exports.runs import Exported
+from conversion.exports.tracing import Traced
+
+
+def choose_dtype(export: Export) -> str:
+    """The name of the torch dtype that a model has when it is traced.
+
+    OpenVINO keeps weights in float16 and computes in float32: its graph is that of float32.
+    """
+    return "float32" if export.runtime == "openvino" else export.dtype
+
+
+def write_export(traced: Traced, export: Export, directory: Path, opset: int | None = None) -> Exported:
+    """Write an artifact's model for a runtime, into a folder of the artifact.
+
+    Args:
+        opset: of ONNX; torch's own choice unless given.
+
+    Raises:
+        ExportError: the exporter or the runtime cannot do this with this model.
+    """
+    path = directory / export.file
+    path.parent.mkdir(exist_ok=True)
+    # each loads libraries that the others do without
+    if export.runtime == "torch":
+        from conversion.exports.torch_program import write_program
+
+        return write_program(traced, path)
+    if export.runtime == "openvino":
+        from conversion.exports.openvino_graph import write_model
+
+        return write_model(traced, path, is_half=export.precision == "float16")
+    from conversion.exports.onnx_graph import write_graph
+
+    return write_graph(traced, path, opset=opset, is_int8=export.precision == INT8)

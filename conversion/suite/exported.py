@@ -1,0 +1,172 @@
+"""An export of a variant, written into its artifact, run by its runtime, and judged against the original."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conversion.artifact.card import MatrixVerdict, hash_file
+from conversion.artifact.files import flush
+from conversion.exports.asked import RUNTIMES, Export, find_export
+from conversion.exports.bounds import Bound, find_exceeded, find_largest_loss, measure_loss
+from conversion.exports.looked_at import select_stages
+from conversion.exports.runs import Exported
+from conversion.exports.tracing import Normalization, Traced
+from conversion.exports.write import choose_dtype, write_export
+from conversion.parity.compare import Local
+from conversion.parity.deviations import combine
+from conversion.parity.original_run import OriginalRun
+from conversion.parity.points import Inputs
+from conversion.parity.verdict import Verdict
+from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
+from conversion.suite.cells import draw_inputs_of, verify_cell
+from conversion.suite.inputs import InputCase, open_photo
+from conversion.suite.progress import say
+from conversion.suite.subject import Cell, Subject
+from conversion.suite.threads import limit_threads
+
+BATCH = 3
+"""Images through a graph with a dynamic batch, beside one alone."""
+
+
+def verify(subject: Subject, cell: Cell) -> MatrixVerdict:
+    """The verdict on a cell of the matrix: on an attention implementation of transformers, or on an export."""
+    export = find_export(cell)
+    return verify_export(subject, export) if export else verify_cell(subject, cell)
+
+
+def verify_export(subject: Subject, export: Export) -> MatrixVerdict:
+    """Write an export into the staged artifact, and judge it on every input that it takes.
+
+    Raises:
+        ExportError: it cannot be written or run. Then nothing is left of it.
+    """
+    where = f"{subject.variant}: {export.label}, {export.precision}"
+    with _writing(subject, export, where) as (traced, exported):
+        results = []
+        for case in select_inputs(subject, traced):
+            say(f"{where}: {case.name}")
+            results.append(_verify(subject, export, traced, exported, case))
+        place = *export.cell, subject.request.seed
+        return MatrixVerdict(
+            *place, tuple(results), subject.describe_reference(), describe(subject, export, traced, exported)
+        )
+
+
+def select_inputs(subject: Subject, traced: Traced) -> list[InputCase]:
+    """The inputs of the model that a graph takes: no masks, no other images; with three images where there were two."""
+    taken = [case for case in subject.inputs if not case.masked and case.baked is None]
+    cases = [replace(case, name=f"batch_{BATCH}", batch=BATCH) if case.batch > 1 else case for case in taken]
+    size = subject.converted.spec.image_size
+    return cases if traced.is_dynamic else [case for case in cases if case.height == case.width == size]
+
+
+def describe(subject: Subject, export: Export, traced: Traced, exported: Exported) -> dict[str, object]:
+    """What a card says of an export, beside its verdict."""
+    names = (path.relative_to(subject.directory).as_posix() for path in exported.files)
+    files = {name: hash_file(subject.directory / name) for name in names}
+    return {
+        "runtime": exported.runtime,
+        "precision": export.precision,
+        "files": files,
+        "input": traced.input,
+        "outputs": list(traced.returned),
+        "dynamic": ["batch", *(("height", "width") if traced.is_dynamic else ())],
+        **exported.facts,
+    }
+
+
+@contextmanager
+def _writing(subject: Subject, export: Export, where: str) -> Iterator[tuple[Traced, Exported]]:
+    """The export, written; gone if anything goes wrong with it."""
+    folder = subject.directory / RUNTIMES[export.runtime].folder
+    is_first = not folder.exists()
+    say(f"{where}: writing")
+    try:
+        out = subject.converted
+        model = subject.load(None, "cpu", choose_dtype(export), subject.family.choose_attention())
+        stages = select_stages(subject.family.list_stages(out.spec))
+        traced = Traced(model, out.spec, stages, out.spec.any_size and not out.baked, choose_normalization(subject))
+        with limit_threads(out.spec.embed_dim):
+            exported = write_export(traced, export, subject.directory, subject.request.opset)
+        for path in exported.files:
+            flush(path)
+        yield traced, exported
+    except BaseException:
+        if is_first:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def choose_normalization(subject: Subject) -> Normalization | None:
+    """What the graph does to its images first, if it was asked to."""
+    if not subject.request.normalizes:
+        return None
+    settings: Mapping[str, Any] = subject.converted.preprocessor or {}
+    return Normalization(tuple(settings["image_mean"]), tuple(settings["image_std"]))
+
+
+def _verify(subject: Subject, export: Export, traced: Traced, exported: Exported, case: InputCase) -> InputVerdict:
+    """Judge an export on one input. What it returns is taken from the graph that was written."""
+    inputs, counterfactual_inputs = draw_inputs_of(subject, case)
+    given = Inputs(subject.processed_photo) if case.photo else inputs
+    dtype = getattr(torch, export.dtype)
+    pixel_values = given.pixel_values.to(getattr(torch, choose_dtype(export)))
+    if traced.normalization:
+        images = traced.normalization.undo(pixel_values)
+        inputs = given = Inputs(traced.normalization.apply(images))
+        counterfactual_inputs = None if not case.photo else given
+        pixel_values = images
+    computed = _run(traced, exported, pixel_values, dtype)
+    family, spec = subject.family, traced.spec
+    deviation = family.find_deviation(spec, case.shape, export.dtype, export.runtime)
+    if case.photo:
+        deviation = combine(deviation, family.find_image_deviation(spec, open_photo(spec).size, case.height))
+    run = OriginalRun(subject.original("cpu"), traced.stages, inputs, dtype)
+    candidate = Candidate(None, deviation, traced.stages, given, computed)
+    with limit_threads(spec.embed_dim):
+        ((verdict,),) = verify_together([InputPlan(case.name, run, [candidate], counterfactual_inputs)], Local.NOWHERE)
+    return verdict
+
+
+def _run(traced: Traced, exported: Exported, pixel_values: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Capture point to what the runtime computes there, in the dtype of the comparison."""
+    tapped, returned = exported.run_tapped(pixel_values), exported.run(pixel_values)
+    found = {traced.taps[name]: tapped[name] for name in traced.taps if name in tapped}
+    found |= {traced.returned[name]: returned[name] for name in traced.returned if name in returned}
+    return {point: value.to(dtype) for point, value in found.items()}
+
+
+def find_unwanted_loss(cell: MatrixVerdict, bounds: Sequence[Bound]) -> str | None:
+    """Why an export that is lossy is not kept, in words; None where it may be, and of all that is not lossy.
+
+    Integers are lossy, and whoever asks for them by name knows. All else has to be the same model, unless its user says
+    how much it may lose.
+    """
+    export = find_export((cell.device, cell.dtype, cell.attention))
+    if cell.verdict is not Verdict.LOSSY or export is None:
+        return None
+    loss = describe_loss(cell)
+    if exceeded := list(find_exceeded(measure_loss(cell.inputs), bounds)):
+        return "\n".join([loss, *exceeded])
+    if bounds or export.may_lose:
+        return None
+    return f"{loss}\nIt is not kept. To keep it, say what it has to keep: --require cosine=0.999."
+
+
+def describe_losses(cells: Iterable[MatrixVerdict], bounds: Sequence[Bound]) -> list[str]:
+    """Why exports are not kept, of those that are not."""
+    return [loss for cell in cells if (loss := find_unwanted_loss(cell, bounds))]
+
+
+def describe_loss(cell: MatrixVerdict) -> str:
+    """How much an export has lost, and where most of that arises."""
+    measured, place = measure_loss(cell.inputs), find_largest_loss(cell.inputs)
+    return (
+        f"{cell.attention}, {cell.dtype}: lossy: {measured['ratio']:,.0f} x the original's own error; cosine "
+        f"{measured['cosine']:.6f}, equal decisions {measured['top1']:.1%}; most of it arises in {place}"
+    )

@@ -25,6 +25,7 @@ from tests.benchmarks.table import (
     render_commands,
     render_limits,
     render_rows,
+    render_steps,
     render_table,
 )
 from tests.support.processes import ROOT
@@ -58,6 +59,7 @@ def main() -> int:
         table=render_table(results),
         commands=render_commands(results),
         limits=render_limits(results, limits, due),
+        steps=render_steps(results, limits, due),
         hashing=limits.hashing / 1e9,
         imports=limits.imports,
         products=limits.products / 1e9,

@@ -28,6 +28,9 @@ from conversion.suite.inputs import InputCase, draw_inputs
 SIZES = {"S": "dinov2_vits14_reg", "B": "dinov2_vitb14_reg", "L": "dinov2_vitl14_reg", "g": "dinov2_vitg14_reg"}
 """With registers: at 224 no known deviation is in the way of the official check."""
 
+OF_STEPS = ("S", "B")
+"""Sizes whose command is timed step by step; of larger ones the products are nearly all."""
+
 INPUT = InputCase("224", 224, 224)
 OFFICIAL_TOLERANCE = 1e-3
 
@@ -93,6 +96,13 @@ def verify_officially(file: Path, folder: Path) -> None:
 def build_command(file: Path, folder: Path) -> list[str | Path]:
     """The command that a user types: from a checkpoint file to an artifact that was verified."""
     return [sys.executable, "-m", "conversion", "convert", file, "-o", folder / "artifact"]
+
+
+def build_steps(file: Path, folder: Path) -> tuple[list[str | Path], Path]:
+    """The same command in a process that takes the time of its steps, to be run in the project's folder; its record."""
+    python, _, _, *command = build_command(file, folder)
+    record = folder / "steps.json"
+    return [python, "-m", "tests.benchmarks.steps", record, *command], record
 
 
 JOBS: dict[str, Callable[..., None]] = {

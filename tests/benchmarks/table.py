@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.limits import Limits
+from tests.benchmarks.steps import PASSES, REST, STEPS
 
 PAGE = """# What it takes
 
@@ -49,6 +50,13 @@ What this machine does at best, measured in the same run, and how much of it eac
 
 {limits}
 
+Step by step, the same command in a process that takes the time of its functions: seconds by the clock, and in brackets
+seconds of all cores. A step leaves out the others that it calls, so that they add up to the whole. Only the passes keep
+several cores busy: two of them take about half of what stands there in brackets, and all of what stands elsewhere.
+Imports run on one core; a quarter of their time goes to `torch._dynamo`, which torchvision and transformers need.
+
+{steps}
+
 ## Every official variant
 
 Of DINOv2 and Data2Vec-Vision, each at full size, with synthetic weights; all that `pytest` does, from its start to
@@ -62,6 +70,13 @@ About half of the products are those of the two segmentation models. Of the base
 itself, `torch.profiler` with all threads counts 88 seconds of operations: 28 in convolutions, 29 in products of
 matrices (15 of them convolutions in float64, which torch multiplies out), 4 in those of attention, 2 in its
 softmax; 11 in copying, 5 in comparing, the rest in drawing weights and adding.
+
+The most memory is that of the large segmentation model: 9.5 GB in a process of its own, with two images of 512 x 512
+pixels. Weights are no part of it: both models read theirs from files that are mapped, 3.5 GB which the system may take
+back. At the peak, 4.6 GB are maps in float32, of the original and of the converted model with either attention: four of
+4,096 channels, 0.5 GB each, and those of 1,024 that they are joined of. The yardstick has 1.9 GB of maps in float64,
+and is joining them to one of 1.1 GB. The libraries take 0.5 GB. What is left are operands of the operations, and freed
+memory that is kept for the next tensor. The other process verifies another model meanwhile.
 
 ## What is typed wrongly
 
@@ -79,12 +94,14 @@ class Result:
         bytes: of the checkpoint file.
         seconds: of every job, round by round.
         peaks: MB of anonymous memory, likewise.
+        steps: of the command, each to seconds by the clock and seconds of all cores, round by round.
     """
 
     size: str
     bytes: int
     seconds: Mapping[str, Sequence[float]]
     peaks: Mapping[str, Sequence[float]]
+    steps: Mapping[str, Sequence[tuple[float, float]]]
 
     def ratio(self, job: str, baseline: str) -> float:
         """The median over the rounds of the one's time by the other's of the same round."""
@@ -95,13 +112,25 @@ def read_results(record: Mapping[str, Any]) -> list[Result]:
     """Size by size, from the JSON of pytest-benchmark."""
     seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     peaks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    steps: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     sizes: dict[str, int] = {}
     for entry in sorted(record["benchmarks"], key=lambda entry: entry["extra_info"]["turn"]):
         size, info = entry["params"]["checkpoint"], entry["extra_info"]
+        if "steps" in info:
+            for step, (clock, cores) in add_rest(info["steps"], entry["stats"]["median"]).items():
+                steps[size][step].append((clock, cores))
+            continue
         seconds[size][info["job"]].append(entry["stats"]["median"])
         peaks[size][info["job"]].append(info["peak"])
         sizes[size] = info["bytes"]
-    return [Result(size, sizes[size], seconds[size], peaks[size]) for size in sizes]
+    return [Result(size, sizes[size], seconds[size], peaks[size], steps[size]) for size in sizes]
+
+
+def add_rest(steps: Mapping[str, Sequence[float]], seconds: float) -> dict[str, tuple[float, float]]:
+    """Each step's seconds by the clock and of all cores; what Python took to start and to end goes to the rest."""
+    times = {step: (clock, cores) for step, (clock, cores) in steps.items()}
+    clock, cores = times.get(REST, (0.0, 0.0))
+    return {**times, REST: (clock + seconds - sum(clock for clock, _ in times.values()), cores)}
 
 
 def _seconds(job: str) -> Callable[[Result], str]:
@@ -163,6 +192,18 @@ def render_limits(results: Sequence[Result], limits: Limits, due: Mapping[str, f
         "command, s":       _seconds("command"),
     }  # fmt: skip
     return "\n".join(_render(columns, results))
+
+
+def render_steps(results: Sequence[Result], limits: Limits, due: Mapping[str, float]) -> str:
+    """The steps of the command of the sizes that have them, a row each, as Markdown; arguments as above."""
+    timed = [result for result in results if result.steps]
+    rows = []
+    for step in STEPS:
+        times = [zip(*result.steps.get(step, [(0.0, 0.0)]), strict=True) for result in timed]
+        rows.append([step, *("{:.1f} ({:.1f})".format(*map(median, each)) for each in times)])
+        if step == PASSES:
+            rows.append(["of these, products", *(f"{due[result.size] / limits.products:.1f}" for result in timed)])
+    return "\n".join(render_rows(["step", *(result.size for result in timed)], rows))
 
 
 def render_rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

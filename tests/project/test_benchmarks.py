@@ -1,14 +1,21 @@
 """The benchmarks' own instruments: what is called anonymous memory, and what a table says of a record."""
 
+import json
 import mmap
 import sys
+import time
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.benchmarks.limits import Limits
 from tests.benchmarks.processes import run, run_command
-from tests.benchmarks.table import describe_growth, read_results, render_commands, render_table
+from tests.benchmarks.steps import FILE, FUNCTIONS, LIBRARIES, OTHERS, PASSES, REST, STEPS, YARDSTICK, Clock
+from tests.benchmarks.table import describe_growth, read_results, render_commands, render_steps, render_table
+from tests.support.processes import ROOT
 
 MEGABYTE = 1_000_000
 
@@ -80,3 +87,47 @@ def test_ratios_are_of_pairs_and_medians_of_rounds() -> None:
 def test_growth_is_held_against_a_straight_line(seconds: float, off: str) -> None:
     lines = describe_growth(read_results(made_up(seconds)))
     assert lines[0] == f"Growth of convert: 10.00 s a GB; off the line {off}."
+
+
+def wait(seconds: float = 0.02) -> None:
+    time.sleep(seconds)
+
+
+def test_a_step_leaves_out_those_within_it_unless_it_is_whole() -> None:
+    clock = Clock(since=(time.perf_counter(), time.process_time()))
+    began = time.perf_counter()
+    for outer in (FILE, YARDSTICK):
+        clock.measure(outer, lambda: (wait(), clock.measure(PASSES, wait, 0.1)))
+    clock.go_to(REST)
+    spent = {step: seconds for step, (seconds, _) in clock.spent.items()}
+    assert 0.02 <= spent[FILE] < 0.1 <= spent[PASSES] < 0.12 <= spent[YARDSTICK]
+    assert sum(spent.values()) == pytest.approx(time.perf_counter() - began, abs=0.02)
+
+
+def test_the_functions_of_each_step_are_there() -> None:
+    for place, step in FUNCTIONS.items():
+        module, _, path = place.partition(":")
+        assert callable(attrgetter(path)(import_module(module))), place
+        assert step in STEPS
+
+
+def test_the_steps_of_a_command_are_those_of_its_own_process(tmp_path: Path) -> None:
+    record = tmp_path / "steps.json"
+    began = time.perf_counter()
+    run_command([sys.executable, "-m", "tests.benchmarks.steps", record, "convert", "README.md"], ROOT, status=2)
+    seconds = time.perf_counter() - began
+    spent = {step: each for step, (each, _) in json.loads(record.read_text()).items()}
+    assert set(spent) == {LIBRARIES, OTHERS, FILE, REST}
+    assert spent[LIBRARIES] > spent[FILE]
+    assert sum(spent.values()) < seconds
+
+
+def test_the_steps_add_up_to_the_whole() -> None:
+    params, info = {"checkpoint": "S"}, {"turn": 0, "steps": {PASSES: [3.0, 5.0], REST: [0.5, 0.5]}}
+    of_steps = {"params": params, "stats": {"median": 4.5}, "extra_info": info}
+    results = read_results({"benchmarks": [*made_up()["benchmarks"], of_steps]})
+    rows = render_steps(results, Limits(products=2.0, hashing=1.0, imports=1.0), {"S": 4.0}).splitlines()
+    assert rows[0] == "| step | S |"
+    assert f"| {PASSES} | 3.0 (5.0) |" in rows
+    assert f"| {REST} | 1.5 (0.5) |" in rows
+    assert rows[rows.index(f"| {PASSES} | 3.0 (5.0) |") + 1] == "| of these, products | 2.0 |"

@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
 
@@ -95,6 +95,13 @@ def with_symbolic_sizes(model: torch.nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         for place, name, value in changed:
             stack.enter_context(_replaced(place, name, value))
+        yield
+
+
+@contextmanager
+def with_interpolation(interpolate: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """Have models resample with another function than torch's."""
+    with _replaced(torch.nn.functional, "interpolate", interpolate):
         yield
 
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from conversion.exports.looked_at import name_output
+from conversion.exports.resampling import interpolate_by_products
 from conversion.families.base import Spec
 from conversion.parity.capture import ARGUMENTS, reading_at
 from conversion.parity.off import RETURNED
 from conversion.parity.points import Stage, read_place
-from conversion.patching import with_symbolic_sizes
+from conversion.patching import with_interpolation, with_symbolic_sizes
 
 PIXELS, IMAGES = "pixel_values", "images"
 """Names of the input: normalised, as the image processor gives it; or from 0 to 1, where the graph normalises."""
@@ -56,6 +57,7 @@ class Traced:
         stages: whose points are looked at; see :func:`~conversion.exports.looked_at.select_stages`.
         is_dynamic: whether it takes images of any height and width.
         normalization: that the graph begins with, if it does.
+        lacks_antialias: whether the runtime does, and resampling is written out.
     """
 
     model: nn.Module
@@ -63,6 +65,7 @@ class Traced:
     stages: Sequence[Stage]
     is_dynamic: bool
     normalization: Normalization | None = None
+    lacks_antialias: bool = False
 
     @property
     def input(self) -> str:
@@ -105,7 +108,12 @@ class Traced:
                 axis: self.spec.patch_size * Dim(name, min=1, max=MOST_PATCHES)
                 for axis, name in ((2, "rows"), (3, "columns"))
             }
-        with quiet(), with_symbolic_sizes(self.model), torch.no_grad():
+        with ExitStack() as stack:
+            stack.enter_context(quiet())
+            stack.enter_context(with_symbolic_sizes(self.model))
+            stack.enter_context(torch.no_grad())
+            if self.lacks_antialias:
+                stack.enter_context(with_interpolation(interpolate_by_products))
             return torch.export.export(wrapped, (example,), dynamic_shapes={"inputs": dims}, strict=False)
 
 

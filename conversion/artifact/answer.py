@@ -11,6 +11,7 @@ from conversion.artifact.card_points import read_points
 from conversion.artifact.reading import rebuild_spec
 from conversion.artifact.rounded import find_rounding
 from conversion.artifact.sizes import Record, Sizes, find_sizes, measure_returned, names_at
+from conversion.exports.bounds import find_largest_loss
 from conversion.families.base import Family, load_family
 from conversion.families.told import Told, describe_condition, describe_told
 from conversion.parity.deviations import split_names
@@ -38,7 +39,7 @@ class Judged:
         error_ratio: the largest error, as a multiple of the original's own; 1 where exact.
         failing: names of the inputs on which it failed.
         cause: why nothing can be concluded of those; empty where it computes something else.
-        loss: how alike what a lossy export returns is, in words.
+        loss: how alike what a lossy export returns is, and where most of the loss arises, in words.
     """
 
     attention: str
@@ -166,17 +167,22 @@ def describe_cell(cell: Record) -> Judged:
         error_ratio=max(result["error_ratio"] for result in cell["inputs"]),
         failing=tuple(result["input"] for result in failing),
         cause=OVERFLOW if failed and failed.reason == OVERFLOW else "",
-        loss=_describe_likeness(cell["inputs"]),
+        loss=_describe_loss(cell),
     )
 
 
-def _describe_likeness(results: Sequence[Record]) -> str:
-    """The worst of the common figures, over all that a lossy export returns."""
-    found = [figures for result in results for figures in result.get("likeness", {}).values()]
+def _describe_loss(cell: Record) -> str:
+    """The worst of the common figures, over all that a lossy export returns, and where most of the loss arises."""
+    found = [figures for result in cell["inputs"] for figures in result.get("likeness", {}).values()]
     if not found:
         return ""
-    cosine, top = (min(each) for each in zip(*found, strict=True))
-    return f"cosine {cosine:.6f}, equal decisions {100 * top:.1f} %"
+    decisions = [figures[1] for figures in found if len(figures) > 1]
+    place = find_largest_loss(read_points(result["points"], cell["dtype"]) for result in cell["inputs"])
+    return (
+        f"cosine {min(figures[0] for figures in found):.6f}"
+        + (f", equal decisions {100 * min(decisions):.1f} %" if decisions else "")
+        + f"; most of it arises in {place}"
+    )
 
 
 def list_otherwise(

@@ -18,6 +18,7 @@ from conversion.artifact.card_points import COLUMNS, record_distances, record_po
 from conversion.families.base import load_family
 from conversion.intake.checkpoint import Checkpoint
 from conversion.intake.steps import Step
+from conversion.parity.metrics import Likeness
 from conversion.parity.verdict import PointVerdict, Verdict, worst
 from conversion.parity.verify import InputVerdict, find_error_ratio
 from conversion.state_dicts.convert import Conversion
@@ -265,6 +266,11 @@ def record_cell(cell: MatrixVerdict) -> dict[str, Any]:
     }
 
 
+def list_known(likeness: Likeness) -> list[float]:
+    """The cosine, and of what decides, the part of equal decisions."""
+    return [likeness.cosine] if likeness.top is None else [likeness.cosine, likeness.top]
+
+
 def list_cells(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """All cells of the matrix that a card has: attention implementations, then exports."""
     return [*card["activations"], *card.get("exports", ())]
@@ -285,7 +291,7 @@ def _record_input(result: InputVerdict, dtype: str) -> dict[str, Any]:
     if result.aligned:
         recorded["aligned"] = True
     if result.likeness:
-        recorded["likeness"] = {point: [each.cosine, each.top] for point, each in result.likeness.items()}
+        recorded["likeness"] = {point: list_known(each) for point, each in result.likeness.items()}
     if result.otherwise:
         recorded["otherwise"] = record_distances(result.otherwise)
     return recorded

@@ -6,7 +6,7 @@ from typing import Any
 
 from conversion.artifact.answer import TASKS, build_answer, describe_judged, describe_off
 from conversion.artifact.sizes import describe_sizes
-from conversion.artifact.usage import write_usage
+from conversion.artifact.usage import write_export_usage, write_usage
 from conversion.families.configs import UNLABELED
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.convert import Conversion
@@ -42,6 +42,10 @@ def render_model_card(conversion: Conversion, card: Mapping[str, Any]) -> str:
         describe_off=describe_off,
         sizes=describe_sizes(answer.sizes),
         usage=write_usage(card, f"path/to/{conversion.variant}"),
+        exports=[
+            (judged, cell["exported"], write_export_usage(cell, f"path/to/{conversion.variant}"))
+            for judged, cell in zip(answer.exports, card.get("exports", ()), strict=True)
+        ],
         twins=sorted({result["input"] for result in results if result["baked_twin"]}),
         is_aligned=any(result.get("aligned") for result in results),
     )

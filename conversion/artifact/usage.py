@@ -12,6 +12,33 @@ from conversion.families.base import load_family
 from conversion.families.target import transformers_major
 from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND
 
+# runtime to lines that load a file of it
+RUNTIMES = {
+    "onnx": ("import onnxruntime", "", 'session = onnxruntime.InferenceSession("{file}")',
+             'outputs = session.run(None, {{"{input}": {input}}})  # {outputs}'),
+    "openvino": ("import openvino", "", 'model = openvino.Core().compile_model("{file}", "CPU", {settings})',
+                 "outputs = model({input})  # {outputs}"),
+    "torch": ("import torch", "", 'model = torch.export.load("{file}").module()',
+              "outputs = model({input})  # {outputs}"),
+}  # fmt: skip
+
+
+def write_export_usage(cell: Mapping[str, Any], place: str) -> list[str]:
+    """Lines that load an export and run it.
+
+    Args:
+        cell: of a card, that the export was judged in.
+        place: the artifact's folder.
+    """
+    exported = cell["exported"]
+    values = {
+        "file": f"{place}/{next(iter(exported['files']))}",
+        "input": exported["input"],
+        "outputs": ", ".join(exported["outputs"]),
+        "settings": json.dumps(exported.get("settings", {})),
+    }
+    return [line.format_map(values) for line in RUNTIMES[cell["attention"].partition(":")[0]]]
+
 
 def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     """Lines that load model and processor; at a size that is identical, where the processor's own is not.

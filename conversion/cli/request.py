@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.errors import CheckpointError, VariantError
+from conversion.exports.asked import check_asked
 from conversion.families.labels import read_labels
 from conversion.families.settings import LAST_BLOCK, option_of
 from conversion.families.variants import VARIANTS, find_variant
@@ -40,6 +41,8 @@ def build_request(
         raise CheckpointError(f"--weights {weights}: neither pretrained nor synthetic.")
     if options.get("save_dtype") not in (None, *DTYPES):
         raise CheckpointError(f"--save-dtype {options['save_dtype']}: not one of {', '.join(DTYPES)}.")
+    of_exports = {name: options.get(name) for name in ("bounds", "opset", "normalizes")}
+    check_asked(options.get("exports", ()), **of_exports)
     if options.get("report"):
         check_place(options["report"], "--report")
     for path in filter(None, (options.get("linear_head"), options.get("depth_head"))):

@@ -1,6 +1,6 @@
 """Which exports can be asked for: runtimes, precisions, and the files that each becomes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,6 +110,26 @@ def list_exported(directory: Path) -> dict[str, Path]:
     """List the files that an artifact's model was exported to, by their names relative to it."""
     found = [path for folder in FOLDERS for path in sorted((directory / folder).rglob("*")) if path.is_file()]
     return {path.relative_to(directory).as_posix(): path for path in found}
+
+
+def check_asked(
+    exports: Sequence[Export], *, bounds: object = (), opset: int | None = None, normalizes: object = False
+) -> None:
+    """Check that options of exports go together, and that the runtimes are installed.
+
+    Raises:
+        ExportError: they do not, or are not.
+    """
+    of_exports = {"--require": bounds, "--opset": opset is not None, "--normalize": normalizes}
+    given = [option for option, value in of_exports.items() if value]
+    if given and not exports:
+        raise ExportError(
+            f"{', '.join(given)}: only for an export.", hint="Give --export onnx, openvino or torch, too."
+        )
+    if opset is not None and all(export.runtime != "onnx" for export in exports):
+        hint = "Leave it out, or give --export onnx, too."
+        raise ExportError("--opset: of ONNX, to which nothing is exported.", hint=hint)
+    check_installed(exports)
 
 
 def check_installed(exports: Iterable[Export]) -> None:

@@ -1,10 +1,11 @@
 """What an export that is lossy has to keep, in figures that are common for such models."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from conversion.parity.verdict import PointVerdict
     from conversion.parity.verify import InputVerdict
 
 MEASURES = ("cosine", "top1", "ratio")
@@ -44,36 +45,40 @@ def parse_bound(text: str) -> Bound:
     return Bound(measure, number)
 
 
-def measure_loss(results: Iterable["InputVerdict"]) -> dict[str, float]:
-    """The worst of each measure; of cosines and decisions, those of what the model returns; 1 where all is exact."""
+def measure_loss(results: Iterable["InputVerdict"]) -> dict[str, float | None]:
+    """The worst of each measure; of cosines and decisions, those of what the model returns.
+
+    All is exact where nothing is said to differ. Nothing is measured of decisions where there are none.
+    """
     results = list(results)
     likeness = [each for result in results for each in result.likeness.values()]
     return {
         "cosine": min((each.cosine for each in likeness), default=1.0),
-        "top1": min((each.top for each in likeness), default=1.0),
+        "top1": min((each.top for each in likeness if each.top is not None), default=None),
         "ratio": max((result.error_ratio for result in results), default=1.0),
     }
 
 
-def find_exceeded(measured: Mapping[str, float], bounds: Iterable[Bound]) -> Iterator[str]:
+def find_exceeded(measured: Mapping[str, float | None], bounds: Iterable[Bound]) -> Iterator[str]:
     """The bounds that are not kept, each with what was measured."""
-    is_kept: dict[str, Callable[[float, float], bool]] = {
-        "cosine": lambda found, bound: found >= bound,
-        "top1": lambda found, bound: found >= bound,
-        "ratio": lambda found, bound: found <= bound,
-    }
     for bound in bounds:
         found = measured[bound.measure]
-        if not is_kept[bound.measure](found, bound.value):
+        if found is None:
+            yield f"--require {bound.text}: this model decides between no classes"
+        elif (found > bound.value) if bound.measure == "ratio" else (found < bound.value):
             yield f"--require {bound.text}: it is {found:.6g}"
 
 
-def find_largest_loss(results: Iterable["InputVerdict"]) -> str:
-    """The capture point at which the error, as a part of the values there, grows most beyond the point before it."""
+def find_largest_loss(inputs: Iterable[Sequence["PointVerdict"]]) -> str:
+    """The capture point at which the error, as a part of the values there, grows most beyond the point before it.
+
+    Args:
+        inputs: the points of each, in the order of the computation.
+    """
     growth: dict[str, float] = {}
-    for result in results:
+    for points in inputs:
         before = 0.0
-        for point in result.points:
+        for point in points:
             if point.converted_error and point.scale and point.scale.rms:
                 share = point.converted_error.rms / point.scale.rms
                 growth[point.point] = max(growth.get(point.point, 0.0), share - before)

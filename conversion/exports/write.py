@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from conversion.errors import ExportError
 from conversion.exports.asked import INT8, Export
 from conversion.exports.runs import Exported
 from conversion.exports.tracing import Traced
@@ -25,7 +26,15 @@ def write_export(traced: Traced, export: Export, directory: Path, opset: int | N
         ExportError: the exporter or the runtime cannot do this with this model.
     """
     path = directory / export.file
-    path.parent.mkdir(exist_ok=True)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        return _write(traced, export, path, opset)
+    except OSError as error:
+        hint = "Nothing was left behind. Check free space and permissions."
+        raise ExportError(f"{path}: cannot be written: {error}", hint=hint) from error
+
+
+def _write(traced: Traced, export: Export, path: Path, opset: int | None) -> Exported:
     # each loads libraries that the others do without
     if export.runtime == "torch":
         from conversion.exports.torch_program import write_program

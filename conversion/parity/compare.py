@@ -48,6 +48,9 @@ class Local(Enum):
     NOWHERE = auto()
 
 
+LOGITS = "logits"
+"""How the name of a capture point ends that decides between classes."""
+
 UNREACHED = "this capture point was never reached"
 
 
@@ -95,7 +98,8 @@ class Comparison:
             local = actual.values  # whatever is computed here is computed from what the original has
         for point, verdict in zip(stage.points, verdicts, strict=True):
             if verdict.difference and point.name.startswith(RETURNED):
-                self.likeness[point.name] = likeness_of(actual.values[point.name], expected.values[point.name])
+                pair = actual.values[point.name], expected.values[point.name]
+                self.likeness[point.name] = likeness_of(*pair, decides=point.name.endswith(LOGITS))
             if local is actual.values and verdict.difference:
                 verdict = replace(verdict, local=verdict.difference)
             elif verdict.difference and local is not None and point.name in local:

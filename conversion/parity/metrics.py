@@ -42,12 +42,12 @@ class Likeness:
 
     Attributes:
         cosine: of the two, each image's values as one vector; the smallest of the batch.
-        top: the part of the places whose largest value along the last dimension is the same one; of maps
-            ``(B, C, height, width)`` along the second.
+        top: of logits, the part of the decisions that are the same: a class for an image, or for each place of a map
+            ``(B, C, height, width)``; None of what decides nothing.
     """
 
     cosine: float
-    top: float
+    top: float | None
 
 
 NO_DIFFERENCE = Distance(0.0, 0.0)
@@ -66,13 +66,19 @@ def departure_of(tensor: Tensor, reference: Tensor) -> Departure:
     return Departure(error.max_abs, error.rms, size_of(reference).rms)
 
 
-def likeness_of(tensor: Tensor, reference: Tensor) -> Likeness:
-    """How alike ``tensor`` ``(B, ...)`` is to a ``reference`` of its shape, computed in float64."""
+def likeness_of(tensor: Tensor, reference: Tensor, *, decides: bool) -> Likeness:
+    """How alike ``tensor`` ``(B, ...)`` is to a ``reference`` of its shape, computed in float64.
+
+    Args:
+        decides: whether these are logits.
+    """
     actual, expected = tensor.double(), reference.double()
-    cosines = torch.nn.functional.cosine_similarity(actual.flatten(1), expected.flatten(1))
+    cosine = float(torch.nn.functional.cosine_similarity(actual.flatten(1), expected.flatten(1)).min())
+    if not decides:
+        return Likeness(cosine, None)
     channels = 1 if reference.ndim == MAPS else -1
     is_same = actual.argmax(channels) == expected.argmax(channels)
-    return Likeness(float(cosines.min()), float(is_same.double().mean()))
+    return Likeness(cosine, float(is_same.double().mean()))
 
 
 def size_of(tensor: Tensor) -> Distance:

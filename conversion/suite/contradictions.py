@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 
-from conversion.errors import CheckpointError, ExportError
-from conversion.exports.asked import check_installed
+from conversion.errors import CheckpointError
+from conversion.exports.asked import check_asked
 from conversion.families.base import load_family
 from conversion.families.external import AUTO, BUNDLED, HUB
 from conversion.families.settings import list_settings, option_of
@@ -118,20 +118,7 @@ def _check_converted(request: Request) -> None:
 
 
 def _check_exports(request: Request) -> None:
-    of_exports = {
-        "--require": request.bounds or None,
-        "--opset": request.opset,
-        "--normalize": request.normalizes or None,
-    }
-    if not request.exports and (given := _list_given(of_exports)):
-        raise ExportError(
-            f"{', '.join(given)}: only for an export.", hint="Give --export onnx, openvino or torch, too."
-        )
-    if request.opset is not None and all(export.runtime != "onnx" for export in request.exports):
-        raise ExportError(
-            "--opset: of ONNX, to which nothing is exported.", hint="Leave it out, or give --export onnx."
-        )
-    check_installed(request.exports)
+    check_asked(request.exports, bounds=request.bounds, opset=request.opset, normalizes=request.normalizes)
 
 
 def _list_given(options: Mapping[str, object]) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conversion.artifact.card import MatrixVerdict, hash_file
+from conversion.artifact.answer import describe_cell, describe_judged
+from conversion.artifact.card import MatrixVerdict, hash_file, record_cell
 from conversion.artifact.files import flush
 from conversion.exports.asked import RUNTIMES, Export, find_export
-from conversion.exports.bounds import Bound, find_exceeded, find_largest_loss, measure_loss
+from conversion.exports.bounds import Bound, find_exceeded, measure_loss
 from conversion.exports.looked_at import select_stages
 from conversion.exports.runs import Exported
 from conversion.exports.tracing import Normalization, Traced
@@ -165,8 +166,4 @@ def describe_losses(cells: Iterable[MatrixVerdict], bounds: Sequence[Bound]) -> 
 
 def describe_loss(cell: MatrixVerdict) -> str:
     """How much an export has lost, and where most of that arises."""
-    measured, place = measure_loss(cell.inputs), find_largest_loss(cell.inputs)
-    return (
-        f"{cell.attention}, {cell.dtype}: lossy: {measured['ratio']:,.0f} x the original's own error; cosine "
-        f"{measured['cosine']:.6f}, equal decisions {measured['top1']:.1%}; most of it arises in {place}"
-    )
+    return f"{cell.attention}, {cell.dtype}: {describe_judged(describe_cell(record_cell(cell)))}"

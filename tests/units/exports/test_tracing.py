@@ -1,0 +1,69 @@
+"""A model as ``torch.export`` sees it: of any size, and afterwards as it was."""
+
+import sys
+
+import pytest
+import torch
+from torch.export import ExportedProgram
+
+from conversion.artifact.load import load_converted
+from conversion.exports.looked_at import select_stages
+from conversion.exports.tracing import Normalization, Traced
+from conversion.families.base import load_family
+from conversion.state_dicts.convert import convert
+from tests.support.golden import read_golden
+
+MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "dinov3_tiny_swiglu", "data2vec_vision_tiny_ft1k", "depth_anything_v2_tiny")
+
+
+def trace(name: str, normalization: Normalization | None = None) -> Traced:
+    golden = read_golden(name)
+    out = convert(golden.state_dict, **golden.overrides)
+    family = load_family(out.family)
+    model = load_converted(out, attention=family.choose_attention())
+    stages = select_stages(family.list_stages(out.spec))
+    return Traced(model, out.spec, stages, out.spec.any_size, normalization)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request: pytest.FixtureRequest) -> tuple[Traced, ExportedProgram]:
+    traced = trace(request.param)
+    return traced, traced.export(tapped=True)
+
+
+def test_the_program_computes_what_the_model_does_at_any_size(exported: tuple[Traced, ExportedProgram]) -> None:
+    traced, program = exported
+    patch, native, module = traced.spec.patch_size, traced.spec.image_size, program.module()
+    others = [(1, 4 * patch, 9 * patch), (2, 6 * patch, 6 * patch)] if traced.is_dynamic else []
+    for batch, height, width in [(1, native, native), (3, native, native), *others]:
+        pixel_values = torch.randn(batch, 3, height, width)
+        with torch.inference_mode():
+            expected, actual = traced.model(pixel_values=pixel_values), module(pixel_values)
+        for name in traced.returned:
+            field, _, index = name.partition(".")
+            value = expected[field][int(index)] if index else expected[field]
+            assert torch.equal(actual[name], value), (name, height, width)
+
+
+def test_every_stage_is_looked_at(exported: tuple[Traced, ExportedProgram]) -> None:
+    traced, program = exported
+    blocks = [f"block.{index}" for index in range(traced.spec.depth)]
+    assert {"embeddings", *blocks} <= set(traced.taps.values())
+    assert set(program.module()(torch.randn(traced.shape))) == {*traced.returned, *traced.taps}
+
+
+def test_what_is_changed_in_other_libraries_is_put_back(exported: tuple[Traced, ExportedProgram]) -> None:
+    traced, _ = exported
+    assert not torch.jit.is_tracing()
+    assert all("int" not in vars(sys.modules[type(module).__module__]) for module in traced.model.modules())
+
+
+def test_normalization_is_the_image_processor_s() -> None:
+    normalization = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    traced = trace("dinov2_tiny", normalization)
+    images = torch.rand(traced.shape)
+    assert traced.input == "images"
+    with torch.inference_mode():
+        expected = traced.model(pixel_values=normalization.apply(images)).last_hidden_state
+        assert torch.equal(traced.export(tapped=False).module()(images)["last_hidden_state"], expected)
+    torch.testing.assert_close(normalization.undo(normalization.apply(images)), images)

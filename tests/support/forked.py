@@ -74,11 +74,15 @@ def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, s
 
 
 @contextmanager
-def running(code: str, *arguments: str) -> Iterator[tuple[Any, TextIO]]:
-    """A process that runs this source as ``python -c`` does, and what it writes; killed in the end."""
+def running(code: str, *arguments: str, **variables: str) -> Iterator[tuple[Any, TextIO]]:
+    """A process that runs this source as ``python -c`` does, and what it writes; killed in the end.
+
+    Args:
+        variables: of its environment, of those that libraries read at the first operation and not when imported.
+    """
     context, _ = prepare_fork()
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_run_code, args=(code, arguments, writer))
+    process = context.Process(target=_run_code, args=(code, arguments, variables, writer))
     process.start()
     writer.close()
     try:
@@ -108,7 +112,8 @@ def prepare_fork() -> tuple[Any, dict[str, str]]:
     return context, select(os.environ)
 
 
-def _run_code(code: str, arguments: tuple[str, ...], writer: Connection) -> None:
+def _run_code(code: str, arguments: tuple[str, ...], variables: Mapping[str, str], writer: Connection) -> None:
+    os.environ.update(variables)
     sys.path.insert(0, str(ROOT))
     sys.argv = ["-c", *arguments]
     os.dup2(writer.fileno(), 1)

@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import pytest
 
+from tests.support.forked_workers import fork_workers
+
 LIBRARIES = (
     "torch", "torchvision", "transformers", "timm", "transformers.models.dinov2.modeling_dinov2",
     "transformers.models.dinov2_with_registers.modeling_dinov2_with_registers",
@@ -140,6 +142,8 @@ def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: 
         for stream, source in enumerate((nothing, writer, writer)):
             os.dup2(source.fileno(), stream)
     writer.close()
+    if "-n" in arguments:
+        fork_workers(int(arguments[arguments.index("-n") + 1]))
     sys.exit(int(pytest.main([*arguments, *QUIET])))
 
 

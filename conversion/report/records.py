@@ -217,7 +217,7 @@ def _read_checked(path: Path, content: Mapping[str, Any]) -> Result:
 
 
 def is_shortened(card: Mapping[str, Any], variant: str) -> bool:
-    """Whether a card is of an official variant with fewer blocks, for images of whatever size.
+    """Whether a card is of an official variant with fewer blocks or as many, for images of whatever size.
 
     Such a card says of itself that it is of no official model.
     """
@@ -226,7 +226,7 @@ def is_shortened(card: Mapping[str, Any], variant: str) -> bool:
         return False
     whole, found = (asdict(spec) for spec in (load_family(row.family).spec_of(row), rebuild_spec(card)))
     others = whole.keys() - OF_EXTENT
-    return bool(found["depth"] < whole["depth"]) and all(found[name] == whole[name] for name in others)
+    return bool(found["depth"] <= whole["depth"]) and all(found[name] == whole[name] for name in others)
 
 
 def read_result(content: Mapping[str, Any]) -> Result:

@@ -1,4 +1,4 @@
-"""How much of each variant a run verifies: all of it, or, of the large ones, a few blocks of full width."""
+"""How much of each variant a run verifies: all, or all blocks on smaller images, or a few blocks of full width."""
 
 import re
 from collections.abc import Mapping
@@ -28,24 +28,29 @@ BESIDE_MODEL = BESIDE_CONFIG | {"image_size"}
 """What two variants may have otherwise, and be the same model: what is done to images, and their size."""
 
 DEEP = 12
-"""Blocks of the small and base models, which are verified whole."""
+"""Blocks of the small and base models, all of which are verified."""
+
+NARROW = 384
+"""Width of the small models, which are verified on native images of any size; wider ones differ from them in width and
+heads alone, and have images of 224 pixels at most."""
 
 
 def choose_row(name: str, request: Request) -> Variant | None:
     """The variant as this run verifies it; None of a model that is no official one.
 
-    Where nothing is said of it, a large variant is shortened, and one that is the same model as another. It is verified
-    whole if it is named by ``-k``, or with ``--all``, and where its own weights are read or the artifact is kept.
+    Where nothing is said of it, a large variant is shortened, and one that is the same model as another; a base model
+    of large images gets smaller ones. It is verified whole if it is named by ``-k``, or with ``--all``, and where its
+    own weights are read or the artifact is kept.
     """
     row = VARIANTS.get(name)
     return row if row is None or is_whole(row, request) else shorten(row)
 
 
 def is_whole(row: Variant, request: Request) -> bool:
-    """Whether a run verifies all blocks of a variant; of synthetic weights only what the machine can map."""
+    """Whether a run verifies a variant as it is; of synthetic weights only what the machine can map."""
     is_asked_for = (request.is_all or is_named(row.name, request.keyword)) and is_mappable(row)
     is_needed = request.checkpoint is not None or request.weights != "synthetic" or request.artifacts is not None
-    return is_asked_for or is_needed or not (is_large(row.spec) or has_twin(row))
+    return is_asked_for or is_needed or not (is_large(row.spec) or has_large_images(row.spec) or has_twin(row))
 
 
 def is_mappable(row: Variant) -> bool:
@@ -71,6 +76,11 @@ def is_large(spec: Mapping[str, object]) -> bool:
     return _read_int(spec, "depth") > DEEP or has_maps(spec)
 
 
+def has_large_images(spec: Mapping[str, object]) -> bool:
+    """Whether its native images take long, and a small model proves what depends on their size."""
+    return _read_int(spec, "embed_dim") > NARROW and _read_int(spec, "image_size") > SMALL
+
+
 def has_maps(spec: Mapping[str, object]) -> bool:
     """Whether its head works on maps of four blocks' outputs, for segmentation or depth."""
     return "out_indices" in spec
@@ -88,7 +98,7 @@ def has_twin(row: Variant) -> bool:
 
 
 def _describe_cut(row: Variant) -> dict[str, object]:
-    spec = _cut(row, count_blocks(row.spec)) if is_large(row.spec) else row.spec
+    spec = _cut(row, count_blocks(row.spec))
     numbers = {field: bool(spec.get(field)) for field in ("num_classes", "max_depth")}
     return {field: value for field, value in {**spec, **numbers}.items() if field not in BESIDE_MODEL}
 
@@ -110,24 +120,28 @@ def is_as_deep(row: Variant | None, other: Variant | None) -> bool:
 
 
 def describe_extent(row: Variant | None) -> str:
-    """Which blocks of a shortened variant are verified, in words; empty of a whole one."""
+    """Which blocks of a variant are verified, and on which images, in words; empty of a whole one."""
     if row is None or row == VARIANTS[row.name]:
         return ""
     spec = VARIANTS[row.name].spec
     blocks, side = row.spec["depth"], row.spec["image_size"]
     size = f", {side} x {side} pixels" if spec["image_size"] != side else ""
     memory = f", where {count_bytes(row.name) / 1e9:.0f} GB fit into memory" if is_widest(spec) else ""
+    if blocks == spec["depth"]:
+        return f"all blocks{size}; whole with --all or -k {row.name}"
     return f"{blocks} of {spec['depth']} blocks, of full width{size}; whole with --all or -k {row.name}{memory}"
 
 
 def shorten(row: Variant) -> Variant:
-    """A variant of the same width and features with a few blocks, for smaller images; with one, of a twin."""
+    """A variant of the same width and features for smaller images, of a large one with a few blocks; of a twin one."""
     spec = _cut(row, 1 if has_twin(row) else count_blocks(row.spec))
     return replace(row, spec=MappingProxyType(spec), slow=False)
 
 
 def count_blocks(spec: Mapping[str, object]) -> int:
-    """How many blocks a shortened variant has: the fewer, the wider they are."""
+    """How many blocks a shortened variant has: of a large one the fewer, the wider they are."""
+    if not is_large(spec):
+        return _read_int(spec, "depth")
     width = _read_int(spec, "embed_dim")
     return 1 if width > WIDEST else 2 if width >= WIDE else FEW
 

@@ -29,6 +29,7 @@ from tests.support.commands import (
     read_verdicts,
     run,
 )
+from tests.support.forked import run_pytest
 from tests.support.golden import list_options, read_golden, tiny, write_artifact
 from tests.support.listed import list_files
 from tests.support.timm_models import DINOV2, SMALL, build
@@ -229,10 +230,10 @@ def test_what_does_not_go_together_is_one_clear_error(options: tuple[str, ...], 
 def test_a_file_may_lie_anywhere(separator: str, code: int, message: str, tmp_path: Path) -> None:
     torch.save(tiny(), tmp_path / "tiny.pth")
     options = [*f"--checkpoint{separator}{tmp_path / 'tiny.pth'} --attention=sdpa".split(), *HEADS]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "test_parity", *options]
-    result = subprocess.run(command, cwd=ROOT, env=build_environment(ROOT), capture_output=True, text=True, check=False)
-    assert result.returncode == code, result.stdout
-    assert message in result.stdout + result.stderr
+    arguments = ["-p", "no:cacheprovider", "-k", "test_parity", *options]
+    ended, output = run_pytest(arguments, ROOT, build_environment(ROOT))
+    assert ended == code, output
+    assert message in output
 
 
 def test_other_projects_keep_their_options(tmp_path: Path) -> None:

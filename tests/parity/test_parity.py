@@ -21,8 +21,8 @@ def test_parity(
     """The model that loads from the written files computes what the original computes, at every capture point.
 
     Levels 1 and 2, keys and tensors, are proven before the artifact is staged; levels 3 and 4 here. A base model of
-    DINOv2 takes half a minute: all its blocks at 518 pixels, and its classifier beside it. So does the large
-    segmentation model: its head's convolutions in float64.
+    DINOv2 takes half a minute if it is named: all its blocks at 518 pixels, and its classifier beside it. So does the
+    large segmentation model: its head's convolutions in float64.
     """
     with subject.passing(request.node):
         cell = verify(subject, (device, dtype, attention))

@@ -1,11 +1,8 @@
 """The worked example of ``docs/adding-a-family.md``, taken at its word: its files, its rows, its commands."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import torch
 from conversion import VARIANTS
 from conversion.intake.synthetic import write_synthetic_checkpoint
 from tests.support.commands import build_environment, read_verdicts
-from tests.support.forked import run_pytest
+from tests.support.forked import run_module, run_pytest
 from tests.support.official_keys import RECORDED, describe_keys, render
 
 ROOT = Path(__file__).parents[2]
@@ -52,17 +49,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def call(checkout: Path, *command: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=checkout,
-        env=build_environment(checkout),
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
 def run_tests(checkout: Path, *options: str) -> tuple[int, str]:
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *options]
     return run_pytest(arguments, checkout, build_environment(checkout))
@@ -83,7 +69,7 @@ def test_its_command_verifies_the_new_family(checkout: Path) -> None:
     assert code == 0, output
     assert read_verdicts(output)["eager"] == "exact"  # as the page says
     assert read_verdicts(output)["sdpa"] == "close"
-    code, output = call(checkout, "conversion", "verify", f"artifacts/{command[1]}")
+    code, output = run_module("conversion", "verify", f"artifacts/{command[1]}", root=checkout)
     assert code == 0, output
     others = ("--dtype=float64", "--dtype=bfloat16", "--parity-report=report.html")
     code, output = run_tests(checkout, "tests/parity/test_parity.py", "-k", command[1], *others)
@@ -103,7 +89,7 @@ def test_it_is_laid_out_as_the_others_are(checkout: Path) -> None:
 def test_what_else_is_asked_for_is_asked_for_and_can_be_given(checkout: Path, tmp_path: Path) -> None:
     """Official keys, here of a file of the authors' format; the README and the workflows name what is missing.
 
-    It takes 15 seconds: four processes that import the changed package, one for each command.
+    Four processes import the changed package, one for each command.
     """
     asking = (
         "tests/properties/test_key_map.py",
@@ -126,11 +112,10 @@ for name in {others}:
     main(name, str(write_synthetic_checkpoint(VARIANTS[name], Path({str(tmp_path)!r}), 0)["checkpoint"]))
 print(write_synthetic_checkpoint(VARIANTS[{first!r}], Path({str(tmp_path)!r}), 0)["checkpoint"])
 """
-    written = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    code, output = call(checkout, "tests.support.official_keys", first, written.stdout.strip())
+    (checkout / "write_files.py").write_text(script)
+    code, file = run_module("write_files", root=checkout)
+    assert code == 0, file
+    code, output = run_module("tests.support.official_keys", first, file.strip(), root=checkout)
     assert code == 0, output
     code, output = run_tests(checkout, "tests/properties/test_key_map.py", *OTHERS_LEFT_OUT)
     assert code == 0, output

@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import pytest
 
+from tests.support.forked_workers import fork_workers
+
 LIBRARIES = (
     "torch", "torchvision", "transformers", "timm", "transformers.models.dinov2.modeling_dinov2",
     "transformers.models.dinov2_with_registers.modeling_dinov2_with_registers",
@@ -74,11 +76,15 @@ def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, s
 
 
 @contextmanager
-def running(code: str, *arguments: str) -> Iterator[tuple[Any, TextIO]]:
-    """A process that runs this source as ``python -c`` does, and what it writes; killed in the end."""
+def running(code: str, *arguments: str, **variables: str) -> Iterator[tuple[Any, TextIO]]:
+    """A process that runs this source as ``python -c`` does, and what it writes; killed in the end.
+
+    Args:
+        variables: of its environment, of those that libraries read at the first operation and not when imported.
+    """
     context, _ = prepare_fork()
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_run_code, args=(code, arguments, writer))
+    process = context.Process(target=_run_code, args=(code, arguments, variables, writer))
     process.start()
     writer.close()
     try:
@@ -88,6 +94,20 @@ def running(code: str, *arguments: str) -> Iterator[tuple[Any, TextIO]]:
         process.kill()
         process.join()
         reader.close()
+
+
+def run_module(module: str, *arguments: str, root: Path = ROOT) -> tuple[int, str]:
+    """Run a module as ``python -m`` does, from this checkout or another and in it; its status and what it wrote."""
+    code = f"import os, runpy, sys\nos.chdir({str(root)!r})\nrunpy.run_module({module!r}, run_name='__main__')"
+    if not CAN_FORK:
+        command = [sys.executable, "-m", module, *arguments]
+        environment = os.environ | {"PYTHONPATH": str(root)}
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+    with running(code, *arguments, PYTHONPATH=str(root)) as (process, written):
+        output = written.read()
+        process.join()
+    return process.exitcode, output
 
 
 def select(environment: Mapping[str, str]) -> dict[str, str]:
@@ -108,8 +128,17 @@ def prepare_fork() -> tuple[Any, dict[str, str]]:
     return context, select(os.environ)
 
 
-def _run_code(code: str, arguments: tuple[str, ...], writer: Connection) -> None:
-    sys.path.insert(0, str(ROOT))
+def import_from(path: Sequence[str]) -> None:
+    """Have what is imported from now on come from these places: this checkout, or another that is tested."""
+    sys.path[:0] = path
+    others = {"tests"} if str(ROOT) in path else {"tests", "conversion"}
+    for name in [name for name in sys.modules if name.partition(".")[0] in others]:
+        del sys.modules[name]
+
+
+def _run_code(code: str, arguments: tuple[str, ...], variables: Mapping[str, str], writer: Connection) -> None:
+    os.environ.update(variables)
+    import_from([variables.get("PYTHONPATH", str(ROOT))])
     sys.argv = ["-c", *arguments]
     os.dup2(writer.fileno(), 1)
     writer.close()
@@ -123,18 +152,17 @@ def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: 
     os.environ.clear()
     os.environ.update(environment)
     path = environment["PYTHONPATH"].split(os.pathsep)
-    sys.path[:0] = ["", *path]
+    import_from(["", *path])
     # a plugin of a user's directory is written anew too soon for its bytecode to be told from the one before
     sys.dont_write_bytecode, sys.argv = str(ROOT) in path, ["pytest", *arguments]
-    others = {"tests"} if str(ROOT) in path else {"tests", "conversion"}  # the checkout that is tested may be another
-    for name in [name for name in sys.modules if name.partition(".")[0] in others]:
-        del sys.modules[name]
     if ENDPOINT in environment:
         _use_hub(environment)
     with Path(os.devnull).open("rb") as nothing:
         for stream, source in enumerate((nothing, writer, writer)):
             os.dup2(source.fileno(), stream)
     writer.close()
+    if "-n" in arguments:
+        fork_workers(int(arguments[arguments.index("-n") + 1]))
     sys.exit(int(pytest.main([*arguments, *QUIET])))
 
 

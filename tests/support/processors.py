@@ -11,6 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
+from tests.support.forked import CAN_FORK, running
+
 ROOT = Path(__file__).parents[2]
 
 PROCESSORS = {
@@ -22,6 +26,12 @@ PROCESSORS = {
 
 THREADS = (1, 2, 3)
 
+PREPARE = """
+import torch
+torch.set_num_threads({threads})
+print(f"{{torch.backends.cpu.get_cpu_capability().lower()}}, {{torch.get_num_threads()}} threads", flush=True)
+"""
+
 ROW = re.compile(r"^(?P<variant>\w+) +cpu +float32 +(?P<attention>\w+) +(?P<verdict>\w+) +[\d.]+ x", re.M)
 
 
@@ -31,6 +41,28 @@ def build_environment(processor: str, threads: int) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in removed and "PYTEST" not in name}
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     return kept | PROCESSORS[processor] | counts | {"MKL_DYNAMIC": "false", "CI": "true"}
+
+
+def run_code(code: str, processor: str, threads: int, *arguments: str) -> list[str]:
+    """Run this source under an instruction set, with so many threads, and return the lines that it writes.
+
+    The process is forked off one that has imported the libraries, where the system can do that. torch, MKL and oneDNN
+    read the instruction set at their first operation, and the process writes which of them torch took.
+    """
+    prepared = PREPARE.format(threads=threads) + code
+    if CAN_FORK:
+        with running(prepared, *arguments, **PROCESSORS[processor]) as (process, written):
+            found = written.read().splitlines()
+            process.join()
+        assert process.exitcode == 0, found
+    else:
+        environment = build_environment(processor, threads) | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", prepared, *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        found = done.stdout.splitlines()
+    asked = PROCESSORS[processor].get("ATEN_CPU_CAPABILITY", torch.backends.cpu.get_cpu_capability().lower())
+    assert found[0] == f"{asked}, {threads} threads"
+    return found[1:]
 
 
 def run(variants: str, processor: str, threads: int) -> tuple[int, str]:

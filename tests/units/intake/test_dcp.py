@@ -4,8 +4,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +22,9 @@ from tests.support.checkpoint_files import same
 from tests.support.commands import check_artifact
 from tests.support.counted import count_read
 from tests.support.dcp_run import KINDS, WIDE, WIDE_SPEC
+from tests.support.forked import run_module
 from tests.support.golden import NUM_HEADS, list_options, tiny
-from tests.support.processes import ROOT, run_ranks
+from tests.support.processes import run_ranks
 from tests.support.read_measured import STATUS
 
 pytestmark = pytest.mark.xdist_group("dcp")  # or every worker would have four processes save all of it
@@ -112,9 +111,9 @@ def test_of_four_ranks_with_adam_little_but_the_backbone_is_read(
 @pytest.mark.skipif(not STATUS.is_file(), reason="memory is measured by Linux's /proc")
 @pytest.mark.parametrize("kind", WIDE_RUNS)
 def test_of_four_ranks_with_adam_little_but_the_backbone_is_in_memory(kind: str, run: Path) -> None:
-    command = [sys.executable, "-m", "tests.support.read_measured", str(run / TINY / kind), str(run / WIDE / kind)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    measured = json.loads(done.stdout)
+    code, output = run_module("tests.support.read_measured", str(run / TINY / kind), str(run / WIDE / kind))
+    assert code == 0, output
+    measured = json.loads(output)
     assert measured["size"] > 80e6
     assert measured["peak"] <= 1.2 * measured["size"]
 

@@ -1,7 +1,5 @@
 """Exact wherever the weights lie: where a product rounds by that, it is compared once more on aligned copies."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,7 @@ from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_
 from tests.support.golden import read_golden
 from tests.support.misaligned import misplace, place, shift_tensors
 from tests.support.net_in_context import INPUTS, STAGES, Net
-from tests.support.processors import PROCESSORS, build_environment
-
-ROOT = Path(__file__).parents[3]
+from tests.support.processors import PROCESSORS, run_code
 
 
 class Careless(nn.Linear):
@@ -203,7 +199,5 @@ print(*(f"{result.verdict}/{result.aligned}" for result in verify_folder(Path(sy
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_a_folder_whose_file_is_not_aligned_is_exact_under_each_instruction_set(processor: str, tmp_path: Path) -> None:
     """The real thing: under the last, MKL's matrix-vector product rounds by where the matrix lies on Intel, too."""
-    command = [sys.executable, "-c", VERIFY, str(tmp_path / "tiny")]
-    environment = build_environment(processor, 1)
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    (found,) = run_code(VERIFY, processor, 1, str(tmp_path / "tiny"))
     assert {each.partition("/")[0] for each in found.split()} == {"exact"}

@@ -178,7 +178,7 @@ def test_a_record_around_the_card_of_another_cell_is_refused(gathered: Record, t
 def test_the_card_of_a_shortened_variant_is_its_own(
     gathered: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It calls itself custom, since an official model has more blocks; nothing else may be otherwise."""
+    """It calls itself custom, since an official model has more blocks or other images; all else must be the same."""
     one = pick(gathered, "sdpa")
     card = {**(one.card or {}), "digest": digest_of(one.card or {})}
     depth, heads = card["spec"]["depth"], card["spec"]["num_heads"]
@@ -186,6 +186,7 @@ def test_the_card_of_a_shortened_variant_is_its_own(
     for changed, family, is_own in (
         ({"depth": depth + 8}, "dinov2", True),
         ({"depth": depth + 8, "image_size": 518}, "dinov2", True),
+        ({"image_size": 518}, "dinov2", True),
         ({"depth": depth - 1}, "dinov2", False),
         ({"depth": depth + 8, "num_heads": 2 * heads}, "dinov2", False),
         ({"depth": depth + 8}, "data2vec_vision", False),

@@ -1,4 +1,4 @@
-"""What is not named is verified with a few blocks where it is large; all that is named, read or kept, whole."""
+"""What is not named is verified on smaller images, and with a few blocks where it is large; what is named, whole."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,16 @@ from tests.support.commands import run
 
 DEPTH = {name for name, row in VARIANTS.items() if "max_depth" in row.spec}
 
-WHOLE_BY_SIZE = {name for name in VARIANTS.keys() - DEPTH if "vits1" in name or "vitb1" in name} | {
+WHOLE_BY_SIZE = {name for name in VARIANTS.keys() - DEPTH if "vits1" in name or "vitb16" in name} | {
     "data2vec_vision_base",
     "data2vec_vision_base_ft1k",
     "beit_base_patch16_224_pt22k",
     "beit_base_patch16_224_pt22k_ft22k",
     "beitv2_base_patch16_224_pt1k",
 }
+
+OF_SMALLER_IMAGES = {name for name in VARIANTS.keys() - DEPTH if name.startswith("dinov2_vitb14")}
+"""Base models, all of whose blocks are verified, on images of 224 pixels in place of 518."""
 
 TWINS = {
     *(name for name in VARIANTS if name.startswith("beit_") and name.endswith(("_ft1k", "_ft22kto1k"))),
@@ -58,10 +61,19 @@ def test_what_makes_another_model(changes: dict[str, object], expected: bool, mo
     assert has_twin(other) is expected
 
 
+def test_base_models_have_smaller_images_where_nothing_is_said() -> None:
+    assert len(OF_SMALLER_IMAGES) == 4
+    for name in OF_SMALLER_IMAGES:
+        row = choose_row(name, Request())
+        assert row is not None
+        assert row.spec == {**VARIANTS[name].spec, "image_size": 224}
+        assert describe_extent(row) == f"all blocks, 224 x 224 pixels; whole with --all or -k {name}"
+
+
 def test_large_variants_are_shortened_where_nothing_is_said() -> None:
     rows = {name: choose_row(name, Request()) for name in VARIANTS}
     assert {name for name, row in rows.items() if row == VARIANTS[name]} == WHOLE_BY_SIZE
-    for name in VARIANTS.keys() - WHOLE_BY_SIZE:
+    for name in VARIANTS.keys() - WHOLE_BY_SIZE - OF_SMALLER_IMAGES:
         row = rows[name]
         assert row is not None
         changed = {key: value for key, value in row.spec.items() if value != VARIANTS[name].spec.get(key, value)}

@@ -1,8 +1,5 @@
 """Exact under every instruction set that this machine can be told to use, and with any number of threads."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -12,9 +9,9 @@ from conversion.families.base import load_family
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verify import verify_input
-from conversion.suite.threads import limit_threads, prepare_torch
+from conversion.suite.threads import limit_threads
 from tests.support.golden import ARCHITECTURES, read_golden, rounds_otherwise
-from tests.support.processors import PROCESSORS, ROOT, build_environment
+from tests.support.processors import PROCESSORS, run_code
 
 WIDTH, TOKENS = 384, (50, 257)
 """Of a ViT-S, at 98 and at 224 pixels: there AVX2 with three threads sums otherwise, unless MKL is told not to."""
@@ -58,20 +55,19 @@ def compare_projections() -> list[str]:
     return found
 
 
+VERIFY = """
+from conversion.suite.threads import prepare_torch
+from tests.units.suite.test_processors import compare_projections, verify_golden
+prepare_torch(0, 1)
+print(*compare_projections(), *verify_golden(), sep="\\n")
+"""
+
+
 @pytest.mark.parametrize(
     ("processor", "threads"), [("as it is", 7), ("AVX2", 1), ("AVX2", 3), ("default", 1), ("default", 2)]
 )
 def test_tiny_models_are_exact_under_each_instruction_set(processor: str, threads: int) -> None:
     assert processor in PROCESSORS
-    environment = build_environment(processor, threads) | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.units.suite.test_processors"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = done.stdout.splitlines()
+    found = run_code(VERIFY, processor, threads)
     assert len(found) == len(TOKENS) + len(EXACT)
     assert [line for line in found if not line.endswith(": exact")] == []
-
-
-if __name__ == "__main__":
-    prepare_torch(0, 1)
-    print(*compare_projections(), *verify_golden(), sep="\n")

@@ -32,7 +32,7 @@ class Run:
         monkeypatch.setattr("time.monotonic", lambda: self.now)
         reporter = SimpleNamespace(write_line=self.shown.append)
         config: Any = SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda _: reporter))
-        self.lines = ModelLines(config, Request())
+        self.lines = ModelLines(config, Request(keyword="dinov2"))  # each whole
         if not workers:
             self.lines.pytest_collection_finish(SimpleNamespace(items=[SimpleNamespace(nodeid=t) for t in tests]))  # type: ignore[arg-type]
         for worker in range(workers):

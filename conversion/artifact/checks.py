@@ -16,7 +16,7 @@ from conversion.artifact.safetensors_file import PIECE, view_bytes
 from conversion.artifact.settings import find_settings_problems
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ArtifactError, ConversionError
-from conversion.exports.asked import list_exported
+from conversion.exports.asked import is_exported, list_exported
 from conversion.families.base import load_family
 from conversion.mapping.tensors import fuse_rows
 from conversion.state_dicts.convert import Conversion
@@ -142,7 +142,8 @@ def check_card(directory: str | Path) -> None:
     result = result | {name: digest for cell in card.get("exports", ()) for name, digest in _list_written(cell)}
     problems = [f"{name}: the card says nothing of it" for name in loaded if name not in result]
     for name in result:
-        if name not in loaded and (Path(name).name != name or (directory / name).is_file()):
+        is_elsewhere = Path(name).name != name and not is_exported(name)
+        if name not in loaded and (is_elsewhere or (directory / name).is_file()):
             problems.append(f"{name}: the card lists it, and no model is loaded from it")
             continue
         path = loaded.get(name, directory / name)

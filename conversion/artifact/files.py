@@ -8,7 +8,7 @@ from pathlib import Path
 from conversion.artifact.card import hash_file
 from conversion.artifact.weights import MAIN_FILES, SHARDS, WEIGHTS, find_main_file, list_weights
 from conversion.errors import ArtifactError
-from conversion.exports.asked import FOLDERS
+from conversion.exports.asked import FOLDERS, is_exported
 from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
 
@@ -29,7 +29,7 @@ def list_files(directory: Path) -> dict[str, Path]:
 
 def is_ours(name: str) -> bool:
     """Whether a file of an artifact may have this name, or a folder of it."""
-    if name.partition("/")[0] in FOLDERS:
+    if name in FOLDERS or is_exported(name):
         return True
     ours = FILES | {LEFT_OUT, *MAIN_FILES, *MAIN_FILES.values()}
     return name in ours or fnmatch.fnmatchcase(name, SHARDS)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conversion.artifact.card import list_cells
 from conversion.artifact.files import list_files
 from conversion.artifact.repository import check_repository, describe_error, find_repository
 from conversion.artifact.verify import verify_artifact
@@ -102,7 +103,7 @@ def summarise(card: Mapping[str, Any]) -> str:
     """What a card comes to, in a line."""
     cells = ", ".join(
         f"{cell['verdict']} with {cell['attention']} in {cell['dtype']} on {cell['device']}"
-        for cell in card["activations"]
+        for cell in list_cells(card)
     )
     return f"{card['variant']}: {card['tensors']['compared']} tensors bit for bit; {cells}"
 

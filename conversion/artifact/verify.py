@@ -66,6 +66,8 @@ def verify_artifact(
         problems += find_false_files(directory, card, family, spec)
     if checksums is not None:
         problems += find_false_checksums(card, checksums)
+    if not card["activations"] and card.get("exports"):
+        problems.append("what it was exported to was compared, and the model itself was not")
     if card["verdict"] == Verdict.FAILED:
         problems.append("by the card itself, it is not the same model")
     if problems or foreign:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from conversion.errors import ExportError
 
@@ -110,6 +110,12 @@ def list_exported(directory: Path) -> dict[str, Path]:
     """List the files that an artifact's model was exported to, by their names relative to it."""
     found = [path for folder in FOLDERS for path in sorted((directory / folder).rglob("*")) if path.is_file()]
     return {path.relative_to(directory).as_posix(): path for path in found}
+
+
+def is_exported(name: str) -> bool:
+    """Whether a file of an artifact may have this name, relative to it, and be what its model was exported to."""
+    folder, *below = PurePosixPath(name).parts
+    return folder in FOLDERS and bool(below) and ".." not in below
 
 
 def check_asked(

@@ -15,10 +15,11 @@ def write_program(traced: Traced, path: Path) -> Exported:
     with quiet():
         written = torch.export.load(path)
     tapped = traced.export(tapped=True)
-    return Exported(f"torch {torch.__version__}", (path,), _run(written), _run(tapped))
+    return Exported(f"torch {torch.__version__}", (path,), build_run(written), build_run(tapped))
 
 
-def _run(program: torch.export.ExportedProgram) -> Run:
+def build_run(program: torch.export.ExportedProgram) -> Run:
+    """What runs a program, on the CPU."""
     module = program.module()
 
     def run(pixel_values: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from conversion.artifact.answer import describe_judged, describe_off
+from conversion.artifact.card import list_cells
 from conversion.artifact.files import write_whole
 from conversion.artifact.sizes import describe_sizes
 from conversion.errors import ArtifactError
@@ -114,6 +115,7 @@ def render_report(record: Record, now: datetime) -> str:
         kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
         count_points=count_points,
         describe_judged=describe_judged,
+        list_cells=list_cells,
         describe_off=describe_off,
         describe_sizes=describe_sizes,
         list_charts=list_charts,

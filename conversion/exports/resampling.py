@@ -16,10 +16,10 @@ A = -0.5
 interpolate = F.interpolate
 
 
-def interpolate_by_products(maps: Tensor, size: Any = None, scale_factor: Any = None, **options: Any) -> Tensor:
+def interpolate_by_products(maps: Tensor, size: Any = None, *others: Any, **options: Any) -> Tensor:
     """What stands in the place of ``torch.nn.functional.interpolate``, which computes all else."""
     if size is None or options.get("mode") != "bicubic" or not options.get("antialias"):
-        return interpolate(maps, size, scale_factor, **options)
+        return interpolate(maps, size, *others, **options)
     return resample(maps, *size)
 
 

@@ -72,6 +72,11 @@ class Spec:
         return False
 
     @property
+    def branches_on_size(self) -> bool:
+        """Whether transformers decides by an image's size what it computes, so that no graph is for several sizes."""
+        return False
+
+    @property
     def input_size(self) -> int | None:
         """Side in pixels of the images that the image processor makes, as told; None for the usual one."""
         return None

@@ -91,7 +91,8 @@ def _writing(subject: Subject, export: Export, where: str) -> Iterator[tuple[Tra
         out = subject.converted
         model = subject.load(None, "cpu", choose_dtype(export), subject.family.choose_attention())
         stages = select_stages(subject.family.list_stages(out.spec))
-        traced = Traced(model, out.spec, stages, out.spec.any_size and not out.baked, choose_normalization(subject))
+        is_dynamic = out.spec.any_size and not out.spec.branches_on_size and not out.baked
+        traced = Traced(model, out.spec, stages, is_dynamic, choose_normalization(subject))
         with limit_threads(out.spec.embed_dim):
             exported = write_export(traced, export, subject.directory, subject.request.opset)
         for path in exported.files:
@@ -122,7 +123,7 @@ def _verify(subject: Subject, export: Export, traced: Traced, exported: Exported
         inputs = given = Inputs(traced.normalization.apply(images))
         counterfactual_inputs = None if not case.photo else given
         pixel_values = images
-    computed = _run(traced, exported, pixel_values, dtype)
+    computed = merge_outputs(traced, exported.run_tapped(pixel_values), exported.run(pixel_values), dtype)
     family, spec = subject.family, traced.spec
     deviation = family.find_deviation(spec, case.shape, export.dtype, export.runtime)
     if case.photo:
@@ -134,9 +135,15 @@ def _verify(subject: Subject, export: Export, traced: Traced, exported: Exported
     return verdict
 
 
-def _run(traced: Traced, exported: Exported, pixel_values: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Capture point to what the runtime computes there, in the dtype of the comparison."""
-    tapped, returned = exported.run_tapped(pixel_values), exported.run(pixel_values)
+def merge_outputs(
+    traced: Traced, tapped: Mapping[str, Tensor], returned: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Capture point to what a runtime computed there, in the dtype of the comparison.
+
+    Args:
+        tapped: of the graph that is looked into.
+        returned: of the one that is kept.
+    """
     found = {traced.taps[name]: tapped[name] for name in traced.taps if name in tapped}
     found |= {traced.returned[name]: returned[name] for name in traced.returned if name in returned}
     return {point: value.to(dtype) for point, value in found.items()}

@@ -43,6 +43,11 @@ class Dinov2DepthSpec(DepthSpec):
         return "backbone."
 
     @property
+    def branches_on_size(self) -> bool:
+        """Maps are resized where two differ in their sides, as they do where patches along a side are odd in number."""
+        return True
+
+    @property
     def photo_size(self) -> tuple[int, int]:
         """As of all, or smaller for a model of smaller images, since the image processor leaves the size as it is."""
         side = min(PHOTO_SIZE[1], self.image_size)

@@ -6,28 +6,15 @@ import pytest
 import torch
 from torch.export import ExportedProgram
 
-from conversion.artifact.load import load_converted
-from conversion.exports.looked_at import select_stages
 from conversion.exports.tracing import Normalization, Traced
-from conversion.families.base import load_family
-from conversion.state_dicts.convert import convert
-from tests.support.golden import read_golden
+from tests.support.exported import convert_golden, trace
 
 MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "dinov3_tiny_swiglu", "data2vec_vision_tiny_ft1k", "depth_anything_v2_tiny")
 
 
-def trace(name: str, normalization: Normalization | None = None) -> Traced:
-    golden = read_golden(name)
-    out = convert(golden.state_dict, **golden.overrides)
-    family = load_family(out.family)
-    model = load_converted(out, attention=family.choose_attention())
-    stages = select_stages(family.list_stages(out.spec))
-    return Traced(model, out.spec, stages, out.spec.any_size, normalization)
-
-
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request: pytest.FixtureRequest) -> tuple[Traced, ExportedProgram]:
-    traced = trace(request.param)
+    traced = trace(convert_golden(request.param))
     return traced, traced.export(tapped=True)
 
 
@@ -60,7 +47,7 @@ def test_what_is_changed_in_other_libraries_is_put_back(exported: tuple[Traced, 
 
 def test_normalization_is_the_image_processor_s() -> None:
     normalization = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    traced = trace("dinov2_tiny", normalization)
+    traced = trace(convert_golden("dinov2_tiny"), normalization)
     images = torch.rand(traced.shape)
     assert traced.input == "images"
     with torch.inference_mode():

@@ -182,7 +182,18 @@ def _describe_loss(cell: Record) -> str:
         f"cosine {min(figures[0] for figures in found):.6f}"
         + (f", equal decisions {100 * min(decisions):.1f} %" if decisions else "")
         + f"; most of it arises in {place}"
+        + _describe_pictures(cell["exported"].get("pictures"))
     )
+
+
+def _describe_pictures(pictures: Record | None) -> str:
+    if pictures is None:
+        return ""
+    figures = list(pictures["likeness"].values())
+    tops = [each[1] for each in figures if len(each) > 1]
+    equal = f", equal decisions {100 * min(tops):.1f} %" if tops else ""
+    count = "1 picture" if pictures["count"] == 1 else f"{pictures['count']} pictures"
+    return f"; on {count} cosine {min(each[0] for each in figures):.6f}{equal}"
 
 
 def list_otherwise(

@@ -56,6 +56,7 @@ def convert(
     mirror: Annotated[str | None, typer.Option(help="Where to download from.", hidden=True)] = None,
     exports: Annotated[list[str] | None, typer.Option("--export", help="To onnx, openvino or torch, too.")] = None,
     bounds: Annotated[list[str] | None, typer.Option("--require", help="Of lossy exports.", hidden=True)] = None,
+    pictures: Annotated[Path | None, typer.Option(help="For int8 exports.", hidden=True)] = None,
     opset: Annotated[int | None, typer.Option(help="Of an ONNX export.", hidden=True)] = None,
     normalizes: Annotated[bool, typer.Option("--normalize", help="In an export's graph.", hidden=True)] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic weights and inputs.", hidden=True)] = 0,
@@ -96,6 +97,7 @@ def convert(
             exports=parse_each("--export", parse_export, exports),
             bounds=parse_each("--require", parse_bound, bounds),
             opset=opset,
+            pictures=pictures,
             normalizes=normalizes,
             overrides=choose_kind(kind, settings or {}),
         )

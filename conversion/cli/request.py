@@ -41,7 +41,7 @@ def build_request(
         raise CheckpointError(f"--weights {weights}: neither pretrained nor synthetic.")
     if options.get("save_dtype") not in (None, *DTYPES):
         raise CheckpointError(f"--save-dtype {options['save_dtype']}: not one of {', '.join(DTYPES)}.")
-    of_exports = {name: options.get(name) for name in ("bounds", "opset", "normalizes")}
+    of_exports = {name: options.get(name) for name in ("bounds", "opset", "normalizes", "pictures")}
     check_asked(options.get("exports", ()), **of_exports)
     if options.get("report"):
         check_place(options["report"], "--report")

@@ -7,9 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from conversion.errors import ExportError
 
-INT8 = "int8"
+INT8, INT8_STATIC = "int8", "int8-static"
+INTEGERS = (INT8, INT8_STATIC)
+"""Precisions of weights that are no dtype of the original: it is run in float32."""
 
-SUFFIXES = {"float32": "", "float16": "_fp16", "bfloat16": "_bf16", INT8: "_int8"}
+SUFFIXES = {"float32": "", "float16": "_fp16", "bfloat16": "_bf16", INT8: "_int8", INT8_STATIC: "_int8_static"}
 """Of a file's name, by precision, in the manner of the Hub."""
 
 INSTALL = "pip install 'vision-parity[export]'"
@@ -34,7 +36,7 @@ class Runtime:
 
 
 RUNTIMES: Mapping[str, Runtime] = {
-    "onnx": Runtime("onnx", "model", ".onnx", ("onnx", "onnxscript", "onnxruntime"), ("float32", "float16", INT8)),
+    "onnx": Runtime("onnx", "model", ".onnx", ("onnx", "onnxscript", "onnxruntime"), ("float32", "float16", *INTEGERS)),
     "openvino": Runtime(
         "openvino", "openvino_model", ".xml", ("onnx", "onnxscript", "openvino"), ("float32", "float16")
     ),
@@ -60,12 +62,12 @@ class Export:
     @property
     def label(self) -> str:
         """Where a cell of the matrix has its attention implementation: ``onnx``, ``onnx:int8``."""
-        return f"{self.runtime}:{INT8}" if self.precision == INT8 else self.runtime
+        return f"{self.runtime}:{self.precision}" if self.may_lose else self.runtime
 
     @property
     def dtype(self) -> str:
         """The name of the torch dtype that the original is run in, to be compared with."""
-        return "float32" if self.precision == INT8 else self.precision
+        return "float32" if self.may_lose else self.precision
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -81,7 +83,7 @@ class Export:
     @property
     def may_lose(self) -> bool:
         """Whether it was asked for knowing that it is another function: integers cannot be the same."""
-        return self.precision == INT8
+        return self.precision in INTEGERS
 
 
 def parse_export(text: str) -> Export:
@@ -119,14 +121,19 @@ def is_exported(name: str) -> bool:
 
 
 def check_asked(
-    exports: Sequence[Export], *, bounds: object = (), opset: int | None = None, normalizes: object = False
+    exports: Sequence[Export],
+    *,
+    bounds: object = (),
+    opset: int | None = None,
+    normalizes: object = False,
+    pictures: object = None,
 ) -> None:
     """Check that options of exports go together, and that the runtimes are installed.
 
     Raises:
         ExportError: they do not, or are not.
     """
-    of_exports = {"--require": bounds, "--opset": opset is not None, "--normalize": normalizes}
+    of_exports = {"--require": bounds, "--opset": opset is not None, "--normalize": normalizes, "--pictures": pictures}
     given = [option for option, value in of_exports.items() if value]
     if given and not exports:
         raise ExportError(
@@ -135,6 +142,11 @@ def check_asked(
     if opset is not None and all(export.runtime != "onnx" for export in exports):
         hint = "Leave it out, or give --export onnx, too."
         raise ExportError("--opset: of ONNX, to which nothing is exported.", hint=hint)
+    if pictures is None and any(export.precision == INT8_STATIC for export in exports):
+        hint = "Give some like those that the model is for: --pictures FOLDER."
+        raise ExportError(
+            f"--export onnx:{INT8_STATIC}: the ranges of activations are measured on pictures.", hint=hint
+        )
     check_installed(exports)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conversion.parity.verdict import PointVerdict
@@ -45,16 +45,25 @@ def parse_bound(text: str) -> Bound:
     return Bound(measure, number)
 
 
-def measure_loss(results: Iterable["InputVerdict"]) -> dict[str, float | None]:
+def measure_loss(
+    results: Iterable["InputVerdict"], pictures: Mapping[str, Any] | None = None
+) -> dict[str, float | None]:
     """The worst of each measure; of cosines and decisions, those of what the model returns.
 
     All is exact where nothing is said to differ. Nothing is measured of decisions where there are none.
+
+    Args:
+        pictures: what was measured on a user's own, as a card has it: these decide then, not noise.
     """
     results = list(results)
     likeness = [each for result in results for each in result.likeness.values()]
+    cosines, tops = [each.cosine for each in likeness], [each.top for each in likeness if each.top is not None]
+    if pictures:
+        measured = list(pictures["likeness"].values())
+        cosines, tops = [each[0] for each in measured], [each[1] for each in measured if len(each) > 1]
     return {
-        "cosine": min((each.cosine for each in likeness), default=1.0),
-        "top1": min((each.top for each in likeness if each.top is not None), default=None),
+        "cosine": min(cosines, default=1.0),
+        "top1": min(tops, default=None),
         "ratio": max((result.error_ratio for result in results), default=1.0),
     }
 

@@ -1,6 +1,6 @@
 """ONNX: written by torch's own exporter, run by ONNX Runtime."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ LARGE = 1_800_000_000
 """Bytes of weights from which they lie in a file of their own: a graph holds two gigabytes at most."""
 
 
-def write_graph(traced: Traced, path: Path, *, opset: int | None = None, is_int8: bool = False) -> Exported:
+def write_graph(
+    traced: Traced,
+    path: Path,
+    *,
+    opset: int | None = None,
+    is_int8: bool = False,
+    calibration: Sequence[Tensor] = (),
+) -> Exported:
     """Write ``model.onnx``, with its weights beside it where they are large.
 
     The graph that is written and the one that is looked into are one and the same: the latter has more outputs.
@@ -23,6 +30,7 @@ def write_graph(traced: Traced, path: Path, *, opset: int | None = None, is_int8
     Args:
         opset: of ONNX; torch's own choice unless given.
         is_int8: matrices of weights as integers; their inputs are rounded to integers as they come.
+        calibration: inputs of the graph; with some, inputs of matrices are rounded by ranges that are measured on them.
 
     Raises:
         ExportError: torch or ONNX Runtime cannot do this with this model.
@@ -30,16 +38,19 @@ def write_graph(traced: Traced, path: Path, *, opset: int | None = None, is_int8
     import onnxruntime
 
     tapped = path.with_name(f".{path.name}")
-    opset = write_tapped(traced, path, opset)
+    written = write_tapped(traced, path, opset)
+    if opset not in (None, written):
+        hint = f"Give --opset {written}, or leave it out."
+        raise ExportError(f"{path.name}: torch writes this model in opset {written}, not in {opset}.", hint=hint)
     if is_int8:
-        _quantize(path)
+        _quantize(path, calibration)
     split_outputs(path, tapped, traced.returned)
     try:
         run, run_tapped = open_session(path), open_session(tapped)
     finally:
         tapped.unlink(missing_ok=True)
     files = tuple(each for each in (path, _data_of(path)) if each.exists())
-    return Exported(f"onnxruntime {onnxruntime.__version__}", files, run, run_tapped, {"opset": opset})
+    return Exported(f"onnxruntime {onnxruntime.__version__}", files, run, run_tapped, {"opset": written})
 
 
 def open_session(path: Path) -> Run:
@@ -108,18 +119,35 @@ def write_tapped(traced: Traced, path: Path, opset: int | None = None) -> int:
     return version
 
 
-def _quantize(path: Path) -> None:
-    """Dynamic quantization, with ONNX Runtime's own tool: integers of eight bits, a scale for each tensor."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def _quantize(path: Path, calibration: Sequence[Tensor]) -> None:
+    """Integers of eight bits, with ONNX Runtime's own tool: dynamic, or, with calibration, static (QDQ)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
     whole = path.with_name(f".whole.{path.name}")
     path.rename(whole)
     is_large = _data_of(path).exists()
     try:
         with quiet():
-            quantize_dynamic(whole, path, weight_type=QuantType.QInt8, use_external_data_format=is_large)
+            options = {"weight_type": QuantType.QInt8, "use_external_data_format": is_large}
+            if calibration:
+                quantize_static(whole, path, _Reader(whole, calibration), **options)
+            else:
+                quantize_dynamic(whole, path, **options)
     finally:
         whole.unlink()
+
+
+class _Reader:
+    """Inputs, one after the other, as ONNX Runtime's calibration wants them."""
+
+    def __init__(self, path: Path, inputs: Sequence[Tensor]) -> None:
+        import onnx
+
+        name = onnx.load(path, load_external_data=False).graph.input[0].name
+        self._left = iter([{name: each.numpy()} for each in inputs])
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._left, None)
 
 
 def _data_of(path: Path) -> Path:

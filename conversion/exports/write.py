@@ -1,9 +1,12 @@
 """Write a converted model for a runtime, whichever that is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from conversion.errors import ExportError
-from conversion.exports.asked import INT8, Export
+from conversion.exports.asked import INT8_STATIC, Export
 from conversion.exports.runs import Exported
 from conversion.exports.tracing import Traced
 
@@ -16,11 +19,18 @@ def choose_dtype(export: Export) -> str:
     return "float32" if export.runtime == "openvino" else export.dtype
 
 
-def write_export(traced: Traced, export: Export, directory: Path, opset: int | None = None) -> Exported:
+def write_export(
+    traced: Traced,
+    export: Export,
+    directory: Path,
+    opset: int | None = None,
+    calibration: Sequence[Tensor] = (),
+) -> Exported:
     """Write an artifact's model for a runtime, into a folder of the artifact.
 
     Args:
         opset: of ONNX; torch's own choice unless given.
+        calibration: inputs of the graph, on which static integers measure the ranges of activations.
 
     Raises:
         ExportError: the exporter or the runtime cannot do this with this model.
@@ -28,13 +38,13 @@ def write_export(traced: Traced, export: Export, directory: Path, opset: int | N
     path = directory / export.file
     try:
         path.parent.mkdir(exist_ok=True)
-        return _write(traced, export, path, opset)
+        return _write(traced, export, path, opset, calibration)
     except OSError as error:
         hint = "Nothing was left behind. Check free space and permissions."
         raise ExportError(f"{path}: cannot be written: {error}", hint=hint) from error
 
 
-def _write(traced: Traced, export: Export, path: Path, opset: int | None) -> Exported:
+def _write(traced: Traced, export: Export, path: Path, opset: int | None, calibration: Sequence[Tensor]) -> Exported:
     # each loads libraries that the others do without
     if export.runtime == "torch":
         from conversion.exports.torch_program import write_program
@@ -46,4 +56,5 @@ def _write(traced: Traced, export: Export, path: Path, opset: int | None) -> Exp
         return write_model(traced, path, is_half=export.precision == "float16")
     from conversion.exports.onnx_graph import write_graph
 
-    return write_graph(traced, path, opset=opset, is_int8=export.precision == INT8)
+    given = calibration if export.precision == INT8_STATIC else ()
+    return write_graph(traced, path, opset=opset, is_int8=export.may_lose, calibration=given)

@@ -6,6 +6,7 @@ from shlex import quote
 
 from conversion.errors import CheckpointError
 from conversion.exports.asked import check_asked
+from conversion.exports.pictures import list_pictures
 from conversion.families.base import load_family
 from conversion.families.external import AUTO, BUNDLED, HUB
 from conversion.families.settings import list_settings, option_of
@@ -118,7 +119,15 @@ def _check_converted(request: Request) -> None:
 
 
 def _check_exports(request: Request) -> None:
-    check_asked(request.exports, bounds=request.bounds, opset=request.opset, normalizes=request.normalizes)
+    check_asked(
+        request.exports,
+        bounds=request.bounds,
+        opset=request.opset,
+        normalizes=request.normalizes,
+        pictures=request.pictures,
+    )
+    if request.pictures:
+        list_pictures(request.pictures)
 
 
 def _list_given(options: Mapping[str, object]) -> list[str]:

@@ -12,14 +12,19 @@ from torch import Tensor
 from conversion.artifact.answer import describe_cell, describe_judged
 from conversion.artifact.card import MatrixVerdict, hash_file, record_cell
 from conversion.artifact.files import flush
-from conversion.exports.asked import RUNTIMES, Export, find_export
+from conversion.artifact.load import load_image_processor
+from conversion.errors import ExportError
+from conversion.exports.asked import INT8_STATIC, RUNTIMES, Export, find_export
 from conversion.exports.bounds import Bound, find_exceeded, measure_loss
 from conversion.exports.looked_at import select_stages
+from conversion.exports.pictures import list_pictures, open_picture
 from conversion.exports.runs import Exported
 from conversion.exports.tracing import Normalization, Traced
 from conversion.exports.write import choose_dtype, write_export
-from conversion.parity.compare import Local
+from conversion.parity.capture import capture
+from conversion.parity.compare import LOGITS, Local
 from conversion.parity.deviations import combine
+from conversion.parity.metrics import Likeness, likeness_of
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import Verdict
@@ -49,13 +54,12 @@ def verify_export(subject: Subject, export: Export) -> MatrixVerdict:
     where = f"{subject.variant}: {export.label}, {export.precision}"
     with _writing(subject, export, where) as (traced, exported):
         results = []
+        facts = describe(subject, export, traced, exported) | measure_pictures(subject, export, traced, exported)
         for case in select_inputs(subject, traced):
             say(f"{where}: {case.name}")
             results.append(_verify(subject, export, traced, exported, case))
         place = *export.cell, subject.request.seed
-        return MatrixVerdict(
-            *place, tuple(results), subject.describe_reference(), describe(subject, export, traced, exported)
-        )
+        return MatrixVerdict(*place, tuple(results), subject.describe_reference(), facts)
 
 
 def select_inputs(subject: Subject, traced: Traced) -> list[InputCase]:
@@ -94,7 +98,8 @@ def _writing(subject: Subject, export: Export, where: str) -> Iterator[tuple[Tra
         is_dynamic = out.spec.any_size and not out.spec.branches_on_size and not out.baked
         traced = Traced(model, out.spec, stages, is_dynamic, choose_normalization(subject))
         with limit_threads(out.spec.embed_dim):
-            exported = write_export(traced, export, subject.directory, subject.request.opset)
+            calibration = list(read_pictures(subject, traced)) if export.precision == INT8_STATIC else []
+            exported = write_export(traced, export, subject.directory, subject.request.opset, calibration)
         for path in exported.files:
             flush(path)
         yield traced, exported
@@ -102,6 +107,48 @@ def _writing(subject: Subject, export: Export, where: str) -> Iterator[tuple[Tra
         if is_first:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def read_pictures(subject: Subject, traced: Traced) -> Iterator[Tensor]:
+    """The user's own pictures as the graph takes them, one at a time; none where none were given.
+
+    Raises:
+        ExportError: one cannot be read, or the graph takes no images of that size.
+    """
+    if subject.request.pictures is None:
+        return
+    processor = load_image_processor(subject.directory)
+    for path in list_pictures(subject.request.pictures):
+        pixel_values: Tensor = processor(open_picture(path), return_tensors="pt")["pixel_values"]
+        if not traced.is_dynamic and pixel_values.shape[-2:] != traced.shape[-2:]:
+            sides = (" x ".join(map(str, shape[-2:])) for shape in (pixel_values.shape, traced.shape))
+            raise ExportError(f"{path}: becomes {next(sides)} pixels; this graph takes {next(sides)}.")
+        yield traced.normalization.undo(pixel_values) if traced.normalization else pixel_values
+
+
+def measure_pictures(subject: Subject, export: Export, traced: Traced, exported: Exported) -> dict[str, object]:
+    """How alike what is returned is on the user's own pictures: the worst cosine, and the part of equal decisions."""
+    original, dtype = subject.original("cpu"), getattr(torch, export.dtype)
+    stages = [stage for stage in traced.stages if any(point.name in traced.returned.values() for point in stage.points)]
+    found: dict[str, list[Likeness]] = {}
+    for number, images in enumerate(read_pictures(subject, traced), start=1):
+        say(f"{subject.variant}: {export.label}, {export.precision}: picture {number}")
+        given = images.to(getattr(torch, choose_dtype(export)))
+        returned = exported.run(given)
+        pixel_values = traced.normalization.apply(images) if traced.normalization else images
+        expected = capture(original, stages, "original", Inputs(pixel_values), dtype)
+        for name, point in traced.returned.items():
+            alike = likeness_of(returned[name].to(dtype), expected[point], decides=point.endswith(LOGITS))
+            found.setdefault(point, []).append(alike)
+    return (
+        {"pictures": {"count": number, "likeness": {p: summarise(each) for p, each in found.items()}}} if found else {}
+    )
+
+
+def summarise(likeness: Sequence[Likeness]) -> list[float]:
+    """The smallest cosine of several pictures, and, of logits, the part of all decisions that are the same."""
+    tops = [each.top for each in likeness if each.top is not None]
+    return [min(each.cosine for each in likeness), *([sum(tops) / len(tops)] if tops else [])]
 
 
 def choose_normalization(subject: Subject) -> Normalization | None:
@@ -159,7 +206,7 @@ def find_unwanted_loss(cell: MatrixVerdict, bounds: Sequence[Bound]) -> str | No
     if cell.verdict is not Verdict.LOSSY or export is None:
         return None
     loss = describe_loss(cell)
-    if exceeded := list(find_exceeded(measure_loss(cell.inputs), bounds)):
+    if exceeded := list(find_exceeded(measure_loss(cell.inputs, (cell.exported or {}).get("pictures")), bounds)):
         return "\n".join([loss, *exceeded])
     if bounds or export.may_lose:
         return None

@@ -107,6 +107,11 @@ OF_RUNS: Mapping[str, Mapping[str, Any]] = {
         "metavar": "BOUND",
         "help": "what an export that is lossy has to keep: cosine=0.99, top1=0.95 or ratio=100",
     },
+    "--pictures": {
+        "type": _path,
+        "metavar": "DIR",
+        "help": "of your own: int8-static is calibrated on them, and what is lossy is measured on them",
+    },
     "--opset": {"type": partial(_parse, parse_count), "metavar": "N", "help": "of an ONNX export (torch's choice)"},
     "--normalize": {"action": "store_true", "help": "an export's graph takes images from 0 to 1 and normalises them"},
     "--push-to-hub": {
@@ -168,5 +173,6 @@ def read_request(option: argparse.Namespace) -> Request:
         exports=tuple(dict.fromkeys(option.export or ())),
         bounds=tuple(option.require or ()),
         opset=option.opset,
+        pictures=option.pictures,
         normalizes=option.normalize,
     )

@@ -28,6 +28,7 @@ class Request:
         exports: what the artifact is exported to.
         bounds: what an export that is lossy has to keep.
         opset: of ONNX.
+        pictures: folder of the user's own, for exports.
         normalizes: an export's graph takes images from 0 to 1, and normalises them.
     """
 
@@ -61,6 +62,7 @@ class Request:
     exports: tuple[Export, ...] = ()
     bounds: tuple[Bound, ...] = ()
     opset: int | None = None
+    pictures: Path | None = None
     normalizes: bool = False
 
     @property

@@ -16,6 +16,7 @@ from conversion.errors import ArtifactError
 from conversion.exports import onnx_graph, torch_program
 from conversion.exports.runs import Run
 from conversion.exports.tracing import Traced
+from conversion.suite.inputs import open_photo
 from tests.support.commands import TINY, run
 from tests.support.golden import list_options, read_golden
 
@@ -173,6 +174,32 @@ def test_what_a_runtime_does_not_take_is_said_with_its_reason(
     assert "model.onnx: ONNX Runtime does not take it." in said
     assert "Nonesuch" in said
     assert not Path("mine").exists()
+
+
+def test_an_opset_that_torch_cannot_write_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    assert convert("onnx", others=("--opset", "5")) == 2
+    assert "not in 5." in capsys.readouterr().err
+    assert not Path("mine").exists()
+
+
+def test_static_integers_are_calibrated_on_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    Path("pictures").mkdir()
+    assert convert("onnx:int8-static", others=("--pictures", "pictures")) == 2
+    assert "--pictures pictures: there are no pictures in it." in capsys.readouterr().err
+    for side in (200, 300):
+        open_photo().resize((side, side)).save(f"pictures/{side}.png")
+    assert convert("onnx:int8-static", others=("--pictures", "pictures", "--require", "cosine=0.9")) == 0
+    (cell,) = read_exports()
+    assert cell["verdict"] == "lossy"
+    assert cell["exported"]["pictures"]["count"] == 2
+    (cosine,) = cell["exported"]["pictures"]["likeness"]["returned.last_hidden_state"]
+    assert 0.9 < cosine < 1
+    Path("pictures/broken.png").write_bytes(b"no picture")
+    assert convert("onnx:int8-static", others=("--pictures", "pictures")) == 2
+    assert "pictures/broken.png: cannot be read as a picture" in capsys.readouterr().err
+    assert json.loads(Path("mine/parity.json").read_text())["exports"] == [cell]  # what was there is as it was
 
 
 def test_pytest_keeps_it_too(here: Path) -> None:

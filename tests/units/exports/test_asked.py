@@ -14,6 +14,7 @@ from conversion.exports.bounds import Bound, find_exceeded, parse_bound
         ("onnx", "onnx", "float32", "onnx/model.onnx"),
         ("onnx:float16", "onnx", "float16", "onnx/model_fp16.onnx"),
         ("onnx:int8", "onnx:int8", "float32", "onnx/model_int8.onnx"),
+        ("onnx:int8-static", "onnx:int8-static", "float32", "onnx/model_int8_static.onnx"),
         ("openvino:float16", "openvino", "float16", "openvino/openvino_model_fp16.xml"),
         ("torch:bfloat16", "torch", "bfloat16", "exported/model_bf16.pt2"),
     ],
@@ -37,6 +38,7 @@ def test_what_no_runtime_does_is_refused(text: str, said: str) -> None:
 
 def test_every_file_is_another() -> None:
     exports = [Export(name, precision) for name, runtime in RUNTIMES.items() for precision in runtime.precisions]
+    assert len(exports) == 9
     assert len({export.file for export in exports}) == len({export.cell for export in exports}) == len(exports)
 
 
@@ -53,6 +55,11 @@ def test_a_runtime_that_is_not_installed_is_named_with_the_way_out(monkeypatch: 
 def test_what_belongs_to_an_export_is_refused_without_one(options: dict[str, object]) -> None:
     with pytest.raises(ExportError, match="only for an export"):
         check_asked([], **options)  # type: ignore[arg-type]
+
+
+def test_static_integers_need_pictures() -> None:
+    with pytest.raises(ExportError, match="--pictures FOLDER"):
+        check_asked([parse_export("onnx:int8-static")])
 
 
 def test_an_opset_is_of_onnx() -> None:

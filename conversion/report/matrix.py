@@ -53,8 +53,9 @@ class Model:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of its cells'."""
-        return worst([result.verdict for result in self.results.values()])
+        """The worst of its cells', without exports that are lossy: the model itself is not, for them."""
+        verdicts = [result.verdict for result in self.results.values()]
+        return worst([verdict for verdict in verdicts if verdict is not Verdict.LOSSY] or verdicts)
 
     @property
     def deciding(self) -> Column:

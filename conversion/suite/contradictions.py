@@ -109,6 +109,7 @@ def _check_converted(request: Request) -> None:
         "--depth-head": request.depth_head,
         "--entry": request.entry,
         "--like": request.like,
+        "--export": request.exports or None,
     }
     if given := _list_given(of_conversion):
         raise CheckpointError(

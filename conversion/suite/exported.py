@@ -1,8 +1,6 @@
 """An export of a variant, written into its artifact, run by its runtime, and judged against the original."""
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +12,7 @@ from conversion.artifact.card import MatrixVerdict, hash_file, record_cell
 from conversion.artifact.files import flush
 from conversion.artifact.load import load_image_processor
 from conversion.errors import ExportError
-from conversion.exports.asked import INT8_STATIC, RUNTIMES, Export, find_export
+from conversion.exports.asked import INT8_STATIC, Export, find_export
 from conversion.exports.bounds import Bound, find_exceeded, measure_loss
 from conversion.exports.looked_at import select_stages
 from conversion.exports.pictures import list_pictures, open_picture
@@ -49,17 +47,18 @@ def verify_export(subject: Subject, export: Export) -> MatrixVerdict:
     """Write an export into the staged artifact, and judge it on every input that it takes.
 
     Raises:
-        ExportError: it cannot be written or run. Then nothing is left of it.
+        ExportError: it cannot be written or run.
     """
     where = f"{subject.variant}: {export.label}, {export.precision}"
-    with _writing(subject, export, where) as (traced, exported):
-        results = []
-        facts = describe(subject, export, traced, exported) | measure_pictures(subject, export, traced, exported)
-        for case in select_inputs(subject, traced):
-            say(f"{where}: {case.name}")
-            results.append(_verify(subject, export, traced, exported, case))
-        place = *export.cell, subject.request.seed
-        return MatrixVerdict(*place, tuple(results), subject.describe_reference(), facts)
+    say(f"{where}: writing")
+    traced, exported = _write(subject, export)
+    facts = describe(subject, export, traced, exported) | measure_pictures(subject, export, traced, exported)
+    results = []
+    for case in select_inputs(subject, traced):
+        say(f"{where}: {case.name}")
+        results.append(_verify(subject, export, traced, exported, case))
+    place = *export.cell, subject.request.seed
+    return MatrixVerdict(*place, tuple(results), subject.describe_reference(), facts)
 
 
 def select_inputs(subject: Subject, traced: Traced) -> list[InputCase]:
@@ -85,28 +84,19 @@ def describe(subject: Subject, export: Export, traced: Traced, exported: Exporte
     }
 
 
-@contextmanager
-def _writing(subject: Subject, export: Export, where: str) -> Iterator[tuple[Traced, Exported]]:
-    """The export, written; gone if anything goes wrong with it."""
-    folder = subject.directory / RUNTIMES[export.runtime].folder
-    is_first = not folder.exists()
-    say(f"{where}: writing")
-    try:
-        out = subject.converted
-        model = subject.load(None, "cpu", choose_dtype(export), subject.family.choose_attention())
-        stages = select_stages(subject.family.list_stages(out.spec))
-        is_dynamic = out.spec.any_size and not out.spec.branches_on_size and not out.baked
-        traced = Traced(model, out.spec, stages, is_dynamic, choose_normalization(subject))
-        with limit_threads(out.spec.embed_dim):
-            calibration = list(read_pictures(subject, traced)) if export.precision == INT8_STATIC else []
-            exported = write_export(traced, export, subject.directory, subject.request.opset, calibration)
-        for path in exported.files:
-            flush(path)
-        yield traced, exported
-    except BaseException:
-        if is_first:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+def _write(subject: Subject, export: Export) -> tuple[Traced, Exported]:
+    """Write the export into the staged artifact, which is gone if anything goes wrong."""
+    out = subject.converted
+    model = subject.load(None, "cpu", choose_dtype(export), subject.family.choose_attention())
+    stages = select_stages(subject.family.list_stages(out.spec))
+    is_dynamic = out.spec.any_size and not out.spec.branches_on_size and not out.baked
+    traced = Traced(model, out.spec, stages, is_dynamic, choose_normalization(subject))
+    calibration = list(read_pictures(subject, traced)) if export.precision == INT8_STATIC else []
+    with limit_threads(out.spec.embed_dim):
+        exported = write_export(traced, export, subject.directory, subject.request.opset, calibration)
+    for path in exported.files:
+        flush(path)
+    return traced, exported
 
 
 def read_pictures(subject: Subject, traced: Traced) -> Iterator[Tensor]:

@@ -101,6 +101,9 @@ def test_runtimes_are_judged_and_integers_are_lossy(capsys: pytest.CaptureFixtur
     assert json.loads(Path("mine/parity.json").read_text())["verdict"] == "close"
     conversion.verify_artifact("mine")
     page = Path("page.html").read_text()
+    assert main(["report", "mine", "-o", "all.html"]) == 0
+    assert "all.html: 1 model, 1 close" in capsys.readouterr().out
+    assert main(["diff", "mine", "mine"]) == 0
     assert [name for name in ("onnx", "openvino", "onnx:int8") if f"cpu, float32, {name}" not in page] == []
     files = sorted(path.relative_to("mine").as_posix() for path in Path("mine").rglob("*") if path.is_file())
     assert [name for name in files if "/" in name] == [

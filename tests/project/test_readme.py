@@ -13,6 +13,7 @@ from conversion.suite.options import OF_MODELS, OF_RUNS
 from tests.mutation.failures import FAILURES
 from tests.mutation.fault_lists import list_injections
 from tests.mutation.file_faults import FILE_FAULTS
+from tests.mutation.graph_faults import FOLDED, KINDS
 from tests.mutation.injection import FaultyModel
 from tests.mutation.kill_matrix import render_page
 from tests.mutation.recorded_faults import RECORDED
@@ -84,7 +85,7 @@ def test_the_kill_matrix_has_a_row_for_every_kind_of_fault() -> None:
         FaultyModel.of(name) for name in ("dinov2_tiny_reg", "data2vec_vision_tiny_ade20k", "dinov3_tiny_swiglu")
     ]
     kinds = {injection.kind for faulty_model in faulty_models for injection in list_injections(faulty_model)}
-    kinds |= {f"{fault.at}: {fault.kind}" for fault in FILE_FAULTS} | RECORDED.keys()
+    kinds |= {f"{fault.at}: {fault.kind}" for fault in FILE_FAULTS} | RECORDED.keys() | KINDS.keys() | {FOLDED}
     assert [kind for kind in kinds if f"| {kind} | " not in page] == []
     assert [model for model in ARCHITECTURES if model not in page] == []
     assert page == render_page(json.loads(KILL_MATRIX.read_text(encoding="utf-8")))  # what reports show

@@ -26,7 +26,8 @@ from tests.support.examples import (
 
 BY_OTHER_TESTS = ("adding-a-family.md", "ci.md")  # one of its own; that of the workflows, which run its commands
 OWN = [page for page in PAGES if page.name not in BY_OTHER_TESTS]
-COMMANDS = [page for page in OWN if list_commands(page, "vision-parity")]
+EXPORTS = "exports"  # whose Python loads what its command has made
+COMMANDS = [page for page in OWN if page.stem != EXPORTS and list_commands(page, "vision-parity")]
 PYTHON = [page for page in OWN if list_blocks(page, "python")]
 PYTEST = {
     f"{page.stem}: {' '.join(example.arguments)}": example
@@ -106,6 +107,11 @@ def test_the_commands_of_a_page_end_as_it_says(page: Path, here: Path, capsys: p
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, here: Path) -> None:
     prepare(here)
+    if page.stem == EXPORTS:
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("openvino")
+        shutil.rmtree("my-model")
+        assert [run_example(example, here) for example in list_commands(page, "vision-parity")] == [0]
     for block in list_blocks(page, "python"):
         exec(compile(block, page.name, "exec"), {})
     assert {path.name for path in here.glob("artifacts/*/*")} >= FILES

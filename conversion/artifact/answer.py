@@ -233,12 +233,17 @@ def list_otherwise(
             yield Otherwise(entry.name, entry.where, entry.cause, entry.remedy, entry.size, shown)
 
 
+def format_ratio(ratio: float) -> str:
+    """An error ratio, to as many digits as say something."""
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
+
+
 def describe_judged(judged: Judged) -> str:
     """What the comparison came to in a cell, in words."""
     said = {
         Verdict.EXACT: f"every bit agrees at {judged.compared}",
         Verdict.CLOSE: f"rounding alone: {judged.error_ratio:.2f} x the original's own error at {judged.compared}",
-        Verdict.LOSSY: f"another function: {judged.error_ratio:,.0f} x the original's own error; {judged.loss}",
+        Verdict.LOSSY: f"less precise: {format_ratio(judged.error_ratio)} x the original's own error; {judged.loss}",
         Verdict.FAILED: f"{judged.cause or 'it computes something else'} on {', '.join(judged.failing)}",
     }[judged.verdict]
     return f"{judged.verdict} with {judged.attention}: {said}"

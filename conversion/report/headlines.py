@@ -21,7 +21,7 @@ MOST_PLACES = 3
 
 WHAT = {
     Verdict.EXACT: "every bit agrees",
-    Verdict.LOSSY: "another function",
+    Verdict.LOSSY: "less precise",
     Verdict.FAILED: "it computes something else",
 }
 

@@ -43,7 +43,7 @@ MEANINGS = {
     Verdict.EXACT: "Every bit is the same, at every capture point.",
     Verdict.CLOSE: "Not every bit is the same. Held against the original in float64, the error is at most twice the "
     "original's own rounding error. It is the same model.",
-    Verdict.LOSSY: "Another function, of known size: an export that was asked for with less precision.",
+    Verdict.LOSSY: "An export that is less precise than the original, by a known amount.",
     Verdict.FAILED: "It is not shown to be the same model.",
 }
 

@@ -1,5 +1,6 @@
 """An export of a variant, written into its artifact, run by its runtime, and judged against the original."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,9 @@ from conversion.suite.inputs import InputCase, open_photo
 from conversion.suite.progress import say
 from conversion.suite.subject import Cell, Subject
 from conversion.suite.threads import limit_threads
+
+SMALL = 10.0
+"""An error ratio below which kernels that round more coarsely are a likelier cause than fewer bits."""
 
 BATCH = 3
 """Images through a graph with a dynamic batch, beside one alone."""
@@ -200,7 +204,9 @@ def find_unwanted_loss(cell: MatrixVerdict, bounds: Sequence[Bound]) -> str | No
         return "\n".join([loss, *exceeded])
     if bounds or export.may_lose:
         return None
-    return f"{loss}\nIt is not kept. To keep it, say what it has to keep: --require cosine=0.999."
+    ratio = measure_loss(cell.inputs)["ratio"] or 1.0
+    bound = f"ratio={math.ceil(ratio)}" if ratio < SMALL else "cosine=0.999"
+    return f"{loss}\nIt is not kept. To keep it, say what it has to keep, as --require {bound}."
 
 
 def describe_losses(cells: Iterable[MatrixVerdict], bounds: Sequence[Bound]) -> list[str]:

@@ -94,7 +94,7 @@ def test_runtimes_are_judged_and_integers_are_lossy(capsys: pytest.CaptureFixtur
     assert {whole["verdict"], openvino["verdict"]} <= {"exact", "close"}
     assert integers["verdict"] == "lossy"
     assert max(result["error_ratio"] for result in integers["inputs"]) > 1000
-    assert "lossy with onnx:int8: another function: " in output
+    assert "lossy with onnx:int8: less precise: " in output
     assert "most of it arises in embeddings" in output
     assert openvino["exported"]["settings"] == {"INFERENCE_PRECISION_HINT": "f32"}
     assert {cell["exported"]["input"] for cell in read_exports()} == {"images"}
@@ -131,8 +131,8 @@ def test_what_is_lossy_and_was_not_meant_to_be_is_not_kept(
     lose(monkeypatch)
     assert convert("torch") == 1
     output = " ".join(capsys.readouterr().out.split())
-    assert "lossy with torch: another function" in output
-    assert "It is not kept. To keep it, say what it has to keep: --require cosine=0.999." in output
+    assert "lossy with torch: less precise: " in output
+    assert "It is not kept. To keep it, say what it has to keep, as --require cosine=0.999." in output
     assert not Path("mine").exists()
 
 

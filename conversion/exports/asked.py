@@ -82,7 +82,7 @@ class Export:
 
     @property
     def may_lose(self) -> bool:
-        """Whether it was asked for knowing that it is another function: integers cannot be the same."""
+        """Whether it was asked for knowing that it is less precise: integers cannot be the same."""
         return self.precision in INTEGERS
 
 

@@ -37,13 +37,13 @@ def write_graph(
     """
     import onnxruntime
 
-    tapped = path.with_name(f".{path.name}")
-    written = write_tapped(traced, path, opset)
+    tapped, whole = path.with_name(f".{path.name}"), path.with_name(f".whole.{path.name}") if is_int8 else path
+    written = write_tapped(traced, whole, opset)
     if opset not in (None, written):
         hint = f"Give --opset {written}, or leave it out."
         raise ExportError(f"{path.name}: torch writes this model in opset {written}, not in {opset}.", hint=hint)
     if is_int8:
-        _quantize(path, calibration)
+        _quantize(whole, path, calibration)
     split_outputs(path, tapped, traced.returned)
     try:
         run, run_tapped = open_session(path), open_session(tapped)
@@ -114,27 +114,24 @@ def write_tapped(traced: Traced, path: Path, opset: int | None = None) -> int:
         written.save(path, external_data=size > LARGE)
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"{path.name}: torch cannot export this model.", [_first_line(error)]) from error
-    found = {each.domain: each.version for each in written.model_proto.opset_import} if size <= LARGE else {}
-    version: int = found.get("") or written.model.opset_imports[""]
+    version: int = written.model.opset_imports[""]
     return version
 
 
-def _quantize(path: Path, calibration: Sequence[Tensor]) -> None:
+def _quantize(whole: Path, path: Path, calibration: Sequence[Tensor]) -> None:
     """Integers of eight bits, with ONNX Runtime's own tool: dynamic, or, with calibration, static (QDQ)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
-    whole = path.with_name(f".whole.{path.name}")
-    path.rename(whole)
-    is_large = _data_of(path).exists()
     try:
         with quiet():
-            options = {"weight_type": QuantType.QInt8, "use_external_data_format": is_large}
+            options = {"weight_type": QuantType.QInt8, "use_external_data_format": _data_of(whole).exists()}
             if calibration:
                 quantize_static(whole, path, _Reader(whole, calibration), **options)
             else:
                 quantize_dynamic(whole, path, **options)
     finally:
         whole.unlink()
+        _data_of(whole).unlink(missing_ok=True)
 
 
 class _Reader:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from conversion.errors import ExportError
 from conversion.exports.looked_at import name_output
 from conversion.exports.resampling import interpolate_by_products
 from conversion.families.base import Spec
@@ -98,6 +99,9 @@ class Traced:
 
         Args:
             tapped: it returns what is looked at on the way, too.
+
+        Raises:
+            ExportError: torch cannot trace the model.
         """
         outputs = {**self.returned, **(self.taps if tapped else {})}
         wrapped = _Returning(self.model, self.stages, outputs, self.normalization)
@@ -114,7 +118,11 @@ class Traced:
             stack.enter_context(torch.no_grad())
             if self.lacks_antialias:
                 stack.enter_context(with_interpolation(interpolate_by_products))
-            return torch.export.export(wrapped, (example,), dynamic_shapes={"inputs": dims}, strict=False)
+            try:
+                return torch.export.export(wrapped, (example,), dynamic_shapes={"inputs": dims}, strict=False)
+            except Exception as error:  # of many kinds, most of them torch's own
+                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+                raise ExportError("torch.export cannot trace this model.", [reason]) from error
 
 
 class _Returning(nn.Module):

@@ -16,7 +16,7 @@ from conversion.families.base import Family, load_family
 from conversion.families.told import Told, describe_condition, describe_told
 from conversion.parity.deviations import split_names
 from conversion.parity.off import Off, find_largest, format_share
-from conversion.parity.verdict import OVERFLOW, Verdict, worst
+from conversion.parity.verdict import OVERFLOW, Verdict, rank, worst
 
 # task: pipeline on the Hub, class that loads a model of it; none where transformers has no such class for all models
 TASKS = {
@@ -177,9 +177,10 @@ def _describe_loss(cell: Record) -> str:
     if not found:
         return ""
     decisions = [figures[1] for figures in found if len(figures) > 1]
-    place = find_largest_loss(read_points(result["points"], cell["dtype"]) for result in cell["inputs"])
+    inputs = [read_points(result["points"], cell["dtype"]) for result in cell["inputs"]]
+    place, worst_point = find_largest_loss(inputs), max((point for points in inputs for point in points), key=rank)
     return (
-        f"cosine {min(figures[0] for figures in found):.6f}"
+        f"at {worst_point.point} its {worst_point.reason}; cosine {min(figures[0] for figures in found):.6f}"
         + (f", equal decisions {100 * min(decisions):.1f} %" if decisions else "")
         + f"; most of it arises in {place}"
         + _describe_pictures(cell["exported"].get("pictures"))

@@ -121,6 +121,8 @@ def test_the_python_of_a_page_runs(page: Path, here: Path) -> None:
 def test_pytest_takes_the_options_of_a_page(name: str, made: dict[str, Path], tmp_path: Path) -> None:
     """It finds the tests that it would run; that they pass is for themselves to show."""
     arguments = PYTEST[name].arguments
+    if "--export" in arguments:
+        pytest.importorskip("onnxruntime")
     for family in ("dinov2", "data2vec_vision"):
         write_clone(family, tmp_path / family)
     shutil.copytree(made["dinov2_tiny"], tmp_path / "my-model")

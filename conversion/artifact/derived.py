@@ -11,11 +11,12 @@ from conversion.artifact.card import count_kinds, list_cells, summarise_points
 from conversion.artifact.settings import find_dtype, find_settings_problems
 from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
+from conversion.exports.asked import find_export
 from conversion.families.base import Family
 from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
 from conversion.parity.deviations import split_names
-from conversion.parity.verdict import PointVerdict
+from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.state_dicts.folder import LEFT_OUT, read_left_out
 from conversion.state_dicts.recognise import identify_variant, list_official, rows_of
 from conversion.state_dicts.restore import find_majors
@@ -57,6 +58,28 @@ def find_repetitions(card: Mapping[str, Any]) -> Iterator[str]:
     for name, cell in zip(cells, list_cells(card), strict=True):
         inputs = [result["input"] for result in cell["inputs"]]
         yield from (f"{name}, {repeated}: given twice" for repeated in _list_repeated(inputs))
+
+
+def find_false_exports(card: Mapping[str, Any]) -> Iterator[str]:
+    """List what a card says of exports that does not go together."""
+    places = [(cell["device"], cell["dtype"], cell["attention"]) for cell in card["activations"]]
+    yield from (f"{', '.join(place)}: an export, among activations" for place in places if find_export(place))
+    for cell in card.get("exports", ()):
+        place, exported = (cell["device"], cell["dtype"], cell["attention"]), cell["exported"]
+        export = find_export(place)
+        if export is None or export.cell != place or export.precision != exported["precision"]:
+            yield f"{', '.join(place)}: no export of {exported['precision']}"
+            continue
+        beside = {export.file.rpartition(".")[0] + ".bin", f"{export.file}.data"}
+        if export.file not in exported["files"] or exported["files"].keys() - {export.file, *beside}:
+            yield f"{', '.join(place)}: files {', '.join(exported['files'])}, by its precision {export.file}"
+        is_lossy = cell["verdict"] == Verdict.LOSSY
+        if is_lossy and not any(result.get("likeness") for result in cell["inputs"]):
+            yield f"{', '.join(place)}: lossy, and not said how alike it is"
+        figures = [each for result in cell["inputs"] for each in result.get("likeness", {}).values()]
+        figures += exported.get("pictures", {}).get("likeness", {}).values()
+        if not all(-1.001 <= figure <= 1.001 for each in figures for figure in each):
+            yield f"{', '.join(place)}: a likeness that is none"
 
 
 def find_false_figures(record: Mapping[str, Any], points: Sequence[PointVerdict]) -> Iterator[str]:

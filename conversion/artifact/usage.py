@@ -8,17 +8,18 @@ from typing import Any
 from conversion.artifact.answer import TASKS
 from conversion.artifact.reading import rebuild_spec
 from conversion.artifact.sizes import list_identical_sizes
+from conversion.exports.asked import find_export
 from conversion.families.base import load_family
 from conversion.families.target import transformers_major
 from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND
 
 # runtime to lines that load a file of it
 RUNTIMES = {
-    "onnx": ("import onnxruntime", "", 'session = onnxruntime.InferenceSession("{file}")',
+    "onnx": ("import onnxruntime", "", 'session = onnxruntime.InferenceSession("{file}")', "# {input}: numpy, {dtype}",
              'outputs = session.run(None, {{"{input}": {input}}})  # {outputs}'),
     "openvino": ("import openvino", "", 'model = openvino.Core().compile_model("{file}", "CPU", {settings})',
-                 "outputs = model({input})  # {outputs}"),
-    "torch": ("import torch", "", 'model = torch.export.load("{file}").module()',
+                 "# {input}: numpy, float32", "outputs = model({input})  # {outputs}"),
+    "torch": ("import torch", "", 'model = torch.export.load("{file}").module()', "# {input}: torch, {dtype}",
               "outputs = model({input})  # {outputs}"),
 }  # fmt: skip
 
@@ -30,14 +31,16 @@ def write_export_usage(cell: Mapping[str, Any], place: str) -> list[str]:
         cell: of a card, that the export was judged in.
         place: the artifact's folder.
     """
-    exported = cell["exported"]
+    exported, export = cell["exported"], find_export((cell["device"], cell["dtype"], cell["attention"]))
+    assert export is not None
     values = {
-        "file": f"{place}/{next(iter(exported['files']))}",
+        "file": f"{place}/{export.file}",
         "input": exported["input"],
         "outputs": ", ".join(exported["outputs"]),
+        "dtype": cell["dtype"],
         "settings": json.dumps(exported.get("settings", {})),
     }
-    return [line.format_map(values) for line in RUNTIMES[cell["attention"].partition(":")[0]]]
+    return [line.format_map(values) for line in RUNTIMES[export.runtime]]
 
 
 def write_usage(card: Mapping[str, Any], place: str) -> list[str]:

@@ -19,6 +19,7 @@ from conversion.artifact.derived import (
     find_false_checksums,
     find_false_deviation,
     find_false_entries,
+    find_false_exports,
     find_false_figures,
     find_false_files,
     find_repetitions,
@@ -112,6 +113,7 @@ def find_contradictions(
     cells = list_cells(card)
     if not cells:
         yield f"activations were {NOT_COMPARED}; vision-parity convert compares them"
+    yield from find_false_exports(card)
     for cell in cells:
         where = f"{cell['device']}, {cell['dtype']}, {cell['attention']}"
         if all(result["baked_twin"] or result["masked"] for result in cell["inputs"]):

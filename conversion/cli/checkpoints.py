@@ -54,11 +54,15 @@ def convert(
     report: RareReport = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Write shards, as 5GB.", hidden=True)] = None,
     mirror: Annotated[str | None, typer.Option(help="Where to download from.", hidden=True)] = None,
-    exports: Annotated[list[str] | None, typer.Option("--export", help="To onnx, openvino or torch, too.")] = None,
-    bounds: Annotated[list[str] | None, typer.Option("--require", help="Of lossy exports.", hidden=True)] = None,
-    pictures: Annotated[Path | None, typer.Option(help="For int8 exports.", hidden=True)] = None,
+    exports: Annotated[list[str] | None, typer.Option("--export", help="To onnx, openvino or torch.")] = None,
+    bounds: Annotated[
+        list[str] | None, typer.Option("--require", help="Of an export: ratio=3, cosine=0.99.", hidden=True)
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="To calibrate and measure exports.", hidden=True)] = None,
     opset: Annotated[int | None, typer.Option(help="Of an ONNX export.", hidden=True)] = None,
-    normalizes: Annotated[bool, typer.Option("--normalize", help="In an export's graph.", hidden=True)] = False,
+    normalizes: Annotated[
+        bool, typer.Option("--normalize", help="Exports take images from 0 to 1.", hidden=True)
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic weights and inputs.", hidden=True)] = 0,
     is_thorough: Thorough = False,
     machine: Machine = False,

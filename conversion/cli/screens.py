@@ -12,6 +12,7 @@ from conversion.artifact.sizes import describe_sizes
 from conversion.cli.answer import Outcome, as_plain, shorten
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings
+from conversion.parity.verdict import Verdict
 from conversion.report.text import fold
 
 MANY = 12
@@ -49,6 +50,9 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     yield from _write_remarks(answer)
     yield ""
     if not outcome.is_same:
+        if answer.verdict is not Verdict.FAILED and answer.exports:
+            yield from fold("The model is the same. An export is not what was asked for, so nothing was saved.")
+            return
         is_told = not any(judged.cause for judged in answer.conversion)
         yield f"{'Not' if is_told else 'Not shown to be'} the same model. Nothing was saved."
         return

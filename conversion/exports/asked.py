@@ -110,7 +110,8 @@ def find_export(cell: tuple[str, str, str]) -> Export | None:
 
 def list_exported(directory: Path) -> dict[str, Path]:
     """List the files that an artifact's model was exported to, by their names relative to it."""
-    found = [path for folder in FOLDERS for path in sorted((directory / folder).rglob("*")) if path.is_file()]
+    listed = (path for folder in FOLDERS for path in sorted((directory / folder).rglob("*")))
+    found = [path for path in listed if path.is_file() or path.is_symlink()]  # a link to a folder is none of its files
     return {path.relative_to(directory).as_posix(): path for path in found}
 
 
@@ -136,12 +137,10 @@ def check_asked(
     of_exports = {"--require": bounds, "--opset": opset is not None, "--normalize": normalizes, "--pictures": pictures}
     given = [option for option, value in of_exports.items() if value]
     if given and not exports:
-        raise ExportError(
-            f"{', '.join(given)}: only for an export.", hint="Give --export onnx, openvino or torch, too."
-        )
+        raise ExportError(f"{', '.join(given)}: needs --export.", hint="Give --export onnx, openvino or torch, too.")
     if opset is not None and all(export.runtime != "onnx" for export in exports):
         hint = "Leave it out, or give --export onnx, too."
-        raise ExportError("--opset: of ONNX, to which nothing is exported.", hint=hint)
+        raise ExportError("--opset: is for ONNX, to which nothing is exported.", hint=hint)
     if pictures is None and any(export.precision == INT8_STATIC for export in exports):
         hint = "Give some like those that the model is for: --pictures FOLDER."
         raise ExportError(

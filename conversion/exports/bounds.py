@@ -1,5 +1,6 @@
 """What an export that is lossy has to keep, in figures that are common for such models."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,8 @@ if TYPE_CHECKING:
     from conversion.parity.verdict import PointVerdict
     from conversion.parity.verify import InputVerdict
 
-MEASURES = ("cosine", "top1", "ratio")
+RATIO = "ratio"
+MEASURES = ("cosine", "top1", RATIO)
 """The smallest cosine of what is returned for an image; the part of equal decisions; the largest error ratio."""
 
 
@@ -38,10 +40,10 @@ def parse_bound(text: str) -> Bound:
         number = float(value)
     except ValueError:
         raise ValueError(f"{text!r}: {value!r} is not a number") from None
-    if measure == "ratio" and not number >= 1:
-        raise ValueError(f"{text!r}: an error ratio is 1 or more")
-    if measure != "ratio" and not 0 <= number <= 1:
-        raise ValueError(f"{text!r}: a part of 1 is from 0 to 1")
+    if measure == RATIO and not 1 <= number < math.inf:
+        raise ValueError(f"{text!r}: an error ratio is a number from 1 on")
+    if measure != RATIO and not 0 <= number <= 1:
+        raise ValueError(f"{text!r}: must lie between 0 and 1")
     return Bound(measure, number)
 
 
@@ -50,7 +52,7 @@ def measure_loss(
 ) -> dict[str, float | None]:
     """The worst of each measure; of cosines and decisions, those of what the model returns.
 
-    All is exact where nothing is said to differ. Nothing is measured of decisions where there are none.
+    They are 1 where nothing differs. Nothing is measured of decisions where there are none.
 
     Args:
         pictures: what was measured on a user's own, as a card has it: these decide then, not noise.
@@ -64,7 +66,7 @@ def measure_loss(
     return {
         "cosine": min(cosines, default=1.0),
         "top1": min(tops, default=None),
-        "ratio": max((result.error_ratio for result in results), default=1.0),
+        RATIO: max((result.error_ratio for result in results), default=1.0),
     }
 
 
@@ -73,8 +75,8 @@ def find_exceeded(measured: Mapping[str, float | None], bounds: Iterable[Bound])
     for bound in bounds:
         found = measured[bound.measure]
         if found is None:
-            yield f"--require {bound.text}: this model decides between no classes"
-        elif (found > bound.value) if bound.measure == "ratio" else (found < bound.value):
+            yield f"--require {bound.text}: this model has no classes"
+        elif not (found <= bound.value if bound.measure == RATIO else found >= bound.value):  # a NaN is neither
             yield f"--require {bound.text}: it is {found:.6g}"
 
 

@@ -40,8 +40,8 @@ def write_graph(
     tapped, whole = path.with_name(f".{path.name}"), path.with_name(f".whole.{path.name}") if is_int8 else path
     written = write_tapped(traced, whole, opset)
     if opset not in (None, written):
-        hint = f"Give --opset {written}, or leave it out."
-        raise ExportError(f"{path.name}: torch writes this model in opset {written}, not in {opset}.", hint=hint)
+        hint = f"Leave --opset out, or give one that torch writes, as {written}."
+        raise ExportError(f"{path.name}: torch wrote opset {written} in place of {opset}.", hint=hint)
     if is_int8:
         _quantize(whole, path, calibration)
     split_outputs(path, tapped, traced.returned)
@@ -129,6 +129,8 @@ def _quantize(whole: Path, path: Path, calibration: Sequence[Tensor]) -> None:
                 quantize_static(whole, path, _Reader(whole, calibration), **options)
             else:
                 quantize_dynamic(whole, path, **options)
+    except Exception as error:  # of ONNX and of protobuf, besides its own
+        raise ExportError(f"{path.name}: cannot be quantized.", [_first_line(error)]) from error
     finally:
         whole.unlink()
         _data_of(whole).unlink(missing_ok=True)
@@ -152,4 +154,4 @@ def _data_of(path: Path) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

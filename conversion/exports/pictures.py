@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from conversion.errors import ExportError
 
@@ -18,8 +18,9 @@ def list_pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ExportError(f"--pictures {folder}: there is no such folder.")
-    suffixes = Image.registered_extensions()
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() in suffixes]
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    found = [path for path in files if path.suffix.lower() in suffixes]
     if not found:
         raise ExportError(
             f"--pictures {folder}: there are no pictures in it.", hint="Give a folder of .jpg or .png files."
@@ -36,5 +37,5 @@ def open_picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # Pillow raises what each format's reader does
         raise ExportError(f"{path}: cannot be read as a picture: {error}", hint="Take it out of the folder.") from error

@@ -24,8 +24,9 @@ from conversion.patching import with_interpolation, with_symbolic_sizes
 PIXELS, IMAGES = "pixel_values", "images"
 """Names of the input: normalised, as the image processor gives it; or from 0 to 1, where the graph normalises."""
 
-MOST_IMAGES, MOST_PATCHES = 1024, 512
-"""Of a batch, and along a side of an image: the ends of what a dynamic graph takes."""
+MOST_IMAGES, LEAST_PATCHES, MOST_PATCHES = 1024, 2, 512
+"""Of a batch, and along a side of an image: the ends of what a dynamic graph takes. One patch is a case of its own for
+``torch.export``."""
 
 EXAMPLE = (2, 5, 7)
 """Images, and patches down and across, that a dynamic graph is traced with: no two alike, none of them one."""
@@ -109,7 +110,7 @@ class Traced:
         dims: dict[int, Any] = {0: Dim("batch", min=1, max=MOST_IMAGES)}
         if self.is_dynamic:
             dims |= {
-                axis: self.spec.patch_size * Dim(name, min=1, max=MOST_PATCHES)
+                axis: self.spec.patch_size * Dim(name, min=LEAST_PATCHES, max=MOST_PATCHES)
                 for axis, name in ((2, "rows"), (3, "columns"))
             }
         with ExitStack() as stack:

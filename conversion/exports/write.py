@@ -1,5 +1,6 @@
 """Write a converted model for a runtime, whichever that is."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,10 +39,24 @@ def write_export(
     path = directory / export.file
     try:
         path.parent.mkdir(exist_ok=True)
+        _check_space(traced, path)
         return _write(traced, export, path, opset, calibration)
     except OSError as error:
         hint = "Nothing was left behind. Check free space and permissions."
         raise ExportError(f"{path}: cannot be written: {error}", hint=hint) from error
+
+
+def _check_space(traced: Traced, path: Path) -> None:
+    """Refuse a disk that is too full: what writes the files ends the process there, or says something else.
+
+    Raises:
+        ExportError: there is not as much space as the weights take twice.
+    """
+    needed = 2 * sum(weight.nbytes for weight in traced.model.state_dict().values())
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        headline = f"{path.name}: takes {needed:,} bytes while it is written; {free:,} are free."
+        raise ExportError(headline, hint="Make room, or choose another directory.")
 
 
 def _write(traced: Traced, export: Export, path: Path, opset: int | None, calibration: Sequence[Tensor]) -> Exported:

@@ -14,11 +14,11 @@ from conversion.artifact.files import flush
 from conversion.artifact.load import load_image_processor
 from conversion.errors import ExportError
 from conversion.exports.asked import INT8_STATIC, Export, find_export
-from conversion.exports.bounds import Bound, find_exceeded, measure_loss
+from conversion.exports.bounds import RATIO, Bound, find_exceeded, measure_loss
 from conversion.exports.looked_at import select_stages
 from conversion.exports.pictures import list_pictures, open_picture
 from conversion.exports.runs import Exported
-from conversion.exports.tracing import Normalization, Traced
+from conversion.exports.tracing import Normalization, Traced, quiet
 from conversion.exports.write import choose_dtype, write_export
 from conversion.parity.capture import capture
 from conversion.parity.compare import LOGITS, Local
@@ -26,16 +26,13 @@ from conversion.parity.deviations import combine
 from conversion.parity.metrics import Likeness, likeness_of
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
-from conversion.parity.verdict import Verdict
+from conversion.parity.verdict import Verdict, find_vacuity
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
 from conversion.suite.cells import draw_inputs_of, verify_cell
 from conversion.suite.inputs import InputCase, open_photo
 from conversion.suite.progress import say
 from conversion.suite.subject import Cell, Subject
 from conversion.suite.threads import limit_threads
-
-SMALL = 10.0
-"""An error ratio below which kernels that round more coarsely are a likelier cause than fewer bits."""
 
 BATCH = 3
 """Images through a graph with a dynamic batch, beside one alone."""
@@ -53,6 +50,11 @@ def verify_export(subject: Subject, export: Export) -> MatrixVerdict:
     Raises:
         ExportError: it cannot be written or run.
     """
+    with quiet():
+        return _write_and_verify(subject, export)
+
+
+def _write_and_verify(subject: Subject, export: Export) -> MatrixVerdict:
     where = f"{subject.variant}: {export.label}, {export.precision}"
     say(f"{where}: writing")
     traced, exported = _write(subject, export)
@@ -111,6 +113,7 @@ def read_pictures(subject: Subject, traced: Traced) -> Iterator[Tensor]:
     """
     if subject.request.pictures is None:
         return
+    read_preprocessor(subject, "--pictures")
     processor = load_image_processor(subject.directory)
     for path in list_pictures(subject.request.pictures):
         pixel_values: Tensor = processor(open_picture(path), return_tensors="pt")["pixel_values"]
@@ -132,6 +135,10 @@ def measure_pictures(subject: Subject, export: Export, traced: Traced, exported:
         pixel_values = traced.normalization.apply(images) if traced.normalization else images
         expected = capture(original, stages, "original", Inputs(pixel_values), dtype)
         for name, point in traced.returned.items():
+            if reason := find_vacuity(expected[point], returned[name].to(dtype)):
+                raise ExportError(
+                    f"picture {number}, {name}: {reason}.", hint="Leave this precision out, or the picture."
+                )
             alike = likeness_of(returned[name].to(dtype), expected[point], decides=point.endswith(LOGITS))
             found.setdefault(point, []).append(alike)
     return (
@@ -145,11 +152,22 @@ def summarise(likeness: Sequence[Likeness]) -> list[float]:
     return [min(each.cosine for each in likeness), *([sum(tops) / len(tops)] if tops else [])]
 
 
+def read_preprocessor(subject: Subject, option: str) -> Mapping[str, Any]:
+    """The settings of the image processor.
+
+    Raises:
+        ExportError: the model has none, and this option needs it.
+    """
+    if not subject.converted.preprocessor:
+        raise ExportError(f"{option}: this model has no image processor.", hint=f"Leave {option} out.")
+    return subject.converted.preprocessor
+
+
 def choose_normalization(subject: Subject) -> Normalization | None:
     """What the graph does to its images first, if it was asked to."""
     if not subject.request.normalizes:
         return None
-    settings: Mapping[str, Any] = subject.converted.preprocessor or {}
+    settings = read_preprocessor(subject, "--normalize")
     return Normalization(tuple(settings["image_mean"]), tuple(settings["image_std"]))
 
 
@@ -191,22 +209,23 @@ def merge_outputs(
 
 
 def find_unwanted_loss(cell: MatrixVerdict, bounds: Sequence[Bound]) -> str | None:
-    """Why an export that is lossy is not kept, in words; None where it may be, and of all that is not lossy.
+    """Why an export is not kept, in words; None where it may be.
 
-    Integers are lossy, and whoever asks for them by name knows. All else has to be the same model, unless its user says
-    how much it may lose.
+    Integers are lossy, and whoever asks for them by name knows: bounds on what they return hold for them. All else has
+    to be the same model, unless its user says how many times the original's own error it may have.
     """
     export = find_export((cell.device, cell.dtype, cell.attention))
-    if cell.verdict is not Verdict.LOSSY or export is None:
+    if cell.verdict is Verdict.FAILED or export is None:
         return None
-    loss = describe_loss(cell)
-    if exceeded := list(find_exceeded(measure_loss(cell.inputs, (cell.exported or {}).get("pictures")), bounds)):
-        return "\n".join([loss, *exceeded])
-    if bounds or export.may_lose:
+    measured = measure_loss(cell.inputs, (cell.exported or {}).get("pictures"))
+    applying = [bound for bound in bounds if bound.measure != RATIO or not export.may_lose]
+    if exceeded := list(find_exceeded(measured, applying)):
+        return "\n".join([describe_loss(cell), *exceeded])
+    is_granted = export.may_lose or any(bound.measure == RATIO for bound in bounds)
+    if is_granted or cell.verdict is not Verdict.LOSSY:
         return None
-    ratio = measure_loss(cell.inputs)["ratio"] or 1.0
-    bound = f"ratio={math.ceil(ratio)}" if ratio < SMALL else "cosine=0.999"
-    return f"{loss}\nIt is not kept. To keep it, say what it has to keep, as --require {bound}."
+    way = f"--require ratio={math.ceil(measured[RATIO] or 1.0)}"
+    return f"{describe_loss(cell)}\nIt is not kept. To keep it, say how much its error may be: {way}."
 
 
 def describe_losses(cells: Iterable[MatrixVerdict], bounds: Sequence[Bound]) -> list[str]:

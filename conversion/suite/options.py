@@ -105,12 +105,13 @@ OF_RUNS: Mapping[str, Mapping[str, Any]] = {
         "action": "append",
         "type": partial(_parse, parse_bound),
         "metavar": "BOUND",
-        "help": "what an export that is lossy has to keep: cosine=0.99, top1=0.95 or ratio=100",
+        "help": "what an export has to keep: cosine=0.99 or top1=0.95; and, as ratio=3, how many times the original's "
+        "own error one may have that is not of integers",
     },
     "--pictures": {
         "type": _path,
         "metavar": "DIR",
-        "help": "of your own: int8-static is calibrated on them, and what is lossy is measured on them",
+        "help": "of your own: int8-static is calibrated on them, and exports are measured on them",
     },
     "--opset": {"type": partial(_parse, parse_count), "metavar": "N", "help": "of an ONNX export (torch's choice)"},
     "--normalize": {"action": "store_true", "help": "an export's graph takes images from 0 to 1 and normalises them"},

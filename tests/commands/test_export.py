@@ -1,6 +1,7 @@
 """``--export``: a model is written for a runtime, run there, judged, and kept if it is what was asked for."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,13 +133,15 @@ def test_what_is_lossy_and_was_not_meant_to_be_is_not_kept(
     assert convert("torch") == 1
     output = " ".join(capsys.readouterr().out.split())
     assert "lossy with torch: less precise: " in output
-    assert "It is not kept. To keep it, say what it has to keep, as --require cosine=0.999." in output
+    assert "It is not kept. To keep it, say how much its error may be: --require ratio=" in output
     assert not Path("mine").exists()
 
 
 def test_its_user_says_what_it_has_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
     lose(monkeypatch)
-    assert convert("torch", others=("--require", "cosine=0.999")) == 0
+    assert convert("torch", others=("--require", "cosine=0.999")) == 1  # which a cosine would not show
+    assert convert("torch", others=("--require", "ratio=1e6", "--require", "cosine=1")) == 1
+    assert convert("torch", others=("--require", "ratio=1e6", "--require", "cosine=0.999")) == 0
     assert read_exports()[0]["verdict"] == "lossy"
     conversion.verify_artifact("mine")
 
@@ -154,6 +157,9 @@ def test_a_full_disk_is_said_once_and_leaves_nothing(
     said = capsys.readouterr().err
     assert said.count("model.pt2: cannot be written: [Errno 28] No space left on device") == 1
     assert sorted(path.name for path in Path().iterdir()) == ["head.pth", "tiny.pth"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))  # type: ignore[attr-defined]
+    assert convert("torch") == 2
+    assert "bytes while it is written; 1,000 are free." in capsys.readouterr().err
 
 
 def test_what_a_runtime_does_not_take_is_said_with_its_reason(
@@ -182,7 +188,7 @@ def test_what_a_runtime_does_not_take_is_said_with_its_reason(
 def test_an_opset_that_torch_cannot_write_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxruntime")
     assert convert("onnx", others=("--opset", "5")) == 2
-    assert "not in 5." in capsys.readouterr().err
+    assert "in place of 5." in capsys.readouterr().err
     assert not Path("mine").exists()
 
 

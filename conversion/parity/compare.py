@@ -67,7 +67,7 @@ class Comparison:
         noted: capture point to how far it is off, where not every bit agrees; of what the model returns, with how
             large that is.
         evidence: from the first stage that failed.
-        likeness: of what the model returns, where not every bit agrees.
+        likeness: of what a runtime returns, where not every bit agrees.
     """
 
     run: OriginalRun
@@ -97,7 +97,7 @@ class Comparison:
         if not stage.hf and all(point.verdict is Verdict.EXACT for point in self.points):
             local = actual.values  # whatever is computed here is computed from what the original has
         for point, verdict in zip(stage.points, verdicts, strict=True):
-            if verdict.difference and point.name.startswith(RETURNED):
+            if converted is None and verdict.difference and point.name.startswith(RETURNED):
                 pair = actual.values[point.name], expected.values[point.name]
                 self.likeness[point.name] = likeness_of(*pair, decides=point.name.endswith(LOGITS))
             if local is actual.values and verdict.difference:

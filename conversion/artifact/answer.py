@@ -3,7 +3,7 @@
 Whoever reads them reads the same: at a terminal, in a model card, in a report, as JSON.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,13 +176,10 @@ def _describe_loss(cell: Record) -> str:
     found = [figures for result in cell["inputs"] for figures in result.get("likeness", {}).values()]
     if not found:
         return ""
-    decisions = [figures[1] for figures in found if len(figures) > 1]
     inputs = [read_points(result["points"], cell["dtype"]) for result in cell["inputs"]]
     place, worst_point = find_largest_loss(inputs), max((point for points in inputs for point in points), key=rank)
     return (
-        f"at {worst_point.point} its {worst_point.reason}; cosine {min(figures[0] for figures in found):.6f}"
-        + (f", equal decisions {100 * min(decisions):.1f} %" if decisions else "")
-        + f"; most of it arises in {place}"
+        f"at {worst_point.point} its {worst_point.reason}; {_describe_likeness(found)}; most of it arises in {place}"
         + _describe_pictures(cell["exported"].get("pictures"))
     )
 
@@ -190,11 +187,15 @@ def _describe_loss(cell: Record) -> str:
 def _describe_pictures(pictures: Record | None) -> str:
     if pictures is None:
         return ""
-    figures = list(pictures["likeness"].values())
-    tops = [each[1] for each in figures if len(each) > 1]
-    equal = f", equal decisions {100 * min(tops):.1f} %" if tops else ""
     count = "1 picture" if pictures["count"] == 1 else f"{pictures['count']} pictures"
-    return f"; on {count} cosine {min(each[0] for each in figures):.6f}{equal}"
+    return f"; on {count} {_describe_likeness(pictures['likeness'].values())}"
+
+
+def _describe_likeness(found: Collection[Sequence[float]]) -> str:
+    """The smallest cosine, and, where something is decided, the smallest part of equal decisions."""
+    decisions = [figures[1] for figures in found if len(figures) > 1]
+    equal = f", equal decisions {100 * min(decisions):.1f} %" if decisions else ""
+    return f"cosine {min(figures[0] for figures in found):.6f}{equal}"
 
 
 def list_otherwise(

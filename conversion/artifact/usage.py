@@ -14,7 +14,7 @@ from conversion.families.target import transformers_major
 from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND
 
 # runtime to lines that load a file of it
-RUNTIMES = {
+LOADED_BY = {
     "onnx": ("import onnxruntime", "", 'session = onnxruntime.InferenceSession("{file}")', "# {input}: numpy, {dtype}",
              'outputs = session.run(None, {{"{input}": {input}}})  # {outputs}'),
     "openvino": ("import openvino", "", 'model = openvino.Core().compile_model("{file}", "CPU", {settings})',
@@ -40,7 +40,7 @@ def write_export_usage(cell: Mapping[str, Any], place: str) -> list[str]:
         "dtype": cell["dtype"],
         "settings": json.dumps(exported.get("settings", {})),
     }
-    return [line.format_map(values) for line in RUNTIMES[export.runtime]]
+    return [line.format_map(values) for line in LOADED_BY[export.runtime]]
 
 
 def write_usage(card: Mapping[str, Any], place: str) -> list[str]:

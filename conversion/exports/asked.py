@@ -111,7 +111,7 @@ def find_export(cell: tuple[str, str, str]) -> Export | None:
 def list_exported(directory: Path) -> dict[str, Path]:
     """List the files that an artifact's model was exported to, by their names relative to it."""
     listed = (path for folder in FOLDERS for path in sorted((directory / folder).rglob("*")))
-    found = [path for path in listed if path.is_file() or path.is_symlink()]  # a link to a folder is none of its files
+    found = [path for path in listed if path.is_file() or path.is_symlink()]  # no card speaks of a link
     return {path.relative_to(directory).as_posix(): path for path in found}
 
 

@@ -1,4 +1,4 @@
-"""What an export that is lossy has to keep, in figures that are common for such models."""
+"""What an export has to keep, in figures that are common for models that lose precision."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -27,5 +27,4 @@ def _is_end(stage: Stage, point: CapturePoint) -> bool:
 def name_output(point: CapturePoint) -> str:
     """What the graph calls a value that the model returns: ``last_hidden_state``, ``feature_maps.2``."""
     place = read_place(point.hf)
-    name = place.item if not place.module else point.name.removeprefix(RETURNED)
-    return name if place.index is None else f"{name}.{place.index}"
+    return place.item if place.index is None else f"{place.item}.{place.index}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from conversion.errors import ExportError
-from conversion.exports.runs import Exported, Run
+from conversion.exports.runs import Exported, Run, quote
 from conversion.exports.tracing import Traced, quiet
 
 LARGE = 1_800_000_000
@@ -43,7 +43,7 @@ def write_graph(
         hint = f"Leave --opset out, or give one that torch writes, as {written}."
         raise ExportError(f"{path.name}: torch wrote opset {written} in place of {opset}.", hint=hint)
     if is_int8:
-        _quantize(whole, path, calibration)
+        _quantize(whole, path, [{traced.input: each.numpy()} for each in calibration])
     split_outputs(path, tapped, traced.returned)
     try:
         run, run_tapped = open_session(path), open_session(tapped)
@@ -67,7 +67,7 @@ def open_session(path: Path) -> Run:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own kinds, which it does not publish
-        raise ExportError(f"{path.name}: ONNX Runtime does not take it.", [_first_line(error)]) from error
+        raise ExportError(f"{path.name}: ONNX Runtime does not take it.", [quote(error)]) from error
     name, outputs = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
 
     def run(pixel_values: Tensor) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def open_session(path: Path) -> Run:
             values = session.run(outputs, {name: pixel_values.numpy()})
         except Exception as error:
             headline = f"{path.name}: ONNX Runtime cannot run it on {tuple(pixel_values.shape)}."
-            raise ExportError(headline, [_first_line(error)]) from error
+            raise ExportError(headline, [quote(error)]) from error
         return dict(zip(outputs, map(torch.from_numpy, values), strict=True))
 
     return run
@@ -113,12 +113,12 @@ def write_tapped(traced: Traced, path: Path, opset: int | None = None) -> int:
             )
         written.save(path, external_data=size > LARGE)
     except torch.onnx.errors.OnnxExporterError as error:
-        raise ExportError(f"{path.name}: torch cannot export this model.", [_first_line(error)]) from error
+        raise ExportError(f"{path.name}: torch cannot export this model.", [quote(error)]) from error
     version: int = written.model.opset_imports[""]
     return version
 
 
-def _quantize(whole: Path, path: Path, calibration: Sequence[Tensor]) -> None:
+def _quantize(whole: Path, path: Path, calibration: Sequence[dict[str, Any]]) -> None:
     """Integers of eight bits, with ONNX Runtime's own tool: dynamic, or, with calibration, static (QDQ)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
@@ -126,11 +126,11 @@ def _quantize(whole: Path, path: Path, calibration: Sequence[Tensor]) -> None:
         with quiet():
             options = {"weight_type": QuantType.QInt8, "use_external_data_format": _data_of(whole).exists()}
             if calibration:
-                quantize_static(whole, path, _Reader(whole, calibration), **options)
+                quantize_static(whole, path, _Reader(calibration), **options)
             else:
                 quantize_dynamic(whole, path, **options)
     except Exception as error:  # of ONNX and of protobuf, besides its own
-        raise ExportError(f"{path.name}: cannot be quantized.", [_first_line(error)]) from error
+        raise ExportError(f"{path.name}: cannot be quantized.", [quote(error)]) from error
     finally:
         whole.unlink()
         _data_of(whole).unlink(missing_ok=True)
@@ -139,11 +139,8 @@ def _quantize(whole: Path, path: Path, calibration: Sequence[Tensor]) -> None:
 class _Reader:
     """Inputs, one after the other, as ONNX Runtime's calibration wants them."""
 
-    def __init__(self, path: Path, inputs: Sequence[Tensor]) -> None:
-        import onnx
-
-        name = onnx.load(path, load_external_data=False).graph.input[0].name
-        self._left = iter([{name: each.numpy()} for each in inputs])
+    def __init__(self, inputs: Sequence[dict[str, Any]]) -> None:
+        self._left = iter(inputs)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._left, None)
@@ -151,7 +148,3 @@ class _Reader:
 
 def _data_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -1,4 +1,4 @@
-"""A user's own pictures: integers are calibrated on them, and what is lossy is measured on them."""
+"""A user's own pictures: static integers are calibrated on them, and exports are measured on them."""
 
 from pathlib import Path
 

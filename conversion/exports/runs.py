@@ -11,6 +11,12 @@ Run = Callable[[Tensor], dict[str, Tensor]]
 """From ``(B, C, height, width)`` to output and its value."""
 
 
+def quote(error: Exception, line: int = 0) -> str:
+    """A line of what a library said, the first unless told otherwise; the kind of error where it said nothing."""
+    lines = [text.strip() for text in str(error).splitlines() if text.strip()]
+    return lines[line][:300] if lines else type(error).__name__
+
+
 @dataclass(frozen=True)
 class Exported:
     """A model that was written for a runtime.

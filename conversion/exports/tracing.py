@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from conversion.errors import ExportError
-from conversion.exports.looked_at import name_output
+from conversion.exports.looked_at import name_output, select_stages
 from conversion.exports.resampling import interpolate_by_products
-from conversion.families.base import Spec
+from conversion.exports.runs import quote
+from conversion.families.base import Spec, load_family
 from conversion.parity.capture import ARGUMENTS, reading_at
 from conversion.parity.off import RETURNED
 from conversion.parity.points import Stage, read_place
 from conversion.patching import with_interpolation, with_symbolic_sizes
+from conversion.state_dicts.convert import Conversion
 
 PIXELS, IMAGES = "pixel_values", "images"
 """Names of the input: normalised, as the image processor gives it; or from 0 to 1, where the graph normalises."""
@@ -122,8 +124,15 @@ class Traced:
             try:
                 return torch.export.export(wrapped, (example,), dynamic_shapes={"inputs": dims}, strict=False)
             except Exception as error:  # of many kinds, most of them torch's own
-                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+                reason = f"{type(error).__name__}: {quote(error)}"
                 raise ExportError("torch.export cannot trace this model.", [reason]) from error
+
+
+def prepare(out: Conversion, model: nn.Module, normalization: Normalization | None = None) -> Traced:
+    """A converted model, to be exported: for images of any size where it, and transformers' code, take them alike."""
+    spec = out.spec
+    is_dynamic = spec.any_size and not spec.branches_on_size and not out.baked
+    return Traced(model, spec, select_stages(load_family(out.family).list_stages(spec)), is_dynamic, normalization)
 
 
 class _Returning(nn.Module):

@@ -4,14 +4,16 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from conversion.artifact.card import MatrixVerdict
+from conversion.families.base import Family, Spec
 from conversion.families.variants import VARIANTS
 from conversion.parity.compare import Local
-from conversion.parity.deviations import combine
+from conversion.parity.deviations import Deviation, combine
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs, merge_stages
 from conversion.parity.precision import Casts
@@ -160,11 +162,17 @@ def _prepare(models: Sequence[CellModel], case: InputCase, device: str, dtype: s
 def _build_candidate(model: CellModel, case: InputCase, dtype: str) -> Candidate:
     subject, family = model.subject, model.subject.family
     spec = replace(subject.converted.spec, image_size=case.baked or subject.converted.spec.image_size)
-    deviation, inputs = family.find_deviation(spec, case.shape, dtype, model.attention), None
-    if case.photo:
-        inputs = Inputs(subject.processed_photo)
-        deviation = combine(deviation, family.find_image_deviation(spec, open_photo(spec).size, case.height))
+    deviation = find_deviation_on(case, family, spec, dtype, model.attention)
+    inputs = Inputs(subject.processed_photo) if case.photo else None
     return Candidate(model.models[case.baked], deviation, family.list_stages(spec, masked=case.masked), inputs)
+
+
+def find_deviation_on(case: InputCase, family: Family[Any], spec: Spec, dtype: str, attention: str) -> Deviation | None:
+    """What transformers does otherwise on an input: in the model, and with the photo."""
+    deviation = family.find_deviation(spec, case.shape, dtype, attention)
+    if not case.photo:
+        return deviation
+    return combine(deviation, family.find_image_deviation(spec, open_photo(spec).size, case.height))
 
 
 def draw_inputs_of(subject: Subject, case: InputCase) -> tuple[Inputs, Inputs | None]:

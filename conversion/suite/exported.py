@@ -9,27 +9,25 @@ import torch
 from torch import Tensor
 
 from conversion.artifact.answer import describe_cell, describe_judged
-from conversion.artifact.card import MatrixVerdict, hash_file, record_cell
+from conversion.artifact.card import MatrixVerdict, hash_file, list_known, record_cell
 from conversion.artifact.files import flush
 from conversion.artifact.load import load_image_processor
 from conversion.errors import ExportError
 from conversion.exports.asked import INT8_STATIC, Export, find_export
 from conversion.exports.bounds import RATIO, Bound, find_exceeded, measure_loss
-from conversion.exports.looked_at import select_stages
 from conversion.exports.pictures import list_pictures, open_picture
 from conversion.exports.runs import Exported
-from conversion.exports.tracing import Normalization, Traced, quiet
+from conversion.exports.tracing import Normalization, Traced, prepare, quiet
 from conversion.exports.write import choose_dtype, write_export
 from conversion.parity.capture import capture
 from conversion.parity.compare import LOGITS, Local
-from conversion.parity.deviations import combine
 from conversion.parity.metrics import Likeness, likeness_of
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import Verdict, find_vacuity
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
-from conversion.suite.cells import draw_inputs_of, verify_cell
-from conversion.suite.inputs import InputCase, open_photo
+from conversion.suite.cells import draw_inputs_of, find_deviation_on, verify_cell
+from conversion.suite.inputs import InputCase
 from conversion.suite.progress import say
 from conversion.suite.subject import Cell, Subject
 from conversion.suite.threads import limit_threads
@@ -94,9 +92,7 @@ def _write(subject: Subject, export: Export) -> tuple[Traced, Exported]:
     """Write the export into the staged artifact, which is gone if anything goes wrong."""
     out = subject.converted
     model = subject.load(None, "cpu", choose_dtype(export), subject.family.choose_attention())
-    stages = select_stages(subject.family.list_stages(out.spec))
-    is_dynamic = out.spec.any_size and not out.spec.branches_on_size and not out.baked
-    traced = Traced(model, out.spec, stages, is_dynamic, choose_normalization(subject))
+    traced = prepare(out, model, choose_normalization(subject))
     calibration = list(read_pictures(subject, traced)) if export.precision == INT8_STATIC else []
     with limit_threads(out.spec.embed_dim):
         exported = write_export(traced, export, subject.directory, subject.request.opset, calibration)
@@ -141,15 +137,16 @@ def measure_pictures(subject: Subject, export: Export, traced: Traced, exported:
                 )
             alike = likeness_of(returned[name].to(dtype), expected[point], decides=point.endswith(LOGITS))
             found.setdefault(point, []).append(alike)
-    return (
-        {"pictures": {"count": number, "likeness": {p: summarise(each) for p, each in found.items()}}} if found else {}
-    )
+    if not found:
+        return {}
+    likeness = {point: list_known(summarise(each)) for point, each in found.items()}
+    return {"pictures": {"count": number, "likeness": likeness}}
 
 
-def summarise(likeness: Sequence[Likeness]) -> list[float]:
+def summarise(likeness: Sequence[Likeness]) -> Likeness:
     """The smallest cosine of several pictures, and, of logits, the part of all decisions that are the same."""
     tops = [each.top for each in likeness if each.top is not None]
-    return [min(each.cosine for each in likeness), *([sum(tops) / len(tops)] if tops else [])]
+    return Likeness(min(each.cosine for each in likeness), sum(tops) / len(tops) if tops else None)
 
 
 def read_preprocessor(subject: Subject, option: str) -> Mapping[str, Any]:
@@ -180,13 +177,11 @@ def _verify(subject: Subject, export: Export, traced: Traced, exported: Exported
     if traced.normalization:
         images = traced.normalization.undo(pixel_values)
         inputs = given = Inputs(traced.normalization.apply(images))
-        counterfactual_inputs = None if not case.photo else given
+        counterfactual_inputs = None  # the original gets the very same
         pixel_values = images
     computed = merge_outputs(traced, exported.run_tapped(pixel_values), exported.run(pixel_values), dtype)
-    family, spec = subject.family, traced.spec
-    deviation = family.find_deviation(spec, case.shape, export.dtype, export.runtime)
-    if case.photo:
-        deviation = combine(deviation, family.find_image_deviation(spec, open_photo(spec).size, case.height))
+    spec = traced.spec
+    deviation = find_deviation_on(case, subject.family, spec, export.dtype, export.runtime)
     run = OriginalRun(subject.original("cpu"), traced.stages, inputs, dtype)
     candidate = Candidate(None, deviation, traced.stages, given, computed)
     with limit_threads(spec.embed_dim):

@@ -26,7 +26,7 @@ class Request:
         name: of the folder under ``artifacts``, in place of the variant's.
         output: the folder to write, in place of one under ``artifacts``.
         exports: what the artifact is exported to.
-        bounds: what an export that is lossy has to keep.
+        bounds: what an export has to keep.
         opset: of ONNX.
         pictures: folder of the user's own, for exports.
         normalizes: an export's graph takes images from 0 to 1, and normalises them.

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conversion.artifact.load import load_converted
 from conversion.errors import ExportError
-from conversion.exports.looked_at import select_stages
 from conversion.exports.onnx_graph import open_session, write_tapped
 from conversion.exports.runs import Run
 from conversion.exports.tracing import Traced
@@ -26,6 +24,7 @@ from tests.mutation.graph_faults import Array, GraphFault, list_faults, put_in
 from tests.mutation.graph_places import list_computed_from_shapes
 from tests.mutation.injection import OTHERS, Outcome, judge_by_others
 from tests.support import golden
+from tests.support.exported import trace
 
 GRAPHS = ("dinov2_tiny_reg", "beit_tiny_ft")
 """A backbone with registers, which takes images of any size; a classifier, which takes one size."""
@@ -62,9 +61,7 @@ class ExportedGraph:
 
     def __init__(self, name: str) -> None:
         out, family = golden.convert(name), golden.read_golden(name).family
-        stages = select_stages(family.list_stages(out.spec))
-        model = load_converted(out, attention=family.choose_attention(), dtype="float32")
-        self.traced = Traced(model, out.spec, stages, out.spec.any_size)
+        self.traced = trace(out)
         with tempfile.TemporaryDirectory() as folder:
             self.model = _write(self.traced, Path(folder) / "model.onnx")
         original = family.load_original(out.spec, dict(out.source))
@@ -76,7 +73,9 @@ class ExportedGraph:
             deviation = family.find_deviation(out.spec, case.shape, "float32", "onnx")
             attributes = deviation.original_attributes if deviation else {}
             inputs = draw_inputs(case, out.spec.patch_size, 0)
-            self.runs[case.name] = OriginalRun(original, stages, inputs, torch.float32, attributes, keep=True)
+            self.runs[case.name] = OriginalRun(
+                original, self.traced.stages, inputs, torch.float32, attributes, keep=True
+            )
 
     @cached_property
     def folded(self) -> dict[str, Array]:

@@ -6,32 +6,23 @@ import torch
 
 from conversion.artifact.load import load_converted
 from conversion.exports.asked import Export
-from conversion.exports.looked_at import select_stages
 from conversion.exports.runs import Exported
-from conversion.exports.tracing import Normalization, Traced
+from conversion.exports.tracing import Normalization, Traced, prepare
 from conversion.exports.write import choose_dtype, write_export
 from conversion.families.base import load_family
 from conversion.parity.compare import Local
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
-from conversion.state_dicts.convert import Conversion, convert
+from conversion.state_dicts.convert import Conversion
 from conversion.suite.exported import merge_outputs
-from tests.support.golden import read_golden
-
-
-def convert_golden(name: str) -> Conversion:
-    """A golden model, converted."""
-    golden = read_golden(name)
-    return convert(golden.state_dict, **golden.overrides)
+from tests.support import golden
 
 
 def trace(out: Conversion, normalization: Normalization | None = None, dtype: str = "float32") -> Traced:
     """A converted model, to be exported."""
-    family, spec = load_family(out.family), out.spec
-    model = load_converted(out, attention=family.choose_attention(), dtype=dtype)
-    is_dynamic = spec.any_size and not spec.branches_on_size
-    return Traced(model, spec, select_stages(family.list_stages(spec)), is_dynamic, normalization)
+    attention = load_family(out.family).choose_attention()
+    return prepare(out, load_converted(out, attention=attention, dtype=dtype), normalization)
 
 
 def judge(out: Conversion, traced: Traced, exported: Exported, export: Export) -> list[InputVerdict]:
@@ -55,6 +46,6 @@ def judge(out: Conversion, traced: Traced, exported: Exported, export: Export) -
 
 def export_golden(name: str, export: Export, directory: Path) -> list[InputVerdict]:
     """Write a golden model for a runtime, and judge it."""
-    out = convert_golden(name)
+    out = golden.convert(name)
     traced = trace(out, dtype=choose_dtype(export))
     return judge(out, traced, write_export(traced, export, directory), export)

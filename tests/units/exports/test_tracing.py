@@ -7,14 +7,15 @@ import torch
 from torch.export import ExportedProgram
 
 from conversion.exports.tracing import Normalization, Traced
-from tests.support.exported import convert_golden, trace
+from tests.support import golden
+from tests.support.exported import trace
 
 MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "dinov3_tiny_swiglu", "data2vec_vision_tiny_ft1k", "depth_anything_v2_tiny")
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request: pytest.FixtureRequest) -> tuple[Traced, ExportedProgram]:
-    traced = trace(convert_golden(request.param))
+    traced = trace(golden.convert(request.param))
     return traced, traced.export(tapped=True)
 
 
@@ -47,7 +48,7 @@ def test_what_is_changed_in_other_libraries_is_put_back(exported: tuple[Traced, 
 
 def test_normalization_is_the_image_processor_s() -> None:
     normalization = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    traced = trace(convert_golden("dinov2_tiny"), normalization)
+    traced = trace(golden.convert("dinov2_tiny"), normalization)
     images = torch.rand(traced.shape)
     assert traced.input == "images"
     with torch.inference_mode():

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,9 @@ def compile_model(path: Path) -> Run:
     Raises:
         ExportError: it does not take the model.
     """
-    import openvino
-
     settings = {**SETTINGS, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
-        compiled = openvino.Core().compile_model(path, "CPU", settings)
+        compiled = load_core().compile_model(path, "CPU", settings)
     except Exception as error:
         raise ExportError(f"{path.name}: OpenVINO does not take it.", [quote(error, CAUSE)]) from error
     outputs = [output.get_any_name() for output in compiled.outputs]
@@ -71,6 +70,19 @@ def compile_model(path: Path) -> Run:
         return {name: torch.from_numpy(values[index].copy()) for index, name in enumerate(outputs)}
 
     return run
+
+
+@cache
+def load_core() -> Any:
+    """OpenVINO's core, the same for the whole process.
+
+    Each core gives the thread that first compiles with it another stack for signals, and puts the former one back when
+    it goes. Of two cores the first to go frees the stack that the other puts back: Ctrl+C then ends the process with a
+    segmentation fault, before anything is cleaned up.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _select_outputs(model: Any, names: Iterable[str]) -> Any:

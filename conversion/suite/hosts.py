@@ -18,8 +18,10 @@ PATIENCE = 120
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LOST_KEY] = []
-    if config.option.tx and not config.option.numprocesses and config.option.maxworkerrestart is None:
-        config.option.maxworkerrestart = "0"  # or a host that is gone is tried again without end
+    if config.option.maxworkerrestart is None:
+        # a host that is gone is tried again without end, and with --dist=loadgroup pytest-xdist 3.8 waits for ever once
+        # a worker has been replaced (pytest-xdist#1323)
+        config.option.maxworkerrestart = "0"
 
 
 def pytest_configure_node(node: Any) -> None:

@@ -84,8 +84,9 @@ def pytest_collection_finish(session):
 
 
 @HAS_WORKERS
-def test_a_run_that_lost_a_worker_has_not_passed(here: Path) -> None:
-    code, output = run(here, *TINY, "--tx=popen", "--tx=popen", "-v", plugin=LOST_BETWEEN_TESTS)
+@pytest.mark.parametrize("workers", [["--tx=popen", "--tx=popen"], ["-n", "2"]])
+def test_a_run_that_lost_a_worker_has_not_passed(workers: list[str], here: Path) -> None:
+    code, output = run(here, *TINY, *workers, "-v", plugin=LOST_BETWEEN_TESTS)
     assert code == 1
     assert "Lost: gw1 (this host)." in output
     assert "replacing" not in output

@@ -11,6 +11,10 @@ from conversion.errors import ExportError
 from conversion.exports.runs import Exported, Run, quote
 from conversion.exports.tracing import Traced, quiet
 
+PRODUCTS = ("MatMul", "Gemm")
+"""Operators whose weights become integers while their inputs are rounded as they come. Convolutions stay as they are:
+the first, of pixels into patches, would lose more than all that follows, and is a small part of the work."""
+
 LARGE = 1_800_000_000
 """Bytes of weights from which they lie in a file of their own: a graph holds two gigabytes at most."""
 
@@ -128,7 +132,7 @@ def _quantize(whole: Path, path: Path, calibration: Sequence[dict[str, Any]]) ->
             if calibration:
                 quantize_static(whole, path, _Reader(calibration), **options)
             else:
-                quantize_dynamic(whole, path, **options)
+                quantize_dynamic(whole, path, op_types_to_quantize=PRODUCTS, **options)
     except Exception as error:  # of ONNX and of protobuf, besides its own
         raise ExportError(f"{path.name}: cannot be quantized.", [quote(error)]) from error
     finally:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from conversion.errors import ExportError
+from conversion.exports.resampling import interpolate_by_products
 from conversion.exports.runs import Exported, Run, quote
 from conversion.exports.tracing import Traced, quiet
+from conversion.patching import with_interpolation
 
 PRODUCTS = ("MatMul", "Gemm")
 """Operators whose weights become integers while their inputs are rounded as they come. Convolutions stay as they are:
@@ -103,7 +105,8 @@ def write_tapped(traced: Traced, path: Path, opset: int | None = None) -> int:
     Raises:
         ExportError: torch cannot do this with this model.
     """
-    program = traced.export(tapped=True)
+    with with_interpolation(interpolate_by_products):
+        program = traced.export(tapped=True)
     size = sum(weight.nbytes for weight in traced.model.state_dict().values())
     try:
         with quiet():

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def write_model(traced: Traced, path: Path, *, is_half: bool = False) -> Exporte
 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
         whole, tapped = Path(scratch) / "model.onnx", Path(scratch) / path.name
-        write_tapped(replace(traced, lacks_antialias=True), whole)
+        write_tapped(traced, whole)
         try:
             model = openvino.convert_model(whole)
             openvino.save_model(model, tapped, compress_to_fp16=is_half)

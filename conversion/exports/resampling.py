@@ -1,7 +1,9 @@
-"""Antialiased cubic resampling as two matrix products, for runtimes that lack it.
+"""Cubic resampling as two matrix products, in place of the operator that a graph has for it.
 
-OpenVINO reads a graph that asks for it, computes another function, and says nothing: of a ViT-S with registers at 224
-pixels, what is returned is off by as much as 1.4 then.
+OpenVINO's takes no antialias, and says nothing: of a ViT-S with registers at 224 pixels, what is returned is off by as
+much as 1.4 then. ONNX Runtime's and OpenVINO's reckon where a place lies among the others with a ratio that is rounded
+to float32. The further a place lies from the first, the more it is off: of 49, by as much as all other roundings of
+the embeddings together. Here the places are fractions of whole numbers, and no more is rounded than their last digit.
 """
 
 from typing import Any
@@ -10,41 +12,52 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-A = -0.5
-"""Of the cubic filter, as torch and Pillow have it where they resample with antialias; -0.75 without, in torch."""
+REACH = 2
+"""Places to each side that a place is made of, where nothing is made smaller with antialias."""
 
 interpolate = F.interpolate
 
 
 def interpolate_by_products(maps: Tensor, size: Any = None, *others: Any, **options: Any) -> Tensor:
     """What stands in the place of ``torch.nn.functional.interpolate``, which computes all else."""
-    if size is None or options.get("mode") != "bicubic" or not options.get("antialias"):
+    if size is None or options.get("mode") != "bicubic" or options.get("align_corners"):
         return interpolate(maps, size, *others, **options)
-    return resample(maps, *size)
+    return resample(maps, *size, antialias=bool(options.get("antialias")))
 
 
-def resample(maps: Tensor, height: int, width: int) -> Tensor:
+def resample(maps: Tensor, height: int, width: int, *, antialias: bool) -> Tensor:
     """``(B, C, h, w)`` to ``(B, C, height, width)``."""
-    down, across = build_weights(maps.shape[-2], height, maps), build_weights(maps.shape[-1], width, maps)
+    rows, columns = maps.shape[-2:]
+    down, across = (build_weights(*pair, maps, antialias=antialias) for pair in ((rows, height), (columns, width)))
+    if not antialias:  # beyond an edge its places go on; with antialias there is nothing
+        maps = F.pad(maps, [REACH] * 4, mode="replicate")
     return down @ maps @ across.T
 
 
-def build_weights(source: int, target: int, like: Tensor) -> Tensor:
-    """How much of each place of a line goes into each of the resampled one: ``(target, source)``.
+def build_weights(source: int, target: int, like: Tensor, *, antialias: bool) -> Tensor:
+    """How much of each place of a line goes into each of the resampled one.
 
     Args:
         target: may be a symbol.
         like: a tensor of the dtype and on the device to make them for.
+
+    Returns:
+        ``(target, source)`` with antialias, else ``(target, REACH + source + REACH)``.
     """
-    places = torch.arange(target, dtype=like.dtype, device=like.device)
-    scale = source / (places[-1] + 1)
-    centers = (places + 0.5) * scale
-    distances = torch.arange(source, dtype=like.dtype, device=like.device) + 0.5 - centers.unsqueeze(-1)
-    weights = _filter((distances / scale.clamp(min=1.0)).abs())
-    return weights / weights.sum(dim=-1, keepdim=True)
+    beyond = 0 if antialias else REACH
+    centers = (2 * torch.arange(target, device=like.device) + 1) * source - target  # times 2 * target, as all places
+    places = 2 * target * (torch.arange(source + 2 * beyond, device=like.device) - beyond)
+    distances = (places - centers.unsqueeze(-1)).abs().to(torch.promote_types(like.dtype, torch.float32))
+    # where a line is made shorter, antialias makes the filter as wide as a place of the new line is
+    width: int = torch.sym_max(source, target) if antialias else target
+    weights = _filter(distances / (2 * width), antialias=antialias)
+    if antialias:
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    return weights.to(like.dtype)
 
 
-def _filter(distance: Tensor) -> Tensor:
-    near = ((A + 2) * distance - (A + 3)) * distance**2 + 1
-    far = (((distance - 5) * distance + 8) * distance - 4) * A
-    return torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
+def _filter(distance: Tensor, *, antialias: bool) -> Tensor:
+    a = -0.5 if antialias else -0.75  # torch's; Pillow has the former
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = (((distance - 5) * distance + 8) * distance - 4) * a
+    return torch.where(distance <= 1, near, torch.where(distance < REACH, far, torch.zeros_like(distance)))

@@ -14,13 +14,12 @@ from torch.export import Dim, ExportedProgram
 
 from conversion.errors import ExportError
 from conversion.exports.looked_at import name_output, select_stages
-from conversion.exports.resampling import interpolate_by_products
 from conversion.exports.runs import quote
 from conversion.families.base import Spec, load_family
 from conversion.parity.capture import ARGUMENTS, reading_at
 from conversion.parity.off import RETURNED
 from conversion.parity.points import Stage, read_place
-from conversion.patching import with_interpolation, with_symbolic_sizes
+from conversion.patching import with_symbolic_sizes
 from conversion.state_dicts.convert import Conversion
 
 PIXELS, IMAGES = "pixel_values", "images"
@@ -61,7 +60,6 @@ class Traced:
         stages: whose points are looked at; see :func:`~conversion.exports.looked_at.select_stages`.
         is_dynamic: whether it takes images of any height and width.
         normalization: that the graph begins with, if it does.
-        lacks_antialias: whether the runtime does, and resampling is written out.
     """
 
     model: nn.Module
@@ -69,7 +67,6 @@ class Traced:
     stages: Sequence[Stage]
     is_dynamic: bool
     normalization: Normalization | None = None
-    lacks_antialias: bool = False
 
     @property
     def input(self) -> str:
@@ -119,8 +116,6 @@ class Traced:
             stack.enter_context(quiet())
             stack.enter_context(with_symbolic_sizes(self.model))
             stack.enter_context(torch.no_grad())
-            if self.lacks_antialias:
-                stack.enter_context(with_interpolation(interpolate_by_products))
             try:
                 return torch.export.export(wrapped, (example,), dynamic_shapes={"inputs": dims}, strict=False)
             except Exception as error:  # of many kinds, most of them torch's own

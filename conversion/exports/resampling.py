@@ -49,7 +49,7 @@ def build_weights(source: int, target: int, like: Tensor, *, antialias: bool) ->
     places = 2 * target * (torch.arange(source + 2 * beyond, device=like.device) - beyond)
     distances = (places - centers.unsqueeze(-1)).abs().to(torch.promote_types(like.dtype, torch.float32))
     # where a line is made shorter, antialias makes the filter as wide as a place of the new line is
-    width: int = torch.sym_max(source, target) if antialias else target
+    width: Any = torch.sym_max(source, target) if antialias else target  # a symbol where one of them is
     weights = _filter(distances / (2 * width), antialias=antialias)
     if antialias:
         weights = weights / weights.sum(dim=-1, keepdim=True)

@@ -117,10 +117,13 @@ class Traced:
             stack.enter_context(with_symbolic_sizes(self.model))
             stack.enter_context(torch.no_grad())
             try:
-                return torch.export.export(wrapped, (example,), dynamic_shapes={"inputs": dims}, strict=False)
+                program = torch.export.export(wrapped, (example,), dynamic_shapes={"inputs": dims}, strict=False)
             except Exception as error:  # of many kinds, most of them torch's own
                 reason = f"{type(error).__name__}: {quote(error)}"
                 raise ExportError("torch.export cannot trace this model.", [reason]) from error
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # with paths of this machine, which would be in every file
+        return program
 
 
 def prepare(out: Conversion, model: nn.Module, normalization: Normalization | None = None) -> Traced:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from conversion.exports import onnx_graph, torch_program
 from conversion.exports.runs import Run
 from conversion.exports.tracing import Traced
 from conversion.suite.inputs import open_photo
-from tests.support.commands import TINY, run
+from tests.support.commands import ROOT, TINY, run
 from tests.support.golden import list_options, read_golden
 
 SETTINGS = list_options("dinov2_tiny")
@@ -52,6 +53,16 @@ def read_exports(place: Path = Path("mine")) -> list[dict[str, Any]]:
     return exports
 
 
+def check_no_path_of_this_machine() -> None:
+    """In no file of the artifact: it may be published."""
+    files = {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()}
+    for path in [path for path in files if path.suffix == ".pt2"]:
+        with zipfile.ZipFile(path) as archive:
+            files |= {path / name: archive.read(name) for name in archive.namelist()}
+    places = [str(place).encode() for place in (ROOT, sys.prefix, Path.cwd())]
+    assert [(path, place) for path, held in files.items() for place in places if place in held] == []
+
+
 def test_what_torch_exports_is_exact_and_part_of_the_artifact(capsys: pytest.CaptureFixture[str]) -> None:
     assert convert("torch") == 0
     assert "exact with torch: every bit agrees" in " ".join(capsys.readouterr().out.split())
@@ -63,6 +74,7 @@ def test_what_torch_exports_is_exact_and_part_of_the_artifact(capsys: pytest.Cap
         [1, 56, 98],
     ]
     assert list(cell["exported"]["files"]) == ["exported/model.pt2"]
+    check_no_path_of_this_machine()
     conversion.verify_artifact("mine")
     card = Path("mine/README.md").read_text()
     loaded = card[card.index("import torch\n") :].partition("```")[0].replace("path/to/dinov2_custom", "mine")
@@ -101,6 +113,7 @@ def test_runtimes_are_judged_and_integers_are_lossy(capsys: pytest.CaptureFixtur
     assert {cell["exported"]["input"] for cell in read_exports()} == {"images"}
     assert json.loads(Path("mine/parity.json").read_text())["verdict"] == "close"
     conversion.verify_artifact("mine")
+    check_no_path_of_this_machine()
     page = Path("page.html").read_text()
     assert main(["report", "mine", "-o", "all.html"]) == 0
     assert "all.html: 1 model, 1 close" in capsys.readouterr().out

@@ -3,7 +3,7 @@
 OpenVINO's takes no antialias, and says nothing: of a ViT-S with registers at 224 pixels, what is returned is off by as
 much as 1.4 then. ONNX Runtime's and OpenVINO's reckon where a place lies among the others with a ratio that is rounded
 to float32. The further a place lies from the first, the more it is off: of 49, by as much as all other roundings of
-the embeddings together. Here the places are fractions of whole numbers, and no more is rounded than their last digit.
+the embeddings together. Here the places are fractions of whole numbers.
 """
 
 from typing import Any

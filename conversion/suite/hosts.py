@@ -1,4 +1,4 @@
-"""Several hosts, among which pytest-xdist divides a run by ``--tx``: all are alike, and none is lost on the way."""
+"""Workers of pytest-xdist, on this host or several: all hosts are alike, and no worker is lost without a word."""
 
 import inspect
 import os

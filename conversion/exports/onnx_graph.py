@@ -15,7 +15,7 @@ from conversion.patching import with_interpolation
 
 PRODUCTS = ("MatMul", "Gemm")
 """Operators whose weights become integers while their inputs are rounded as they come. Convolutions stay as they are:
-the first, of pixels into patches, would lose more than all that follows, and is a small part of the work."""
+most of the loss would arise in the first, of pixels into patches, which is a small part of the work."""
 
 LARGE = 1_800_000_000
 """Bytes of weights from which they lie in a file of their own: a graph holds two gigabytes at most."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 REACH = 2
-"""Places to each side that a place is made of, where nothing is made smaller with antialias."""
+"""How many places to each side a new place is made of; of more, where antialias makes a line shorter."""
 
 interpolate = F.interpolate
 

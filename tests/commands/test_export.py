@@ -108,7 +108,7 @@ def test_runtimes_are_judged_and_integers_are_lossy(capsys: pytest.CaptureFixtur
     assert integers["verdict"] == "lossy"
     assert max(result["error_ratio"] for result in integers["inputs"]) > 1000
     assert "lossy with onnx:int8: less precise: " in output
-    assert "most of it arises in block" in output
+    assert "most of it arises in block." in output  # convolutions stay in float32
     assert openvino["exported"]["settings"] == {"INFERENCE_PRECISION_HINT": "f32"}
     assert {cell["exported"]["input"] for cell in read_exports()} == {"images"}
     assert json.loads(Path("mine/parity.json").read_text())["verdict"] == "close"

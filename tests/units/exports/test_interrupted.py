@@ -17,9 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in t
 path = Path(sys.argv[1]) / "model.xml"
 numbers = operators.parameter([1, 4], numpy.float32, name="pixel_values")
 openvino.save_model(openvino.Model([operators.relu(numbers)], [numbers], "model"), path)
-both = compile_model(path), compile_model(path)
-one, other = both
-del both, one  # it goes first, as the file's own run does
+one, other = compile_model(path), compile_model(path)
+del one  # the first that was made goes first
 del other
 try:
     signal.raise_signal(signal.SIGINT)

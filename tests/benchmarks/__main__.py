@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 
 from conversion.artifact.card import describe_versions
 from conversion.families.variants import VARIANTS
-from tests.benchmarks.jobs import MISTAKES, SIZES, SUITES
+from tests.benchmarks.jobs import INPUT, MISTAKES, SIZES, SUITES
 from tests.benchmarks.limits import Limits, count_all_products, count_products, measure_limits
 from tests.benchmarks.processes import run_command
 from tests.benchmarks.table import (
@@ -55,10 +55,11 @@ def main() -> int:
             return done.returncode
         results = read_results(json.loads(record.read_text(encoding="utf-8")))
     limits, due = measure_limits(), {size: count_products(SIZES[size]) for size in asked.sizes}
+    due_of_whole = {size: count_products(SIZES[size], [INPUT]) for size in asked.sizes}
     page = PAGE.format(
         table=render_table(results),
         commands=render_commands(results),
-        limits=render_limits(results, limits, due),
+        limits=render_limits(results, limits, due, due_of_whole),
         steps=render_steps(results, limits, due),
         hashing=limits.hashing / 1e9,
         imports=limits.imports,

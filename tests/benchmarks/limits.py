@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -46,13 +46,16 @@ def measure_limits() -> Limits:
     return Limits(_measure_products(), _measure_hashing(), _measure_imports())
 
 
-def count_products(variant: str) -> float:
-    """Floating-point operations of the matrix products of both models, on the inputs of a default verification.
+def count_products(variant: str, cases: Sequence[InputCase] | None = None) -> float:
+    """Floating-point operations of the matrix products of both models.
 
     The yardstick and the second attention implementation come on top, on inputs of few patches.
+
+    Args:
+        cases: what they run on; the inputs of a default verification unless given.
     """
     family, spec = _describe(variant)
-    return 2.0 * _count(family, spec, list_inputs(spec, family.images.choose_input_size(spec), None))
+    return 2.0 * _count(family, spec, cases or list_inputs(spec, family.images.choose_input_size(spec), None))
 
 
 def count_all_products(variants: Iterable[str], *, is_thorough: bool) -> float:

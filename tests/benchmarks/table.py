@@ -44,9 +44,9 @@ What this machine does at best, measured in the same run, and how much of it eac
   and the result. On two cores that fills both of them for this long, and writing, comparing and looking for NaN share
   the cores with it.
 - *Libraries*: torch, torchvision and transformers are imported in {imports:.1f} s. Nothing is multiplied before.
-- *Products*: the matrix products of both models on the inputs of a default verification, at {products:.0f} GFLOP a
-  second, which a product of ViT-L's MLP reaches on all cores. The rest of attention, the float64 yardstick, and all
-  that reads, compares and writes come on top.
+- *Products*: the matrix products of both models, at {products:.0f} GFLOP a second, which a product of ViT-L's MLP
+  reaches on all cores. The whole job runs both on one image of 224, the command on the inputs of a default
+  verification. The rest of attention, the float64 yardstick, and all that reads, compares and writes come on top.
 
 {limits}
 
@@ -123,7 +123,10 @@ def read_results(record: Mapping[str, Any]) -> list[Result]:
         seconds[size][info["job"]].append(entry["stats"]["median"])
         peaks[size][info["job"]].append(info["peak"])
         sizes[size] = info["bytes"]
-    return [Result(size, sizes[size], seconds[size], peaks[size], steps[size]) for size in sizes]
+    return [
+        Result(size, sizes[size], seconds[size], peaks[size], steps[size])
+        for size in sorted(sizes, key=sizes.__getitem__)
+    ]
 
 
 def add_rest(steps: Mapping[str, Sequence[float]], seconds: float) -> dict[str, tuple[float, float]]:
@@ -176,16 +179,21 @@ def render_commands(results: Sequence[Result]) -> str:
     return "\n".join([*_render(COMMAND_COLUMNS, results), "", *describe_growth(results, ("command",))])
 
 
-def render_limits(results: Sequence[Result], limits: Limits, due: Mapping[str, float]) -> str:
+def render_limits(
+    results: Sequence[Result], limits: Limits, due: Mapping[str, float], due_of_whole: Mapping[str, float]
+) -> str:
     """What each size asks of a machine, beside what its jobs took, as Markdown.
 
     Args:
-        due: floating-point operations of the products, size by size.
+        due: floating-point operations of the products of the command, size by size.
+        due_of_whole: the same of the whole job.
     """
     columns = {
         "size":             COLUMNS["size"],
         "hash, s":          lambda result: f"{result.bytes / limits.hashing:.1f}",
         "convert, s":       COLUMNS["convert, s"],
+        "products at 224, s": lambda result: f"{due_of_whole[result.size] / limits.products:.1f}",
+        "whole job, s":     COLUMNS["whole job, s"],
         "libraries, s":     lambda _: f"{limits.imports:.1f}",
         "products, TFLOP":  lambda result: f"{due[result.size] / 1e12:.2f}",
         "products, s":      lambda result: f"{due[result.size] / limits.products:.1f}",

@@ -75,6 +75,7 @@ def made_up(seconds_of_l: float = 10.0) -> dict[str, Any]:
 
 def test_ratios_are_of_pairs_and_medians_of_rounds() -> None:
     results = {result.size: result for result in read_results(made_up())}
+    assert list(results) == ["S", "L", "g"]  # by size, whichever was measured first
     assert results["L"].ratio("convert", "cp") == 20
     assert results["L"].ratio("official", "whole") == 3
     assert list(results["L"].seconds["convert"]) == [10, 100, 10]

@@ -4,6 +4,7 @@ Where nothing is selected, variants that are the same model but for images, numb
 verified once.
 """
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ NARROWED, UNSELECTED = "narrowed", "unselected"
 """Of a worker's input: the controller's answers. A worker is given paths by pytest-xdist, whatever the user gave."""
 
 
+NEARLY = 0.9
+"""How alike a variant's name and one that is typed wrongly are, by ``difflib``: in all but a letter or two."""
+
+
 def names_variants(keyword: str) -> bool:
-    """Whether an expression of ``-k`` names an official variant."""
-    return any(is_named(name, keyword) for name in VARIANTS)
+    """Whether an expression of ``-k`` names an official variant, or is one's name with a letter or two wrong."""
+    is_nearly = keyword.isidentifier() and difflib.get_close_matches(keyword, VARIANTS, n=1, cutoff=NEARLY)
+    return bool(is_nearly) or any(is_named(name, keyword) for name in VARIANTS)
 
 
 def is_narrowed(config: pytest.Config) -> bool:
@@ -68,7 +74,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return f"parity: {len(twins)} variants are left out, the same models as others {differing}: see --all"
     if not names_variants(config.option.keyword) or not is_narrowed(config):
         return None
-    return "parity: -k names a variant: only what verifies variants is run; for other tests give their path, too"
+    return "parity: -k is about variants: only what verifies them is run; for other tests give their path, too"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -100,5 +106,5 @@ def find_subject(item: pytest.Item) -> str | None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     is_empty = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     if is_empty and names_variants(config.option.keyword) and is_narrowed(config):
-        said = "-k names a variant, so only the tests that verify variants were looked at. For others:"
+        said = "-k is about variants, so only the tests that verify them were looked at. For others:"
         terminalreporter.write_line(f'{said} pytest tests -k "{config.option.keyword}"', red=True)

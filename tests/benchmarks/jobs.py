@@ -127,7 +127,7 @@ MISTAKES = (
     "pytest --image-size 13",
     "pytest -k dinov2_vits15",
 )
-"""What a user may type wrongly; the last is a filter of pytest's, which has to find all tests first."""
+"""What a user may type wrongly."""
 
 SUITES = {
     "default": "pytest -n 2 -k 'test_parity and (dinov2 or data2vec)'",

@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.variants import VARIANTS
@@ -85,6 +84,9 @@ def _describe(variant: str) -> tuple[Family[Any], Spec]:
 
 def _count(family: Family[Any], spec: Spec, cases: Iterable[InputCase]) -> int:
     """Floating-point operations of the original's products on some inputs."""
+    # here, since it loads triton, which has a last word when Python ends
+    from torch.utils.flop_counter import FlopCounterMode
+
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         original = family.build_original(spec).eval()
         for case in cases:

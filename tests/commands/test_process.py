@@ -1,4 +1,4 @@
-"""``vision-parity`` as a process of its own: what it writes, and what it ends with."""
+"""``vision-parity`` and pytest as processes of their own: what they write, and what they end with."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import ROOT
 from tests.support.golden import list_options
 
 SETTINGS = list_options("dinov2_tiny")
@@ -18,6 +19,15 @@ def test_a_process_of_its_own_says_nothing_else(here: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "The same model: mine" in done.stdout
     assert done.stdout.endswith(")\n")  # of the last line to paste
+
+
+def test_no_library_has_its_say_in_pytest_s_output() -> None:
+    """No warning of a module that was imported too soon, which ``python -m`` would not show; no last words."""
+    command = [Path(sys.executable).with_name("pytest"), "-k", "dinov2_vits15", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (pytest.ExitCode.NO_TESTS_COLLECTED, "")
+    assert "warning" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("=")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])

@@ -20,6 +20,7 @@ from conversion.suite.selection import (
 from conversion.suite.settings import Request
 from tests.support.commands import ROOT, build_environment
 from tests.support.forked import run_pytest
+from tests.support.golden import ARCHITECTURES
 
 IMPORTED = """
 import sys
@@ -53,6 +54,16 @@ def test_an_expression_names_variants_by_words_of_their_names(keyword: str) -> N
 @pytest.mark.parametrize("keyword", ["qkv", "layer", "s14", "test_restore", "not vitg14", "dinov2_custom", "-", ""])
 def test_an_expression_without_such_words_names_none(keyword: str) -> None:
     assert not names_variants(keyword)
+
+
+@pytest.mark.parametrize("keyword", ["dinov2_vits15", "dinov2_vitl41", "dinov2_vits14_", "data2vec_vision_bse"])
+def test_a_variant_s_name_with_a_letter_wrong_is_meant_as_one(keyword: str) -> None:
+    assert names_variants(keyword)
+
+
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_a_recorded_model_s_name_is_not(model: str) -> None:
+    assert not names_variants(model)
 
 
 def make_config(keyword: str = "", source: str = "TESTPATHS", **others: Any) -> Any:
@@ -132,7 +143,7 @@ def test_tests_beside_them_that_verify_no_variant_are_left_out(tmp_path: Path) -
 def test_a_run_with_workers_does_the_same(workers: tuple[str, ...], tmp_path: Path) -> None:
     code, _, output = run_here(tmp_path, *workers, "-vk", "dinov2_vits14_reg_1layer", plugin=DOING_NOTHING)
     assert code == 0, output
-    assert "parity: -k names a variant: only what verifies variants is run; for other tests give their path" in output
+    assert "parity: -k is about variants: only what verifies them is run; for other tests give their path" in output
     assert "3 passed" in output
     assert "test_every_variant_is_recognised" not in output
 

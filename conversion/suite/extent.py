@@ -13,12 +13,14 @@ from conversion.families.vit import BESIDE_CONFIG
 from conversion.suite.memory import measure_memory
 from conversion.suite.settings import Request
 
-FEW = 4
-"""Blocks of a shortened variant: a first, a last, and two between them. All blocks of a model are alike."""
+FEW = 2
+"""Blocks of a shortened variant: a first and a last. All blocks of a model are alike."""
 
-WIDE, WIDEST = 1280, 2048
-"""Of a variant of the first width, or more, two blocks are enough, a first and a last; of one that is wider than the
-second, one: of DINOv3's largest it has 0.7 GB."""
+FEATURES = 4
+"""Blocks of one whose head works on maps: as many as the head sees."""
+
+WIDEST = 2048
+"""Of a variant that is wider, one block is enough: of DINOv3's largest it has 0.7 GB."""
 
 SMALL, SMALL_MAPS = 224, 64
 """Side in pixels of a shortened model's native images: 518 or 224 else. The second, brought down to whole patches, is
@@ -139,19 +141,18 @@ def shorten(row: Variant) -> Variant:
 
 
 def count_blocks(spec: Mapping[str, object]) -> int:
-    """How many blocks a shortened variant has: of a large one the fewer, the wider they are."""
+    """How many blocks a shortened variant has."""
     if not is_large(spec):
         return _read_int(spec, "depth")
-    width = _read_int(spec, "embed_dim")
-    return 1 if width > WIDEST else 2 if width >= WIDE else FEW
+    return FEATURES if has_maps(spec) else 1 if is_widest(spec) else FEW
 
 
 def _cut(row: Variant, blocks: int) -> dict[str, object]:
     spec = row.spec
-    if has_maps(spec):  # one of each of four blocks; most of the work lies in the head, by the size of maps
+    if has_maps(spec):  # one feature of each block; most of the work lies in the head, by the size of maps
         patch_size = _read_int(spec, "patch_size")
         side = SMALL_MAPS // patch_size * patch_size
-        features = {"depth": FEW, "out_indices": tuple(range(FEW)), "image_size": side}
+        features = {"depth": FEATURES, "out_indices": tuple(range(FEATURES)), "image_size": side}
         return {**spec, **features, **({"input_size": side} if row.family == "depth_anything" else {})}
     return {**spec, "depth": blocks, "image_size": SMALL}
 

@@ -9,7 +9,7 @@ import pytest
 from conversion.families.base import load_family, tell_settings
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.recognise import recognise
-from conversion.suite.extent import FEW, choose_row, describe_extent, has_twin, is_as_deep, is_named
+from conversion.suite.extent import FEATURES, FEW, choose_row, describe_extent, has_twin, is_as_deep, is_named
 from conversion.suite.settings import Request
 from tests.support.commands import run
 
@@ -80,8 +80,7 @@ def test_large_variants_are_shortened_where_nothing_is_said() -> None:
         has_maps = "ade20k" in name or name in DEPTH
         side = 56 if name in DEPTH else 64 if has_maps else 224
         smaller = {"image_size": side} if VARIANTS[name].spec["image_size"] != side else {}
-        one, two = "vit7b16" in name or name in TWINS, "vitg14" in name or "vith16" in name
-        few = FEW if has_maps else 1 if one else 2 if two else FEW
+        few = FEATURES if has_maps else 1 if "vit7b16" in name or name in TWINS else FEW
         maps = {"out_indices": (0, 1, 2, 3)} if has_maps else {}
         assert changed == {"depth": few} | smaller | maps
         assert row.spec.get("input_size") == (side if name.startswith("depth_anything") else None)
@@ -155,5 +154,5 @@ def test_a_model_that_is_no_official_one_has_no_row() -> None:
 def test_the_table_says_that_it_was_a_few_blocks(tmp_path: Path) -> None:
     code, output = run(tmp_path, "-k", "large-cpu-float32-eager")
     assert code == 0, output
-    remark = "4 of 24 blocks, of full width; whole with --all or -k data2vec_vision_large"
+    remark = "2 of 24 blocks, of full width; whole with --all or -k data2vec_vision_large"
     assert f"data2vec_vision_large: {remark}" in output

@@ -105,24 +105,30 @@ def write_tapped(traced: Traced, path: Path, opset: int | None = None) -> int:
     Raises:
         ExportError: torch cannot do this with this model.
     """
-    with with_interpolation(interpolate_by_products):
-        program = traced.export(tapped=True)
     size = sum(weight.nbytes for weight in traced.model.state_dict().values())
     try:
-        with quiet():
-            written: Any = torch.onnx.export(
-                program,
-                dynamo=True,
-                verbose=False,
-                input_names=[traced.input],
-                output_names=[*traced.returned, *traced.taps],
-                opset_version=opset,
-            )
-        written.save(path, external_data=size > LARGE)
+        if opset not in traced.graphs:
+            traced.graphs[opset] = _build_graph(traced, opset)
+        traced.graphs[opset].save(path, external_data=size > LARGE)
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"{path.name}: torch cannot export this model.", [quote(error)]) from error
-    version: int = written.model.opset_imports[""]
+    version: int = traced.graphs[opset].model.opset_imports[""]
     return version
+
+
+def _build_graph(traced: Traced, opset: int | None) -> Any:
+    """Torch's graph of a model, in memory: its weights are the model's own."""
+    with with_interpolation(interpolate_by_products):
+        program = traced.export(tapped=True)
+    with quiet():
+        return torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=[traced.input],
+            output_names=[*traced.returned, *traced.taps],
+            opset_version=opset,
+        )
 
 
 def _quantize(whole: Path, path: Path, calibration: Sequence[dict[str, Any]]) -> None:

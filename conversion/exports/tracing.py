@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -51,15 +51,16 @@ class Normalization:
         return pixel_values * std + mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Traced:
-    """A model that is to be exported.
+    """A model that is to be exported, to one runtime or to several.
 
     Attributes:
         model: in eval mode, in the dtype of the export.
         stages: whose points are looked at; see :func:`~conversion.exports.looked_at.select_stages`.
         is_dynamic: whether it takes images of any height and width.
         normalization: that the graph begins with, if it does.
+        graphs: opset of ONNX that was asked for to the graph that torch made, for the next runtime that takes it.
     """
 
     model: nn.Module
@@ -67,6 +68,7 @@ class Traced:
     stages: Sequence[Stage]
     is_dynamic: bool
     normalization: Normalization | None = None
+    graphs: dict[int | None, Any] = field(default_factory=dict)
 
     @property
     def input(self) -> str:

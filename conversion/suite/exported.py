@@ -90,15 +90,22 @@ def describe(subject: Subject, export: Export, traced: Traced, exported: Exporte
 
 def _write(subject: Subject, export: Export) -> tuple[Traced, Exported]:
     """Write the export into the staged artifact, which is gone if anything goes wrong."""
-    out = subject.converted
-    model = subject.load(None, "cpu", choose_dtype(export), subject.family.choose_attention())
-    traced = prepare(out, model, choose_normalization(subject))
+    traced = _trace(subject, choose_dtype(export))
     calibration = list(read_pictures(subject, traced)) if export.precision == INT8_STATIC else []
-    with limit_threads(out.spec.embed_dim):
+    with limit_threads(traced.spec.embed_dim):
         exported = write_export(traced, export, subject.directory, subject.request.opset, calibration)
     for path in exported.files:
         flush(path)
     return traced, exported
+
+
+def _trace(subject: Subject, dtype: str) -> Traced:
+    """The converted model as exports of this dtype take it, the same for one after the other."""
+    if dtype not in subject.traced:
+        model = subject.load(None, "cpu", dtype, subject.family.choose_attention())
+        subject.traced = {dtype: prepare(subject.converted, model, choose_normalization(subject))}
+    traced: Traced = subject.traced[dtype]
+    return traced
 
 
 def read_pictures(subject: Subject, traced: Traced) -> Iterator[Tensor]:

@@ -54,6 +54,7 @@ class Subject:
         given: role to checkpoint, of what was read already.
         verified: cells that were, beside others, and are still to be asked for.
         is_pictured: what a report shows of it was taken.
+        traced: dtype to the converted model as exports of that dtype take it; of the last dtype alone.
     """
 
     variant: str
@@ -68,6 +69,7 @@ class Subject:
     resources: ExitStack = field(default_factory=ExitStack)
     verified: dict[Cell, MatrixVerdict] = field(default_factory=dict)
     is_pictured: bool = False
+    traced: dict[str, Any] = field(default_factory=dict)
 
     claim = ""
     """All that is claimed where the comparison has not failed; the verdict itself unless given."""

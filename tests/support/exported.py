@@ -1,5 +1,6 @@
 """Golden models as exports, and what they come to beside the original."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -44,8 +45,15 @@ def judge(out: Conversion, traced: Traced, exported: Exported, export: Export) -
     return verdicts
 
 
-def export_golden(name: str, export: Export, directory: Path) -> list[InputVerdict]:
-    """Write a golden model for a runtime, and judge it."""
+def export_golden(
+    name: str, dtype: str, exports: Iterable[Export], directory: Path
+) -> Iterator[tuple[Export, list[InputVerdict]]]:
+    """Write a golden model for runtimes, and judge each.
+
+    Args:
+        dtype: that it is traced in, for all of them.
+    """
     out = golden.convert(name)
-    traced = trace(out, dtype=choose_dtype(export))
-    return judge(out, traced, write_export(traced, export, directory), export)
+    traced = trace(out, dtype=dtype)
+    for export in exports:
+        yield export, judge(out, traced, write_export(traced, export, directory), export)

@@ -53,7 +53,7 @@ def here(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def give_back() -> Iterator[None]:
-    """Give freed memory back when a file of tests has ended: of two processes, half a gigabyte at the most."""
+    """Return freed memory to the system after each file of tests: a worker would keep up to half a gigabyte."""
     yield
     return_freed_memory()
 

@@ -51,7 +51,7 @@ class Normalization:
         return pixel_values * std + mean
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Traced:
     """A model that is to be exported, to one runtime or to several.
 
@@ -60,7 +60,7 @@ class Traced:
         stages: whose points are looked at; see :func:`~conversion.exports.looked_at.select_stages`.
         is_dynamic: whether it takes images of any height and width.
         normalization: that the graph begins with, if it does.
-        graphs: opset of ONNX that was asked for to the graph that torch made, for the next runtime that takes it.
+        graphs: the ONNX graphs that torch made of it, by the opset that was asked for; other runtimes take them, too.
     """
 
     model: nn.Module

@@ -100,7 +100,7 @@ def _write(subject: Subject, export: Export) -> tuple[Traced, Exported]:
 
 
 def _trace(subject: Subject, dtype: str) -> Traced:
-    """The converted model as exports of this dtype take it, the same for one after the other."""
+    """The converted model, ready to be exported in this dtype; kept until another dtype is asked for."""
     if dtype not in subject.traced:
         model = subject.load(None, "cpu", dtype, subject.family.choose_attention())
         subject.traced = {dtype: prepare(subject.converted, model, choose_normalization(subject))}

@@ -17,7 +17,7 @@ FEW = 2
 """Blocks of a shortened variant: a first and a last. All blocks of a model are alike."""
 
 FEATURES = 4
-"""Blocks of one whose head works on maps: as many as the head sees."""
+"""Blocks of a shortened variant whose head works on maps: as many as the head sees."""
 
 WIDEST = 2048
 """Of a variant that is wider, one block is enough: of DINOv3's largest it has 0.7 GB."""

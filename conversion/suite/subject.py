@@ -54,7 +54,7 @@ class Subject:
         given: role to checkpoint, of what was read already.
         verified: cells that were, beside others, and are still to be asked for.
         is_pictured: what a report shows of it was taken.
-        traced: dtype to the converted model as exports of that dtype take it; of the last dtype alone.
+        traced: dtype to the converted model, ready to be exported in it; of the last dtype only.
     """
 
     variant: str

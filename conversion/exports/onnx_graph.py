@@ -117,7 +117,7 @@ def write_tapped(traced: Traced, path: Path, opset: int | None = None) -> int:
 
 
 def _build_graph(traced: Traced, opset: int | None) -> Any:
-    """Torch's graph of a model, in memory: its weights are the model's own."""
+    """Torch's graph of a model, in memory, with the outputs that are looked at."""
     with with_interpolation(interpolate_by_products):
         program = traced.export(tapped=True)
     with quiet():

@@ -13,7 +13,17 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 """Of this project, where pytest is started; of an installed package it is no place to start it from."""
 
-PATH_OPTIONS = ("--checkpoint", "--linear-head", "--depth-head", "--labels", "--artifacts-dir", "--original")
+PATH_OPTIONS = (
+    "--checkpoint",
+    "--linear-head",
+    "--depth-head",
+    "--labels",
+    "--artifacts-dir",
+    "--parity-report",
+    "--pictures",
+    "--original",
+)
+"""Those of ``suite/options.py``, which is imported later."""
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:

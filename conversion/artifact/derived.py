@@ -15,6 +15,7 @@ from conversion.exports.asked import find_export
 from conversion.families.base import Family
 from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
+from conversion.intake.download import read_checksums
 from conversion.parity.deviations import split_names
 from conversion.parity.verdict import PointVerdict, Verdict
 from conversion.state_dicts.folder import LEFT_OUT, read_left_out
@@ -75,11 +76,11 @@ def find_false_exports(card: Mapping[str, Any]) -> Iterator[str]:
             yield f"{', '.join(place)}: files {', '.join(exported['files'])}, by its precision {export.file}"
         is_lossy = cell["verdict"] == Verdict.LOSSY
         if is_lossy and not any(result.get("likeness") for result in cell["inputs"]):
-            yield f"{', '.join(place)}: lossy, and not said how alike it is"
+            yield f"{', '.join(place)}: lossy, and the card has no likeness of it"
         figures = [each for result in cell["inputs"] for each in result.get("likeness", {}).values()]
         figures += exported.get("pictures", {}).get("likeness", {}).values()
         if not all(-1.001 <= figure <= 1.001 for each in figures for figure in each):
-            yield f"{', '.join(place)}: a likeness that is none"
+            yield f"{', '.join(place)}: a likeness that is not between -1 and 1"
 
 
 def find_false_figures(record: Mapping[str, Any], points: Sequence[PointVerdict]) -> Iterator[str]:
@@ -148,11 +149,11 @@ def find_false_checksums(card: Mapping[str, Any], checksums: Path) -> Iterator[s
     Args:
         checksums: JSON file, URL path to size and SHA-256, as downloads record them; may be absent.
     """
-    if card["source"]["weights"] != "pretrained" or not checksums.exists():
+    if card["source"]["weights"] != "pretrained":
         return
-    known: dict[str, dict[str, str]] = json.loads(checksums.read_text(encoding="utf-8"))
+    known = read_checksums(checksums)
     for role, url in VARIANTS[card["variant"]].files.items() if card["variant"] in VARIANTS else ():
-        recorded = next((entry["sha256"] for path, entry in known.items() if url.endswith(f"/{path}")), None)
+        recorded = next((entry.sha256 for path, entry in known.items() if url.endswith(f"/{path}")), None)
         found = [file["sha256"] for file in card["source"]["checkpoints"].get(role, {"files": []})["files"]]
         if recorded is not None and found != [recorded]:
             yield f"source: the {role} has SHA-256 {', '.join(found) or 'none'}, the official file on record {recorded}"

@@ -56,7 +56,7 @@ def list_foreign(directory: Path) -> list[str]:
 
 
 def take_fingerprints(directory: Path) -> dict[str, Fingerprint]:
-    """Of every file, what is another as soon as somebody writes to it; the last figure cannot be set back."""
+    """Device, inode, size, mtime and ctime of each file. Any write changes them, and ctime cannot be set back."""
     states = {name: path.stat() for name, path in list_files(directory).items()}
     return {
         name: (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)

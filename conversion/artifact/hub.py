@@ -134,8 +134,6 @@ def push(plan: Push, api: "HfApi | None" = None) -> str:
         operations += [CommitOperationDelete(name) for name in sorted(found.files - plan.files.keys())]
         # of another's commit in the meantime this one knows nothing: then it is refused
         commit = api.create_commit(plan.repo_id, operations, commit_message=plan.message, parent_commit=found.sha)
-        if plan.public and not found.is_public:
-            api.update_repo_settings(plan.repo_id, private=False)
     except PublishError:
         raise
     except Exception as error:  # the client raises what its HTTP library does, another one in every major version
@@ -144,4 +142,16 @@ def push(plan: Push, api: "HfApi | None" = None) -> str:
             hint="Run the same again: what has arrived is not sent twice. If the Hub refused it, log in first with a "
             "token that may write there (hf auth login, or HF_TOKEN).",
         ) from error
+    if plan.public and not found.is_public:
+        _make_public(plan.repo_id, api)
     return str(commit.commit_url)
+
+
+def _make_public(repo_id: str, api: "HfApi") -> None:
+    try:
+        api.update_repo_settings(repo_id, private=False)
+    except Exception as error:  # as in push
+        raise PublishError(
+            f"{repo_id}: its files have arrived, and it is still private: {describe_error(error)}",
+            hint="Run the same again, or make it public in its settings on the Hub.",
+        ) from error

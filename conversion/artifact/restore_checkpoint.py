@@ -12,7 +12,7 @@ from conversion.artifact.checks import check_card
 from conversion.artifact.reading import read_card, rebuild_spec
 from conversion.errors import CheckpointError, ConversionWarning, concerning
 from conversion.families.base import Family, Spec, load_family
-from conversion.intake.absence import check_folders
+from conversion.intake.absence import check_any_there
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import check_transformers_folder
 from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
@@ -40,7 +40,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     directory, path = Path(directory), Path(path)
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: the original's own format is torch.save's.", hint="Name it .pth.")
-    check_folders(directory)
+    check_any_there(directory)
     with concerning(directory):
         check_transformers_folder(directory)
     if (directory / PARITY_CARD).exists():

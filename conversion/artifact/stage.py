@@ -24,7 +24,7 @@ from conversion.artifact.identity import describe_other, describe_other_settings
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import render_model_card
 from conversion.artifact.weights import is_published, publish_weights, save_tensors, save_weights
-from conversion.errors import ArtifactError
+from conversion.errors import ArtifactError, ConversionWarning
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, MODEL_CARD, PARITY_CARD, PREPROCESSOR
 
@@ -120,9 +120,9 @@ def save_artifact(
             replaced = staged.publish(source)
     if changed:
         names = ", ".join(map(str, changed))
-        warnings.warn(f"{names}: not there as it was read; the card names no source.", stacklevel=2)
+        warnings.warn(f"{names}: not there as it was read; the card names no source.", ConversionWarning, stacklevel=2)
     if replaced:
-        warnings.warn(f"{target}: replaced {replaced}.", stacklevel=2)
+        warnings.warn(f"{target}: replaced {replaced}.", ConversionWarning, stacklevel=2)
     return Path(target)
 
 

@@ -161,10 +161,10 @@ def _find_in_input(
         yield f"by their figures, points are worse than said: {', '.join(false[:5])}"
     verdict = worst([*verdicts, *(point.verdict for point in points)])
     if result.get("aligned") and verdict is not Verdict.EXACT:
-        yield "aligned weights are said to make it exact, and it is not"
+        yield "the card says that aligned weights make it exact; by its points it is not"
     otherwise = set(result.get("otherwise", ()))
     if otherwise and not result["deviation"]:
-        yield "transformers is said to compute it otherwise, by no known deviation"
+        yield "the card says that transformers computes it otherwise, and names no deviation"
     if result["deviation"] and not otherwise and verdict is not Verdict.FAILED:
         yield f"{result['deviation']} is said to apply, and no point is said to be off by it"
     if not all(math.isfinite(size) for sizes in result.get("otherwise", {}).values() for size in sizes):

@@ -129,7 +129,7 @@ def _read_index(index: Path) -> dict[str, str]:
     try:
         names: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         foreign = sorted({name for name in names.values() if Path(name).name != name})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{index}: cannot be read as an index: {error!r}", hint=AGAIN) from error
     if foreign or not names:
         raise ArtifactError(f"{index}: names no files beside it.", foreign, AGAIN)

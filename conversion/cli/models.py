@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from conversion.cli.options import NOT_DONE, Machine, Tolerance, plain_errors, with_help_all
-from conversion.intake.absence import check_folders
+from conversion.intake.absence import check_any_there
 
 
 @with_help_all
@@ -27,7 +27,7 @@ def verify(
     vision-parity verify my-model
     """
     with plain_errors():
-        check_folders(*directories)
+        check_any_there(*directories)
     from conversion.cli.verifying import verify_directories
     from conversion.parity.verdict import OURS
 
@@ -50,7 +50,7 @@ def restore(
     vision-parity restore my-model back.pth
     """
     with plain_errors():
-        check_folders(directory)
+        check_any_there(directory)
         from conversion.artifact.restore_checkpoint import describe_restored, restore_checkpoint
         from conversion.cli.screens import show_restored
 
@@ -94,7 +94,7 @@ def diff(
     if machine and markdown:
         raise typer.BadParameter("is another form than --markdown; give one of them.", param_hint="--json")
     with plain_errors():
-        check_folders(baseline, new)
+        check_any_there(baseline, new, kinds=("file", "folder"))
         from conversion.cli.diffing import show_diff
 
         status = show_diff(baseline, new, as_json=machine, as_markdown=markdown, write=write)
@@ -113,7 +113,7 @@ def publish(
     vision-parity publish my-model my-org/my-model --dry-run
     """
     with plain_errors():
-        check_folders(directory)
+        check_any_there(directory)
         from conversion.cli.publishing import publish as publish_with
 
         is_sent = publish_with(directory, target, dry_run=dry_run, public=public, is_agreed=yes)

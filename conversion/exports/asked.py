@@ -140,7 +140,7 @@ def check_asked(
         raise ExportError(f"{', '.join(given)}: needs --export.", hint="Give --export onnx, openvino or torch, too.")
     if opset is not None and all(export.runtime != "onnx" for export in exports):
         hint = "Leave it out, or give --export onnx, too."
-        raise ExportError("--opset: is for ONNX, to which nothing is exported.", hint=hint)
+        raise ExportError("--opset applies to an export to ONNX, and none is asked for.", hint=hint)
     if pictures is None and any(export.precision == INT8_STATIC for export in exports):
         hint = "Give some like those that the model is for: --pictures FOLDER."
         raise ExportError(

@@ -1,4 +1,4 @@
-"""What families share of image processing: constants, and settings that no tensor tells."""
+"""What families share of image processing: constants, resizing, and channels."""
 
 import math
 from typing import TYPE_CHECKING

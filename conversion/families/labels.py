@@ -37,7 +37,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
             raise TypeError(f"a {type(content).__name__}, not a list")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file.", hint="Check its path.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as class names ({type(error).__name__}: {error}).",
             hint='Give a name a line; or JSON, a list of names or {"0": name, "1": name, ...}.',

@@ -45,7 +45,7 @@ BEIT_SIZES = {
 }  # fmt: skip
 
 # of what all its models have in common, what a model of this task has; its entry in its file, which the authors'
-# fine-tuning reads, and that file; no segmentation model is published
+# fine-tuning reads, and that file; its segmentation models are not published
 DATA2VEC_VISION_TASKS = {
     "": (
         {"task": "backbone", "shared_position_bias": True, "mask_token": True, "image_mean": IMAGENET_MEAN,

@@ -12,7 +12,7 @@ class Variant:
 
     Attributes:
         name: of its own; also the pytest id.
-        family: the folder under ``conversion/`` that knows how to convert it.
+        family: the folder under ``conversion/families/`` that knows how to convert it.
         spec: keyword arguments of the family's spec: widths, depth, number of heads, features.
         files: role (``"checkpoint"``, and that of a head in a file of its own) to download URL; a mere
             file name where nothing is published.

@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from conversion.errors import CheckpointError, concerning
@@ -25,17 +26,21 @@ def check_there(path: Path) -> None:
             raise explain_absence(path, error) from error
 
 
-def check_folders(*paths: Path) -> None:
-    """Refuse folders of which none is there.
+def check_any_there(*paths: Path, kinds: Sequence[str] = ("folder",)) -> None:
+    """Refuse paths, if there is nothing at any of them.
+
+    Args:
+        kinds: what might be there, in words.
 
     Raises:
-        CheckpointError: with their names.
+        CheckpointError: with all of them.
     """
     if not any(path.exists() for path in paths):
         names = ", ".join(map(str, paths))
         if len(paths) == 1:
-            raise CheckpointError(f"{names}: there is no such folder.", hint="Check its path.")
-        raise CheckpointError(f"{names}: there are no such folders.", hint="Check their paths.")
+            raise CheckpointError(f"{names}: there is no such {' or '.join(kinds)}.", hint="Check its path.")
+        several = " or ".join(f"{kind}s" for kind in kinds)
+        raise CheckpointError(f"{names}: there are no such {several}.", hint="Check their paths.")
 
 
 def explain_absence(path: Path, error: Exception) -> CheckpointError:

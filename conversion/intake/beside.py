@@ -118,7 +118,7 @@ def merge_beside(found: Sequence[Beside]) -> Beside | None:
         CheckpointError: they tell the same thing differently.
     """
     if len(found) < 2:
-        return found[0] if found else None
+        return next(iter(found), None)
     first, second = found
     problems = [
         f"{name}: {first.told[name].by} says {write_value(first.told[name].value)}, "
@@ -131,7 +131,8 @@ def merge_beside(found: Sequence[Beside]) -> Beside | None:
     if problems:
         hint = f"If {second.file} is another checkpoint's, move it away."
         raise CheckpointError("Two sources tell the same setting differently.", problems, hint)
-    return replace(second, told={**second.told, **first.told}, labels=first.labels or second.labels)
+    told, facts = {**second.told, **first.told}, {**second.facts, **first.facts}
+    return replace(second, told=told, facts=facts, labels=first.labels or second.labels)
 
 
 def check_facts(beside: Beside, state_dict: Mapping[str, Tensor], num_chunks: int = 0) -> None:

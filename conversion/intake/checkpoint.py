@@ -92,7 +92,11 @@ def read_checkpoint(
     folder = path if is_transformers_folder(path) else None
     with concerning(path):
         if like is not None and source.kind != "ranks":
-            raise CheckpointError("--like is for all rank files of a sharded run.", hint="Leave --like out.")
+            raise CheckpointError("--like applies only to the rank files of a sharded run.", hint="Leave --like out.")
+        if entry is not None and folder:
+            raise CheckpointError(
+                "--entry is for a training run; this folder holds one model.", hint="Leave --entry out."
+            )
         reading = _read_folder(folder, source) if folder else _read_original(path, source, entry, like)
         reading.take("cast", *cast(reading.state_dict, dtype))
         if reading.untranslated is not None:

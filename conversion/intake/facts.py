@@ -82,7 +82,7 @@ def read_student(student: Mapping[str, Any], depth: int) -> dict[str, Fact]:
 
 
 def _read_switch(value: object) -> bool | None:
-    """Whether a part is on: a number is that of layer scales at first, and 0 or null is none; None of other values."""
+    """Read a switch: 0, null and false are off, another number, such as that of layer scales, is on; else None."""
     if value is None or isinstance(value, int | float):
         return bool(value)
     try:

@@ -27,7 +27,7 @@ CHUNK = 1 << 16  # bytes: what a broken connection loses at most
 BUSY = {429, 500, 502, 503, 504}
 
 OTHER_WAYS = "Nothing was left behind. Try again later, or from a mirror; or download it yourself and put it there."
-CHANGED = "Nothing was left behind. If the official file has changed, remove its line from the file of checksums."
+CHANGED = "Nothing was left behind. If the official file has changed, remove its entry from the file of checksums."
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _make_room(family: Family[Any], spec: Spec) -> dict[str, Tensor]:
 
 
 def _fill(state_dict: StateDict, derived: StateDict, distributions: Mapping[str, Draw], name: str) -> None:
-    """Draw every tensor in its place by a name; those that follow from the spec are what follows."""
+    """Fill every tensor in its place: derived ones with their values, each other one by a generator of its own."""
 
     def fill(key: str) -> None:
         if key in derived:

@@ -90,7 +90,7 @@ class PausableCall:
             raise _Closed
 
     def close(self) -> None:
-        """End the call where it is paused. Its contexts are left; what is raised meanwhile says nothing and is lost."""
+        """End the call where it is paused. Its context managers exit; exceptions raised while they do are dropped."""
         self.is_closed, self._work = True, None
         if self._thread is not None and self._thread.is_alive():
             self._take_turns(self._thread.join)

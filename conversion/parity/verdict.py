@@ -263,7 +263,7 @@ def allow_for_chance(num_elements: int, tolerances: Tolerances = OURS) -> tuple[
 def find_vacuity(
     expected: Tensor, actual: Tensor, find_zero_source: Callable[[], str | None] = lambda: None
 ) -> str | None:
-    """Why this comparison would say nothing; empty when it says something.
+    """Why this comparison would say nothing; None when it says something.
 
     Zeros on both sides say something where weights that are zero make them so: that the converted model has them, too.
     """

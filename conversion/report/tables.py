@@ -22,10 +22,10 @@ ERRORS = ("local", "converted_error", "original_error", "allowed")
 POINT_COLUMNS = (
     "max difference",
     "local error",
-    "error from the yardstick",
-    "the original's",
+    "error against float64",
+    "original's error",
     "allowed",
-    "times the original's",
+    "ratio of the two errors",
 )
 """Of a capture point; those in the middle are :data:`ERRORS`."""
 

@@ -172,7 +172,7 @@ class Parts(NamedTuple):
 
 
 def _part(state_dict: StateDict, family: Family[Any], spec: Spec, like: Variant | None) -> Parts:
-    """Drop what is dropped by name, and check that all else is there, and that what follows from the spec does."""
+    """Drop keys by name; check that all others are there, and that derived buffers have the values of the spec."""
     subject = like.name if like else f"{family.name}_custom"
     original, derived = family.original_tensors(spec), family.derive(spec)
     kept, reasons = key_map.drop(state_dict, family.dropped)

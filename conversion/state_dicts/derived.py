@@ -19,7 +19,7 @@ HINT = (
 
 
 def check_derived(derived: StateDict, held: StateDict, name: str) -> dict[str, str]:
-    """Check that what is dropped because it follows from the spec is what follows from it.
+    """Check that each dropped buffer has the value that the spec gives it.
 
     A moving average of a whole state dict truncates its whole numbers. Such a buffer is damaged, and is computed again.
 

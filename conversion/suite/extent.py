@@ -135,7 +135,7 @@ def describe_extent(row: Variant | None) -> str:
 
 
 def shorten(row: Variant) -> Variant:
-    """A variant of the same width and features for smaller images, of a large one with a few blocks; of a twin one."""
+    """Shorten a variant: same width, smaller images. A large one keeps a few blocks, one that has a twin keeps one."""
     spec = _cut(row, 1 if has_twin(row) else count_blocks(row.spec))
     return replace(row, spec=MappingProxyType(spec), slow=False)
 

@@ -117,7 +117,7 @@ OF_RUNS: Mapping[str, Mapping[str, Any]] = {
     "--normalize": {"action": "store_true", "help": "an export's graph takes images from 0 to 1 and normalises them"},
     "--push-to-hub": {
         "metavar": "NAMESPACE",
-        "help": "publish what passed; with a slash and a name, there and not elsewhere",
+        "help": "publish what passed: NAMESPACE; or NAMESPACE/NAME, to that repository",
     },
     "--public": {"action": "store_true", "help": "publish to everybody (to the namespace alone)"},
     "--yes": {"action": "store_true", "help": "publish without asking"},

@@ -147,7 +147,7 @@ def check_report(path: Path | None) -> None:
     record = find_record(path)
     try:
         is_ours = not record.exists() or json.loads(record.read_text(encoding="utf-8"))["schema"] == SCHEMA
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         is_ours = False
     if not is_ours:
         raise ArtifactError(f"--parity-report {path}: its record would replace {record}, which is another file.")

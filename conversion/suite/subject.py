@@ -52,7 +52,7 @@ class Subject:
         classifier: on this backbone, if it is to be verified, too: they have a file in common.
         row: the official variant as this run verifies it; None of any other model.
         given: role to checkpoint, of what was read already.
-        verified: cells that were, beside others, and are still to be asked for.
+        verified: cells that were verified beside others, and whose own test has not asked for them yet.
         is_pictured: what a report shows of it was taken.
         traced: dtype to the converted model, ready to be exported in it; of the last dtype only.
     """

@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 
 from conversion.artifact.card import describe_versions
 from conversion.families.variants import VARIANTS
-from tests.benchmarks.jobs import INPUT, MISTAKES, SIZES, SUITES
+from tests.benchmarks.jobs import FAMILIES, INPUT, MISTAKES, SIZES, SUITES
 from tests.benchmarks.limits import Limits, count_all_products, count_products, measure_limits
 from tests.benchmarks.processes import run_command
 from tests.benchmarks.table import (
@@ -76,7 +76,7 @@ def main() -> int:
 
 def measure_suites(limits: Limits) -> str:
     """Every variant of two families, once at each depth, beside what its products alone take."""
-    rows, variants = [], [name for name, row in VARIANTS.items() if row.family in ("dinov2", "data2vec_vision")]
+    rows, variants = [], [name for name, row in VARIANTS.items() if row.family in FAMILIES]
     for name, text in SUITES.items():
         seconds, memory = _run(text)
         due = count_all_products(variants, is_thorough=name == "thorough")

@@ -12,7 +12,7 @@ import conversion
 from conversion.artifact.identity import describe_other, has_own_weights
 from conversion.artifact.stage import refuse_other
 from conversion.cli.app import main
-from conversion.errors import ArtifactError, ConversionError
+from conversion.errors import ArtifactError, ConversionError, ConversionWarning
 from conversion.intake.checkpoint import load_checkpoint
 from conversion.state_dicts.folder import MODEL_CARD, PARITY_CARD
 from tests.support.commands import TINY, assert_refused, left_over, run
@@ -197,7 +197,7 @@ def test_python_names_no_file_that_is_another_by_now(here: Path) -> None:
     assert conversion.convert(state_dict, **TOLD).origins == {}
     out = conversion.convert(load_checkpoint("tiny.pth"), **TOLD)
     (here / "tiny.pth").rename(here / "moved.pth")
-    with pytest.warns(UserWarning, match=r"tiny\.pth: not there as it was read; the card names no source"):
+    with pytest.warns(ConversionWarning, match=r"tiny\.pth: not there as it was read; the card names no source"):
         conversion.save_artifact(out, "mine")
     assert list_sources(here / "mine") == []
 
@@ -207,7 +207,7 @@ def test_python_says_what_it_replaces(here: Path) -> None:
         warnings.simplefilter("error")
         for _ in range(2):
             conversion.save_artifact(conversion.convert(load_checkpoint("tiny.pth"), **TOLD), "mine")
-    with pytest.warns(UserWarning, match=r"mine: replaced dinov2_custom, of tiny\.pth\."):
+    with pytest.warns(ConversionWarning, match=r"mine: replaced dinov2_custom, of tiny\.pth\."):
         conversion.save_artifact(conversion.convert(load_checkpoint("other.pth"), **TOLD), "mine")
 
 

@@ -31,7 +31,7 @@ ANSWERS = {
     "verify absent gone": "absent, gone: there are no such folders.",
     "restore absent back.pth": "absent: there is no such folder.",
     "publish absent me/model": "absent: there is no such folder.",
-    "diff absent gone": "absent, gone: there are no such folders.",
+    "diff absent gone": "absent, gone: there are no such files or folders.",
     "report here.pth -o page.pdf": "its name must end in .html",
 }
 ASK = """

@@ -16,7 +16,7 @@ from conversion.artifact.derived import find_false_checksums, find_false_entries
 from conversion.artifact.reading import read_card
 from conversion.artifact.verify import verify_artifact
 from conversion.artifact.weights import INDEX
-from conversion.errors import ArtifactError
+from conversion.errors import ArtifactError, CheckpointError
 from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
@@ -134,6 +134,9 @@ def test_official_weights_have_official_files(artifact: Path, tmp_path: Path) ->
     checksums.write_text(json.dumps({path: {"bytes": 1, "sha256": "b" * 64}}))
     (problem,) = find_false_checksums(card, checksums)
     assert f"the checkpoint has SHA-256 {'a' * 64}, the official file on record {'b' * 64}" in problem
+    checksums.write_text("{")
+    with pytest.raises(CheckpointError, match=f"{checksums}: is not a file of checksums"):
+        list(find_false_checksums(card, checksums))
     card["source"]["checkpoints"]["checkpoint"]["files"][0]["name"] = "mine.pth"
     said = "\n".join(find_false_entries(card, family, family.spec_of(row)))
     assert "the checkpoint is mine.pth, not dinov2_vits14_pretrain.pth" in said

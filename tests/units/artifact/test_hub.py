@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import huggingface_hub  # whose parts are imported when they are asked for
 import pytest
@@ -116,6 +117,20 @@ def test_nothing_becomes_public_unasked(hub: Hub, artifact: Path) -> None:
     assert hub.repositories["us/later"].private
     push(plan_push(artifact, "us/later", public=True), api(hub))
     assert not hub.repositories["us/later"].private
+
+
+def test_files_that_arrived_are_not_called_unpublished_where_they_stay_private(
+    hub: Hub, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = api(hub)
+    push(plan_push(artifact, "us/open"), own)
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "update_repo_settings", Mock(side_effect=OSError("no answer")))
+        with pytest.raises(PublishError, match=r"its files have arrived, and it is still private: .*no answer"):
+            push(plan_push(artifact, "us/open", public=True), own)
+    assert hub.files("us/open") == read(artifact)
+    push(plan_push(artifact, "us/open", public=True), own)
+    assert not hub.repositories["us/open"].private
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", READ_ONLY])

@@ -207,7 +207,7 @@ CARDS: dict[str, tuple[Change, str]] = {
     "difference": (set_figure("difference.max_abs", 9.0), "max_abs: .*, by its capture points 9.0"),
     "aligned and not exact": (
         lambda card: card["activations"][0]["inputs"][0].update(aligned=True),
-        "native: aligned weights are said to make it exact, and it is not",
+        "native: the card says that aligned weights make it exact; by its points it is not",
     ),
     "figures gone": (set_figure("scale.max_abs", None), "are worse than said"),
     "failed": (fail_an_exact_point, "the verdict is"),
@@ -223,7 +223,7 @@ CARDS: dict[str, tuple[Change, str]] = {
     ),
     "no deviation by name": (
         lambda card: find_otherwise(card).update(deviation=None),
-        "transformers is said to compute it otherwise, by no known deviation",
+        "the card says that transformers computes it otherwise, and names no deviation",
     ),
     "a deviation that shows nowhere": (
         lambda card: find_otherwise(card).pop("otherwise"),

@@ -15,6 +15,7 @@ from conversion.artifact import card
 from conversion.artifact.card import find_provenance, hash_file
 from conversion.artifact.checks import is_made_of
 from conversion.artifact.safetensors_file import PIECE, write_safetensors
+from conversion.errors import ConversionWarning
 from conversion.parity.metrics import is_bit_equal
 from tests.support.golden import NAMES, read_golden
 
@@ -127,5 +128,5 @@ def test_a_file_that_changes_while_it_is_hashed_is_no_source(tmp_path: Path, mon
         return found
 
     monkeypatch.setattr(card, "hash_file", hash_and_change)
-    with pytest.warns(UserWarning, match=r"model\.pth: not there as it was read; the card names no source"):
+    with pytest.warns(ConversionWarning, match=r"model\.pth: not there as it was read; the card names no source"):
         conversion.save_artifact(out, tmp_path / "artifact")

@@ -105,6 +105,7 @@ def test_the_card_speaks_of_every_shard(tmp_path: Path) -> None:
     [
         ("{", "cannot be read as an index"),
         ("[]", "cannot be read as an index"),
+        ("[" * 100_000, "cannot be read as an index: RecursionError"),
         ('{"weight_map": {"a": 1}}', "cannot be read as an index"),
         ('{"weight_map": {}}', "names no files beside it"),
         ('{"weight_map": {"a": "../elsewhere.safetensors"}}', "names no files beside it"),

@@ -23,6 +23,7 @@ UNREADABLE = {
     "text.json": '"wall"',
     "numbers.json": "[1, 2]",
     "broken.json": '["wall"',
+    "deep.json": "[" * 100_000,
     "image.txt": b"\x89PNG\xff",
 }
 

@@ -11,7 +11,7 @@ import pytest
 from conversion.errors import CheckpointError
 from conversion.families.variants import VARIANTS
 from conversion.intake import download
-from conversion.intake.download import OFFICIAL, cache_path, download_checkpoint
+from conversion.intake.download import cache_path, download_checkpoint
 from conversion.intake.fetching import Checksum
 from tests.support.http_server import BODY, KNOWN, OTHER, Server, send, start_clients
 from tests.support.listed import list_names
@@ -19,6 +19,7 @@ from tests.support.listed import list_names
 pytestmark = pytest.mark.usefixtures("waits")
 
 MODEL = VARIANTS["dinov2_vits14"]
+HOSTS = ("dl.fbaipublicfiles.com", "github.com", "huggingface.co")
 KEY = "dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
 HEAD_KEY = "dinov2/dinov2_vits14/dinov2_vits14_linear_head.pth"
 PRETRAINED = "dinov2_vits14_pretrain.pth"
@@ -63,11 +64,20 @@ def test_download_leaves_what_is_recorded(server: Server, cache: Path, checksums
     assert checksums.read_text() == before
 
 
-def test_download_goes_to_the_official_server(cache: Path, checksums: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [name for name, row in VARIANTS.items() if row.is_published])
+def test_every_official_file_comes_from_its_own_address_or_from_the_mirror(
+    name: str, cache: Path, checksums: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "fetch", lambda url, *_: urls.append(url) or KNOWN)
     urls: list[str] = []
-    download_checkpoint(MODEL, checksums)
-    assert urls == [MODEL.files["checkpoint"]] == [f"{OFFICIAL}/{KEY}"]
+    official = list(VARIANTS[name].files.values())
+    download_checkpoint(VARIANTS[name], checksums)
+    assert urls == official
+    recorded = json.loads(checksums.read_text())
+    assert {f"https://{host}/{key}" for key in recorded for host in HOSTS} >= set(official)
+    urls.clear()
+    download_checkpoint(VARIANTS[name], checksums, "http://mirror/of/all/")
+    assert urls == [f"http://mirror/of/all/{key}" for url in official for key in recorded if url.endswith(key)]
 
 
 @pytest.mark.parametrize("content", [OTHER, BODY[:-1]], ids=["bytes", "size"])
@@ -81,8 +91,15 @@ def test_cached_file_must_be_the_one_known(cache: Path, checksums: Path, content
         download_checkpoint(MODEL, checksums)
     assert str(cache / PRETRAINED) in caught.value.headline
     assert f"Delete {cache / PRETRAINED}" in caught.value.hint
-    assert f"remove the line of {KEY} from {checksums}" in caught.value.hint
+    assert f"remove the entry of {KEY} from {checksums}" in caught.value.hint
     assert list_names(cache) == [PRETRAINED]
+
+
+def test_a_cached_file_that_cannot_be_read_is_said_to_be_so(cache: Path, checksums: Path) -> None:
+    (cache / PRETRAINED).mkdir(parents=True)
+    write_checksums(checksums, {KEY: KNOWN})
+    with pytest.raises(CheckpointError, match=f"{PRETRAINED}: cannot be read: .*directory"):
+        download_checkpoint(MODEL, checksums)
 
 
 def test_checksums_that_cannot_be_written_are_no_obstacle(server: Server, cache: Path, checksums: Path) -> None:
@@ -92,7 +109,7 @@ def test_checksums_that_cannot_be_written_are_no_obstacle(server: Server, cache:
         assert download_checkpoint(MODEL, checksums, server.url)["checkpoint"].read_bytes() == BODY
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '{"a": {"bytes": 1}}'])
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "[]", '{"a": 1}', '{"a": {"bytes": 1}}'])
 def test_checksums_that_are_none_are_refused(cache: Path, checksums: Path, content: str) -> None:
     checksums.write_text(content)
     with pytest.raises(CheckpointError, match=f"{checksums}: is not a file of checksums"):

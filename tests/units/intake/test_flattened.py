@@ -159,8 +159,13 @@ def test_another_official_model_is_refused_with_what_differs(copied: Path) -> No
         load_checkpoint(copied / RANKS, like="data2vec_vision_base")
 
 
+def test_an_entry_belongs_to_a_training_run_alone(made: dict[str, Path]) -> None:
+    with pytest.raises(CheckpointError, match=r"this folder holds one model\.\nLeave --entry out\."):
+        load_checkpoint(made["dinov2_tiny"], entry="teacher")
+
+
 def test_likeness_belongs_to_rank_files_alone(copied: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"--like is for all rank files of a sharded run\.\nLeave --like out\."):
+    with pytest.raises(CheckpointError, match=r"--like applies only to the rank files of a .*\.\nLeave --like out\."):
         load_checkpoint(copied / WHOLE, like="dinov2_vits14")
 
 

@@ -15,6 +15,7 @@ from conversion.errors import CheckpointError
 from conversion.intake import beside
 from conversion.intake.beside import Beside, merge_beside
 from conversion.intake.checkpoint import read_checkpoint
+from conversion.intake.facts import Fact
 from tests.support.golden import read_golden
 
 PREFIX = "teacher_embedding_model.wrapped_model._model"
@@ -133,6 +134,13 @@ def test_other_class_names_beside_the_file_are_refused(tmp_path: Path) -> None:
     merged = merge_beside([own, replace(beside_it, labels=None)])
     assert merged is not None
     assert merged.labels == ("a", "b")
+
+
+def test_facts_of_both_sources_are_kept(tmp_path: Path) -> None:
+    own = Beside(tmp_path / "last.pth", facts={"depth": Fact(12, "depth")}, is_itself=True)
+    merged = merge_beside([own, Beside(tmp_path / "config.json", facts={"embed_dim": Fact(384, "width")})])
+    assert merged is not None
+    assert merged.facts.keys() == {"depth", "embed_dim"}
 
 
 @pytest.mark.parametrize("meta", [3, {}, {"CLASSES": None}, {"CLASSES": [1]}, {"dataset_meta": 3}, {"CLASSES": ()}])

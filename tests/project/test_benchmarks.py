@@ -13,7 +13,6 @@ import pytest
 from _pytest.mark.expression import Expression  # what -k is evaluated by; pytest has no public way to it
 
 from conversion.families.variants import VARIANTS
-from tests.benchmarks.jobs import EXPRESSION, FAMILIES
 from tests.benchmarks.limits import Limits
 from tests.benchmarks.processes import run, run_command
 from tests.benchmarks.steps import FILE, FUNCTIONS, LIBRARIES, OTHERS, PASSES, REST, STEPS, YARDSTICK, Clock
@@ -56,6 +55,8 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes(tmp_path: Path) ->
 
 
 def test_the_suites_verify_the_models_whose_products_are_counted() -> None:
+    from tests.benchmarks.jobs import EXPRESSION, FAMILIES  # here, since it loads transformers
+
     is_selected = Expression.compile(EXPRESSION).evaluate
     selected = {name for name in VARIANTS if is_selected(lambda word, name=name: word in f"test_parity[{name}-cpu]")}
     assert selected == {name for name, row in VARIANTS.items() if row.family in FAMILIES}

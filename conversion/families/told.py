@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from conversion.errors import CheckpointError
 from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
 from conversion.families.settings import AUTHORS, NORMALISATION_SETTINGS
 
@@ -89,6 +90,22 @@ class ToldStateDict(dict[str, Tensor]):
         super().__init__(tensors)
         self.told: Mapping[str, Told] = dict(told or {})
         self.writer, self.labels, self.origin = writer, labels, origin
+
+
+def refuse_others(told: Mapping[str, Told], constants: Mapping[str, object]) -> None:
+    """Refuse what a file tells where the original's code has another value, and only that.
+
+    Raises:
+        CheckpointError: naming the settings, and the files.
+    """
+    problems = [
+        f"{name}: {told[name].by} says {write_value(told[name].value)}; this model's code has {write_value(value)}"
+        for name, value in constants.items()
+        if name in told and told[name].value != value
+    ]
+    if problems:
+        hint = "If the file is another checkpoint's, move it away; else use this model with the code that trained it."
+        raise CheckpointError("These settings are not supported.", problems, hint)
 
 
 def find_origins(**given: Mapping[str, Tensor] | None) -> dict[str, Origin]:

@@ -1,83 +1,25 @@
 """What files beside a checkpoint tell that no tensor tells: timm's config.json, a training's config.yaml."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
 from conversion.families.settings import FAMILY, list_settings, option_of
-from conversion.families.timm_code import TELL_INSTEAD, Description, build_model
+from conversion.families.timm_code import TELL_INSTEAD, build_model
 from conversion.families.told import Told, write_value
-from conversion.intake.facts import Fact, measure, read_student
+from conversion.intake.facts import Fact, measure
+from conversion.intake.settings_file import Beside, load_settings
+from conversion.intake.training_config import find_training, read_training
 from conversion.state_dicts.folder import CONFIG
-
-TRAINING_CONFIG = "config.yaml"
-"""What a training run of DINOv2 leaves in its output folder, two folders above the teacher's checkpoints."""
-
-LARGEST = 2**24
-"""Bytes of a settings file; those that timm writes, with 21,841 class names, have less than a tenth of it."""
 
 FAMILIES = {"Beit": "beit"}
 """timm's class to the family of its models, of which their tensors fit another family, too."""
-
-# architecture in a training's config: width, blocks, heads
-ARCHITECTURES = {
-    "vit_small":  (384,  12, 6),
-    "vit_base":   (768,  12, 12),
-    "vit_large":  (1024, 24, 16),
-    "vit_giant2": (1536, 40, 24),
-}  # fmt: skip
-
-# of the training's default configuration, where a key is absent
-TRAINING_DEFAULTS: Mapping[str, object] = {
-    "patch_size": 16,
-    "num_register_tokens": 0,
-    "interpolate_offset": 0.1,
-    "interpolate_antialias": False,
-}
-
-COORDINATES = "pos_embed_rope_normalize_coords"
-"""In a DINOv3 training's config: by which sides of an image the positions of its patches are divided."""
-
-EPS = {"layernorm": 1e-6, "layernormbf16": 1e-5}
-"""There, the name of a layer norm to its epsilon."""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What a file beside a checkpoint tells.
-
-    Attributes:
-        told: settings that no tensor tells.
-        facts: what tensors tell, too, by the names of :func:`conversion.intake.facts.measure`: so a file of another
-            model shows.
-        labels: class names, in the order of the logits.
-        timm: the architecture and its arguments, for timm's own code.
-        is_itself: the file is the checkpoint's own.
-        unplaced: what else it tells, which a converted model has no place for.
-    """
-
-    file: Path
-    told: Mapping[str, Told] = field(default_factory=dict)
-    facts: Mapping[str, Fact] = field(default_factory=dict)
-    labels: tuple[str, ...] | None = None
-    timm: Description | None = None
-    is_itself: bool = False
-    unplaced: tuple[str, ...] = ()
-
-    @property
-    def did(self) -> str:
-        """What it tells, in a line."""
-        names = [*self.told, *(["the class names"] if self.labels else [])]
-        did = [f"{self.file.name} tells {', '.join(names)}"] if names else []
-        did += [f"left out, no place for it: {', '.join(self.unplaced)}"] if self.unplaced else []
-        return "; ".join(did)
 
 
 def find_beside(folder: Path) -> Beside | None:
@@ -90,25 +32,15 @@ def find_beside(folder: Path) -> Beside | None:
         CheckpointError: there is one, and it cannot be read, or speaks of a model that cannot be converted.
     """
     config = folder / CONFIG
-    content = _load(config, json.loads)
+    content = load_settings(config, json.loads)
     if isinstance(content, dict) and isinstance(content.get("architecture"), str):
-        return read_timm(config, content)
+        try:
+            return read_timm(config, content)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            headline = f"{config}: holds what timm does not write ({type(error).__name__})."
+            raise CheckpointError(headline, [str(error)[:300]], TELL_INSTEAD) from error
     training = find_training(folder)
-    return read_training(training[0], training[1]["student"]) if training else None
-
-
-def find_training(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
-    """Find the configuration of the DINOv2 training that a checkpoint is of, in its folder or two above it.
-
-    Raises:
-        CheckpointError: there is one, and it cannot be read.
-    """
-    for place in (folder, *folder.absolute().parents[:2]):
-        content = _load(place / TRAINING_CONFIG, yaml.safe_load)
-        student = content.get("student") if isinstance(content, dict) else None
-        if isinstance(student, dict) and student.get("arch") in ARCHITECTURES:
-            return place / TRAINING_CONFIG, content
-    return None
+    return read_training(*training) if training else None
 
 
 def merge_beside(found: Sequence[Beside]) -> Beside | None:
@@ -158,27 +90,6 @@ def check_facts(beside: Beside, state_dict: Mapping[str, Tensor], num_chunks: in
         if beside.is_itself:
             hint = "Save the state dict alone in another file, and give the settings as options."
         raise CheckpointError(f"{beside.file.name} describes another model.", problems, hint)
-
-
-def read_training(path: Path, student: Mapping[str, Any]) -> Beside:
-    """Read the student's section of a DINOv2 or DINOv3 training's configuration; the teacher is built alike."""
-    embed_dim, depth, num_heads = ARCHITECTURES[student["arch"]]
-    values = {name: student.get(name, default) for name, default in TRAINING_DEFAULTS.items()}
-    values = {name: value for name, value in values.items() if isinstance(value, int | float)}  # else "${...}"
-    by = f"{path.name} of the training run"
-    told = {"num_attention_heads": Told(num_heads, by)}
-    if student.get("pos_embed_type") == "rope":
-        told |= {name: Told(value, by) for name, value in _read_rotary(path, student).items()}
-    else:
-        told |= {name: Told(value, by) for name, value in values.items() if name.startswith("interpolate_")}
-    facts = {
-        name: Fact(int(value), f"student.{name}{'' if name in student else ' (by default)'}")
-        for name, value in values.items()
-        if not name.startswith("interpolate_")
-    }
-    sizes = {"embed_dim": embed_dim, "depth": depth}
-    facts |= {name: Fact(size, f"student.arch ({student['arch']}), {name}") for name, size in sizes.items()}
-    return Beside(path, told, {**facts, **read_student(student, depth)})
 
 
 def read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
@@ -255,43 +166,8 @@ def describe_model(model: nn.Module) -> tuple[dict[str, object], dict[str, Fact]
     return settings, {name: Fact(size, name) for name, size in sizes.items()}
 
 
-def _read_rotary(path: Path, student: Mapping[str, Any]) -> dict[str, float]:
-    """What the student's section of a DINOv3 training tells.
-
-    Raises:
-        CheckpointError: positions are reckoned in another way than in transformers, which no tensor shows.
-    """
-    scaled = student.get(COORDINATES, "separate")
-    if scaled != "separate":
-        headline = f"{path}: {COORDINATES} is {scaled!r}; transformers has the positions of 'separate' alone."
-        raise CheckpointError(headline, hint="Use this model with the code that trained it.")
-    norm = student.get("norm_layer")
-    return {"layer_norm_eps": EPS[norm]} if norm in EPS else {}
-
-
 def _read_side(size: Any) -> int | None:
     """The side of square images, from a number or a pair; None where they are not square."""
     sides = set(size) if isinstance(size, list | tuple) else {size}
     side = sides.pop() if len(sides) == 1 else None
     return side if isinstance(side, int) else None
-
-
-def _load(path: Path, parse: Callable[[str], Any]) -> Any:
-    """The content of a settings file; None where there is none.
-
-    Raises:
-        CheckpointError: it is there, and cannot be read.
-    """
-    if not path.is_file():
-        return None
-    if path.stat().st_size > LARGEST:
-        raise CheckpointError(
-            f"{path}: has {path.stat().st_size:,} bytes, too many for a file of settings.", hint=TELL_INSTEAD
-        )
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        headline = f"{path}: cannot be read ({type(error).__name__}), and lies beside or above the weights."
-        raise CheckpointError(
-            headline, [str(error)[:300]], f"Copy that file again. Or {TELL_INSTEAD[0].lower()}{TELL_INSTEAD[1:]}"
-        ) from error

@@ -13,12 +13,13 @@ from conversion.families.base import families, find_dropped
 from conversion.families.settings import AUTHORS, TIMM
 from conversion.families.timm_code import Description
 from conversion.families.told import Origin, Told, ToldStateDict, read_version
-from conversion.intake.beside import Beside, check_facts, find_beside, merge_beside
+from conversion.intake.beside import check_facts, find_beside, merge_beside
 from conversion.intake.dcp import check_read
 from conversion.intake.layouts import tell_likeness
 from conversion.intake.prefixes import select_model
 from conversion.intake.reading import read_source
 from conversion.intake.restored import restore_folder
+from conversion.intake.settings_file import Beside
 from conversion.intake.sources import Source, find_source
 from conversion.intake.steps import Step, cast, count_chunks, strip_prefixes, unchunk_blocks
 from conversion.intake.transformers_folder import is_transformers_folder, refuse_adapters, refuse_layout

@@ -26,7 +26,10 @@ class Fact:
 # of a training's config: its key to what measure() calls it; each is true, or false, 0 or null
 SWITCHES = {"qkv_bias": "qkv_bias", "proj_bias": "proj_bias", "ffn_bias": "ffn_bias", "layerscale": "layer_scale"}
 
-FEED_FORWARDS = {"mlp": "plain", "swiglu": "gated", "swiglufused": "gated"}
+FEED_FORWARDS = {
+    "mlp": "plain",
+    **dict.fromkeys(("swiglu", "swiglufused", "swiglu32", "swiglu64", "swiglu128"), "gated"),
+}
 """``ffn_layer`` of a training's config."""
 
 
@@ -48,9 +51,9 @@ def measure(state_dict: StateDict, num_chunks: int = 0) -> dict[str, int | str]:
         facts |= {
             "qkv_bias": has_any(shapes, ".attn.qkv.bias", ".attn.q_bias"),
             "proj_bias": has_any(shapes, ".attn.proj.bias"),
-            "ffn_bias": has_any(shapes, *(f".mlp.{layer}.bias" for layer in ("fc1", "fc2", "w12", "w3"))),
+            "ffn_bias": has_any(shapes, *(f".mlp.{layer}.bias" for layer in ("fc1", "fc2", "w12", "w1", "w3"))),
             "layer_scale": has_any(shapes, ".ls1.gamma", ".ls2.gamma", ".gamma_1", ".gamma_2"),
-            "feed_forward": "gated" if has_any(shapes, ".mlp.w12.weight") else "plain",
+            "feed_forward": "gated" if has_any(shapes, ".mlp.w12.weight", ".mlp.w1.weight") else "plain",
         }
     return facts | ({"num_chunks": num_chunks} if num_chunks else {})
 

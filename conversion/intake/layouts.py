@@ -11,7 +11,8 @@ from conversion.errors import CheckpointError
 from conversion.families.base import Family, load_family
 from conversion.families.told import Told
 from conversion.families.variants import find_variant
-from conversion.intake.beside import ARCHITECTURES, Beside, find_training
+from conversion.intake.settings_file import Beside
+from conversion.intake.training_config import find_sizes, find_training
 
 # in a training's config
 FFN_LAYERS = {"mlp": "mlp", "swiglufused": "swiglu", "swiglu": "swiglu"}  # the last two are one
@@ -120,7 +121,7 @@ def describe_training(path: Path, config: Mapping[str, Any]) -> Layout:
         CheckpointError: it has a feed-forward, or sizes, that are not known.
     """
     student = config["student"]
-    embed_dim, depth, num_heads = ARCHITECTURES[student["arch"]]
+    embed_dim, depth, num_heads = find_sizes(student) or (0, 0, 0)
     crops = config.get("crops")
     sizes = {
         "patch_size": student.get("patch_size", DEFAULT_PATCH_SIZE),

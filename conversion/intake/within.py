@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from conversion.families.told import Told
-from conversion.intake.beside import Beside, merge_beside
+from conversion.intake.beside import merge_beside
 from conversion.intake.facts import Fact
+from conversion.intake.settings_file import Beside
 from conversion.intake.unpickling import read_attribute
 
 LIGHTLY_TRAIN = "lightly_train"

@@ -9,7 +9,7 @@ from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Family, Spec, families
 from conversion.families.linear_head import refuse_head
 from conversion.families.settings import AUTHORS, FAMILY, GATING, list_settings, list_unused, option_of
-from conversion.families.told import CALLER, Told, write_value
+from conversion.families.told import CALLER, Told, refuse_others, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
@@ -120,20 +120,18 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
 
     Raises:
         VariantError: a value is none of the setting's, the family knows nothing of one, or two tell it differently.
+        CheckpointError: a file tells another value than the family's code has.
     """
+    refuse_others(by_files, family.constants)
     known = {name: each.value for name, each in by_files.items() if name in family.settings}
-    files, told, problems = select_settings(family, known), {}, []
-    for name, value in files.items():
-        told[name] = Told(value, by_files[name].by, by_files[name].is_given)
+    told = {name: replace(by_files[name], value=value) for name, value in select_settings(family, known).items()}
+    problems = []
     for name, value in select_settings(family, by_caller).items():
         if name in told and told[name].value != value:
             problems.append(f"{name}: {told[name].by} says {write_value(told[name].value)}, not {write_value(value)}")
         told.setdefault(name, Told(value, CALLER))
     if problems:
-        hint = (
-            "Leave out the option that is wrong; or, if the file is another checkpoint's, move it away: it lies beside "
-            "this one or in a folder above it."
-        )
+        hint = "Leave the wrong option out. If the file, beside this one or above it, is another checkpoint's, move it."
         raise VariantError("A setting is told twice, with different values.", problems, hint)
     return told
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from conversion.families import variants
 from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS, Variant
-from conversion.intake import beside
+from conversion.intake import training_config
 from conversion.intake.synthetic import draw_state_dict, write_synthetic_checkpoint
 from tests.support import timm_models
 from tests.support.corpus.making import cut_in_two, write_ranks
@@ -89,7 +89,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
         found = [changes for size, changes in SMALL[row.family].items() if size in name]
         spec = MappingProxyType(reduce(operator.or_, found, dict(row.spec)))
         monkeypatch.setitem(variants._BY_NAME, name, replace(row, spec=spec))
-    monkeypatch.setitem(beside.ARCHITECTURES, "vit_small", (96, 2, 6))
+    monkeypatch.setitem(training_config.ARCHITECTURES, "vit_small", (96, 2, 6))
 
 
 def write_files(folder: Path) -> None:

@@ -10,7 +10,7 @@ from conversion.families.depth_anything.preprocessing import AspectResize, list_
 from conversion.families.depth_anything.recognition import is_depth_anything, list_open, recognise_spec
 from conversion.families.depth_anything.settings import SETTINGS
 from conversion.families.depth_architecture.capture import EXACT
-from conversion.families.depth_architecture.config import BESIDE_CONFIG
+from conversion.families.depth_architecture.config import BESIDE_CONFIG, RESAMPLING
 from conversion.families.depth_architecture.original import bake_image_size
 from conversion.families.depth_architecture.training import TRAINING
 
@@ -20,6 +20,7 @@ FAMILY = Family(
     matches=is_depth_anything,
     build_spec=DepthAnythingSpec,
     settings=SETTINGS,
+    constants=RESAMPLING,
     recognise_spec=recognise_spec,
     list_open=list_open,
     build_config=build_config,

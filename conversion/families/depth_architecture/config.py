@@ -1,6 +1,7 @@
 """DINOv2 with a depth head: what such a model is made of."""
 
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from conversion.families.configs import ConfigTable, Recoded, read_fields
@@ -29,6 +30,10 @@ FIELDS: ConfigTable = {
 """Field of the config to field of the spec, beside those of the backbone's config."""
 
 
+RESAMPLING = MappingProxyType({"interpolate_offset": 0.1, "interpolate_antialias": False})
+"""How both models' code resamples position embeddings; it has no other way."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DepthSpec(Dinov2Spec):
     """All that the architecture depends on.
@@ -41,7 +46,7 @@ class DepthSpec(Dinov2Spec):
     """
 
     num_register_tokens: int = 0
-    interpolate_offset: float | None = 0.1  # both models' code has no other
+    interpolate_offset: float | None = 0.1
     interpolate_antialias: bool | None = False
     reshape_hidden_states: bool = False
     neck_widths: tuple[int, ...]

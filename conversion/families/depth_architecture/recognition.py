@@ -57,6 +57,10 @@ def recognise_spec(
         raise CheckpointError(headline, hint="Give --out-indices as it was in training.")
     if problems:
         raise CheckpointError("This cannot be recognised as a DINOv2 with a depth head.", problems, WHOLE)
+    if backbone.num_register_tokens:
+        key = f"{prefix}register_tokens"
+        headline = "A depth head on a backbone with registers is not converted: transformers hands them to the head."
+        raise CheckpointError(headline, [f"{key} {tuple(shapes[key])}"], "Use this model in the library that wrote it.")
     of_backbone = {name: value for name, value in vars(backbone).items() if not name.startswith("interpolate_")}
     return spec_class(
         **{**of_backbone, "reshape_hidden_states": False, **own},

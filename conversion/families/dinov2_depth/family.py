@@ -2,7 +2,7 @@
 
 from conversion.families.base import Family
 from conversion.families.depth_architecture.capture import EXACT
-from conversion.families.depth_architecture.config import BESIDE_CONFIG
+from conversion.families.depth_architecture.config import BESIDE_CONFIG, RESAMPLING
 from conversion.families.depth_architecture.original import bake_image_size
 from conversion.families.depth_architecture.training import TRAINING
 from conversion.families.dinov2_depth.capture import list_stages
@@ -21,6 +21,7 @@ FAMILY = Family(
     matches=is_dinov2_depth,
     build_spec=Dinov2DepthSpec,
     settings=SETTINGS,
+    constants=RESAMPLING,
     recognise_spec=recognise_spec,
     list_open=list_open,
     build_config=build_config,

@@ -1,6 +1,7 @@
 """Depth heads on DINOv2: their authors' own, and Depth Anything; what is theirs alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from conversion.artifact.settings import find_settings_problems
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import load_family
 from conversion.families.dinov2_depth.original import pad_to_patches
+from conversion.families.told import Told, ToldStateDict
 from conversion.families.variants import VARIANTS
 from conversion.mapping import key_map
+from conversion.mapping.key_map import shapes_of
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import InputVerdict, verify_input
 from conversion.state_dicts.filled import fill_in
+from conversion.state_dicts.recognise import recognise
 from conversion.suite.inputs import InputCase, run_original
 from tests.support.golden import DEPTH, OF_ANOTHER_WIDTH, GoldenModel, read_golden, read_json
 
@@ -34,7 +38,7 @@ def part(golden: GoldenModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The state dicts of the two files that a model of DINOv2's authors lies in."""
     head = golden.family.head
     assert head is not None
-    return head.part(golden.state_dict)
+    return head.split(golden.state_dict)
 
 
 def verify(name: str, case: InputCase, dtype: str = "float32") -> InputVerdict:
@@ -245,3 +249,24 @@ def test_another_s_conversion_need_not_have_our_fields(tmp_path: Path) -> None:
         del config[field]
     path.write_text(json.dumps(config))
     assert not list(find_settings_problems(tmp_path / "artifact", golden.family, golden.spec, sizes={70: "its own"}))
+
+
+@pytest.mark.parametrize("variant", ["dinov2_vits14_nyu_dpt", "depth_anything_v2_vits"])
+def test_a_depth_head_on_a_backbone_with_registers_is_refused(variant: str) -> None:
+    family = load_family(VARIANTS[variant].family)
+    spec = replace(family.spec_of(VARIANTS[variant]), num_register_tokens=4)
+    with pytest.raises(CheckpointError, match=r"with registers is not converted.*\n.*register_tokens \(1, 4, 384\)"):
+        family.recognise_spec(shapes_of(family.original_tensors(spec)), max_depth=spec.max_depth, num_attention_heads=6)
+
+
+@pytest.mark.parametrize("variant", ["dinov2_vits14_nyu_dpt", "depth_anything_v2_vits"])
+def test_a_file_that_tells_another_resampling_than_a_depth_head_s_code_has_is_refused(variant: str) -> None:
+    family = load_family(VARIANTS[variant].family)
+    spec = family.spec_of(VARIANTS[variant])
+    tensors, by = family.original_tensors(spec), "config.yaml"
+    settings = {"max_depth": spec.max_depth, "out_indices": spec.out_indices, "num_attention_heads": spec.num_heads}
+    told = {"interpolate_offset": Told(0.0, by), "interpolate_antialias": Told(False, by)}
+    with pytest.raises(CheckpointError, match=r"interpolate_offset: config.yaml says 0; this model's code has 0\.1"):
+        recognise(ToldStateDict(tensors, told), **settings)
+    told["interpolate_offset"] = Told(0.1, by)
+    assert recognise(ToldStateDict(tensors, told), **settings).spec.interpolate_offset == 0.1

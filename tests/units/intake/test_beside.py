@@ -10,12 +10,16 @@ import yaml
 
 import conversion
 from conversion.errors import CheckpointError
+from conversion.families.base import load_family
 from conversion.families.settings import AUTHORS, TIMM
-from conversion.families.told import Told
-from conversion.intake import beside
-from conversion.intake.beside import read_training
+from conversion.families.told import Told, ToldStateDict
+from conversion.families.variants import VARIANTS
+from conversion.intake import beside, settings_file, training_config
+from conversion.intake.beside import check_facts
 from conversion.intake.checkpoint import read_checkpoint
+from conversion.intake.training_config import read_training
 from conversion.state_dicts.folder import CONFIG
+from conversion.state_dicts.recognise import recognise
 from tests.support.golden import read_golden
 from tests.support.timm_models import HEADS, PUBLIC, narrow, write
 
@@ -128,7 +132,7 @@ def test_a_config_of_something_else_tells_nothing(content: str, tmp_path: Path) 
 def test_a_config_as_large_as_a_model_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(read_golden("dinov2_tiny").backbone, tmp_path / "tiny.pth")
     (tmp_path / CONFIG).write_text("{}")
-    monkeypatch.setattr(beside, "LARGEST", 1)
+    monkeypatch.setattr(settings_file, "LARGEST", 1)
     with pytest.raises(CheckpointError, match="too many for a file of settings"):
         read_checkpoint(tmp_path / "tiny.pth")
 
@@ -148,7 +152,7 @@ def leave_run(folder: Path, **student: Any) -> Path:
 
 @pytest.fixture
 def tiny_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(beside.ARCHITECTURES, "vit_tiny", (32, 3, 2))  # type: ignore[arg-type]
+    monkeypatch.setitem(training_config.ARCHITECTURES, "vit_tiny", (32, 3, 2))  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("tiny_architecture")
@@ -176,10 +180,63 @@ def test_a_training_run_of_dinov3_tells_its_epsilon_and_how_positions_are_scaled
 ) -> None:
     path = tmp_path / "config.yaml"
     student = {"arch": "vit_tiny", "pos_embed_type": "rope", "norm_layer": norm}
-    told = read_training(path, student).told
+    told = read_training(path, {"student": student}).told
     assert {name: each.value for name, each in told.items()} == {"num_attention_heads": 2, "layer_norm_eps": eps}
     with pytest.raises(CheckpointError, match=r"normalize_coords is 'max'; transformers has .* 'separate' alone"):
-        read_training(path, {**student, "pos_embed_rope_normalize_coords": "max"})
+        read_training(path, {"student": {**student, "pos_embed_rope_normalize_coords": "max"}})
+
+
+@pytest.mark.parametrize("arch", ["vit_small", "vit_so400m", "vit_huge2", "vit_giant2", "vit_7b", "vit_large_memeff"])
+def test_every_architecture_of_the_authors_is_read(arch: str, tmp_path: Path) -> None:
+    student = {"arch": arch, "pos_embed_type": "rope", "pos_embed_rope_normalize_coords": "max"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"student": student}))
+    with pytest.raises(CheckpointError, match="normalize_coords is 'max'"):
+        beside.find_beside(tmp_path)
+
+
+def test_a_training_run_of_dinov3_tells_how_its_images_are_normalised(tmp_path: Path) -> None:
+    """Also of official shapes, whose official model has other images."""
+    student = {"arch": "vit_small", "patch_size": 16, "pos_embed_type": "rope", "norm_layer": "layernormbf16"}
+    crops = {"rgb_mean": [0.43, 0.411, 0.296], "rgb_std": [0.213, 0.156, 0.143]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"student": student, "crops": crops}))
+    found, family = beside.find_beside(tmp_path), load_family("dinov3")
+    assert found is not None
+    tensors = family.original_tensors(family.spec_of(VARIANTS["dinov3_vits16"]))
+    spec = recognise(ToldStateDict(tensors, found.told)).spec
+    assert (spec.image_mean, spec.image_std) == ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143))
+
+
+@pytest.mark.parametrize("values", [None, "${x}", [0.5], ["a", "b", "c"]])
+def test_what_is_no_normalisation_tells_none(values: object) -> None:
+    config = {"student": {"arch": "vit_small", "pos_embed_type": "rope"}, "crops": {"rgb_mean": values}}
+    assert read_training(Path("config.yaml"), config).told.keys() == {"num_attention_heads"}
+
+
+@pytest.mark.parametrize("layer", ["swiglu", "swiglu64"])
+def test_a_gated_dinov3_is_the_model_of_its_configuration(layer: str) -> None:
+    family = load_family("dinov3")
+    tensors = family.original_tensors(family.spec_of(VARIANTS["dinov3_vits16plus"]))
+    student = {"arch": "vit_small", "patch_size": 16, "n_storage_tokens": 4, "pos_embed_type": "rope"}
+    check_facts(read_training(Path("config.yaml"), {"student": {**student, "ffn_layer": layer}}), tensors)
+    with pytest.raises(CheckpointError, match=r"feed-forward: 'plain' in config\.yaml|plain in config\.yaml"):
+        check_facts(read_training(Path("config.yaml"), {"student": {**student, "ffn_layer": "mlp"}}), tensors)
+
+
+@pytest.mark.parametrize("arch", [{"name": "vit"}, ["vit_small"], 3, None])
+def test_a_configuration_of_another_form_tells_nothing(arch: object, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"student": {"arch": arch}}))
+    assert beside.find_beside(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"input_size": 224}, {"mean": 0.5}, {"model_args": ["img_size"]}, {"pretrained_cfg": "a text"}],
+    ids=lambda others: next(iter(others)),
+)
+def test_settings_that_timm_does_not_write_are_an_error(others: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text(json.dumps({"architecture": "vit_tiny_patch16_224", **others}))
+    with pytest.raises(CheckpointError, match=r"config\.json: holds what timm does not write|cannot build"):
+        beside.find_beside(tmp_path)
 
 
 def test_a_configuration_of_another_training_tells_nothing(tmp_path: Path) -> None:

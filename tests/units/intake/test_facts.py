@@ -13,7 +13,7 @@ import conversion
 from conversion.cli.app import main
 from conversion.errors import CheckpointError
 from conversion.families.base import Spec, load_family
-from conversion.intake import beside
+from conversion.intake import training_config
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.synthetic import draw_state_dict
 from tests.support.checkpoint_files import same
@@ -31,7 +31,7 @@ OFF: dict[str, Any] = {"qkv_bias": False, "proj_bias": False, "ffn_bias": False,
 @pytest.fixture(autouse=True)
 def _tiny_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, sizes in {"vit_tiny": (128, 2, 2), "vit_deeper": (128, 5, 2), "vit_wider": (192, 2, 2)}.items():
-        monkeypatch.setitem(beside.ARCHITECTURES, name, sizes)  # type: ignore[arg-type]
+        monkeypatch.setitem(training_config.ARCHITECTURES, name, sizes)  # type: ignore[arg-type]
 
 
 def leave_run(folder: Path, spec: Spec, num_chunks: int = 0, text: str = "", **student: Any) -> Path:

@@ -16,7 +16,7 @@ from conversion.cli.app import main
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import find_dropped
 from conversion.families.variants import VARIANTS
-from conversion.intake import beside, layouts
+from conversion.intake import layouts, training_config
 from conversion.intake.checkpoint import load_checkpoint, read_checkpoint
 from tests.support.checkpoint_files import same
 from tests.support.corpus.making import write_ranks
@@ -43,14 +43,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=RUNS)
 def run(request: pytest.FixtureRequest, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of one training, whose architecture is as small as its name says."""
-    monkeypatch.setitem(beside.ARCHITECTURES, "vit_small", (RUNS[request.param][0], DEPTH, HEADS))
+    monkeypatch.setitem(training_config.ARCHITECTURES, "vit_small", (RUNS[request.param][0], DEPTH, HEADS))
     return runs / str(request.param)
 
 
 @pytest.fixture
 def copied(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A training to be changed."""
-    monkeypatch.setitem(beside.ARCHITECTURES, "vit_small", (RUNS["chunks"][0], DEPTH, HEADS))
+    monkeypatch.setitem(training_config.ARCHITECTURES, "vit_small", (RUNS["chunks"][0], DEPTH, HEADS))
     shutil.copytree(runs / "chunks", tmp_path / "run")
     return tmp_path / "run"
 

@@ -12,10 +12,11 @@ from torch import nn
 
 import conversion
 from conversion.errors import CheckpointError
-from conversion.intake import beside
-from conversion.intake.beside import Beside, merge_beside
+from conversion.intake import training_config
+from conversion.intake.beside import merge_beside
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.facts import Fact
+from conversion.intake.settings_file import Beside
 from tests.support.golden import read_golden
 
 PREFIX = "teacher_embedding_model.wrapped_model._model"
@@ -85,7 +86,7 @@ def test_a_pickled_model_of_other_widths_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_beside_it_that_says_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(beside.ARCHITECTURES, "vit_tiny", (32, 3, 2))
+    monkeypatch.setitem(training_config.ARCHITECTURES, "vit_tiny", (32, 3, 2))
     student = {"arch": "vit_tiny", "patch_size": 14, "num_register_tokens": 4, "interpolate_antialias": True}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"student": student}))
     with pytest.raises(CheckpointError, match=r"interpolate_antialias: .*lightly-train says false, config.yaml.* true"):

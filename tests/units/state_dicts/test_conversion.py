@@ -125,6 +125,5 @@ def test_a_setting_that_is_told_twice_must_be_the_same() -> None:
     assert refuse(ToldStateDict(golden.state_dict, told), **{**golden.overrides, "num_attention_heads": 4}) == (
         "A setting is told twice, with different values.",
         ("num_attention_heads: config.json says 2, not 4",),
-        "Leave out the option that is wrong; or, if the file is another checkpoint's, move it away: it lies beside "
-        "this one or in a folder above it.",
+        "Leave the wrong option out. If the file, beside this one or above it, is another checkpoint's, move it.",
     )

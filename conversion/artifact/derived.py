@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from conversion.artifact.card import count_kinds, list_cells, summarise_points
+from conversion.artifact.card import count_kinds, list_cells, place_of, summarise_points
 from conversion.artifact.settings import find_dtype, find_settings_problems
 from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
@@ -33,9 +33,11 @@ UNPROVEN = {
 """What no file of an artifact tells, and its card alone says."""
 
 
-def describe_unproven(*, is_deep: bool = False) -> str:
-    """What is taken from a card as it stands, in a line; where both models are run again, that is less."""
+def describe_unproven(*, is_deep: bool = False, has_exports: bool = False) -> str:
+    """What is taken from cards as they stand, in a line; where both models are run again, that is less."""
     left = {entry: remedy for entry, remedy in UNPROVEN.items() if not (is_deep and "--deep" in remedy)}
+    if is_deep and has_exports:
+        left["figures of exports"] = "convert the checkpoint again with --export: it measures them again"
     said = "; ".join(f"{entry} ({remedy})" for entry, remedy in left.items())
     return f"taken from the card, cannot be derived: {said}"
 
@@ -54,7 +56,7 @@ def find_false_entries(card: Mapping[str, Any], family: Family[Any], spec: Any) 
 
 def find_repetitions(card: Mapping[str, Any]) -> Iterator[str]:
     """List cells of the matrix that a card has twice, and inputs that a cell has twice."""
-    cells = [f"{cell['device']}, {cell['dtype']}, {cell['attention']}" for cell in list_cells(card)]
+    cells = [", ".join(place_of(cell)) for cell in list_cells(card)]
     yield from (f"{cell}: given twice" for cell in _list_repeated(cells))
     for name, cell in zip(cells, list_cells(card), strict=True):
         inputs = [result["input"] for result in cell["inputs"]]
@@ -63,10 +65,12 @@ def find_repetitions(card: Mapping[str, Any]) -> Iterator[str]:
 
 def find_false_exports(card: Mapping[str, Any]) -> Iterator[str]:
     """List what a card says of exports that does not go together."""
-    places = [(cell["device"], cell["dtype"], cell["attention"]) for cell in card["activations"]]
-    yield from (f"{', '.join(place)}: an export, among activations" for place in places if find_export(place))
+    for cell in card["activations"]:
+        is_like_one = "exported" in cell or any("likeness" in result for result in cell["inputs"])
+        if find_export(place_of(cell)) or is_like_one:
+            yield f"{', '.join(place_of(cell))}: an export, among activations"
     for cell in card.get("exports", ()):
-        place, exported = (cell["device"], cell["dtype"], cell["attention"]), cell["exported"]
+        place, exported = place_of(cell), cell["exported"]
         export = find_export(place)
         if export is None or export.cell != place or export.precision != exported["precision"]:
             yield f"{', '.join(place)}: no export of {exported['precision']}"
@@ -104,7 +108,8 @@ def find_false_deviation(
 
     Where one applies and does not show, every bit agrees without it.
     """
-    if int(card["versions"].get("transformers", "0").partition(".")[0] or 0) != transformers_major():
+    major = card["versions"].get("transformers", "").partition(".")[0]
+    if major != str(transformers_major()):
         return  # another major version has others
     compared = replace(spec, image_size=record["baked_twin"] or spec.image_size)
     applying = family.find_deviation(compared, tuple(record["shape"]), cell["dtype"], cell["attention"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conversion.artifact.card import list_cells
+from conversion.artifact.card import hash_file, list_cells
 from conversion.artifact.files import list_files
 from conversion.artifact.repository import check_repository, describe_error, find_repository
 from conversion.artifact.verify import verify_artifact
@@ -28,6 +28,7 @@ class Push:
     Attributes:
         variant: that the artifact is of.
         files: of the artifact, name to size in bytes.
+        hashes: name to SHA-256 of what was verified.
         public: to everybody; else to the namespace's members alone.
         message: of the commit.
     """
@@ -36,6 +37,7 @@ class Push:
     repo_id: str
     variant: str
     files: Mapping[str, int]
+    hashes: Mapping[str, str]
     public: bool
     message: str
 
@@ -60,7 +62,11 @@ def plan_push(directory: str | Path, target: str, *, public: bool = False) -> Pu
         problems = [f"{name}: not there" for name in absent]
         raise PublishError(f"{directory}: is not whole.", problems, "Convert the checkpoint again.")
     files = {name: (directory / name).stat().st_size for name in names}
-    return Push(directory, repo_id, card["variant"], files, public, summarise(card))
+    proven = dict(card["result"])
+    for cell in card.get("exports", ()):
+        proven |= cell["exported"]["files"]
+    hashes = {name: proven.get(name) or hash_file(directory / name) for name in names}
+    return Push(directory, repo_id, card["variant"], files, hashes, public, summarise(card))
 
 
 def name_repository(directory: Path, card: Mapping[str, Any], target: str) -> str:
@@ -130,10 +136,13 @@ def push(plan: Push, api: "HfApi | None" = None) -> str:
             headline = f"{plan.repo_id}: the Hub made it, and does not find it."
             raise PublishError(headline, hint="Run the same again.")
         check_repository(found, public=plan.public, variant=plan.variant)
-        operations: list[Any] = [CommitOperationAdd(name, plan.directory / name) for name in plan.files]
-        operations += [CommitOperationDelete(name) for name in sorted(found.files - plan.files.keys())]
+        additions = [CommitOperationAdd(name, plan.directory / name) for name in plan.files]
+        _check_unchanged(plan, {each.path_in_repo: each.upload_info.sha256.hex() for each in additions})
+        deletions = [CommitOperationDelete(name) for name in sorted(found.files - plan.files.keys())]
         # of another's commit in the meantime this one knows nothing: then it is refused
-        commit = api.create_commit(plan.repo_id, operations, commit_message=plan.message, parent_commit=found.sha)
+        commit = api.create_commit(
+            plan.repo_id, [*additions, *deletions], commit_message=plan.message, parent_commit=found.sha
+        )
     except PublishError:
         raise
     except Exception as error:  # the client raises what its HTTP library does, another one in every major version
@@ -145,6 +154,13 @@ def push(plan: Push, api: "HfApi | None" = None) -> str:
     if plan.public and not found.is_public:
         _make_public(plan.repo_id, api)
     return str(commit.commit_url)
+
+
+def _check_unchanged(plan: Push, hashes: Mapping[str, str]) -> None:
+    """Check that what is about to be sent is what was verified: somebody may have been asked in between."""
+    changed = [f"{name}: was changed since" for name, sha256 in hashes.items() if sha256 != plan.hashes[name]]
+    if changed:
+        raise PublishError(f"{plan.directory}: is not what was verified.", changed, "Run the same again.")
 
 
 def _make_public(repo_id: str, api: "HfApi") -> None:

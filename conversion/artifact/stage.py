@@ -63,6 +63,8 @@ class StagedArtifact:
             card = build_parity_card(self.conversion, provenance, verdicts, self.seal())
             (self.directory / MODEL_CARD).write_text(render_model_card(self.conversion, card), encoding="utf-8")
             (self.directory / PARITY_CARD).write_text(format_json(card) + "\n", encoding="utf-8")
+            for name in (MODEL_CARD, PARITY_CARD):
+                flush(self.directory / name)
             present = find_card(self.target)
             replaced = describe_other(present, card) or describe_other_settings(present, card)
             previous = _hidden(self.target, "previous")
@@ -75,6 +77,7 @@ class StagedArtifact:
             except BaseException:
                 _recover(self.target)
                 raise
+            flush(self.target)
             flush(self.target.parent)
             shutil.rmtree(previous, ignore_errors=True)
             return replaced

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.card import NOT_COMPARED, digest_of, list_cells
+from conversion.artifact.card import NOT_COMPARED, digest_of, list_cells, place_of
 from conversion.artifact.card_points import eps_of, read_points
 from conversion.artifact.checks import check_card
 from conversion.artifact.derived import (
@@ -71,6 +71,8 @@ def verify_artifact(
         problems.append("what it was exported to was compared, and the model itself was not")
     if card["verdict"] == Verdict.FAILED:
         problems.append("by the card itself, it is not the same model")
+    failed = [cell["attention"] for cell in card.get("exports", ()) if cell["verdict"] == Verdict.FAILED]
+    problems += [f"by the card itself, its export to {name} is not the same model" for name in failed]
     if problems or foreign:
         hint = "Convert the original checkpoint again; do not use what is here."
         hint = hint if problems else "All else is as it was. Move these files out of the folder."
@@ -115,7 +117,7 @@ def find_contradictions(
         yield f"activations were {NOT_COMPARED}; vision-parity convert compares them"
     yield from find_false_exports(card)
     for cell in cells:
-        where = f"{cell['device']}, {cell['dtype']}, {cell['attention']}"
+        where = ", ".join(place_of(cell))
         if all(result["baked_twin"] or result["masked"] for result in cell["inputs"]):
             yield f"{where}: no input went through all of the artifact itself"
         for result in cell["inputs"]:

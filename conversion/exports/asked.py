@@ -14,8 +14,6 @@ INTEGERS = (INT8, INT8_STATIC)
 SUFFIXES = {"float32": "", "float16": "_fp16", "bfloat16": "_bf16", INT8: "_int8", INT8_STATIC: "_int8_static"}
 """Of a file's name, by precision, in the manner of the Hub."""
 
-INSTALL = "pip install 'vision-parity[export]'"
-
 
 @dataclass(frozen=True)
 class Runtime:
@@ -159,4 +157,5 @@ def check_installed(exports: Iterable[Export]) -> None:
     absent = [name for name in names if find_spec(name) is None]
     if absent:
         asked = " ".join(dict.fromkeys(f"--export {export.label}" for export in exports))
-        raise ExportError(f"{asked}: not installed: {', '.join(absent)}.", hint=f"Install it: {INSTALL}.")
+        hint = f"Install it: pip install {' '.join(absent)}."
+        raise ExportError(f"{asked}: not installed: {', '.join(absent)}.", hint=hint)

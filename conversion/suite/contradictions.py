@@ -38,6 +38,8 @@ def _check_name(request: Request) -> None:
     if request.name is not None and (request.name in ("", ".", "..") or Path(request.name).name != request.name):
         hint = "Give a name without folders."
         raise CheckpointError(f"--name {request.name!r}: not the name of a folder.", hint=hint)
+    if request.name is not None and request.output is not None:
+        raise CheckpointError("--name and -o both say where the model goes.", hint="Leave one of them out.")
 
 
 def _check_sizes(request: Request) -> None:

@@ -66,11 +66,17 @@ def _write_and_verify(subject: Subject, export: Export) -> MatrixVerdict:
 
 
 def select_inputs(subject: Subject, traced: Traced) -> list[InputCase]:
-    """The inputs of the model that a graph takes: no masks, no other images; with three images where there were two."""
+    """The inputs of the model that a graph takes: no masks, no other images; with three images where there were two.
+
+    A graph of one image size takes several images of that size.
+    """
     taken = [case for case in subject.inputs if not case.masked and case.baked is None]
     cases = [replace(case, name=f"batch_{BATCH}", batch=BATCH) if case.batch > 1 else case for case in taken]
+    if traced.is_dynamic:
+        return cases
     size = subject.converted.spec.image_size
-    return cases if traced.is_dynamic else [case for case in cases if case.height == case.width == size]
+    cases = [replace(case, height=size, width=size) if case.batch > 1 else case for case in cases]
+    return [case for case in cases if case.height == case.width == size]
 
 
 def describe(subject: Subject, export: Export, traced: Traced, exported: Exported) -> dict[str, object]:
@@ -116,7 +122,7 @@ def read_pictures(subject: Subject, traced: Traced) -> Iterator[Tensor]:
     """
     if subject.request.pictures is None:
         return
-    read_preprocessor(subject, "--pictures")
+    require_preprocessor(subject, "--pictures")
     processor = load_image_processor(subject.directory)
     for path in list_pictures(subject.request.pictures):
         pixel_values: Tensor = processor(open_picture(path), return_tensors="pt")["pixel_values"]
@@ -127,7 +133,10 @@ def read_pictures(subject: Subject, traced: Traced) -> Iterator[Tensor]:
 
 
 def measure_pictures(subject: Subject, export: Export, traced: Traced, exported: Exported) -> dict[str, object]:
-    """How alike what is returned is on the user's own pictures: the worst cosine, and the part of equal decisions."""
+    """How alike what is returned is on the user's own pictures: the worst cosine, and the part of equal decisions.
+
+    What transformers does otherwise is not charged to the export: the original computes it, too.
+    """
     original, dtype = subject.original("cpu"), getattr(torch, export.dtype)
     stages = [stage for stage in traced.stages if any(point.name in traced.returned.values() for point in stage.points)]
     found: dict[str, list[Likeness]] = {}
@@ -136,7 +145,10 @@ def measure_pictures(subject: Subject, export: Export, traced: Traced, exported:
         given = images.to(getattr(torch, choose_dtype(export)))
         returned = exported.run(given)
         pixel_values = traced.normalization.apply(images) if traced.normalization else images
-        expected = capture(original, stages, "original", Inputs(pixel_values), dtype)
+        deviation = subject.family.find_deviation(traced.spec, tuple(pixel_values.shape), export.dtype, export.runtime)
+        attributes = deviation.original_attributes if deviation else {}
+        run = OriginalRun(original, stages, Inputs(pixel_values), dtype, attributes)
+        expected = capture(run.model, stages, "original", run.inputs, dtype)
         for name, point in traced.returned.items():
             if reason := find_vacuity(expected[point], returned[name].to(dtype)):
                 raise ExportError(
@@ -156,7 +168,7 @@ def summarise(likeness: Sequence[Likeness]) -> Likeness:
     return Likeness(min(each.cosine for each in likeness), sum(tops) / len(tops) if tops else None)
 
 
-def read_preprocessor(subject: Subject, option: str) -> Mapping[str, Any]:
+def require_preprocessor(subject: Subject, option: str) -> Mapping[str, Any]:
     """The settings of the image processor.
 
     Raises:
@@ -171,7 +183,7 @@ def choose_normalization(subject: Subject) -> Normalization | None:
     """What the graph does to its images first, if it was asked to."""
     if not subject.request.normalizes:
         return None
-    settings = read_preprocessor(subject, "--normalize")
+    settings = require_preprocessor(subject, "--normalize")
     return Normalization(tuple(settings["image_mean"]), tuple(settings["image_std"]))
 
 

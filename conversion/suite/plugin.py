@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conversion.artifact.card import describe_versions
+from conversion.artifact.versions import describe_versions
 from conversion.errors import ConversionError, ConversionWarning
 from conversion.families.base import Spec
 from conversion.families.variants import VARIANTS, find_variant
@@ -157,7 +157,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     yield  # pytest has written its last line then
     request = session.config.stash[REQUEST_KEY]
-    if request.target is None or hasattr(session.config, "workerinput"):
+    if request.target is None or session.config.option.collectonly or hasattr(session.config, "workerinput"):
         return
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     is_complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -175,7 +175,8 @@ def _check_selected(config: pytest.Config, names: Container[str | None]) -> None
         if PLACES_KEY not in config.stash:
             with warnings.catch_warnings(action="ignore", category=ConversionWarning):
                 check_checkpoint(config.stash[REQUEST_KEY], specs)
-            config.stash[PLACES_KEY] = check_places(config.stash[REQUEST_KEY], specs)
+            check_places(config.stash[REQUEST_KEY], specs)
+            config.stash[PLACES_KEY] = True
     except ConversionError as error:
         raise pytest.UsageError(str(error)) from error
 

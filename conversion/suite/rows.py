@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from conversion.exports.asked import find_export
 from conversion.parity.verdict import Verdict
 from conversion.suite import github, reporting
 from conversion.suite.job_summary import FAILED, NOT_RUN, Row
@@ -75,6 +76,8 @@ def list_outcomes(rows: Sequence[Row]) -> list[str]:
         verdicts = {row.verdict for row in rows if row.variant == variant}
         claims = verdicts - {FAILED, NOT_RUN, *Verdict}
         outcome = "the same model" if not claims else ", ".join(sorted(claims))
+        if all(find_export((row.device, row.dtype, row.attention)) for row in rows if row.variant == variant):
+            outcome = "exports alone were verified, and nothing was kept"
         if FAILED in verdicts or NOT_RUN in verdicts:
             outcome = "not shown to be the same model" if FAILED in verdicts else "not verified to the end"
         if lossy := [row.attention for row in rows if (row.variant, row.verdict) == (variant, Verdict.LOSSY)]:

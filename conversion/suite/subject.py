@@ -276,7 +276,8 @@ class Subject:
         with fail_plainly():
             yield
             self.passed.add(test.nodeid)
-            if self.request.artifacts and self.verdicts and self.passed == self.selected:
+            is_compared = any(cell.exported is None for cell in self.verdicts)  # and not only what it was exported to
+            if self.request.artifacts and is_compared and self.passed == self.selected:
                 replaced = self.staged.publish(self.provenance, tuple(self.verdicts))
                 test.user_properties.append(("kept", self.name))  # which goes to the summary, from any worker
                 test.user_properties += [("replaced", f"{self.name}: replaced {replaced}")] if replaced else []

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from conversion.artifact import load
-from conversion.artifact.card import hash_file
+from conversion.artifact.card import MatrixVerdict, hash_file
 from conversion.cli.app import main
 from conversion.errors import CheckpointError
+from conversion.parity.verdict import Verdict
 from conversion.state_dicts.folder import CONFIG
 from tests.support.examples import shrink
 from tests.support.verified import edit
@@ -141,3 +143,43 @@ def test_a_file_in_place_of_a_folder_is_said(
     weights = made["dinov2_tiny"] / "model.safetensors"
     assert main(["verify", str(weights)]) == 2
     assert f"Give its folder: {weights.parent}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_what_cannot_be_run_again_here_is_not_called_another_model(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other folder is run again all the same."""
+    there, here = (Path(shutil.copytree(made["dinov2_tiny"], tmp_path / name)) for name in ("there", "here"))
+    edit(there, lambda card: [cell.update(device="cuda") for cell in card["activations"]])
+    assert main(["verify", str(there)]) == 0
+    assert main(["verify", "--deep", str(there), str(here)]) == 2
+    captured = capsys.readouterr()
+    assert "there: This device, dtype or attention cannot be used here." in captured.err
+    assert f"{here}: cpu, float32, sdpa: exact again" in captured.out
+
+
+def test_a_verdict_that_is_another_one_now_is_said(
+    made: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MatrixVerdict, "verdict", Verdict.CLOSE)
+    assert main(["verify", "--deep", str(made["dinov2_tiny"])]) == 0
+    assert "cpu, float32, sdpa: close here, exact by its card" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("version", ["main", "", "5"])
+def test_a_version_of_any_form_is_read(version: str, made: dict[str, Path], tmp_path: Path) -> None:
+    artifact = Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
+    edit(artifact, lambda card: card["versions"].update(transformers=version))
+    assert main(["verify", str(artifact)]) in (0, 1)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("conversion.artifact.verify.list_foreign", refuse)
+    assert main(["verify", str(made["dinov2_tiny"])]) == 1
+    assert "cannot be read: [Errno 13] Permission denied" in capsys.readouterr().err

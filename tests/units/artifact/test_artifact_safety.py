@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from conversion.artifact import stage
 from conversion.artifact.load import load_model
 from conversion.artifact.stage import save_artifact, stage_artifact
 from conversion.artifact.weights import UNVERIFIED_WEIGHTS
@@ -182,3 +183,17 @@ def test_a_run_killed_between_two_renames_gives_the_previous_artifact_back(tmp_p
     save_artifact(convert(), tmp_path / ".tiny.previous")
     with stage_artifact(convert("dinov2_tiny_reg"), tmp_path / "tiny"):
         assert type(load_model(tmp_path / "tiny")).__name__ == "Dinov2Model"
+
+
+def test_all_of_an_artifact_is_on_the_disk_before_the_previous_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cards, the folder with the weights' last name, and the folder that it was renamed in."""
+    save_artifact(convert(), tmp_path / "tiny")
+    done: list[str] = []
+    monkeypatch.setattr(stage, "flush", lambda path: done.append(path.name))
+    monkeypatch.setattr(stage.shutil, "rmtree", lambda path, **_: done.append(f"removed {path.name}"))
+    save_artifact(convert(), tmp_path / "tiny")
+    written = ["README.md", "parity.json", "tiny", tmp_path.name]
+    begin = done.index(written[0])
+    assert done[begin : begin + 5] == [*written, "removed .tiny.previous"]

@@ -133,6 +133,16 @@ def test_files_that_arrived_are_not_called_unpublished_where_they_stay_private(
     assert not hub.repositories["us/open"].private
 
 
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, MODEL_CARD])
+def test_a_file_that_was_changed_after_it_was_verified_is_not_sent(name: str, hub: Hub, artifact: Path) -> None:
+    plan = plan_push(artifact, REPOSITORY)
+    with (artifact / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(PublishError, match=rf"is not what was verified\.\n  - {name}: was changed since"):
+        push(plan, api(hub))
+    assert hub.files(REPOSITORY) == {}
+
+
 @pytest.mark.parametrize("token", ["hf_wrong", READ_ONLY])
 def test_a_refused_token_is_said_and_not_shown(token: str, hub: Hub, artifact: Path) -> None:
     with pytest.raises(PublishError, match="was not published") as raised:

@@ -47,7 +47,7 @@ def test_a_runtime_that_is_not_installed_is_named_with_the_way_out(monkeypatch: 
     with pytest.raises(ExportError) as raised:
         check_asked([parse_export("onnx"), parse_export("openvino")])
     assert "not installed: onnxruntime, openvino." in str(raised.value)
-    assert "pip install 'vision-parity[export]'" in str(raised.value)
+    assert "pip install onnxruntime openvino." in str(raised.value)
     check_asked([parse_export("torch")])
 
 
@@ -63,7 +63,7 @@ def test_static_integers_need_pictures() -> None:
 
 
 def test_an_opset_is_of_onnx() -> None:
-    with pytest.raises(ExportError, match="is for ONNX"):
+    with pytest.raises(ExportError, match="applies to an export to ONNX"):
         check_asked([parse_export("torch")], opset=18)
 
 

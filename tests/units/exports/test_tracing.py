@@ -1,12 +1,22 @@
 """A model as ``torch.export`` sees it: of any size, and afterwards as it was."""
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch.export import ExportedProgram
 
+from conversion.errors import ExportError
+from conversion.exports.torch_program import write_program
 from conversion.exports.tracing import Normalization, Traced
+from conversion.families.base import load_family
+from conversion.families.variants import VARIANTS
+from conversion.suite.exported import select_inputs
+from conversion.suite.inputs import list_inputs
 from tests.support import golden
 from tests.support.exported import trace
 
@@ -55,3 +65,32 @@ def test_normalization_is_the_image_processor_s() -> None:
         expected = traced.model(pixel_values=normalization.apply(images)).last_hidden_state
         assert torch.equal(traced.export(tapped=False).module()(images)["last_hidden_state"], expected)
     torch.testing.assert_close(normalization.undo(normalization.apply(images)), images)
+
+
+def test_what_the_program_does_not_take_is_an_error(tmp_path: Path) -> None:
+    traced = trace(golden.convert("dinov2_tiny"))
+    written = write_program(traced, tmp_path / "model.pt2")
+    side = traced.spec.patch_size
+    with pytest.raises(ExportError, match=rf"torch program cannot be run on \(1, 3, {side}, {side}\)"):
+        written.run(torch.randn(1, 3, side, side))
+
+
+def test_a_writer_s_own_error_is_one_of_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = trace(golden.convert("dinov2_tiny"))
+    monkeypatch.setattr(torch.export, "save", Mock(side_effect=RuntimeError("PytorchStreamWriter failed writing")))
+    with pytest.raises(ExportError, match=r"model\.pt2: cannot be written\.\n  - PytorchStreamWriter failed writing"):
+        write_program(traced, tmp_path / "model.pt2")
+
+
+@pytest.mark.parametrize("name", ["dinov2_vits14_nyu_dpt", "dinov2_vits14", "data2vec_vision_base_ft1k"])
+def test_every_graph_is_judged_on_several_images(name: str) -> None:
+    """Also one of a single image size, whose batch is dynamic all the same."""
+    family = load_family(VARIANTS[name].family)
+    spec = family.spec_of(VARIANTS[name])
+    inputs = list_inputs(spec, family.images.choose_input_size(spec), None)
+    subject: Any = SimpleNamespace(inputs=inputs, converted=SimpleNamespace(spec=spec))
+    for is_dynamic in {False, bool(spec.any_size and not spec.branches_on_size)}:
+        traced: Any = SimpleNamespace(is_dynamic=is_dynamic)
+        cases = select_inputs(subject, traced)
+        assert [case.batch for case in cases if case.batch > 1] == [3]
+        assert is_dynamic or {(case.height, case.width) for case in cases} == {(spec.image_size, spec.image_size)}

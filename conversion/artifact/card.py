@@ -2,19 +2,13 @@
 
 import hashlib
 import json
-import os
-import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from conversion.artifact.card_points import COLUMNS, record_distances, record_points, round_point
+from conversion.artifact.versions import read_versions
 from conversion.families.base import load_family
 from conversion.intake.checkpoint import Checkpoint
 from conversion.intake.steps import Step
@@ -35,8 +29,6 @@ LINE = 100
 
 HASHED_AT_ONCE = 2**22
 """Bytes, for which Python's lock is let go: files are hashed beside what goes on meanwhile."""
-
-VERSIONED = ("torch", "torchvision", "timm", "transformers", "safetensors", "huggingface_hub", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -214,35 +206,6 @@ def digest_of(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def read_versions() -> dict[str, str]:
-    """What a result depends on: versions of Python and libraries, the CPU's maker, and the instructions in use."""
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED}
-    versions["cpu"] = torch.backends.cpu.get_cpu_capability()
-    if maker := read_cpu_maker():
-        versions["cpu maker"] = maker
-    if mode := os.environ.get("MKL_CBWR"):  # how it sums, which may differ by threads and by where a matrix lies
-        versions["mkl mode"] = mode
-    if torch.cuda.is_available():
-        versions["cuda"] = f"{torch.version.cuda} on {torch.cuda.get_device_name()}"
-    return versions
-
-
-@cache
-def read_cpu_maker() -> str:
-    """Who made the CPU, in its own word: MKL has other code for Intel's. Empty where the system does not tell."""
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # another system than Linux
-        described = ""
-    found = re.search(r"^vendor_id\s*:\s*(\S+)", described, re.MULTILINE)
-    return found[1] if found else platform.processor().rpartition(" ")[2]
-
-
-def describe_versions() -> str:
-    """Those of :func:`read_versions`, in a line."""
-    return ", ".join(f"{name} {version}" for name, version in read_versions().items())
-
-
 def summarise_points(points: Iterable[PointVerdict]) -> dict[str, float | None]:
     """The figures at the worst capture point."""
     points = tuple(points)
@@ -269,6 +232,11 @@ def record_cell(cell: MatrixVerdict) -> dict[str, Any]:
 def list_known(likeness: Likeness) -> list[float]:
     """The cosine, and of what decides, the part of equal decisions."""
     return [likeness.cosine] if likeness.top is None else [likeness.cosine, likeness.top]
+
+
+def place_of(cell: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Which cell of the matrix it is: device, dtype, attention."""
+    return cell["device"], cell["dtype"], cell["attention"]
 
 
 def list_cells(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from conversion.artifact.card import SCHEMA, hash_file
 from conversion.artifact.files import list_files
 from conversion.artifact.safetensors_file import PIECE, view_bytes
-from conversion.artifact.settings import find_settings_problems
+from conversion.artifact.settings import find_settings_problems, name_deviation
 from conversion.artifact.weights import read_tensors
 from conversion.errors import ArtifactError, ConversionError
 from conversion.exports.asked import is_exported, list_exported
@@ -69,7 +69,7 @@ def check_settings(
     problems = list(find_settings_problems(directory, family, spec, labels=labels, sizes=sizes))
     if problems:
         text = "\n".join(problems)
-        remedies = [entry.remedy for entry in family.ledger if f"known deviation {entry.name!r}" in text]
+        remedies = [entry.remedy for entry in family.ledger if name_deviation(entry) in text]
         hint = " ".join(f"{remedy[0].upper()}{remedy[1:]}." for remedy in remedies)
         is_of_config = any(problem.startswith(CONFIG) for problem in problems)
         which = f"{CONFIG} describes another model" if is_of_config else f"a file beside {CONFIG} says otherwise"

@@ -7,7 +7,7 @@ from typing import Any
 from conversion.families.told import write_value
 from conversion.intake.folder_files import SUFFIXES_OF_WEIGHTS
 
-AGAIN = ("synthetic", "pretrained")
+REPEATABLE = ("synthetic", "pretrained")
 """Weights that can be drawn, or downloaded, again; others only their user has."""
 
 
@@ -46,7 +46,7 @@ def describe_other_settings(present: Mapping[str, Any] | None, card: Mapping[str
 def has_own_weights(card: Mapping[str, Any]) -> bool:
     """Whether a card speaks of weights that only their user has."""
     source = card.get("source")
-    return not isinstance(source, dict) or source.get("weights") not in AGAIN
+    return not isinstance(source, dict) or source.get("weights") not in REPEATABLE
 
 
 def _list_weights(card: Mapping[str, Any]) -> list[str]:

@@ -52,7 +52,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         family = find_family(config)
         spec = family.read_config(config)
     entry = family.training.choose_entry(spec)
-    backbone, head = family.head.part(state_dict) if family.head else (state_dict, {})
+    backbone, head = family.head.split(state_dict) if family.head else (state_dict, {})
     contents: dict[Path, object] = {path: {entry: backbone} if entry else backbone}
     if family.head and head:
         contents[path.with_name(f"{path.stem}_{family.head.role}{path.suffix}")] = family.head.pack(head)

@@ -77,8 +77,8 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
             problem = _describe_difference(field, values[0], known[field], field in raw)
             explained = [entry for entry in entries if not entry.in_config(mend(config, wanted_config, field), spec)]
             entries = [entry for entry in entries if entry not in explained]
-            yield "; ".join([problem, *map(_name_deviation, explained)])
-    yield from map(_name_deviation, entries)
+            yield "; ".join([problem, *map(name_deviation, explained)])
+    yield from map(name_deviation, entries)
     yield from _compare_labels(found["id2label"] or {}, wanted["id2label"], spec)
     said = raw.get("label2id")
     yield from _compare_indices(found["label2id"] if said is None else said, found["id2label"] or {})
@@ -235,7 +235,8 @@ def _compare_indices(label2id: Any, id2label: Mapping[str, str]) -> Iterator[str
         yield f"label2id: {'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
 
 
-def _name_deviation(entry: Deviation) -> str:
+def name_deviation(entry: Deviation) -> str:
+    """What a problem says of a known deviation."""
     return f"known deviation {entry.name!r}: {entry.cause}"
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from conversion.artifact.answer import TASKS
+from conversion.artifact.card import place_of
 from conversion.artifact.reading import rebuild_spec
 from conversion.artifact.sizes import list_identical_sizes
 from conversion.exports.asked import find_export
@@ -31,7 +32,7 @@ def write_export_usage(cell: Mapping[str, Any], place: str) -> list[str]:
         cell: of a card, that the export was judged in.
         place: the artifact's folder.
     """
-    exported, export = cell["exported"], find_export((cell["device"], cell["dtype"], cell["attention"]))
+    exported, export = cell["exported"], find_export(place_of(cell))
     assert export is not None
     values = {
         "file": f"{place}/{export.file}",

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from conversion.artifact.answer import Answer, build_answer
 from conversion.artifact.card import MatrixVerdict, build_parity_card
@@ -61,14 +60,3 @@ def describe_failures(name: str, cells: Iterable[MatrixVerdict], most: int | Non
 def shorten(path: Path) -> str:
     """A path as its user would type it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def as_plain(value: Any) -> Any:
-    """Dataclasses, tuples and mappings as JSON has them."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: as_plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {str(key): as_plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_plain(each) for each in value]
-    return value

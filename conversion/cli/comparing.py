@@ -2,7 +2,7 @@
 
 import shlex
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def _compare_all(subject: ComparedSubject, target: str, origin: str, revision: s
     """Compare tensors, then settings, then activations, and put together what differs."""
     request, out, folder = subject.request, subject.converted, subject.folder
     tensors = list_tensor_differences(out, folder)
-    settings = _collect(lambda: _check_settings(out, folder))
+    settings = _list_setting_problems(out, folder)
     verdicts, obstacle = _compare_activations(subject, are_tensors_told=bool(tensors))
     failure = describe_failures(subject.variant, verdicts, most=1)
     if tensors or settings:  # what else is known of the difference stands there
@@ -172,7 +172,7 @@ def write_command(request: Request, target: str = "", revision: str | None = Non
         "entry": request.entry,
         "like": request.like,
         "variant": request.variant,
-        "save-dtype": rounding or (request.save_dtype and str(request.save_dtype).removeprefix("torch.")),
+        "save-dtype": rounding or request.save_dtype,
     }
     given = {f"--{name}": str(value) for name, value in options.items() if value is not None}
     given |= {option_of(name): write_value(value) for name, value in request.overrides.items()}
@@ -183,14 +183,9 @@ def write_command(request: Request, target: str = "", revision: str | None = Non
     return shlex.join(["vision-parity", command, *paths, *words])
 
 
-def _check_settings(out: Conversion, folder: Path) -> list[str]:
-    check_settings(out, folder, sizes=list_sizes(load_family(out.family), out.spec))
-    return []
-
-
-def _collect(look: Callable[[], list[str]]) -> list[str]:
-    """What is found; or, where that is raised, the problems."""
+def _list_setting_problems(out: Conversion, folder: Path) -> list[str]:
     try:
-        return look()
+        check_settings(out, folder, sizes=list_sizes(load_family(out.family), out.spec))
     except ConversionError as error:
         return list(error.problems) or [error.headline]
+    return []

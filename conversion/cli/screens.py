@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import typer
 
 from conversion.artifact.answer import Answer, Otherwise, describe_judged, describe_off
 from conversion.artifact.sizes import describe_sizes
-from conversion.cli.answer import Outcome, as_plain, shorten
+from conversion.cli.answer import Outcome, shorten
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings
 from conversion.parity.verdict import Verdict
@@ -21,7 +22,7 @@ MANY = 12
 
 def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """Write both answers, where the model lies, and how to load it."""
-    plain = as_plain(outcome)
+    plain = asdict(outcome)
     _show({"same": outcome.is_same, **plain.pop("answer"), **plain} if as_json else write_outcome(outcome))
 
 
@@ -69,7 +70,7 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
 
 def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """Write what differs, or that nothing does."""
-    plain = as_plain(comparison)
+    plain = asdict(comparison)
     _show({"same": comparison.is_same, **plain.pop("answer"), **plain} if as_json else write_comparison(comparison))
 
 
@@ -143,7 +144,7 @@ def _write_otherwise(answer: Answer) -> Iterator[str]:
 
 def show_findings(findings: Findings, *, as_json: bool) -> None:
     """Write what a checkpoint holds."""
-    _show(as_plain(findings) if as_json else write_findings(findings))
+    _show(asdict(findings) if as_json else write_findings(findings))
 
 
 def write_findings(findings: Findings) -> Iterator[str]:

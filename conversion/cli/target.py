@@ -25,7 +25,7 @@ KINDS_OF_WEIGHTS = (
 
 LOG_IN = "Log in with a token that may read it: hf auth login, or HF_TOKEN."
 
-NAME_LENGTH = 12
+COMMIT_DIGITS = 12
 """Digits of a commit that are shown."""
 
 
@@ -104,8 +104,8 @@ def fetch_repository(repo_id: str, revision: str) -> Target:
             problems = [describe_error(error)]
             headline = f"{repo_id}: there is no such folder here, and it cannot be fetched from the Hub."
             raise CheckpointError(headline, problems, hint) from error
-        return Target(copy, f"commit {copy.name[:NAME_LENGTH]}, the cache's copy: the Hub does not answer")
-    return Target(folder, f"commit {folder.name[:NAME_LENGTH]}")
+        return Target(copy, f"commit {copy.name[:COMMIT_DIGITS]}, the cache's copy: the Hub does not answer")
+    return Target(folder, f"commit {folder.name[:COMMIT_DIGITS]}")
 
 
 def choose_files(names: Iterable[str]) -> list[str]:

@@ -23,7 +23,7 @@ def find_mlp_ratio(shapes: Shapes, embed_dim: int) -> int:
     """
     hidden = _find_width(shapes, (".mlp.fc1.weight", 0), (".mlp.fc1.bias", 0), (".mlp.fc2.weight", 1))
     if hidden % embed_dim:
-        raise _refuse_ratio(f"{hidden} wide, {hidden / embed_dim:g} times the {embed_dim} of the tokens")
+        raise _explain_ratio(f"{hidden} wide, {hidden / embed_dim:g} times the {embed_dim} of the tokens")
     return hidden // embed_dim
 
 
@@ -40,7 +40,9 @@ def find_swiglu_ratio(shapes: Shapes, embed_dim: int) -> int:
         if reckon_swiglu_width(ratio * embed_dim) == hidden:
             return ratio
     usual = reckon_swiglu_width(4 * embed_dim)
-    raise _refuse_ratio(f"gated and {hidden} wide, which a ratio of {1.5 * hidden / embed_dim:.4g} gives; 4 is {usual}")
+    raise _explain_ratio(
+        f"gated and {hidden} wide, which a ratio of {1.5 * hidden / embed_dim:.4g} gives; 4 is {usual}"
+    )
 
 
 def _find_width(shapes: Shapes, *axes: tuple[str, int]) -> int:
@@ -63,6 +65,6 @@ def _join(endings: Iterable[str]) -> str:
     return ", ".join(f"*{ending}" for ending in endings)
 
 
-def _refuse_ratio(found: str) -> CheckpointError:
+def _explain_ratio(found: str) -> CheckpointError:
     headline = f"Its feed-forward is {found}: transformers 5 takes only whole ratios (mlp_ratio)."
     return CheckpointError(headline, hint=ITS_OWN_CODE)

@@ -42,7 +42,7 @@ class SeparateHead:
         of_head = {self.prefix + key.removeprefix(self.prefix): tensor for key, tensor in head.items()}
         return {**{self.backbone_prefix + key: tensor for key, tensor in backbone.items()}, **of_head}
 
-    def part(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def split(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The inverse of :meth:`join`: the state dicts of the backbone's file and of the head's."""
         backbone, head = dict[str, Tensor](), dict[str, Tensor]()
         for key, tensor in state_dict.items():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from conversion.errors import CheckpointError
 
 RESAVE = "Load it where it was written, and save the state dict alone: torch.save(model.state_dict(), ...)."
+UNZIP = "If a checkpoint was zipped for transport, unpack it and give the file inside."
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Budget:
 BUDGET = Budget()
 
 
-def exceed(what: str, limit: float, found: str = "") -> CheckpointError:
+def explain_excess(what: str, limit: float, found: str = "") -> CheckpointError:
     """What to say of a file that takes more than the budget."""
     headline = f"takes more than a checkpoint may: more than {limit:,} {what}."
     return CheckpointError(headline, [found] if found else [], RESAVE)

@@ -77,7 +77,7 @@ def read_distributed(folder: Path, entry: str | None) -> Distributed:
     is_reached = entry and entry.partition(".")[0] in content
     content, path, left = (content, [], []) if is_reached else _descend(content)
     taken = unwrap(content, entry)
-    held, unread = _part(taken.state_dict)
+    held, unread = _split_read(taken.state_dict)
     wanted = _select(held, taken.path)
     entries = {keys[id(tensor)]: metadata.tensors[keys[id(tensor)]] for tensor in wanted}
     problems = [problem for key, each in entries.items() for problem in list_problems(folder, key, each)]
@@ -163,7 +163,7 @@ def _descend(content: dict[Any, Any]) -> tuple[dict[Any, Any], list[str], list[s
     return content, path, left
 
 
-def _part(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _split_read(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors that may be a model's, and the keys of others with the reason why they are dropped anyway."""
     names, _ = take_off_prefixes(state_dict, lambda name: find_dropped(name) or name.startswith(HEADS))
     unread = {key: reason for key, name in names.items() if (reason := find_dropped(name))}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from conversion.errors import CheckpointError
-from conversion.intake.budget import BUDGET, exceed
+from conversion.intake.budget import BUDGET, explain_excess
 from conversion.intake.newer_pickle import read_pickle
 from conversion.intake.unpickling import StandIn, read_attribute
 
@@ -80,7 +80,7 @@ def read_metadata(folder: Path) -> Metadata:
     path = folder / METADATA
     size = path.stat().st_size
     if size > BUDGET.size:
-        raise exceed("bytes", BUDGET.size, f"{METADATA} has {size:,}")
+        raise explain_excess("bytes", BUDGET.size, f"{METADATA} has {size:,}")
     try:
         content, _ = read_pickle(BytesIO(path.read_bytes()))
         return _read(content)

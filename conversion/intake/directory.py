@@ -5,7 +5,7 @@ from io import SEEK_END
 from typing import IO
 
 from conversion.errors import CheckpointError
-from conversion.intake.budget import BUDGET, exceed
+from conversion.intake.budget import BUDGET, RESAVE, UNZIP, explain_excess
 
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 """What the last record of an archive begins with; and the records before it in a large archive."""
@@ -13,10 +13,7 @@ END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 LARGEST_END = 22 + 2**16
 """Bytes of an archive's end with the longest comment; torch writes none."""
 
-NOT_TORCH = (
-    "Load it where it was written, and save the state dict alone: torch.save(model.state_dict(), ...). If a "
-    "checkpoint was zipped for transport, unpack it and give the file inside."
-)
+NOT_TORCH = f"{RESAVE} {UNZIP}"
 
 
 def check_directory(file: IO[bytes]) -> None:
@@ -47,4 +44,4 @@ def check_directory(file: IO[bytes]) -> None:
     if offset + length != end:
         raise CheckpointError("a zip archive whose parts do not lie where its end says.", hint=NOT_TORCH)
     if count > BUDGET.records:
-        raise exceed("records", BUDGET.records, f"its table of contents lists {count:,}")
+        raise explain_excess("records", BUDGET.records, f"its table of contents lists {count:,}")

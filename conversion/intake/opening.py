@@ -17,9 +17,9 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError, concerning
 from conversion.intake.absence import explain_absence
-from conversion.intake.budget import BUDGET, RESAVE, exceed
+from conversion.intake.budget import BUDGET, RESAVE, UNZIP, explain_excess
 from conversion.intake.directory import check_directory
-from conversion.intake.scanning import refuse_protocol
+from conversion.intake.scanning import explain_protocol
 from conversion.intake.unpickling import (
     LEGACY_PICKLES,
     Foreign,
@@ -35,7 +35,6 @@ MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + MAGIC
 """How such files begin, in the protocol that is read."""
 
-SAVE_ALONE = "Save the state dict alone where it was made: torch.save(model.state_dict(), ...)."
 DAMAGED = "cannot be read; truncated, damaged, or not a checkpoint."
 TOO_LARGE = "cannot be mapped into memory."
 NEEDS = "The file has {size} bytes: read it on a machine that has more memory than that."
@@ -117,7 +116,7 @@ def _read(path: Path, beginning: bytes) -> Opened:
             foreign = list_foreign(file, LEGACY_PICKLES)
         return _read_torch(path, foreign, mmap=False, described="torch.save before 1.6, read whole")
     if beginning[:1] == b"\x80" and MAGIC in beginning:
-        raise refuse_protocol(beginning[1])
+        raise explain_protocol(beginning[1])
     if beginning.startswith(b"version https://"):
         hint = "Fetch the file itself: git lfs pull."
         raise CheckpointError("a pointer of git-lfs, in place of the file.", hint=hint)
@@ -169,7 +168,7 @@ def _look_through_archive(file: IO[bytes]) -> tuple[list[int], Foreign]:
         # in capitals, too: torch's reader takes them for the same
         pickled = [record for record in records if record.filename.rpartition("/")[2].lower() == "data.pkl"]
         if any(record.filename.rpartition("/")[2] == "constants.pkl" for record in records):
-            raise CheckpointError("a TorchScript archive, which is a program.", hint=SAVE_ALONE)
+            raise CheckpointError("a TorchScript archive, which is a program.", hint=RESAVE)
         if len(pickled) != 1:
             found = [record.filename for record in records]
             counted = "no data.pkl" if not pickled else f"{len(pickled)} of data.pkl"
@@ -177,12 +176,11 @@ def _look_through_archive(file: IO[bytes]) -> tuple[list[int], Foreign]:
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise CheckpointError("a compressed archive; torch.save compresses nothing.", hint=STORE)
     if pickled[0].file_size > BUDGET.size:
-        raise exceed("bytes", BUDGET.size, f"{pickled[0].filename} has {pickled[0].file_size:,}")
+        raise explain_excess("bytes", BUDGET.size, f"{pickled[0].filename} has {pickled[0].file_size:,}")
     file.seek(_find_data(file, pickled[0]))
     return [record.file_size for record in records], list_foreign(file, 1)
 
 
-UNZIP = "If a checkpoint was zipped for transport, unpack it and give the file inside."
 STORE = "Pack it again without compression: unzip FILE -d unpacked && cd unpacked && zip -0 -r ../stored.pth ."
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import IO, Any, ClassVar, cast
 
 from conversion.errors import CheckpointError
-from conversion.intake.budget import RESAVE, Budget, exceed
+from conversion.intake.budget import RESAVE, Budget, explain_excess
 
 PROTOCOL = 2
 """That ``torch.save`` pickles with unless told otherwise, and torch's safe unpickler reads."""
@@ -106,9 +106,9 @@ class Scanner:
         for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", self)):
             self.opcodes += 1
             if self.opcodes > self.budget.opcodes:
-                raise exceed("opcodes", self.budget.opcodes)
+                raise explain_excess("opcodes", self.budget.opcodes)
             if self.opcodes % BETWEEN_CLOCKS == 0 and time.monotonic() > self.ends:
-                raise exceed("seconds", self.budget.seconds, f"{self.opcodes:,} opcodes were read until then")
+                raise explain_excess("seconds", self.budget.seconds, f"{self.opcodes:,} opcodes were read until then")
             handler = self.handlers.get(opcode.name)
             if handler is not None:
                 handler(self, argument)
@@ -121,16 +121,16 @@ class Scanner:
 
     def read(self, count: int) -> bytes:
         if count > self.budget.argument:
-            raise exceed("bytes of one text or number", self.budget.argument, f"one of {count:,} bytes")
+            raise explain_excess("bytes of one text or number", self.budget.argument, f"one of {count:,} bytes")
         self.size += count
         if self.size > self.budget.size:
-            raise exceed("bytes", self.budget.size)
+            raise explain_excess("bytes", self.budget.size)
         return self.file.read(count)
 
     def readline(self) -> bytes:
         line = self.file.readline(MAX_NAME + 1)
         if len(line) > MAX_NAME:
-            raise exceed("bytes of one name", MAX_NAME, f"{line[:40]!r}...")
+            raise explain_excess("bytes of one name", MAX_NAME, f"{line[:40]!r}...")
         self.size += len(line)
         return line
 
@@ -138,13 +138,13 @@ class Scanner:
 
     def start(self, protocol: int) -> None:
         if protocol not in self.protocols:
-            raise refuse_protocol(protocol)
+            raise explain_protocol(protocol)
 
     def name(self, argument: str) -> None:
         name = self.modernise(argument.replace(" ", "."))
         self.names.add(name)
         if len(self.names) > self.budget.globals:
-            raise exceed("different globals", self.budget.globals)
+            raise explain_excess("different globals", self.budget.globals)
         self.stack.append(Value(name=name))
 
     def push_text(self, text: str) -> None:
@@ -153,7 +153,7 @@ class Scanner:
     def push_large(self, number: int) -> None:
         self.large += number.bit_length() > 60
         if self.large > self.budget.large:
-            raise exceed("whole numbers of more than 60 bits", self.budget.large)
+            raise explain_excess("whole numbers of more than 60 bits", self.budget.large)
         self.stack.append(NUMBER)
 
     def open_container(self, _: object) -> None:
@@ -207,7 +207,7 @@ class Scanner:
         self.steps += count
         if self.steps > self.budget.steps:
             found = "keys or arguments that hold the same values again and again"
-            raise exceed("steps of hashing and calling", self.budget.steps, found)
+            raise explain_excess("steps of hashing and calling", self.budget.steps, found)
 
     def call(self, _: object) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -256,7 +256,7 @@ def check_bytes(name: str, arguments: Sequence[Value]) -> None:
         raise CheckpointError(headline, hint=RESAVE)
 
 
-def refuse_protocol(protocol: int) -> CheckpointError:
+def explain_protocol(protocol: int) -> CheckpointError:
     """What to say of a checkpoint that was pickled in a protocol that torch's safe unpickler does not read."""
     headline = f"pickled with protocol {protocol}; torch's safe unpickler reads protocol {PROTOCOL}, torch.save's own."
     return CheckpointError(headline, hint=f"{RESAVE[:-1]} without pickle_protocol.")

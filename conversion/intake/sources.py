@@ -11,13 +11,13 @@ from typing import Literal
 from conversion.errors import CheckpointError, concerning
 from conversion.intake import deepspeed
 from conversion.intake.absence import explain_absence
+from conversion.intake.dcp_metadata import METADATA
 from conversion.intake.folder_files import INDEX, describe_choice, list_weights, refuse_shard, refuse_shards, suggest
 from conversion.intake.transformers_folder import find_main_file, is_of_library, is_transformers_folder
 
 RANK = re.compile(r"(?<=rank)([_-]?)(\d+)", re.IGNORECASE)
 
 CONSOLIDATE = "Give all rank files of the run, as their folder or as a pattern in quotes: 'model_*.rank_*.pth'."
-DISTRIBUTED = ".metadata"
 """What torch.distributed.checkpoint calls the file that tells where each tensor lies."""
 
 PART = ".distcp"
@@ -73,7 +73,7 @@ def find_source(path: Path) -> Source:
             return find_source(found[0]) if len(found) == 1 else _order_ranks(found)
         if path.name.endswith(INDEX):
             return _read_index(path)
-        if path.name == DISTRIBUTED and path.is_file():
+        if path.name == METADATA and path.is_file():
             return Source("distributed", (path,))
         _refuse_part(path)
         ranks = [path, *_siblings_of(path)]
@@ -89,13 +89,11 @@ def find_source(path: Path) -> Source:
 
 def _look_into(folder: Path) -> Source:
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    if (folder / DISTRIBUTED).is_file():
-        return Source("distributed", (folder / DISTRIBUTED,))
+    if (folder / METADATA).is_file():
+        return Source("distributed", (folder / METADATA,))
     parts = [path.name for path in files if path.suffix == PART]
     if parts:
-        raise CheckpointError(
-            f"a checkpoint of torch.distributed.checkpoint without {DISTRIBUTED}.", parts, WHOLE_FOLDER
-        )
+        raise CheckpointError(f"a checkpoint of torch.distributed.checkpoint without {METADATA}.", parts, WHOLE_FOLDER)
     main_file = find_main_file(folder)
     if main_file and is_of_library(folder):
         return _choose(main_file, files, "as from_pretrained does")
@@ -124,7 +122,7 @@ def _look_into(folder: Path) -> Source:
         return Source("file", (weights[0],))
     if len(weights) > 1 and all(RANK.search(path.name) for path in weights):
         return _order_ranks(weights)
-    within = [path.name for path in sorted(folder.iterdir()) if (path / DISTRIBUTED).is_file()]
+    within = [path.name for path in sorted(folder.iterdir()) if (path / METADATA).is_file()]
     if not weights and within:
         hint = f"Give one of them, as: {suggest(folder / within[0])}"
         raise CheckpointError("a folder of checkpoints of torch.distributed.checkpoint.", within, hint)
@@ -169,7 +167,7 @@ def _list_folders(folder: Path) -> list[Path]:
 
 def _may_hold_checkpoint(folder: Path) -> bool:
     try:
-        return bool(list_weights(folder.iterdir()) or deepspeed.find_step(folder) or (folder / ".metadata").exists())
+        return bool(list_weights(folder.iterdir()) or deepspeed.find_step(folder) or (folder / METADATA).exists())
     except OSError:
         return False
 
@@ -187,7 +185,7 @@ def _refuse_part(path: Path) -> None:
     deepspeed.refuse_part(path)
     refuse_shard(path)
     if path.suffix == PART:
-        hint = f"Give its folder: {path.absolute().parent}" if (path.parent / DISTRIBUTED).is_file() else WHOLE_FOLDER
+        hint = f"Give its folder: {path.absolute().parent}" if (path.parent / METADATA).is_file() else WHOLE_FOLDER
         raise CheckpointError("one part of a checkpoint of torch.distributed.checkpoint.", hint=hint)
 
 

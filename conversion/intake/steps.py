@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conversion.errors import CheckpointError
-from conversion.intake.opening import SAVE_ALONE
+from conversion.intake.budget import RESAVE
 from conversion.intake.unpickling import StandInTensor
 from conversion.mapping.key_map import StateDict
 from conversion.mapping.tensors import FLOATING
@@ -122,10 +122,11 @@ def check_values(state_dict: StateDict) -> None:
     Raises:
         CheckpointError: naming them.
     """
-    problems = [f"{key}: {problem}" for key, tensor in state_dict.items() if (problem := _find_problem(tensor))]
-    if problems:
-        ways = [way for sign, way in WAYS_TO_VALUES.items() if any(sign in problem for problem in problems)]
-        hint = " ".join([SAVE_ALONE, *ways])
+    found = {key: problem for key, tensor in state_dict.items() if (problem := _find_problem(tensor))}
+    if found:
+        problems = [f"{key}: {problem}" for key, problem in found.items()]
+        ways = [way for sign, way in WAYS_TO_VALUES.items() if any(sign in problem for problem in found.values())]
+        hint = " ".join([RESAVE, *ways])
         raise CheckpointError("tensors that are quantized, not dense, or without values in the file.", problems, hint)
 
 
@@ -168,5 +169,5 @@ def _rename(state_dict: StateDict, renamed: Mapping[str, str], how: str) -> dict
         sources.setdefault(renamed[key], []).append(key)
     problems = [f"{name}: {' and '.join(keys)}" for name, keys in sources.items() if len(keys) > 1]
     if problems:
-        raise CheckpointError(f"several keys are the same {how}.", problems, hint=SAVE_ALONE)
+        raise CheckpointError(f"several keys are the same {how}.", problems, hint=RESAVE)
     return {renamed[key]: tensor for key, tensor in state_dict.items()}

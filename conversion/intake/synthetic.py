@@ -69,7 +69,7 @@ def draw_state_dict(
     """
     state_dict = _make_room(family, spec)
     head, distributions = family.head, list_distributions(family)
-    of_backbone, of_head = head.part(state_dict) if head else (state_dict, {})
+    of_backbone, of_head = head.split(state_dict) if head else (state_dict, {})
     _fill(of_backbone, family.derive(spec), distributions, f"{seed}/{backbone or variant}")
     _fill(head.join({}, of_head) if head else {}, {}, distributions, f"{seed}/{variant}")
     return state_dict
@@ -108,7 +108,7 @@ def write_synthetic_checkpoint(variant: Variant, directory: Path, seed: int) -> 
     paths = {role: directory / url.rpartition("/")[2] for role, url in variant.files.items()}
     room = _make_room(family, spec)
     head = family.head if family.head and family.head.role in paths else None
-    backbone, of_head = head.part(room) if head else (room, {})
+    backbone, of_head = head.split(room) if head else (room, {})
     entry = family.training.choose_entry(spec)
     distributions = list_distributions(family)
     with ExitStack() as stack:

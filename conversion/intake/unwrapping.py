@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from conversion.errors import CheckpointError
+from conversion.intake.budget import RESAVE
 from conversion.intake.entries import (
     ENTRIES,
     MAX_ENTRIES,
@@ -20,7 +21,7 @@ from conversion.intake.entries import (
     list_families,
     list_models,
 )
-from conversion.intake.opening import SAVE_ALONE, list_tensors
+from conversion.intake.opening import list_tensors
 from conversion.intake.steps import COUNTERS, take_off_prefixes
 
 MAX_KEY = 1_000
@@ -76,11 +77,11 @@ def unwrap(content: Any, entry: str | None = None) -> Unwrapped:
             or several hold a model, and nothing says which is meant.
     """
     levels: list[_Level] = []
-    wanted, content = entry, _part_models(content)
+    wanted, content = entry, _split_models(content)
     while isinstance(content, dict):
         path = [level.name for level in levels]
         if len(path) > MAX_ENTRIES:
-            raise CheckpointError(f"entries that lie more than {MAX_ENTRIES} deep in each other.", hint=SAVE_ALONE)
+            raise CheckpointError(f"entries that lie more than {MAX_ENTRIES} deep in each other.", hint=RESAVE)
         models = list_models(content)
         name, rest = _look_up(content, wanted) if wanted else ("", None)
         if name:
@@ -132,7 +133,7 @@ def _descend(content: dict[Any, Any], name: str, models: list[Model], *, is_aske
     models_beside, tensors_beside, left = _describe_beside(beside, name)
     return _Level(
         name,
-        _part_models(found),
+        _split_models(found),
         models,
         [*(f"{model.name!r}, {model.reason}" for model in others), *models_beside],
         tensors_beside,
@@ -141,7 +142,7 @@ def _descend(content: dict[Any, Any], name: str, models: list[Model], *, is_aske
     )
 
 
-def _part_models(content: Any) -> Any:
+def _split_models(content: Any) -> Any:
     """A state dict of several models as an entry for each: ``teacher.backbone...`` beside ``student.backbone...``."""
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         return content
@@ -183,7 +184,7 @@ def _suggest_entry(content: Mapping[Any, Any], path: Sequence[str]) -> str:
     """Name what the keys of a known model begin with, where these lie flat among other values, as the entry to take."""
     prefixes = dict.fromkeys(key.partition(".")[0] for key in content if isinstance(key, str) and "." in key)
     prefix = next((each for each in prefixes if list_families(_find(content, each)[0])), "")
-    return f"Give --entry {'.'.join([*path, prefix])}: a model's keys begin with that." if prefix else SAVE_ALONE
+    return f"Give --entry {'.'.join([*path, prefix])}: a model's keys begin with that." if prefix else RESAVE
 
 
 def _describe_beside(beside: Mapping[Any, Any], name: str) -> tuple[list[str], list[str], list[str]]:
@@ -213,9 +214,7 @@ def _shorten(key: object) -> str:
     return repr(key) if isinstance(key, str | int) else f"a {type(key).__name__}"
 
 
-def check_state_dict(
-    content: Any, where: str = "", suggest: Callable[[], str] = lambda: SAVE_ALONE
-) -> dict[str, Tensor]:
+def check_state_dict(content: Any, where: str = "", suggest: Callable[[], str] = lambda: RESAVE) -> dict[str, Tensor]:
     """Refuse what is no mapping of names to tensors.
 
     Args:
@@ -226,7 +225,7 @@ def check_state_dict(
     """
     at = f"{where}: " if where else ""
     if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{at}holds no state dict, but {_describe(content)}.", hint=SAVE_ALONE)
+        raise CheckpointError(f"{at}holds no state dict, but {_describe(content)}.", hint=RESAVE)
     problems = [f"{_shorten(key)}: {_describe(value)}" for key, value in content.items() if not _is_tensor(key, value)]
     if problems:
         count = f"{len(problems)} of {len(content)} entries are not tensors under a name"

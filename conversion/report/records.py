@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conversion.artifact.card import NOT_COMPARED, list_cells
+from conversion.artifact.card import NOT_COMPARED, list_cells, place_of
 from conversion.artifact.card import SCHEMA as CARD_SCHEMA
 from conversion.artifact.checks import check_card
 from conversion.artifact.files import write_whole
@@ -19,7 +19,7 @@ from conversion.artifact.reading import READABLE, modernise_card, rebuild_spec
 from conversion.artifact.rounded import find_rounding
 from conversion.artifact.schemas import check_schema
 from conversion.artifact.verify import find_contradictions
-from conversion.artifact.weights import MAIN_FILES
+from conversion.artifact.weights import is_published
 from conversion.errors import ArtifactError, ConversionError
 from conversion.families.base import load_family
 from conversion.families.external import BUNDLED
@@ -209,7 +209,7 @@ def _read_checked(path: Path, content: Mapping[str, Any]) -> Result:
         return result
     result = replace(result, card=_check_card(path, result.card))
     assert result.card is not None
-    cells = [(cell["device"], cell["dtype"], cell["attention"]) for cell in list_cells(result.card)]
+    cells = [place_of(cell) for cell in list_cells(result.card)]
     is_own = result.card["variant"] == result.variant or is_shortened(result.card, result.variant)
     if cells != [(result.device, result.dtype, result.attention)] or not is_own:
         raise ArtifactError(f"{path}: the card of {result.card['variant']}, {cells}, where another's should be.")
@@ -237,7 +237,7 @@ def read_result(content: Mapping[str, Any]) -> Result:
 
 def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
     """A result for each cell of an artifact's card."""
-    if any((path.parent / name).exists() for name in MAIN_FILES):
+    if not is_published(path.parent):
         raise ArtifactError(f"{path}: was not published: a run was killed here.")
     if card.get("verdict") == NOT_COMPARED:
         raise ArtifactError(f"{path}: its activations were never compared; vision-parity convert compares them.")
@@ -247,7 +247,7 @@ def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
         is_export = "exported" in cell
         of_cell |= {"activations": [] if is_export else [cell], **({"exports": [cell]} if is_export else {})}
         of_cell["verdict"] = NOT_COMPARED if is_export else cell["verdict"]
-        place = cell["device"], cell["dtype"], cell["attention"]
+        place = place_of(cell)
         yield Result(card["variant"], *place, describe_origin(card), card=of_cell)
 
 

@@ -120,7 +120,7 @@ def convert(
     family, open_spec = (named.family, named.spec) if named else recognise_shapes(whole, settings.get(FAMILY))
     _refuse_options(family, open_spec, heads, image_size)
     like = row or find_official(family, open_spec)
-    parts = _part(whole, family, open_spec, like)
+    parts = _split_dropped(whole, family, open_spec, like)
     found = named or complete_spec(given, family, open_spec, settings)
     name, spec, kept = row.name if row else found.name, found.spec, parts.kept
     for note in list_damage(parts.damaged):
@@ -171,7 +171,7 @@ class Parts(NamedTuple):
     damaged: Mapping[str, str]
 
 
-def _part(state_dict: StateDict, family: Family[Any], spec: Spec, like: Variant | None) -> Parts:
+def _split_dropped(state_dict: StateDict, family: Family[Any], spec: Spec, like: Variant | None) -> Parts:
     """Drop keys by name; check that all others are there, and that derived buffers have the values of the spec."""
     subject = like.name if like else f"{family.name}_custom"
     original, derived = family.original_tensors(spec), family.derive(spec)

@@ -7,8 +7,7 @@ the names of files. ``from_pretrained`` of transformers 5 reads both.
 from torch import Tensor, cat
 
 from conversion.mapping.key_map import StateDict
-
-BLOCK = "encoder.layer."
+from conversion.state_dicts.other_kinds import IN_TRANSFORMERS
 
 # in memory, in files
 RENAMED = (
@@ -31,7 +30,7 @@ def name_as_in_files(state_dict: StateDict) -> tuple[dict[str, Tensor], str]:
     named: dict[str, Tensor] = {}
     for key, tensor in state_dict.items():
         partner = key.replace(UP, GATE) if UP in key else key.replace(GATE, UP)
-        if BLOCK not in key:
+        if IN_TRANSFORMERS not in key:
             named[key] = tensor
         elif GATE in key and partner in state_dict:
             named[key.replace(GATE, GATED)] = cat([tensor, state_dict[partner]])  # (H, ...), (H, ...) -> (2H, ...)

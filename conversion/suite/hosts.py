@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conversion.artifact.card import VERSIONED
+from conversion.artifact.versions import VERSIONED
 from conversion.errors import ConversionError, DeviceError
 
 LOST_KEY = pytest.StashKey[list[str]]()

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from conversion.families.base import families
 from conversion.parity.verdict import Verdict
+from conversion.suite.summary import gather_deviations
 from conversion.suite.workflow_commands import shorten
 
 LIMIT = 1024 * 1024
@@ -141,16 +141,12 @@ def escape_markdown(text: str) -> str:
 
 def list_otherwise(rows: Sequence[Row]) -> Iterator[str]:
     """What transformers does otherwise, each with its cause and the inputs that show it."""
-    inputs: dict[str, dict[str, None]] = {}
-    for row in rows:
-        for name, of_row in row.otherwise.items():
-            inputs.setdefault(name, {}).update(dict.fromkeys(of_row))
-    causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
-    if inputs:
+    gathered = gather_deviations(row.otherwise for row in rows)
+    if gathered:
         yield "What transformers does otherwise, with any weights:\n"
-    for name, found in inputs.items():
-        where = f" ({', '.join(found)})" if found else ""
-        yield f"- {name}{where}: {escape_markdown(causes.get(name, ''))}"
+    for name, (cause, inputs) in gathered.items():
+        where = f" ({', '.join(inputs)})" if inputs else ""
+        yield f"- {name}{where}: {escape_markdown(cause)}"
 
 
 def list_failures(rows: Sequence[Row]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from conversion.artifact.card import place_of
 from conversion.exports.asked import find_export
 from conversion.families.variants import VARIANTS
 from conversion.intake.transformers_folder import is_transformers_folder
@@ -47,7 +48,7 @@ class Pool:
     def _make(self, name: str) -> Subject:
         selected = frozenset(test.nodeid for test in self.tests[name])
         chosen = [test.callspec.params for test in self.tests[name]]  # type: ignore[attr-defined]
-        places = [(each["device"], each["dtype"], each["attention"]) for each in chosen if "attention" in each]
+        places = [place_of(each) for each in chosen if "attention" in each]
         cells = [place for place in places if not find_export(place)]
         if self.request.checkpoint and is_transformers_folder(self.request.checkpoint):
             return FolderSubject(name, self.request, selected, cells)

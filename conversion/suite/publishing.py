@@ -78,8 +78,8 @@ def check_publisher(request: Request) -> None:
         check_login(request.target)
 
 
-def check_places(request: Request, specs: Mapping[str, Spec]) -> bool:
-    """Ask the Hub whether the artifacts of variants can go where they are to go. Always true.
+def check_places(request: Request, specs: Mapping[str, Spec]) -> None:
+    """Ask the Hub whether the artifacts of variants can go where they are to go.
 
     Args:
         specs: of the variants that were selected, by name.
@@ -92,7 +92,6 @@ def check_places(request: Request, specs: Mapping[str, Spec]) -> bool:
         baked = {name: request.image_size if spec.any_size else None for name, spec in specs.items()}
         places = {name_in(request.target, name, size): name for name, size in baked.items()}
         check_repositories(places, public=request.public)
-    return True
 
 
 def _check_place_for_each(target: str, names: Collection[str]) -> None:

@@ -147,15 +147,25 @@ def _describe_ratio(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.2f} x"
 
 
-def _list_deviations(rows: Sequence[Row]) -> list[str]:
-    """Those that apply, each with its cause and the inputs that show it."""
+def gather_deviations(rows: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, tuple[str, list[str]]]:
+    """The name of each deviation to its cause and the inputs that show it.
+
+    Args:
+        rows: of each cell of the matrix, name to such inputs.
+    """
     inputs: dict[str, dict[str, None]] = {}
     for row in rows:
-        for name, found in row["deviations"].items():
+        for name, found in row.items():
             inputs.setdefault(name, {}).update(dict.fromkeys(found))
     causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
+    return {name: (causes[name], list(found)) for name, found in inputs.items()}
+
+
+def _list_deviations(rows: Sequence[Row]) -> list[str]:
+    gathered = gather_deviations(row["deviations"] for row in rows)
     return [
-        f"transformers does otherwise: {name} ({', '.join(found)}): {causes[name]}" for name, found in inputs.items()
+        f"transformers does otherwise: {name} ({', '.join(inputs)}): {cause}"
+        for name, (cause, inputs) in gathered.items()
     ]
 
 

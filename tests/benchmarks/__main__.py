@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from conversion.artifact.card import describe_versions
+from conversion.artifact.versions import describe_versions
 from conversion.families.variants import VARIANTS
 from tests.benchmarks.jobs import FAMILIES, INPUT, MISTAKES, SIZES, SUITES
 from tests.benchmarks.limits import Limits, count_all_products, count_products, measure_limits

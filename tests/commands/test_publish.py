@@ -137,7 +137,7 @@ class TestOptions:
 
 def test_the_hub_is_asked_once_however_many_workers_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[object]()
-    monkeypatch.setattr(plugin, "check_places", lambda _, names: asked.append(names) or True)
+    monkeypatch.setattr(plugin, "check_places", lambda _, names: asked.append(names))
     config = SimpleNamespace(stash=pytest.Stash(), option=SimpleNamespace(image_size=None, attention=["eager"]))
     specs = {"dinov2_vits14": load_family("dinov2").spec_of(VARIANTS["dinov2_vits14"])}
     config.stash[plugin.SUBJECT_KEY], config.stash[plugin.REQUEST_KEY] = specs, Request()

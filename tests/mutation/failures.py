@@ -10,8 +10,8 @@ from pathlib import Path
 from torch import Tensor
 
 import conversion
-from conversion.artifact.card import describe_versions
 from conversion.artifact.load import load_converted
+from conversion.artifact.versions import describe_versions
 from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import draw_state_dict

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conversion.artifact.card import describe_versions
+from conversion.artifact.versions import describe_versions
 from conversion.exports.asked import Export, check_installed
 from conversion.report.render import KILL_MATRIX
 from tests.mutation.assumptions import judge_assumptions

@@ -41,7 +41,7 @@ CONTENT: dict[str, BadInput] = {
     "an empty model": BadInput(holding({"model": {}}), r"\['model'\]: holds no state dict, but an empty mapping"),
     "an optimizer's state alone": BadInput(
         holding({"optimizer": {"state": {}}, "epoch": 1}),
-        r"2 of 2 entries are not tensors.*\n.*\n.*\n.*Save the state dict alone",
+        r"2 of 2 entries are not tensors.*\n.*\n.*\n.*save the state dict alone",
     ),
     "a pickled model": BadInput(holding(nn.Linear(2, 2)), "a pickled model: its code is needed"),
     "numbers for keys": BadInput(holding({1: torch.zeros(1)}), r"1 of 1 entries are not tensors.*\n.*1: a Tensor"),

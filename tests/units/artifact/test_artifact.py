@@ -13,12 +13,13 @@ import torch
 
 import conversion
 from conversion import ConversionError
-from conversion.artifact.card import hash_file, read_cpu_maker
+from conversion.artifact.card import hash_file
 from conversion.artifact.checks import check_tensors
 from conversion.artifact.files import FILES
 from conversion.artifact.load import load_model
 from conversion.artifact.model_card import TASKS
 from conversion.artifact.stage import save_artifact, stage_artifact
+from conversion.artifact.versions import read_cpu_maker
 from conversion.artifact.weights import WEIGHTS, read_tensors
 from conversion.errors import ArtifactError
 from conversion.families.base import load_family

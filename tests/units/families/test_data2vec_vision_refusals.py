@@ -65,7 +65,7 @@ def test_a_segmentation_file_without_auxiliary_head_converts() -> None:
 def test_a_checkpoint_without_its_model_entry_says_what_is_there(tmp_path: Path) -> None:
     torch.save({"optimizer": {"state": {}}, "epoch": 799}, tmp_path / "checkpoint-799.pth")
     with pytest.raises(
-        CheckpointError, match=r"(?s)checkpoint-799\.pth.*'optimizer'.*'epoch'.*Save the state dict alone"
+        CheckpointError, match=r"(?s)checkpoint-799\.pth.*'optimizer'.*'epoch'.*save the state dict alone"
     ):
         conversion.load_checkpoint(tmp_path / "checkpoint-799.pth")
 

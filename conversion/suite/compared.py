@@ -50,7 +50,7 @@ class ComparedSubject(FoundSubject):
     def converted(self) -> Conversion:
         """What a conversion of the original gives, baked for the size that the folder was baked for."""
         native = self.convert(None)
-        size = getattr(read_config(self.folder), "image_size", None)
+        size = self._size
         if not native.spec.any_size or not isinstance(size, int) or size < 1 or size % native.spec.patch_size:
             return native
         if size == native.spec.image_size:
@@ -59,6 +59,15 @@ class ComparedSubject(FoundSubject):
         wanted, own = shapes_of(baked.state_dict), shapes_of(native.state_dict)
         changed = [key for key, shape in wanted.items() if shape != own[key]]
         return baked if all(found.get(key) == wanted[key] for key in changed) else native
+
+    @property
+    def _size(self) -> object:
+        """The image size of the folder's model: of a depth model, that of the backbone within."""
+        config = read_config(self.folder)
+        try:
+            return find_family(config).read_config(config).image_size
+        except Exception:  # as above
+            return getattr(config, "image_size", None)
 
     @cached_property
     def has_mask_token(self) -> bool:

@@ -38,8 +38,7 @@ from conversion.suite.reading import list_own_files, read_files, take_heads
 from conversion.suite.scratch import open_scratch
 from conversion.suite.settings import Request
 
-Cell = tuple[str, str, str]
-"""Of the matrix: device, dtype, attention implementation."""
+Cell = tuple[str, str, str]  # of the matrix: device, dtype, attention implementation
 
 
 @dataclass
@@ -227,7 +226,8 @@ class Subject:
             return self.request.original
         checkpoint = self.checkpoints["checkpoint"] if self.request.checkpoint else None
         is_timms = checkpoint and (checkpoint.untranslated is not None or checkpoint.timm is not None)
-        return TIMM_CODE if is_timms and len(self.checkpoints) == 1 else BUNDLED
+        is_alone = len(self.checkpoints) == 1 and not self.request.overrides.get("out_indices")  # which ours returns
+        return TIMM_CODE if is_timms and is_alone else BUNDLED
 
     @cached_property
     def clone(self) -> Path | None:

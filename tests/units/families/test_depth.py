@@ -12,6 +12,7 @@ from torch import Tensor
 import conversion
 from conversion.artifact.load import load_converted
 from conversion.artifact.settings import find_settings_problems
+from conversion.cli.app import main
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import load_family
 from conversion.families.dinov2_depth.original import pad_to_patches
@@ -25,7 +26,7 @@ from conversion.parity.verify import InputVerdict, verify_input
 from conversion.state_dicts.filled import fill_in
 from conversion.state_dicts.recognise import recognise
 from conversion.suite.inputs import InputCase, run_original
-from tests.support.golden import DEPTH, OF_ANOTHER_WIDTH, GoldenModel, read_golden, read_json
+from tests.support.golden import DEPTH, OF_ANOTHER_WIDTH, GoldenModel, list_options, read_golden, read_json
 
 ANYTHING, METRIC, AUTHORS = "depth_anything_v2_tiny", "depth_anything_v2_tiny_metric", "dinov2_tiny_dd"
 
@@ -270,3 +271,16 @@ def test_a_file_that_tells_another_resampling_than_a_depth_head_s_code_has_is_re
         recognise(ToldStateDict(tensors, told), **settings)
     told["interpolate_offset"] = Told(0.1, by)
     assert recognise(ToldStateDict(tensors, told), **settings).spec.interpolate_offset == 0.1
+
+
+@pytest.mark.parametrize("name", [ANYTHING, AUTHORS])
+def test_a_folder_that_was_baked_is_compared_at_its_size(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The size stands in the config of the backbone within."""
+    golden = read_golden(name)
+    size = golden.spec.image_size + golden.spec.patch_size
+    torch.save(golden.state_dict, tmp_path / "original.pth")
+    folder = conversion.save_artifact(convert(golden, image_size=size), tmp_path / "baked")
+    assert main(["compare", str(tmp_path / "original.pth"), str(folder), *list_options(name)]) == 0
+    assert f"The same model at {size} x {size} pixels" in capsys.readouterr().out

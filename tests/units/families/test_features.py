@@ -19,6 +19,7 @@ from conversion.parity.verify import verify_input
 from conversion.suite.inputs import InputCase, list_inputs, run_original
 from tests.support.golden import GoldenModel, list_options, read_golden
 from tests.support.recorded_keys import meta
+from tests.support.timm_models import SMALL, write
 
 MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "dinov2_tiny_swiglu")
 
@@ -167,3 +168,15 @@ def test_no_other_model_is_made_a_backbone(
     assert status != 0
     assert "only a DINOv2 can be made a backbone" in said
     assert "Leave --as backbone out" in said
+
+
+def test_features_of_timm_s_dinov2_are_held_against_the_bundled_original(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The adapter of timm's own model returns none."""
+    write(tmp_path / "timm", "vit_small_patch14_dinov2", {"img_size": 70, **SMALL})
+    folder = tmp_path / "out"
+    assert main(["convert", str(tmp_path / "timm"), "--as", "backbone", "-o", str(folder)]) == 0, capsys.readouterr()
+    card = json.loads((folder / "parity.json").read_text())
+    assert {cell["original"] for cell in card["activations"]} == {"bundled"}
+    assert any(point.startswith("returned.feature") for point in card["activations"][1]["inputs"][0]["points"])

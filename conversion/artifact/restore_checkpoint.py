@@ -2,20 +2,24 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from conversion.artifact.checks import check_card
 from conversion.artifact.reading import read_card, rebuild_spec
-from conversion.errors import CheckpointError, ConversionWarning, concerning
+from conversion.errors import CheckpointError, ConversionError, ConversionWarning, concerning
 from conversion.families.base import Family, Spec, load_family
+from conversion.families.settings import option_of
+from conversion.families.told import CALLER, Told, write_value
 from conversion.intake.absence import check_any_there
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import check_transformers_folder
 from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
+from conversion.state_dicts.recognise import recognise
 from conversion.state_dicts.restore import find_family
 
 NOT_UNDONE = ("unwrap", "merge", "strip", "unchunk", "translate", "cast")
@@ -85,7 +89,30 @@ def describe_restored(directory: Path) -> list[str]:
         steps = [step for step in each["intake"] if step["name"] in NOT_UNDONE and step["did"] != undone]
         lines += [f"{step['name']}: {step['did']}; this is not undone" for step in steps]
     lines += [f"left out: {key}: {reason}" for key, reason in card["keys"]["dropped"].items() if key not in kept]
-    return lines
+    untold = " ".join(_list_untold(card))
+    return lines + [f"told beside it: {untold}; to convert the file, give these again"] * bool(untold)
+
+
+def _list_untold(card: Mapping[str, Any]) -> Iterator[str]:
+    """The options for what was told, if the restored file alone would be taken for another model."""
+    told = card.get("told", {})
+    tensors = load_family(card["family"]).original_tensors(rebuild_spec(card))
+    alone = _tell_alone(tensors, {name: each["value"] for name, each in told.items() if each["by"] == CALLER})
+    for name, each in told.items():
+        value = write_value(each["value"])
+        if name not in alone or write_value(alone[name].value) != value:
+            yield f"{option_of(name)} {value}"
+
+
+def _tell_alone(tensors: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Told]:
+    """What official models and the writer's code tell of a state dict; of one that needs it, beside what is given."""
+    for settings in ({}, given):
+        try:
+            told = recognise(dict(tensors), **settings).told
+        except ConversionError:
+            continue
+        return {name: each for name, each in told.items() if name not in settings}
+    return {}
 
 
 def _list_entries(family: Family[Any], spec: Spec) -> dict[str, str]:

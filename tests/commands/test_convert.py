@@ -221,7 +221,13 @@ def test_inspecting_says_what_is_there_and_what_has_to_be_told(capsys: pytest.Ca
 def test_it_goes_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call(capsys, "convert", "tiny.pth", "-o", "mine", *SETTINGS)
     status, output, _ = call(capsys, "restore", "mine", "back.pth")
-    assert (status, output) == (0, "back.pth\n")
+    assert status == 0
+    assert output.startswith("back.pth\n")
+    said = re.search(r"told beside it: (.*); to convert", " ".join(output.split()))
+    assert said is not None
+    assert call(capsys, "convert", "back.pth", "-o", "again", *said[1].split())[0] == 0
+    for name in ("config.json", "model.safetensors"):
+        assert (here / "again" / name).read_bytes() == (here / "mine" / name).read_bytes()
     back, own = torch.load(here / "back.pth"), read_golden("dinov2_tiny_1layer").backbone
     assert back.keys() == own.keys()
     assert all(is_bit_equal(back[key], own[key]) for key in own)

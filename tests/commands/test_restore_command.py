@@ -7,8 +7,12 @@ import pytest
 import torch
 
 import conversion
+from conversion.artifact.restore_checkpoint import describe_restored
 from conversion.cli.app import main
 from conversion.errors import CheckpointError, ConversionError
+from conversion.families.base import load_family
+from conversion.families.variants import VARIANTS
+from conversion.intake.synthetic import draw_state_dict
 from conversion.state_dicts.folder import CONFIG, PARITY_CARD
 from tests.support.checkpoint_files import same
 from tests.support.golden import list_options, read_golden, write_artifact
@@ -108,3 +112,19 @@ def test_a_restored_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(CheckpointError, match="No space left"):
         conversion.restore_checkpoint(artifact, tmp_path / "back.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
+
+
+@pytest.mark.parametrize(("heads", "said"), [(6, False), (12, True)])
+def test_what_was_told_of_a_model_and_is_in_no_file_is_said(heads: int, said: bool, tmp_path: Path) -> None:
+    """A ViT-S of twelve heads: its file alone would be taken for the official one, of six."""
+    family = load_family("dinov2")
+    state_dict = draw_state_dict(family, family.spec_of(VARIANTS["dinov2_vits14"]), "", 0)
+    conversion.save_artifact(conversion.convert(state_dict, num_attention_heads=heads), tmp_path / "model")
+    line = "told beside it: --num-attention-heads 12; to convert the file, give these again"
+    assert describe_restored(tmp_path / "model") == [line] * said
+
+
+def test_what_a_file_alone_does_not_tell_is_said_and_what_code_tells_is_not(tmp_path: Path) -> None:
+    (line,) = [line for line in describe_restored(write_artifact(tmp_path)) if line.startswith("told")]
+    told = "--interpolate-antialias false --interpolate-offset 0.1 --num-attention-heads 2"
+    assert line == f"told beside it: {told}; to convert the file, give these again"

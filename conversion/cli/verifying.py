@@ -56,13 +56,11 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
     if sound:
         has_exports = any(card.get("exports") for _, card in sound)
         typer.echo("\n".join(fold(describe_unproven(is_deep=deep, has_exports=has_exports))))
-    unable = False
     for directory, card in sound:
         place = str(directory)
         try:
             message = compare_again(directory, card) if deep else ""
         except DeviceError as error:
-            unable = True
             typer.echo(f"{directory}: {error}", err=True)
             rows.append(Row(card["variant"], verdict=NOT_RUN, message=str(error), file=place))
             continue
@@ -72,7 +70,8 @@ def verify_directories(directories: Sequence[Path], tolerances: Tolerances, *, d
         typer.echo(line, err=True)
     if any(row.verdict == FAILED for row in rows if row.file not in without_card):
         return NOT_THE_SAME
-    return NOT_DONE if without_card or unable else SAME
+    is_incomplete = without_card or any(row.verdict == NOT_RUN for row in rows)
+    return NOT_DONE if is_incomplete else SAME
 
 
 def describe_verdicts(card: Mapping[str, Any]) -> str:
@@ -113,7 +112,7 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
     for original in sorted({cell["original"] for cell in cells} - {BUNDLED}):
         typer.echo(f"{directory}: was compared with {original}; the bundled original takes its place")
     is_thorough = len({tuple(result["input"] for result in cell["inputs"]) for cell in cells}) == 1
-    failures = []
+    said, failures = {place_of(cell): cell["verdict"] for cell in cells}, []
     for seed in sorted({cell["input_seed"] for cell in cells}):
         places = [place_of(cell) for cell in cells if cell["input_seed"] == seed]
         request = Request(checkpoint=directory, seed=seed, is_thorough=is_thorough)
@@ -128,7 +127,6 @@ def compare_again(directory: Path, card: Mapping[str, Any]) -> str:
         except ConversionError as error:
             typer.echo(str(error), err=True)
             return str(error)
-        said = {place_of(cell): cell["verdict"] for cell in cells}
         for place, cell in zip(places, verdicts, strict=True):
             if cell.verdict is Verdict.FAILED:
                 failures.append(describe_failure(str(directory), ", ".join(place), cell.inputs))

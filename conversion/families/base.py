@@ -77,7 +77,7 @@ class Family(Generic[S]):
         list_stages: the capture points for a spec, stage by stage; ``masked`` for a masked input.
         settings: what tensors cannot tell, by name: what :attr:`recognise_spec` takes beside shapes. A family says them
             itself, since what original and converted model assume alike is proven by nothing.
-        constants: settings of the family that it is built on, of which its own code has one value.
+        constants: settings of the family that it is built on, each with the one value that its own code has.
         list_open: the settings that these shapes leave open, each with the value that most such models have, or None.
         images: how images become the model's input.
 

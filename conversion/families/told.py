@@ -93,7 +93,7 @@ class ToldStateDict(dict[str, Tensor]):
 
 
 def refuse_others(told: Mapping[str, Told], constants: Mapping[str, object]) -> None:
-    """Refuse what a file tells where the original's code has another value, and only that.
+    """Refuse a setting that a file tells, if the original's code has one fixed value for it, and another one.
 
     Raises:
         CheckpointError: naming the settings, and the files.

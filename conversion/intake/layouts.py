@@ -12,7 +12,7 @@ from conversion.families.base import Family, load_family
 from conversion.families.told import Told
 from conversion.families.variants import find_variant
 from conversion.intake.settings_file import Beside
-from conversion.intake.training_config import find_sizes, find_training
+from conversion.intake.training_config import ARCHITECTURES, find_training, name_architecture
 
 # in a training's config
 FFN_LAYERS = {"mlp": "mlp", "swiglufused": "swiglu", "swiglu": "swiglu"}  # the last two are one
@@ -121,7 +121,7 @@ def describe_training(path: Path, config: Mapping[str, Any]) -> Layout:
         CheckpointError: it has a feed-forward, or sizes, that are not known.
     """
     student = config["student"]
-    embed_dim, depth, num_heads = find_sizes(student) or (0, 0, 0)
+    embed_dim, depth, num_heads = ARCHITECTURES[name_architecture(student)]
     crops = config.get("crops")
     sizes = {
         "patch_size": student.get("patch_size", DEFAULT_PATCH_SIZE),

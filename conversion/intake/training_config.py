@@ -50,10 +50,10 @@ MEMORY_EFFICIENT = "_memeff"
 """What the name of an architecture may end in, which changes nothing of the model."""
 
 
-def find_sizes(student: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """Width, blocks and heads of the student's architecture; None of one that the authors' code has not."""
+def name_architecture(student: Mapping[str, Any]) -> str:
+    """The student's architecture, by its name in :data:`ARCHITECTURES`; empty where ``arch`` is no text."""
     name = student.get("arch")
-    return ARCHITECTURES.get(name.removesuffix(MEMORY_EFFICIENT)) if isinstance(name, str) else None
+    return name.removesuffix(MEMORY_EFFICIENT) if isinstance(name, str) else ""
 
 
 def find_training(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
@@ -65,7 +65,7 @@ def find_training(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
     for place in (folder, *folder.absolute().parents[:2]):
         content = load_settings(place / TRAINING_CONFIG, yaml.safe_load)
         student = content.get("student") if isinstance(content, dict) else None
-        if isinstance(student, dict) and find_sizes(student):
+        if isinstance(student, dict) and name_architecture(student) in ARCHITECTURES:
             return place / TRAINING_CONFIG, content
     return None
 
@@ -77,7 +77,7 @@ def read_training(path: Path, config: Mapping[str, Any]) -> Beside:
         CheckpointError: positions are reckoned in another way than in transformers, which no tensor shows.
     """
     student = config["student"]
-    embed_dim, depth, num_heads = find_sizes(student) or (0, 0, 0)
+    embed_dim, depth, num_heads = ARCHITECTURES[name_architecture(student)]
     values = {name: student.get(name, default) for name, default in TRAINING_DEFAULTS.items()}
     values = {name: value for name, value in values.items() if isinstance(value, int | float)}  # else "${...}"
     by = f"{path.name} of the training run"

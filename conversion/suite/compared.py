@@ -10,6 +10,7 @@ from torch import nn
 
 from conversion.artifact.differences import read_found
 from conversion.errors import ArtifactError, ConversionError
+from conversion.families.base import Family
 from conversion.families.linear_head import HEAD_PREFIX
 from conversion.mapping.key_map import shapes_of
 from conversion.state_dicts.convert import Conversion
@@ -33,15 +34,22 @@ class ComparedSubject(FoundSubject):
     def directory(self) -> Path:
         return self.folder
 
-    @property
-    def overrides(self) -> Mapping[str, Any]:
-        """What its user tells; and what the folder's model returns, of the blocks that it returns the outputs of."""
+    @cached_property
+    def _found(self) -> tuple[Family[Any], Any] | None:
+        """Family and spec of the folder's model; None where its config describes none."""
         try:
             config = read_config(self.folder)
             family = find_family(config)
-            spec = family.read_config(config)
+            return family, family.read_config(config)
         except Exception:  # whatever transformers makes of it: its settings are compared, which says so
+            return None
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """What its user tells; and what the folder's model returns, of the blocks that it returns the outputs of."""
+        if self._found is None:
             return super().overrides
+        family, spec = self._found
         told = {name: getattr(spec, name) for name in family.returned if getattr(spec, name) not in (None, ())}
         is_classifier = any(key.startswith(HEAD_PREFIX) for key in self.read)  # which returns nothing of this
         return {**({} if is_classifier else told), **super().overrides}
@@ -50,7 +58,8 @@ class ComparedSubject(FoundSubject):
     def converted(self) -> Conversion:
         """What a conversion of the original gives, baked for the size that the folder was baked for."""
         native = self.convert(None)
-        size = self._size
+        # of a depth model it stands in the config of the backbone within
+        size = self._found[1].image_size if self._found else getattr(read_config(self.folder), "image_size", None)
         if not native.spec.any_size or not isinstance(size, int) or size < 1 or size % native.spec.patch_size:
             return native
         if size == native.spec.image_size:
@@ -59,15 +68,6 @@ class ComparedSubject(FoundSubject):
         wanted, own = shapes_of(baked.state_dict), shapes_of(native.state_dict)
         changed = [key for key, shape in wanted.items() if shape != own[key]]
         return baked if all(found.get(key) == wanted[key] for key in changed) else native
-
-    @property
-    def _size(self) -> object:
-        """The image size of the folder's model: of a depth model, that of the backbone within."""
-        config = read_config(self.folder)
-        try:
-            return find_family(config).read_config(config).image_size
-        except Exception:  # as above
-            return getattr(config, "image_size", None)
 
     @cached_property
     def has_mask_token(self) -> bool:

@@ -158,7 +158,7 @@ def gather_deviations(rows: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, 
         for name, found in row.items():
             inputs.setdefault(name, {}).update(dict.fromkeys(found))
     causes = {entry.name: entry.cause for family in families() for entry in family.ledger}
-    return {name: (causes[name], list(found)) for name, found in inputs.items()}
+    return {name: (causes.get(name, ""), list(found)) for name, found in inputs.items()}
 
 
 def _list_deviations(rows: Sequence[Row]) -> list[str]:

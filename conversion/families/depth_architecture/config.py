@@ -30,7 +30,8 @@ FIELDS: ConfigTable = {
 """Field of the config to field of the spec, beside those of the backbone's config."""
 
 
-RESAMPLING = MappingProxyType({"interpolate_offset": 0.1, "interpolate_antialias": False})
+OFFSET, ANTIALIAS = 0.1, False
+RESAMPLING = MappingProxyType({"interpolate_offset": OFFSET, "interpolate_antialias": ANTIALIAS})
 """How both models' code resamples position embeddings; it has no other way."""
 
 
@@ -46,8 +47,8 @@ class DepthSpec(Dinov2Spec):
     """
 
     num_register_tokens: int = 0
-    interpolate_offset: float | None = 0.1
-    interpolate_antialias: bool | None = False
+    interpolate_offset: float | None = OFFSET
+    interpolate_antialias: bool | None = ANTIALIAS
     reshape_hidden_states: bool = False
     neck_widths: tuple[int, ...]
     fusion_width: int

@@ -43,30 +43,38 @@ REFUSED = {"cuda": "cuda", "--push-to-hub": "nobody is logged in"}
 OTHERWISE = {("inspect", "teacher.pth"): 2, ("diff", "fixtures/verdicts.json", "my-model"): 0}
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder, with every file that the examples name; converted models, and one that is not the same."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        patch.chdir(folder)
+        patch.setattr(subject, "find_checksums", lambda: folder / "checksums.json")
+        write_files(folder)
+        assert main(["convert", "dinov2_vits14_pretrain.pth", "-o", "artifacts/dinov2_vits14"]) == 0
+        assert main(["convert", "dinov2_vitb14_pretrain.pth", "-o", "facebook/dinov2-base"]) == 0
+    for name in ("my-model", "theirs", "before", "after", "trained"):
+        shutil.copytree(folder / "artifacts/dinov2_vits14", folder / name)
+    config = json.loads((folder / "theirs" / CONFIG).read_text())
+    (folder / "theirs" / CONFIG).write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
+    return folder
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder, with every file that the examples name."""
+def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, to be worked in."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     shrink(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(subject, "find_checksums", lambda: tmp_path / "checksums.json")
-    write_files(tmp_path)
     (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     cache = tmp_path / "torch" / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     for path in tmp_path.glob("dinov2_*_pretrain.pth"):
         shutil.copy(path, cache)
     return tmp_path
-
-
-def prepare(here: Path) -> None:
-    """What the examples of a page take from elsewhere: converted models, and one that is not the same."""
-    assert main(["convert", "dinov2_vits14_pretrain.pth", "-o", "artifacts/dinov2_vits14"]) == 0
-    assert main(["convert", "dinov2_vitb14_pretrain.pth", "-o", "facebook/dinov2-base"]) == 0
-    for name in ("my-model", "theirs", "before", "after", "trained"):
-        shutil.copytree("artifacts/dinov2_vits14", here / name)
-    config = json.loads((here / "theirs" / CONFIG).read_text())
-    (here / "theirs" / CONFIG).write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
 
 
 def run_example(example: Example, here: Path) -> int:
@@ -95,7 +103,6 @@ def expand(argument: str) -> list[str]:
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_end_as_it_says(page: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare(here)
     for example in list_commands(page, "vision-parity"):
         capsys.readouterr()
         status = run_example(example, here)
@@ -106,7 +113,6 @@ def test_the_commands_of_a_page_end_as_it_says(page: Path, here: Path, capsys: p
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, here: Path) -> None:
-    prepare(here)
     if page.stem == EXPORTS:
         pytest.importorskip("onnxruntime")
         pytest.importorskip("openvino")

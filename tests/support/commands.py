@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -89,19 +88,16 @@ def run(here: Path, *options: str, plugin: str = "", **variables: str) -> tuple[
     return run_pytest(list_arguments(options), here, build_environment(here, ROOT) | variables)
 
 
-def start(here: Path, *options: str, plugin: str = "", **streams: Any) -> "subprocess.Popen[str]":
-    """Start pytest as :func:`run` does, in a process that imports all that it needs.
-
-    Args:
-        streams: of the process, in place of a pipe.
-    """
+def start(here: Path, *options: str, plugin: str = "") -> "subprocess.Popen[str]":
+    """Start pytest as :func:`run` does, in a process that imports all that it needs."""
     (here / "disturb.py").write_text(plugin)
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", *list_arguments(options)],
         cwd=here,
         env=build_environment(here, ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams,
     )
 
 

@@ -65,14 +65,29 @@ def run_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, s
         return done.returncode, done.stdout
     context, _ = prepare_fork()
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(list(arguments), here, dict(environment), writer))
-    process.start()
+    with Path(os.devnull).open("rb") as nothing:
+        process = start_pytest(arguments, here, environment, nothing.fileno(), writer.fileno())
     writer.close()
     with os.fdopen(os.dup(reader.fileno()), encoding="utf-8", errors="replace") as written:
         output = written.read()
     process.join()
     reader.close()
     return process.exitcode, output
+
+
+def start_pytest(arguments: Sequence[str], here: Path, environment: Mapping[str, str], typed: int, shown: int) -> Any:
+    """Fork a process that runs pytest with these arguments from a directory.
+
+    Args:
+        typed, shown: descriptors of what it reads, and of what it writes to.
+    """
+    context, _ = prepare_fork()
+    streams = [Connection(os.dup(stream)) for stream in (typed, shown)]  # which reach the other process
+    process = context.Process(target=_run, args=(list(arguments), here, dict(environment), *streams))
+    process.start()
+    for stream in streams:
+        stream.close()
+    return process
 
 
 @contextmanager
@@ -145,7 +160,7 @@ def _run_code(code: str, arguments: tuple[str, ...], variables: Mapping[str, str
     exec(code, {"__name__": "__main__"})
 
 
-def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: Connection) -> None:
+def _run(arguments: list[str], here: Path, environment: dict[str, str], typed: Connection, shown: Connection) -> None:
     """In the forked process: what ``python -m pytest`` does."""
     gc.freeze()  # it need not look through the libraries
     os.chdir(here)
@@ -157,10 +172,11 @@ def _run(arguments: list[str], here: Path, environment: dict[str, str], writer: 
     sys.dont_write_bytecode, sys.argv = str(ROOT) in path, ["pytest", *arguments]
     if ENDPOINT in environment:
         _use_hub(environment)
-    with Path(os.devnull).open("rb") as nothing:
-        for stream, source in enumerate((nothing, writer, writer)):
-            os.dup2(source.fileno(), stream)
-    writer.close()
+    for stream, source in enumerate((typed, shown, shown)):
+        os.dup2(source.fileno(), stream)
+    sys.stdin = os.fdopen(0, closefd=False)
+    typed.close()
+    shown.close()
     if "-n" in arguments:
         fork_workers(int(arguments[arguments.index("-n") + 1]))
     sys.exit(int(pytest.main([*arguments, *QUIET])))

@@ -34,10 +34,10 @@ def list_blocks() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with what the page says in it."""
+    """A copy of the project, bytecode included, with what the page says in it."""
     root = tmp_path_factory.mktemp("checkout")
     for name in SOURCES:
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, root / name)
     for name in TOP:
         shutil.copy(ROOT / name, root / name)
     for path, content in list_blocks():

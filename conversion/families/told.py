@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conversion.errors import CheckpointError
 from conversion.families.images import IMAGENET_MEAN, IMAGENET_STD
-from conversion.families.settings import AUTHORS, NORMALISATION_SETTINGS
+from conversion.families.settings import AUTHORS, LAST_BLOCK, NORMALISATION_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,11 @@ def describe_condition(told: Mapping[str, Told], caller: str = "whoever converte
 
 
 def write_value(value: object) -> str:
-    """A value as its option takes it."""
+    """A value as its option takes it: every digit that counts, the last block by its word."""
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return ",".join(map(write_value, value))
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+        values = tuple(value)
+        return "last" if values == (LAST_BLOCK,) else ",".join(map(write_value, values))
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -14,7 +14,7 @@ from conversion.artifact.load import load_converted, load_image_processor
 from conversion.artifact.stage import save_artifact
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import families, load_family, tell_settings
-from conversion.families.settings import AUTHORS, TIMM, list_settings, option_of
+from conversion.families.settings import AUTHORS, LAST_BLOCK, TIMM, list_settings, option_of
 from conversion.families.told import CALLER, Told, ToldStateDict, write_value
 from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import draw_state_dict
@@ -200,7 +200,7 @@ def test_models_that_beit_has_the_shapes_of_get_no_official_name() -> None:
         conversion.convert(pretrained | words)
 
 
-@pytest.mark.parametrize("value", [(0.1, 0.2, 0.3), 0.875, True, "bicubic", (3, 5, 7, 11), 1e-6])
+@pytest.mark.parametrize("value", [(0.1, 0.2, 0.3), 1 / 3, 0.875, True, "bicubic", (3, 5, 7, 11), (LAST_BLOCK,), 1e-6])
 def test_a_value_is_written_as_its_option_takes_it(value: object) -> None:
     parsers = [setting.parse for setting in list_settings().values()]
 

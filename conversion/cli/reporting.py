@@ -9,6 +9,7 @@ from conversion.cli.answer import describe_failures
 from conversion.errors import ArtifactError
 from conversion.report.records import ANY, Record, Result, describe_origin
 from conversion.report.render import write_report
+from conversion.suite.exported import describe_losses
 from conversion.suite.pictures import take_what_can_be
 from conversion.suite.subject import Subject
 
@@ -52,6 +53,7 @@ def report_on(
 
 def _describe_cell(subject: Subject, cell: MatrixVerdict, differences: Sequence[str]) -> Result:
     card = build_parity_card(subject.converted, subject.provenance, (cell,), subject.hashes)
-    message = "\n".join(filter(None, [*differences, describe_failures(subject.variant, [cell])]))
+    losses = describe_losses([cell], subject.request.bounds)
+    message = "\n".join(filter(None, [*differences, describe_failures(subject.variant, [cell]), *losses]))
     place = cell.device, cell.dtype, cell.attention
     return Result(subject.variant, *place, describe_origin(card), message=message, card=card)

@@ -13,6 +13,7 @@ from conversion.artifact.sizes import describe_sizes
 from conversion.cli.answer import Outcome, shorten
 from conversion.cli.comparing import Comparison
 from conversion.cli.inspecting import Findings
+from conversion.exports.asked import NOT_AS_ASKED
 from conversion.parity.verdict import Verdict
 from conversion.report.text import fold
 
@@ -52,7 +53,7 @@ def write_outcome(outcome: Outcome) -> Iterator[str]:
     yield ""
     if not outcome.is_same:
         if answer.verdict is not Verdict.FAILED and answer.exports:
-            yield from fold("The model is the same. An export is not what was asked for, so nothing was saved.")
+            yield from fold(f"{_begin(answer.claim)}, but {NOT_AS_ASKED}. Nothing was saved.")
             return
         is_told = not any(judged.cause for judged in answer.conversion)
         yield f"{'Not' if is_told else 'Not shown to be'} the same model. Nothing was saved."

@@ -99,6 +99,10 @@ def parse_export(text: str) -> Export:
     return Export(name, precision or known[0])
 
 
+NOT_AS_ASKED = "an export is not what was asked for"
+"""What is said of a model that is the same, where an export of it failed, or lost more than it may."""
+
+
 def find_export(cell: tuple[str, str, str]) -> Export | None:
     """The export of a cell of the matrix; None of an attention implementation."""
     _, dtype, label = cell

@@ -171,11 +171,19 @@ def _keep(kept: dict[str, Tensor], name: str, value: Any) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporters' hints to themselves: what matters of a graph is judged afterwards."""
-    before = logging.root.manager.disable
+    """Keep the exporters' hints to themselves: what matters of a graph is judged afterwards.
+
+    pytest listens to torch's log of all that a trace does, and shows it under a test that fails.
+    """
+    before, trace = logging.root.manager.disable, logging.getLogger("torch.__trace")
+    others = [handler for handler in trace.handlers if not type(handler).__module__.startswith("torch.")]
     logging.disable(logging.WARNING)
+    for handler in others:
+        trace.removeHandler(handler)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
+        for handler in others:
+            trace.addHandler(handler)
         logging.disable(before)

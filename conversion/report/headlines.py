@@ -37,6 +37,7 @@ class Headlines:
         fix: what to do.
         usage: lines of Python that load it; none of a model that failed.
         cause: why it failed, in a line; empty where it did not.
+        refused: why an export is not what was asked for, where nothing else failed; else empty.
         place: where it first differs, and by how much; empty where it did not fail, or nothing was compared.
         remark: what else is to be known first.
         is_random: whether its weights were drawn.
@@ -48,6 +49,7 @@ class Headlines:
     fix: str
     usage: tuple[str, ...]
     cause: str
+    refused: str
     place: str
     remark: str
     is_random: bool
@@ -63,13 +65,16 @@ def write_headlines(model: Model) -> Headlines:
     card = join_cells(model)
     answer = build_answer(card) if card else None
     failed = [result for result in model.results.values() if result.verdict is Verdict.FAILED]
+    exports = [result for result in failed if result.is_export]
+    is_refused = bool(exports) and exports == failed and bool(answer and answer.conversion)
     return Headlines(
         answer=answer,
-        conversion=_answer_first(answer, is_failed=bool(failed)),
+        conversion=_answer_first(answer, is_failed=failed != exports),
         otherwise=describe_otherwise(answer.otherwise, answer.sizes.place) if answer else "",
         fix=describe_fix(answer) if answer and not failed else "",
         usage=tuple(write_usage(card, f"path/to/{model.variant}")) if card and not failed else (),
         cause=describe_cause(failed),
+        refused=describe_refusal(exports[0]) if is_refused else "",
         place=next(filter(None, map(locate_failure, failed)), ""),
         remark=next(filter(None, map(describe_remark, model.results.values())), ""),
         is_random=model.origin.startswith(RANDOM) if card is None else card["source"]["weights"] == "synthetic",
@@ -153,6 +158,14 @@ def describe_cause(failed: Sequence[Result]) -> str:
     """Why a model failed: the known fault that explains it, or where it first differs, or what went wrong."""
     ways = (lambda result: read_explanation(result.message), locate_failure, lambda result: read_error(result.message))
     return next((cause for find in ways for result in failed if (cause := find(result))), "")
+
+
+def describe_refusal(result: Result) -> str:
+    """Why an export is not what was asked for: the cause of its failure, or the bounds that it does not keep."""
+    if result.card is None or any(cell["verdict"] == Verdict.FAILED for cell in list_cells(result.card)):
+        return describe_cause([result])
+    _, *bounds = result.message.splitlines()  # behind its figures
+    return " ".join(bounds)
 
 
 def locate_failure(result: Result) -> str:

@@ -21,6 +21,7 @@ from conversion.artifact.schemas import check_schema
 from conversion.artifact.verify import find_contradictions
 from conversion.artifact.weights import is_published
 from conversion.errors import ArtifactError, ConversionError
+from conversion.exports.asked import find_export
 from conversion.families.base import load_family
 from conversion.families.external import BUNDLED
 from conversion.families.variants import VARIANTS
@@ -92,6 +93,11 @@ class Result:
         """As the card has it, unless the test failed for another reason than that it is close, and was exact before."""
         is_told = not self.message or self.message.startswith(LOST_EXACTNESS)
         return Verdict(list_cells(self.card)[0]["verdict"]) if self.card and is_told else Verdict.FAILED
+
+    @property
+    def is_export(self) -> bool:
+        """Whether it is of an export, and not of the model by itself."""
+        return find_export((self.device, self.dtype, self.attention)) is not None
 
     @property
     def original(self) -> str:

@@ -15,6 +15,7 @@ from conversion.artifact.card import list_cells
 from conversion.artifact.files import write_whole
 from conversion.artifact.sizes import describe_sizes
 from conversion.errors import ArtifactError
+from conversion.exports.asked import NOT_AS_ASKED
 from conversion.parity.verdict import Verdict
 from conversion.report import charts
 from conversion.report.headlines import Headlines, write_headlines
@@ -115,6 +116,7 @@ def render_report(record: Record, now: datetime) -> str:
         kill_matrix=json.loads(KILL_MATRIX.read_text(encoding="utf-8")),
         count_points=count_points,
         describe_judged=describe_judged,
+        not_as_asked=NOT_AS_ASKED,
         list_cells=list_cells,
         describe_off=describe_off,
         describe_sizes=describe_sizes,
@@ -132,11 +134,11 @@ def write_title(models: Sequence[Model], headlines: Mapping[str, Headlines]) -> 
     causes = {headlines[model.anchor].cause for model in failed}
     cause = f": {causes.pop()}" if len(causes) == 1 else ""
     if len(models) == 1:
-        return (
-            f"{models[0].variant} failed{cause}"
-            if failed
-            else f"{models[0].variant} is {headlines[models[0].anchor].claim}"
-        )
+        (model,) = models
+        said = headlines[model.anchor]
+        if said.refused:
+            return f"{model.variant} is {said.claim}, but {NOT_AS_ASKED}"
+        return f"{model.variant} failed{cause}" if failed else f"{model.variant} is {said.claim}"
     if failed:
         return f"{len(failed)} of {len(models)} models failed{cause}"
     return f"{len(models)} models, each the same as its original"

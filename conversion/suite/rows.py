@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conversion.exports.asked import find_export
+from conversion.exports.asked import NOT_AS_ASKED, find_export
 from conversion.parity.verdict import Verdict
 from conversion.suite import github, reporting
 from conversion.suite.job_summary import FAILED, NOT_RUN, Row
@@ -73,13 +73,17 @@ def list_outcomes(rows: Sequence[Row]) -> list[str]:
     """Which variants are the same model, and which are not: a line for each outcome."""
     outcomes: dict[str, dict[str, None]] = {}
     for variant in dict.fromkeys(row.variant for row in rows):
-        verdicts = {row.verdict for row in rows if row.variant == variant}
-        claims = verdicts - {FAILED, NOT_RUN, *Verdict}
+        own = [row for row in rows if row.variant == variant]
+        of_model = {row.verdict for row in own if not find_export((row.device, row.dtype, row.attention))}
+        verdicts = {row.verdict for row in own}
+        claims = of_model - {FAILED, NOT_RUN, *Verdict}
         outcome = "the same model" if not claims else ", ".join(sorted(claims))
-        if all(find_export((row.device, row.dtype, row.attention)) for row in rows if row.variant == variant):
+        if not of_model:
             outcome = "exports alone were verified, and nothing was kept"
-        if FAILED in verdicts or NOT_RUN in verdicts:
-            outcome = "not shown to be the same model" if FAILED in verdicts else "not verified to the end"
+        if FAILED in of_model or NOT_RUN in verdicts:
+            outcome = "not shown to be the same model" if FAILED in of_model else "not verified to the end"
+        elif FAILED in verdicts:
+            outcome += f", but {NOT_AS_ASKED}" if of_model else f": {NOT_AS_ASKED}"
         if lossy := [row.attention for row in rows if (row.variant, row.verdict) == (variant, Verdict.LOSSY)]:
             outcome += f" ({', '.join(lossy)} lossy)"
         outcomes.setdefault(outcome, {})[variant] = None

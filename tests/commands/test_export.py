@@ -150,11 +150,18 @@ def test_what_is_lossy_and_was_not_meant_to_be_is_not_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lose(monkeypatch)
-    assert convert("torch", others=("--require", "cosine=0.999")) == 1  # which a cosine would not show
+    others = ("--require", "cosine=0.999", "--report", "page.html")  # which a cosine would not show
+    assert convert("torch", others=others) == 1
     output = " ".join(capsys.readouterr().out.split())
     assert "lossy with torch: less precise: " in output
     assert "It is not kept. To keep it, say how much its error may be: --require ratio=" in output
+    assert output.endswith("The same model, but an export is not what was asked for. Nothing was saved.")
     assert not Path("mine").exists()
+    page = Path("page.html").read_text()
+    assert "<title>dinov2_custom is the same model, but an export is not what was asked for</title>" in page
+    first = page[page.index("<header>") : page.index("</header>")]
+    assert "It is not kept. To keep it" in first
+    assert "<dd>Yes, exact with sdpa" in first
 
 
 def test_its_user_says_what_it_has_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:

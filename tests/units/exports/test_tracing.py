@@ -1,5 +1,6 @@
 """A model as ``torch.export`` sees it: of any size, and afterwards as it was."""
 
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from torch.export import ExportedProgram
 
 from conversion.errors import ExportError
 from conversion.exports.torch_program import write_program
-from conversion.exports.tracing import Normalization, Traced
+from conversion.exports.tracing import Normalization, Traced, quiet
 from conversion.families.base import load_family
 from conversion.families.variants import VARIANTS
 from conversion.suite.exported import select_inputs
@@ -54,6 +55,18 @@ def test_what_is_changed_in_other_libraries_is_put_back(exported: tuple[Traced, 
     traced, _ = exported
     assert not torch.jit.is_tracing()
     assert all("int" not in vars(sys.modules[type(module).__module__]) for module in traced.model.modules())
+
+
+def test_nobody_listens_meanwhile_to_what_torch_logs_of_a_trace() -> None:
+    """As pytest does, which shows it all under a test that fails."""
+    log, listener = logging.getLogger("torch.__trace"), logging.NullHandler()
+    log.addHandler(listener)
+    try:
+        with quiet():
+            assert listener not in log.handlers
+        assert listener in log.handlers
+    finally:
+        log.removeHandler(listener)
 
 
 def test_normalization_is_the_image_processor_s() -> None:

@@ -98,7 +98,12 @@ def test_a_run_ends_with_what_is_the_same_model_and_what_is_not() -> None:
     assert list_outcomes([same, replace(same, verdict=NOT_RUN)]) == ["not verified to the end: dinov2_vits14"]
     export = Row("dinov2_vitb14", "cpu", "float32", "onnx", "close")
     assert list_outcomes([export]) == ["exports alone were verified, and nothing was kept: dinov2_vitb14"]
-    assert list_outcomes([replace(export, attention="sdpa"), export]) == ["the same model: dinov2_vitb14"]
+    model, lost = replace(export, attention="sdpa"), replace(export, verdict=FAILED, message="too lossy")
+    assert list_outcomes([model, export]) == ["the same model: dinov2_vitb14"]
+    refused = "an export is not what was asked for: dinov2_vitb14"
+    assert list_outcomes([model, lost]) == [f"the same model, but {refused}"]
+    assert list_outcomes([lost]) == [f"exports alone were verified, and nothing was kept: {refused}"]
+    assert list_outcomes([replace(model, verdict=FAILED), lost]) == ["not shown to be the same model: dinov2_vitb14"]
     crashed = replace(same, verdict=FAILED, message="out of memory")
     assert list_outcomes([same, crashed, replace(same, verdict=NOT_RUN)]) == [
         "not shown to be the same model: dinov2_vits14"

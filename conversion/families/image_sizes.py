@@ -67,17 +67,6 @@ def check_input_size(spec: Any, input_size: int) -> None:
     _refuse(find_size_problem(spec, input_size), f"An input size of {input_size} cannot be used")
 
 
-def refuse_two_sizes(image_size: object, input_size: object) -> None:
-    """Refuse images of another size than the one that position embeddings are baked for.
-
-    Raises:
-        CheckpointError: with both sizes.
-    """
-    if image_size is not None and input_size not in (None, image_size):
-        headline = f"Images of a model that is baked for {image_size} pixels have that size, not {input_size}."
-        raise CheckpointError(headline, hint="Leave --image-size or --input-size out.")
-
-
 def _refuse(problem: str | None, headline: str) -> None:
     if problem:
         what, _, hint = problem.rpartition("; ")

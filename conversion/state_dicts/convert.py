@@ -12,7 +12,7 @@ from torch import Tensor
 from conversion.errors import ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, tell_settings
 from conversion.families.heads import HEADS
-from conversion.families.image_sizes import check_image_size, check_input_size, refuse_two_sizes
+from conversion.families.image_sizes import check_image_size, check_input_size
 from conversion.families.labels import choose_labels
 from conversion.families.settings import FAMILY
 from conversion.families.told import Origin, Told, find_origins, write_value
@@ -108,11 +108,9 @@ def convert(
     Raises:
         VariantError: the variant is unknown, these are the weights of another one, or it has no use for something
             that was given.
-        CheckpointError: no family recognises the keys, nobody told what shapes cannot tell, or two sizes were given
-            for the images.
+        CheckpointError: no family recognises the keys, or nobody told what shapes cannot tell.
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
-    refuse_two_sizes(image_size, settings.get("input_size"))
     row = find_variant(variant) if variant is not None else None
     heads = {"linear_head": linear_head, "depth_head": depth_head}
     _check_tensors(state_dict, *filter(None, heads.values()))

@@ -281,10 +281,6 @@ def test_a_folder_that_was_baked_is_compared_at_its_size(
     golden = read_golden(name)
     size = golden.spec.image_size + golden.spec.patch_size
     torch.save(golden.state_dict, tmp_path / "original.pth")
-    told = {setting: value for setting, value in golden.overrides.items() if setting != "input_size"}
-    folder = conversion.save_artifact(
-        conversion.convert(golden.state_dict, image_size=size, **told), tmp_path / "baked"
-    )
-    options = [option for option in list_options(name) if not option.startswith("--input-size=")]
-    assert main(["compare", str(tmp_path / "original.pth"), str(folder), *options]) == 0
+    folder = conversion.save_artifact(convert(golden, image_size=size), tmp_path / "baked")
+    assert main(["compare", str(tmp_path / "original.pth"), str(folder), *list_options(name)]) == 0
     assert f"The same model at {size} x {size} pixels" in capsys.readouterr().out

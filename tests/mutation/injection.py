@@ -27,7 +27,7 @@ from conversion.parity.compare import Comparison, Local
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.filled import take_out_filled
 from conversion.suite.inputs import InputCase, run_original
-from tests.support.golden import choose_inexact_attention, read_golden
+from tests.support.golden import choose_inexact_attention, read_golden, shorten
 
 # the levels of proof that can notice a fault, and the rules that others go by
 LEVELS = ("identity", "intake", "keys", "tensors", "activations", "artifact")
@@ -107,11 +107,15 @@ class FaultyModel:
         ]
 
     @classmethod
-    def of(cls, golden_name: str, dtype: torch.dtype = torch.float32) -> "FaultyModel":
-        """One with a golden model's architecture."""
+    def of(cls, golden_name: str, dtype: torch.dtype = torch.float32, *, is_short: bool = False) -> "FaultyModel":
+        """One with a golden model's architecture.
+
+        Args:
+            is_short: with few blocks where it has many.
+        """
         golden = read_golden(golden_name)
-        side = golden.config["image_size"]
-        return cls(golden_name, golden.family, golden.spec, golden.overrides, dtype=dtype, side=side)
+        spec, overrides = shorten(golden) if is_short else (golden.spec, golden.overrides)
+        return cls(golden_name, golden.family, spec, overrides, dtype=dtype, side=golden.config["image_size"])
 
     @cached_property
     def table(self) -> dict[str, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,18 @@ class GoldenModel:
     def state_dict(self) -> dict[str, Tensor]:
         """Backbone, and linear head under its prefix."""
         return self.backbone | {f"linear_head.{key}": tensor for key, tensor in self.linear_head.items()}
+
+
+SHORT, TAKEN = 5, (0, 1, 3, 4)
+"""Blocks of a short model, and those whose outputs its head takes: not the last four."""
+
+
+def shorten(golden: GoldenModel) -> tuple[Spec, dict[str, Any]]:
+    """Its spec and what has to be told of it, with few blocks where its head takes the outputs of four of many."""
+    spec = golden.spec
+    if spec.depth <= SHORT or len(getattr(spec, "out_indices", ())) != len(TAKEN):
+        return spec, golden.overrides
+    return replace(spec, depth=SHORT, out_indices=TAKEN), {**golden.overrides, "out_indices": TAKEN}
 
 
 def list_options(name: str) -> tuple[str, ...]:

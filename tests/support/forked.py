@@ -29,12 +29,13 @@ LIBRARIES = (
 
 PACKAGE = (
     "conversion.suite.plugin", "conversion.suite.rows", "conversion.suite.reporting", "conversion.suite.hosts",
-    "conversion.suite.exported", *map(find_module, list_families()),
+    *map(find_module, list_families()),
 )  # fmt: skip
-"""What most runs import of the project: it takes them a tenth of a second, and half of one without bytecode."""
+"""What most runs import of the project: it takes them a tenth of a second, and half of one without bytecode. Not what
+imports a function by its name that a test's plugin exchanges where it is defined."""
 
-PLUGINS = ("xdist.plugin", "xdist.looponfail", "anyio.pytest_plugin", "platformdirs.pytest_plugin", "pdb")
-"""Of pytest, which loads all that are installed."""
+PLUGINS = ("anyio.pytest_plugin", "platformdirs.pytest_plugin", "pdb")
+"""Of pytest, which loads all that are installed; not pytest-xdist, which notes the path of the run that imports it."""
 
 ROOT = Path(__file__).parents[2]
 

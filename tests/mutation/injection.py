@@ -111,7 +111,7 @@ class FaultyModel:
         """One with a golden model's architecture.
 
         Args:
-            is_short: with few blocks where it has many.
+            is_short: cut to five blocks, as :func:`~tests.support.golden.shorten` does.
         """
         golden = read_golden(golden_name)
         spec, overrides = shorten(golden) if is_short else (golden.spec, golden.overrides)

@@ -46,9 +46,9 @@ none survives.
 - The faults of map, tensors and config are put into tiny models of these architectures ({models}), each on every tensor
   that it applies to, and judged with the attention implementation that is *not* exact: each stands out from rounding.
 - The depth models ({others}) are not in the table, since they would take most of an hour. The test judges a fault of
-  each kind on each kind of tensor of them, cut to five blocks; with `--all` every fault in the first two of all blocks
-  and in the last, as blocks are alike. They take no masked input. Without one, an eps of 1e-12 or 2e-6 for 1e-6 changes
-  less than rounding does in float32; so these two are put into their backbones in float64.
+  each kind on each kind of tensor of them, cut to five blocks. With `--all` they are whole, and every fault is put into
+  their first two blocks and the last, as blocks are alike. They take no masked input. Without one, an eps of 1e-12 or
+  2e-6 for 1e-6 changes less than rounding does in float32; so these two are put into their backbones in float64.
 - A fault of the key map is in the table that restores, too: where two targets are exchanged, the bytes come back right,
   and activations alone notice it.
 - *identity* is that nothing is assumed for both models alike: a setting that no tensor tells is told by somebody, or

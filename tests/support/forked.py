@@ -31,8 +31,10 @@ PACKAGE = (
     "conversion.suite.plugin", "conversion.suite.rows", "conversion.suite.reporting", "conversion.suite.hosts",
     *map(find_module, list_families()),
 )  # fmt: skip
-"""What most runs import of the project: it takes them a tenth of a second, and half of one without bytecode. Not what
-imports a function by its name that a test's plugin exchanges where it is defined."""
+"""What most runs import of the project: it takes them a tenth of a second, and half of one without bytecode.
+
+``conversion.suite.exported`` is not among it: it takes functions by name that the plugins of some tests replace first.
+"""
 
 PLUGINS = ("anyio.pytest_plugin", "platformdirs.pytest_plugin", "pdb")
 """Of pytest, which loads all that are installed; not pytest-xdist, which notes the path of the run that imports it."""

@@ -101,7 +101,7 @@ SHORT, TAKEN = 5, (0, 1, 3, 4)
 
 
 def shorten(golden: GoldenModel) -> tuple[Spec, dict[str, Any]]:
-    """Its spec and what has to be told of it, with few blocks where its head takes the outputs of four of many."""
+    """The model's spec and settings; cut to five blocks if its head takes the outputs of four of more than five."""
     spec = golden.spec
     if spec.depth <= SHORT or len(getattr(spec, "out_indices", ())) != len(TAKEN):
         return spec, golden.overrides

@@ -1,5 +1,6 @@
 """A variant that is named: whose word its settings are then, and, whole, what is said where it is another model."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def test_all_settings_are_told_by_the_name() -> None:
     assert {(told.by, told.is_given) for told in found.told.values()} == {(by, False)}
 
 
+def test_what_a_backbone_returns_is_told_beside_the_name() -> None:
+    found = recognise_named(VITS14, build("dinov2_vits14"), {"out_indices": (2, 11)})
+    assert found.spec == replace(found.family.spec_of(VITS14), out_indices=(2, 11))
+    assert (found.told["out_indices"].by, found.told["num_attention_heads"].by) == (
+        "the caller",
+        "dinov2_vits14, which was named",
+    )
+
+
 def test_a_setting_that_was_told_otherwise_is_refused_with_who_told_it() -> None:
     told = ToldStateDict(build("dinov2_vits14"), {"layer_norm_eps": Told(1e-5, "config.yaml")})
     assert refuse(told, num_attention_heads=12) == [
@@ -59,6 +69,9 @@ def test_a_setting_that_was_told_otherwise_is_refused_with_who_told_it() -> None
     ]
     assert refuse(build("dinov2_vits14"), input_size=98)[0] == (
         "dinov2_vits14 has input_size as usual, not 98 (the caller)."
+    )
+    assert refuse(build("data2vec_vision_base"), "data2vec_vision_base", family="beit")[0] == (
+        "data2vec_vision_base has family data2vec_vision, not beit (the caller)."
     )
 
 

@@ -1,6 +1,6 @@
 """Which model an original state dict is: family and spec from its keys and shapes, and an official variant's name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -8,20 +8,14 @@ from typing import Any
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.base import Family, Spec, families
 from conversion.families.linear_head import refuse_head
-from conversion.families.settings import AUTHORS, FAMILY, GATING, list_settings, list_unused, option_of
+from conversion.families.settings import AUTHORS, FAMILY, list_settings, list_unused, option_of
 from conversion.families.told import CALLER, Told, refuse_others, write_value
 from conversion.families.variants import VARIANTS, Variant
 from conversion.mapping import key_map
 from conversion.mapping.key_map import StateDict, shapes_of
 from conversion.state_dicts.depth_head import refuse_depth_head
+from conversion.state_dicts.open_settings import complete_settings
 from conversion.state_dicts.other_kinds import list_converted, refuse_other_kinds
-
-WAYS = (
-    "Give these options (in Python, arguments of the same names), or put the config.json or config.yaml that "
-    "came with the weights beside them. If it is an official model, name it: --variant NAME; with pytest, -k NAME "
-    "(vision-parity variants lists them)."
-)
-"""Who may tell what tensors do not."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ def complete_spec(
     official = () if lookalikes else list_of_shapes(family, open_spec)
     kinds = " or ".join((family.name, *lookalikes))
     writer = getattr(state_dict, "writer", AUTHORS)
-    complete = _complete(family, kinds, family.list_open(shapes), told, official, writer)
+    complete = complete_settings(family, kinds, family.list_open(shapes), told, official, writer)
     spec = family.read_values(kept, family.recognise_spec(shapes, **_by_spec(family, complete)))
     return Recognised(family, spec, complete, lookalikes)
 
@@ -150,65 +144,6 @@ def list_of_shapes(family: Family[Any], spec: Spec) -> list[Variant]:
         for row in rows_of(family)
         if all(value == vars(spec)[field] for field, value in vars(family.spec_of(row)).items() if field not in fields)
     ]
-
-
-def _complete(
-    family: Family[Any],
-    kinds: str,
-    usual: Mapping[str, object],
-    told: Mapping[str, Told],
-    official: Sequence[Variant],
-    writer: str,
-) -> dict[str, Told]:
-    """Every setting that somebody tells: its user or a file, an official model of these shapes, the writer's code.
-
-    Where several official models have these shapes, they tell what is the same in all of them.
-
-    Args:
-        kinds: what the model is or may be, for messages.
-    """
-    complete, missing, unsupported = dict(told), list[str](), dict[str, str]()
-    names = ", ".join(row.name for row in official)
-    by = f"{names}, the official model{'s' * (len(official) > 1)} of these shapes"
-    known = [family.spec_of(row) for row in official]
-    theirs = family.list_open(family.converted_shapes(known[0])) if known else {}
-    for name, value in usual.items():
-        setting = family.settings[name]
-        if name in told:
-            if not setting.field and value is not None and told[name].value != value:
-                unsupported[name] = f"{name}: {told[name].by} says {told[name].value!r}; only {value!r} is supported"
-        elif (
-            name in theirs
-            and setting.field
-            # how positions are resampled is a matter of code, and timm's is another than the authors'
-            and (writer == AUTHORS or setting.is_needed)
-            and len(values := {getattr(each, setting.field) for each in known}) == 1
-        ):
-            complete[name] = Told(values.pop(), by, is_given=False)
-        elif not setting.field and theirs.get(name, setting) == value:
-            complete[name] = Told(value, by, is_given=False)
-        elif writer == AUTHORS and writer in setting.fixed_by:
-            complete[name] = Told(value, f"{writer}, which has no other", is_given=False)
-        elif writer in setting.fixed_by and value != GATING:
-            complete[name] = Told(value, f"{writer}, by default", is_given=False)
-        elif name == FAMILY:
-            missing.append(f"{name}: give {option_of(name)} if it is such a model; other kinds have the same keys")
-        elif setting.is_needed:
-            usual_value = f"; most such models have {write_value(value)}" if value is not None else ""
-            missing.append(f"{name}: give {option_of(name)} as it was in training{usual_value}")
-    if unsupported:
-        hint = _suggest_supported([name for name in unsupported if told[name].by == CALLER])
-        raise CheckpointError("These settings are not supported.", list(unsupported.values()), hint)
-    if missing:
-        headline = f"The tensors of this {kinds} model do not tell these settings, and no file does."
-        raise CheckpointError(headline, missing, f"{WAYS} Official models of these shapes: {names}." if names else WAYS)
-    return complete
-
-
-def _suggest_supported(given: Sequence[str]) -> str:
-    if given:
-        return f"Leave {', '.join(map(option_of, given))} out, or use this model in the library that wrote it."
-    return "Use this model in the library that wrote it."
 
 
 def _by_spec(family: Family[Any], told: Mapping[str, Told]) -> dict[str, object]:

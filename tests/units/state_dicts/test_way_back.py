@@ -1,5 +1,6 @@
 """The way back: what comes back, what is gone, and which models have no way back."""
 
+import copy
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -85,6 +86,15 @@ def test_a_model_that_computes_another_activation_has_no_original(name: str) -> 
         restore_with(out, hidden_act="relu")
     assert error.value.headline == "its config.json says hidden_act 'relu'; such an original has 'gelu'."
     assert error.value.hint == "There is no original that computes what this model does."
+
+
+@pytest.mark.parametrize("name", ["dinov2_tiny_dd", "depth_anything_v2_tiny"])
+def test_a_depth_model_is_refused_by_the_activation_of_its_backbone(name: str) -> None:
+    out = convert(name)
+    config = copy.deepcopy(out.config)
+    config.backbone_config.hidden_act = "relu"
+    with pytest.raises(CheckpointError, match=r"its config\.json says hidden_act 'relu'; such an original has 'gelu'"):
+        conversion.restore(dict(out.state_dict), config)
 
 
 def test_a_gated_model_does_not_read_the_activation() -> None:

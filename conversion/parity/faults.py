@@ -24,8 +24,8 @@ def transpose(tensor: Tensor) -> Tensor | None:
 
 
 def flip_sign(tensor: Tensor) -> Tensor | None:
-    """Every element with the other sign; flags have none."""
-    return None if tensor.dtype == torch.bool else -tensor
+    """Every element with the other sign; flags and zeros have none."""
+    return None if tensor.dtype == torch.bool or not tensor.any() else -tensor
 
 
 def roll_rows(tensor: Tensor) -> Tensor | None:

@@ -25,6 +25,7 @@ from conversion.mapping import key_map
 from conversion.parity.capture import ForwardPass
 from conversion.parity.compare import Comparison, Local
 from conversion.parity.metrics import is_bit_equal
+from conversion.parity.original_run import OriginalRun
 from conversion.state_dicts.filled import take_out_filled
 from conversion.suite.inputs import InputCase, run_original
 from tests.support.golden import choose_inexact_attention, read_golden, shorten
@@ -177,6 +178,22 @@ class FaultyModel:
             except RuntimeError:  # its shapes do not fit together: it computes nothing
                 noticed |= {"activations", *(OTHERS if asks_others else ())}
         return Outcome(injection.kind, injection.where, frozenset(noticed))
+
+    @torch.inference_mode()
+    def has_effect(self, injection: Injection) -> bool:
+        """Whether the model computes another bit with the fault than without, at any capture point of any input."""
+        for run in self.runs:
+            own = self._compute(run)
+            with self._placed(injection.tensors):
+                faulty = self._compute(run)
+            if not all(is_bit_equal(tensor, faulty[name]) for name, tensor in own.items()):
+                return True
+        return False
+
+    def _compute(self, run: OriginalRun) -> dict[str, Tensor]:
+        """All that the loaded model computes from an input, by capture point."""
+        with closing(ForwardPass(self.model, run.stages, "hf", run.inputs)) as forward:
+            return {name: value for stage in run.stages for name, value in forward.read(stage).values.items()}
 
     @torch.inference_mode()
     def run(self, model: nn.Module, asks_others: bool) -> set[str]:

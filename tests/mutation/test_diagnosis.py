@@ -160,6 +160,7 @@ def test_a_fault_changes_its_tensor_and_leaves_what_it_was_given() -> None:
         "rows rolled",
         "halves exchanged",
     ]
+    assert TENSOR_FAULTS["sign flipped"](torch.zeros(3)) is None
 
 
 def test_the_documented_failures_are_of_official_variants() -> None:

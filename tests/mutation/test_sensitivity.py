@@ -47,10 +47,17 @@ def test_no_fault_of_map_tensor_or_config_survives(
     faulty_model = FaultyModel.of(model, is_short=not sampler.is_all)
     injections = list(list_injections(faulty_model))
     assert len(injections) > 1000
-    outcomes = [faulty_model.judge(injection, asks_others=False) for injection in sampler.draw(injections, list_sorts)]
+    drawn = sampler.draw(injections, list_sorts)
+    outcomes = [faulty_model.judge(injection, asks_others=False) for injection in drawn]
     check_all_noticed(outcomes, record_property)
-    # none is left to the bytes alone, which a wrong table restores as wrongly
-    assert [outcome for outcome in outcomes if outcome.noticed_by.isdisjoint({"activations", "artifact"})] == []
+    # none is left to the bytes alone, which a wrong table restores as wrongly; but an element that meets zeros only,
+    # as the corner of a kernel may after ReLU, has no part in what is computed
+    left = [
+        injection
+        for injection, outcome in zip(drawn, outcomes, strict=True)
+        if outcome.noticed_by.isdisjoint({"activations", "artifact"})
+    ]
+    assert [each for each in left if each.table or each.config or faulty_model.has_effect(each)] == []
 
 
 @pytest.mark.parametrize("model", [name for name in ARCHITECTURES if not read_golden(name).spec.takes_masks])

@@ -88,10 +88,13 @@ def test_nothing_is_assumed_for_both_models_alike(model: str, record_property: C
 def test_without_a_fault_nothing_is_noticed(model: str) -> None:
     faulty_model = FaultyModel.of(model)
     own = dict(faulty_model.out.state_dict)
-    assert faulty_model.judge(Injection("none", "every tensor put in its place", own)).noticed_by == frozenset()
+    unchanged = Injection("none", "every tensor put in its place", own)
+    assert faulty_model.judge(unchanged).noticed_by == frozenset()
+    assert not faulty_model.has_effect(unchanged)
     key = next(iter(own))
     zeroed = Injection("zeroed", key, {key: torch.zeros_like(own[key])})
     assert faulty_model.judge(zeroed).noticed_by >= {"tensors", "activations"}
+    assert faulty_model.has_effect(zeroed)
     assert faulty_model.judge(Injection("none", "afterwards")).noticed_by == frozenset()
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from conversion.errors import CheckpointError
 from conversion.families.base import load_family
-from conversion.families.settings import AUTHORS
+from conversion.families.settings import AUTHORS, FAMILY, GATING, TIMM
 from conversion.families.told import Told
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.open_settings import WAYS, complete_settings
@@ -49,3 +49,19 @@ def test_where_there_is_no_official_model_none_is_named() -> None:
 def test_what_somebody_told_goes_before_an_official_model() -> None:
     told = {"num_attention_heads": Told(12, "the caller")}
     assert complete_settings(DINOV2, "dinov2", {"num_attention_heads": 6}, told, [SMALL], AUTHORS) == told
+
+
+def test_timm_s_code_tells_its_default_but_not_the_activation_of_a_gate() -> None:
+    by_default = {"hidden_act": Told("gelu", f"{TIMM}, by default", is_given=False)}
+    assert complete_settings(DINOV2, "dinov2", {"hidden_act": "gelu"}, {}, [], TIMM) == by_default
+    with pytest.raises(CheckpointError, match=r"hidden_act: give --hidden-act as it was in training"):
+        complete_settings(DINOV2, "dinov2", {"hidden_act": GATING}, {}, [], TIMM)
+    by_authors = {"hidden_act": Told(GATING, f"{AUTHORS}, which has no other", is_given=False)}
+    assert complete_settings(DINOV2, "dinov2", {"hidden_act": GATING}, {}, [], AUTHORS) == by_authors
+
+
+def test_a_family_that_shares_its_keys_is_asked_for() -> None:
+    with pytest.raises(
+        CheckpointError, match=r"family: give --family if it is such a model; other kinds have the same"
+    ):
+        complete_settings(load_family("beit"), "beit", {FAMILY: "beit"}, {}, [], AUTHORS)

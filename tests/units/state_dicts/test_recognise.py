@@ -13,7 +13,7 @@ from conversion.families.settings import AUTHORS
 from conversion.families.told import CALLER, Told, ToldStateDict
 from conversion.state_dicts.linear_head import fit_linear_head
 from conversion.state_dicts.other_kinds import IN_TRANSFORMERS, Kind, list_converted, refuse_other_kinds
-from conversion.state_dicts.recognise import select_settings
+from conversion.state_dicts.recognise import recognise_shapes, select_settings
 from tests.support.golden import convert, read_golden
 from tests.support.small_dinov2 import SMALL, TOLD
 from tests.support.switched import draw
@@ -264,3 +264,17 @@ def test_signs_that_count_together_do_not_count_alone() -> None:
     refuse_other_kinds({"rope": (1, 2), "norm": (1, 2)}, KINDS)
     refuse_other_kinds({"log.1": (1, 2)}, KINDS)
     refuse_other_kinds({}, KINDS)
+
+
+@pytest.mark.parametrize("name", ["beit", "data2vec_vision"])
+def test_a_file_beside_the_weights_tells_which_family_they_are_of(name: str) -> None:
+    shared = read_golden("data2vec_vision_tiny_ft1k").state_dict
+    assert recognise_shapes(ToldStateDict(shared, {"family": Told(name, "config.json")}))[0].name == name
+    assert recognise_shapes(shared, name)[0].name == name
+
+
+def test_features_are_of_a_dinov2_alone() -> None:
+    with pytest.raises(VariantError) as raised:
+        select_settings(load_family("beit"), {"reshape_hidden_states": True})
+    assert raised.value.headline == "beit: only a DINOv2 can be made a backbone."
+    assert raised.value.hint == "Leave --as backbone out."

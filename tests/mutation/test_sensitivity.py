@@ -1,9 +1,9 @@
 """A suite that passes says something only if it would have failed: every fault, on every kind of tensor.
 
-With ``--all`` each fault is put into every block. By default one block is drawn for it, and a model whose head takes
-the outputs of four of its blocks is cut to five. The faults of the map, of tensors and of the config are judged with
-the attention implementation that is not exact, so that each must stand out from rounding.
-``python -m tests.mutation.kill_matrix`` writes ``docs/sensitivity.md``.
+With ``--all`` each fault is put into every block, of a depth model of many blocks into three. By default one block is
+drawn for it, and a model whose head takes the outputs of four of its blocks is cut to five. The faults of the map, of
+tensors and of the config are judged with the attention implementation that is not exact, so that each must stand out
+from rounding. ``python -m tests.mutation.kill_matrix`` writes ``docs/sensitivity.md``.
 """
 
 import re

@@ -33,11 +33,15 @@ PACKAGE = (
 )  # fmt: skip
 """What most runs import of the project: it takes them a tenth of a second, and half of one without bytecode.
 
-``conversion.suite.exported`` is not among it: it takes functions by name that the plugins of some tests replace first.
+``conversion.suite.exported`` is left out. It imports functions by name, and the plugins of some tests replace these
+before.
 """
 
 PLUGINS = ("anyio.pytest_plugin", "platformdirs.pytest_plugin", "pdb")
-"""Of pytest, which loads all that are installed; not pytest-xdist, which notes the path of the run that imports it."""
+"""What pytest imports in every run: installed plugins, and the debugger.
+
+pytest-xdist is left out. It keeps the ``sys.path`` of the process that imports it.
+"""
 
 ROOT = Path(__file__).parents[2]
 

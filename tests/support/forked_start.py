@@ -1,4 +1,4 @@
-"""What the process that others are forked off does once for all of them; imported there, beside the libraries."""
+"""Work that the fork server does once for all processes that are forked off it; it imports this module."""
 
 from contextlib import suppress
 

@@ -12,8 +12,7 @@ from conversion.state_dicts.depth_head import DPT_ALONE, merge_depth_head, refus
 from tests.support.golden import read_golden
 
 WHOLE = read_golden("dinov2_tiny_dd").state_dict
-HEAD = {key: tensor for key, tensor in WHOLE.items() if key.startswith(DEPTH_HEAD.prefix)}
-BACKBONE = {key.removeprefix("backbone."): tensor for key, tensor in WHOLE.items() if key not in HEAD}
+BACKBONE, HEAD = DEPTH_HEAD.split(WHOLE)
 
 
 def test_without_a_head_the_state_dict_stays_what_it_is() -> None:

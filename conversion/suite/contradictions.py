@@ -13,6 +13,7 @@ from conversion.families.settings import list_settings, option_of
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.variants import VARIANTS
 from conversion.intake.transformers_folder import find_main_file, is_transformers_folder
+from conversion.state_dicts.recognise import select_settings
 from conversion.suite.settings import Request
 
 
@@ -21,6 +22,7 @@ def refuse_contradictions(request: Request) -> None:
 
     Raises:
         CheckpointError: with the first that was found.
+        VariantError: the official variant's family does not know a setting, or not this value of it.
     """
     for check in (
         _check_name,
@@ -61,13 +63,13 @@ def _check_weights(request: Request) -> None:
         "--like": request.like,
         **{option_of(name): request.overrides.get(name) for name, each in list_settings().items() if each.is_option},
     }
-    row = VARIANTS.get(request.keyword)
-    returned = load_family(row.family).returned if row else ()  # an official model can be made to return these, too
-    of_checkpoint = {
-        name: value for name, value in of_checkpoint.items() if name not in [option_of(each) for each in returned]
-    }
-    misplaced = _list_given(of_checkpoint)
-    if request.checkpoint is None and misplaced:
+    misplaced = [] if request.checkpoint is not None else _list_given(of_checkpoint)
+    if misplaced and request.keyword in VARIANTS:
+        family = load_family(VARIANTS[request.keyword].family)
+        select_settings(family, request.overrides)  # what no model of this family has is refused for that
+        returned = [option_of(each) for each in family.returned]  # an official model can be made to return these, too
+        misplaced = [option for option in misplaced if option not in returned]
+    if misplaced:
         hint = "Give its file or folder in place of the variant's name (pytest: --checkpoint=PATH)."
         raise CheckpointError(f"{', '.join(misplaced)}: only for a checkpoint of one's own.", hint=hint)
     if request.linear_head_entry is not None and request.linear_head is None:

@@ -174,6 +174,8 @@ def test_another_model_is_not_saved(
             ("dinov2_vits14", "--weights", "synthetic", "--variant", "dinov2_vitb14"),
             "--variant: only for a checkpoint of one's own",
         ),
+        (("dinov3_vits16", "--as", "backbone"), "only a DINOv2 can be made a backbone.\nLeave --as backbone out."),
+        (("dinov2_vits14", "--pool-scales", "1,2"), "A dinov2 model has no pool_scales.\nLeave out --pool-scales."),
         (("tiny.pth", "--variant", "dinov2_vits14", "--input-size", "98"), "has input_size as usual, not 98"),
         (("dinov2_vits14", "--weights", "none"), "neither pretrained nor synthetic"),
         (("tiny.pth", "--save-dtype", "float8", *SETTINGS), "float8"),

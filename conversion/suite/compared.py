@@ -51,8 +51,10 @@ class ComparedSubject(FoundSubject):
             return super().overrides
         family, spec = self._found
         told = {name: getattr(spec, name) for name in family.returned if getattr(spec, name) not in (None, ())}
-        is_classifier = any(key.startswith(HEAD_PREFIX) for key in self.read)  # which returns nothing of this
-        return {**({} if is_classifier else told), **super().overrides}
+        shapes = shapes_of(self.read)
+        # a classifier returns nothing of this, and another family's model knows nothing of it
+        returns = family.matches(shapes) and not any(key.startswith(HEAD_PREFIX) for key in shapes)
+        return {**(told if returns else {}), **super().overrides}
 
     @cached_property
     def converted(self) -> Conversion:

@@ -170,6 +170,19 @@ def test_no_other_model_is_made_a_backbone(
     assert "Leave --as backbone out" in said
 
 
+def test_a_backbones_folder_is_not_another_familys_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the folder's model returns is no setting of the other model: nobody asked for a backbone of that."""
+    monkeypatch.chdir(tmp_path)
+    conversion.save_artifact(convert(read_golden("dinov2_tiny"), out_indices=(0, 1)), Path("features"))
+    torch.save(read_golden("dinov3_tiny").recorded, "other.pth")
+    status, said = call(capsys, "compare", "other.pth", "features", *list_options("dinov3_tiny"))
+    assert status == 1, said
+    assert "model_type: 'dinov2', expected 'dinov3_vit'" in said
+    assert said.rstrip().endswith("Not the same.")
+
+
 def test_features_of_timm_s_dinov2_are_held_against_the_bundled_original(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.linear_head import FOUR_LAYERS, OTHER_BACKBONE, WEIGHT
 from conversion.families.settings import AUTHORS, TIMM
 from conversion.families.told import Told, ToldStateDict
-from conversion.state_dicts.linear_head import complete_linear_head, merge_linear_head
+from conversion.state_dicts.linear_head import complete_linear_head, fit_linear_head, merge_linear_head
 from tests.support.golden import read_golden
 
 BACKBONE = read_golden("dinov2_tiny").backbone
@@ -114,6 +114,12 @@ def draw_several() -> dict[str, Tensor]:
         for number, name in enumerate(NAMES, start=1)
         for key, shape in {"weight": (CLASSES, 2 * WIDTH), "bias": (CLASSES,)}.items()
     }
+
+
+def test_of_a_model_without_heads_of_its_own_files_a_head_is_left_as_it_is() -> None:
+    """A later step refuses it, since such a model takes none."""
+    heads = draw_several()
+    assert fit_linear_head(read_golden("data2vec_vision_tiny_ft1k").state_dict, heads) is heads
 
 
 @pytest.mark.parametrize("number", [1, 2])

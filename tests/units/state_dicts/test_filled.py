@@ -9,6 +9,7 @@ import torch
 
 from conversion.errors import KeyMapError
 from conversion.families.base import Family, Spec, load_family
+from conversion.mapping.key_map import KeyMap, add_prefix
 from conversion.state_dicts.convert import convert
 from conversion.state_dicts.filled import choose_value, describe_filled, fill_in, list_layout, take_out_filled
 from tests.support.golden import read_golden
@@ -68,6 +69,32 @@ def test_the_layout_is_that_of_its_major_version(name: str, major: int) -> None:
     assert not own & filled.keys()
     taken = take_out_filled(family, spec, {**dict.fromkeys(own, torch.zeros(1)), **filled}, major)
     assert taken.keys() == own
+
+
+@pytest.mark.parametrize("major", [4, 5])
+def test_what_is_filled_in_has_the_names_of_its_major_version(major: int) -> None:
+    """Today's families fill in nothing that two major versions name differently; this one names all so."""
+    spec = replace(SMALL, layer_scale=False, proj_bias=False)
+
+    def select(spec: Any, major: int) -> KeyMap:
+        rows = DINOV2.select_key_map(spec, major)
+        return {source: add_prefix(f"v{major}.", target) for source, target in rows.items()}
+
+    family = replace(DINOV2, select_key_map=select)
+    layout, filled = list_layout(family, spec, major), fill_in(family, spec, draw(spec), major)
+    assert {name.partition(".")[0] for name in layout | filled.keys()} == {f"v{major}"}
+    assert len(filled) == 3 * spec.depth
+    taken = take_out_filled(family, spec, {**dict.fromkeys(layout, torch.zeros(1)), **filled}, major)
+    assert taken.keys() == layout - filled.keys()
+
+
+def test_of_what_other_layers_have_the_one_that_lacks_it_is_named() -> None:
+    golden = read_golden("dinov2_tiny_dd")
+    unit = "decode_head.fusion_blocks.0.res_conv_unit1"
+    assert list(describe_filled(golden.family, golden.spec)) == [
+        f"{ALWAYS}{unit}.conv1.conv.weight, {unit}.conv2.conv.weight. Zeros stand for them, which change no output; "
+        "restoring leaves them out"
+    ]
 
 
 def test_the_layouts_of_two_major_versions_are_two() -> None:

@@ -111,10 +111,11 @@ def test_a_head_under_its_prefix_is_the_same_head() -> None:
         conversion.convert(both, linear_head=prefixed, **CLASSIFIER.overrides)
 
 
-def test_a_backbone_whose_token_is_misshapen_is_refused_for_that() -> None:
-    misshapen = {**CLASSIFIER.backbone, "cls_token": torch.zeros(3)}
+@pytest.mark.parametrize("token", [{}, {"cls_token": torch.zeros(3)}], ids=["absent", "misshapen"])
+def test_a_backbone_without_a_usable_token_is_refused_for_that(token: dict[str, Tensor]) -> None:
+    others = {key: tensor for key, tensor in CLASSIFIER.backbone.items() if key != "cls_token"}
     with pytest.raises(ConversionError, match="cls_token"):
-        conversion.convert(misshapen, linear_head=CLASSIFIER.linear_head, **CLASSIFIER.overrides)
+        conversion.convert({**others, **token}, linear_head=CLASSIFIER.linear_head, **CLASSIFIER.overrides)
 
 
 def test_a_setting_that_is_told_twice_must_be_the_same() -> None:

@@ -1,7 +1,7 @@
 """What the original computes from one input: in the dtype of a comparison, in float64, and with other roundings."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -11,7 +11,7 @@ from conversion.parity.capture import ForwardPass, copy_structure
 from conversion.parity.metrics import Distance, error_of
 from conversion.parity.points import Inputs, Stage
 from conversion.parity.precision import Casts, convolve_by_places
-from conversion.parity.readers import Kept, Reader, Shared
+from conversion.parity.readers import Reader, Shared
 from conversion.parity.roundings import run_otherwise
 from conversion.parity.verdict import Yardstick
 
@@ -23,8 +23,8 @@ class OriginalRun:
     Attributes:
         dtype: that the comparison is made in, whatever dtype the weights are kept in.
         attributes: of the original model, to the values that they are to have (the counterfactual of a deviation).
-        keep: remember what was computed for the next comparison; else it is computed again.
-        share: several comparisons read it side by side, at the same stage; it is computed once for all of them.
+        share: several comparisons read it side by side, at the same stage; it is computed once for all of them. Else
+            each computes it again.
         casts: of the weights, for runs side by side.
     """
 
@@ -33,7 +33,6 @@ class OriginalRun:
     inputs: Inputs
     dtype: torch.dtype
     attributes: Mapping[str, object] = field(default_factory=dict)
-    keep: bool = False
     share: bool = False
     casts: Casts = field(default_factory=Casts, repr=False)
     _shared: list[Shared] = field(default_factory=list, init=False, repr=False)
@@ -51,10 +50,12 @@ class OriginalRun:
             setattr(model, name, value)
         return model
 
+    def side_by_side(self) -> "OriginalRun":
+        """The same, for comparisons that read it side by side."""
+        return replace(self, share=True)
+
     def read_expected(self) -> Reader:
         """The original in the dtype of the comparison."""
-        if self.keep:
-            return self._kept_expected
         return self._shared_expected if self.share else self._run_expected()
 
     def read_precise(self) -> Reader:
@@ -62,8 +63,6 @@ class OriginalRun:
 
         For a comparison in float64, which has nothing more precise to be held against, it is the original in float32.
         """
-        if self.keep:
-            return self._kept_precise
         return self._shared_precise if self.share else self._run_precise()
 
     def forget(self) -> None:
@@ -89,20 +88,22 @@ class OriginalRun:
     ) -> Mapping[str, Distance]:
         """The original's errors in a stage when it is run once more, with other roundings: capture point to error.
 
-        The pass is run from the start and ended behind the stage, since few ask; its figures are kept. Where what was
-        computed is kept, too, many ask, and one pass measures all stages.
+        The pass is run from the start and ended behind the stage, since few ask; its figures are kept.
 
         Args:
             seed: which roundings.
             expected, precise: what the original has there in the dtype of the comparison, and in the other.
         """
         if (stage.name, seed) not in self._others:
-            held = {stage.name: (expected, precise)}
-            if self.keep:
-                kept, others = self._kept_expected, self._kept_precise
-                held = {each.name: (kept.read(each).values, others.read(each).values) for each in self.stages}
+            held = self._list_known(stage, expected, precise)
             self._others |= {(name, seed): errors for name, errors in self._measure_otherwise(seed, held)}
         return self._others[stage.name, seed]
+
+    def _list_known(
+        self, stage: Stage, expected: Mapping[str, Tensor], precise: Mapping[str, Tensor]
+    ) -> Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]:
+        """What the original has in the stages that one pass with other roundings measures: in this one alone."""
+        return {stage.name: (expected, precise)}
 
     def _measure_otherwise(
         self, seed: int, held: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
@@ -141,11 +142,3 @@ class OriginalRun:
     def _share(self, run: ForwardPass) -> Reader:
         self._shared.append(Shared(run))
         return self._shared[-1]
-
-    @cached_property
-    def _kept_expected(self) -> Reader:
-        return Kept.of(self._run_expected(), self.stages)
-
-    @cached_property
-    def _kept_precise(self) -> Reader:
-        return Kept.of(self._run_precise(), self.stages)

@@ -101,12 +101,6 @@ class InputPlan:
     counterfactual_inputs: Inputs | None = None
 
 
-def verify_input(name: str, run: OriginalRun, converted: nn.Module, deviation: Deviation | None = None) -> InputVerdict:
-    """Run a converted model on one input and judge it against what the original computes."""
-    ((result,),) = verify_together([InputPlan(name, run, [Candidate(converted, deviation)])])
-    return result
-
-
 def verify_together(
     plans: Sequence[InputPlan],
     measures_local: Local = Local.EVERYWHERE,
@@ -152,7 +146,7 @@ def _align(
         if columns:
             chosen = [plan.candidates[column] for column in columns]
             aligned = [replace(each, converted=each.converted and copy(each.converted)) for each in chosen]
-            run = replace(run, original=copy(run.original), keep=False)
+            run = replace(run, original=copy(run.original))
             again.append(replace(plan, run=run, candidates=aligned))
             places += [(row, column) for column in columns]
     return again, places
@@ -200,7 +194,7 @@ def _list_comparisons(plan: InputPlan, measures_local: Local) -> list[list[Compa
 
     The latter then judges.
     """
-    run = plan.run if plan.run.keep else replace(plan.run, share=True)
+    run = plan.run.side_by_side()
     runs, comparisons = _Runs(run, plan.counterfactual_inputs), []
     for candidate in plan.candidates:
         if candidate.deviation is None:

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from conversion.families.base import Family, Spec
+from conversion.families.base import Spec
 from conversion.families.images import RGB
 from conversion.intake.synthetic import seed_generator
-from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 
 PHOTO = Path(__file__).with_name("chelsea.png")
@@ -135,20 +133,6 @@ def draw_inputs(case: InputCase, patch_size: int, seed: int) -> Inputs:
         return Inputs(pixel_values)
     num_patches = (case.height // patch_size) * (case.width // patch_size)
     return Inputs(pixel_values, torch.rand(case.batch, num_patches, generator=generator) < MASKED_SHARE)
-
-
-def run_original(
-    family: Family[Any],
-    spec: Spec,
-    original: nn.Module,
-    case: InputCase,
-    dtype: torch.dtype = torch.float32,
-    *,
-    keep: bool = False,
-) -> OriginalRun:
-    """What an original of this spec computes from the noise of seed 0, to compare a converted model with."""
-    stages = family.list_stages(spec, masked=case.masked)
-    return OriginalRun(original, stages, draw_inputs(case, spec.patch_size, 0), dtype, keep=keep)
 
 
 def open_photo(spec: Spec | None = None) -> Image.Image:

@@ -22,8 +22,8 @@ from conversion.families.base import load_family
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
 from conversion.suite.inputs import InputCase, draw_inputs
+from tests.support.runs import verify_input
 
 SIZES = {"S": "dinov2_vits14_reg", "B": "dinov2_vitb14_reg", "L": "dinov2_vitl14_reg", "g": "dinov2_vitg14_reg"}
 """With registers: at 224 no known deviation is in the way of the official check."""

@@ -17,10 +17,10 @@ from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.diagnosis import describe_failure
 from conversion.parity.faults import zero
-from conversion.parity.verify import verify_input
-from conversion.suite.inputs import InputCase, run_original
+from conversion.suite.inputs import InputCase
 from tests.support.edits import Fault, change, exchange_projections, set_config
 from tests.support.golden import choose_inexact_attention
+from tests.support.runs import run_original, verify_input
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "failures.md"
 

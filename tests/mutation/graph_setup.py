@@ -18,7 +18,6 @@ from conversion.exports.onnx_graph import open_session
 from conversion.exports.runs import Run
 from conversion.exports.tracing import Traced
 from conversion.parity.compare import Local
-from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
 from conversion.suite.exported import BATCH
@@ -28,6 +27,7 @@ from tests.mutation.graph_places import list_computed_from_shapes
 from tests.mutation.injection import OTHERS, Outcome, judge_by_others
 from tests.support import golden
 from tests.support.exported import trace
+from tests.support.runs import KeptRun
 
 GRAPHS = ("dinov2_tiny_reg", "beit_tiny_ft")
 """A backbone with registers, which takes images of any size; a classifier, which takes one size."""
@@ -68,7 +68,7 @@ class ExportedGraph:
         with tempfile.TemporaryDirectory() as folder:
             self.model = _write(self.traced, Path(folder) / "model.onnx")
         original = family.load_original(out.spec, dict(out.source))
-        self.runs: dict[str, OriginalRun] = {}
+        self.runs: dict[str, KeptRun] = {}
         for case in list_inputs(out.spec, out.input_size, None):
             if case.masked or case.photo or case.baked:
                 continue
@@ -76,9 +76,7 @@ class ExportedGraph:
             deviation = family.find_deviation(out.spec, case.shape, "float32", "onnx")
             attributes = deviation.original_attributes if deviation else {}
             inputs = draw_inputs(case, out.spec.patch_size, 0)
-            self.runs[case.name] = OriginalRun(
-                original, self.traced.stages, inputs, torch.float32, attributes, keep=True
-            )
+            self.runs[case.name] = KeptRun(original, self.traced.stages, inputs, torch.float32, attributes)
 
     @cached_property
     def folded(self) -> dict[str, Array]:

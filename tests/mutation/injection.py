@@ -27,8 +27,9 @@ from conversion.parity.compare import Comparison, Local
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.original_run import OriginalRun
 from conversion.state_dicts.filled import take_out_filled
-from conversion.suite.inputs import InputCase, run_original
+from conversion.suite.inputs import InputCase
 from tests.support.golden import choose_inexact_attention, read_golden, shorten
+from tests.support.runs import KeptRun, run_original
 
 # the levels of proof that can notice a fault, and the rules that others go by
 LEVELS = ("identity", "intake", "keys", "tensors", "activations", "artifact")
@@ -102,7 +103,7 @@ class FaultyModel:
         deviation = family.find_deviation(spec, native.shape, self.dtype, self.attention)
         attributes = deviation.original_attributes if deviation else {}
         self.runs = [
-            replace(run_original(family, spec, original, case, dtype, keep=True), attributes=attributes)
+            replace(run_original(family, spec, original, case, dtype, KeptRun), attributes=attributes)
             for case in (native, replace(native, masked=True))
             if spec.takes_masks or not case.masked
         ]

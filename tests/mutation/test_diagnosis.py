@@ -16,11 +16,12 @@ from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.diagnosis import arose_here, describe_failure, find_explanation
 from conversion.parity.faults import TENSOR_FAULTS, exchange_halves, list_orders, roll_rows, transpose, zero
 from conversion.parity.points import Inputs
-from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_input, verify_together
-from conversion.suite.inputs import InputCase, run_original
+from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
+from conversion.suite.inputs import InputCase
 from tests.mutation.failures import FAILURES
 from tests.support.edits import Fault, change, exchange_projections, intact, set_config, take_from
 from tests.support.golden import NUM_HEADS, read_golden
+from tests.support.runs import run_original, verify_input
 
 LAYER = "encoder.layer.1."
 HF_ATTENTION, OTHER_ATTENTION = f"{LAYER}attention.attention", "encoder.layer.2.attention.attention"

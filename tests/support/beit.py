@@ -12,8 +12,9 @@ from conversion.families.base import load_family
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import InputVerdict
 from tests.support.golden import NORMALISATION
+from tests.support.runs import verify_input
 
 FAMILY = load_family("beit")
 

@@ -17,8 +17,9 @@ from conversion.families.dinov2.config import Dinov2Spec
 from conversion.intake.synthetic import draw_state_dict, seed_generator
 from conversion.parity.compare import Local
 from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
-from conversion.suite.inputs import InputCase, list_inputs, run_original
+from conversion.suite.inputs import InputCase, list_inputs
 from tests.support.golden import NORMALISATION, choose_inexact_attention
+from tests.support.runs import run_original
 
 WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 LARGEST = 112

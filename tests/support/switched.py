@@ -16,9 +16,9 @@ from conversion.families.dinov2.config import Dinov2Spec
 from conversion.families.settings import list_unused
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
 from conversion.state_dicts.convert import Conversion
-from conversion.suite.inputs import list_inputs, run_original
+from conversion.suite.inputs import list_inputs
+from tests.support.runs import run_original, verify_input
 
 PLAIN = Dinov2Spec(
     embed_dim=128, depth=2, num_heads=2, ffn="mlp", num_register_tokens=0, patch_size=14, image_size=70, num_classes=0,

@@ -11,8 +11,9 @@ import conversion
 from conversion.artifact.load import load_converted
 from conversion.families.base import load_family
 from conversion.parity.original_run import OriginalRun
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import InputVerdict
 from conversion.suite.inputs import InputCase, draw_inputs
+from tests.support.runs import verify_input
 from tests.support.timm_models import Written, write
 
 FAMILY = load_family("dinov3")

@@ -19,8 +19,9 @@ from conversion.intake.synthetic import DISTRIBUTIONS, draw_tensor
 from conversion.parity.deviations import Deviation
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import InputVerdict
 from conversion.suite.inputs import InputCase, draw_inputs
+from tests.support.runs import verify_input
 
 LIKE = {**DISTRIBUTIONS, **dict.fromkeys(("*reg_token", "*.latent"), DISTRIBUTIONS["*_token"])}
 SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}

@@ -22,9 +22,8 @@ from conversion.intake.synthetic import draw_state_dict, write_synthetic_checkpo
 from conversion.mapping.key_map import convert, drop
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
 from conversion.state_dicts.folder import MODEL_CARD, PARITY_CARD
-from conversion.suite.inputs import list_inputs, run_original
+from conversion.suite.inputs import list_inputs
 from tests.support.data2vec_vision import (
     CLASSIFIER,
     FAMILY,
@@ -35,6 +34,7 @@ from tests.support.data2vec_vision import (
     tell,
 )
 from tests.support.golden import GoldenModel
+from tests.support.runs import run_original, verify_input
 from tests.support.strategies import beit_like_specs
 
 OFFICIAL = [name for name, variant in VARIANTS.items() if variant.family == "data2vec_vision"]

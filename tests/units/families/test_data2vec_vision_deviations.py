@@ -23,11 +23,12 @@ from conversion.families.settings import option_of
 from conversion.families.told import write_value
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import InputVerdict, verify_input
-from conversion.suite.inputs import InputCase, draw_inputs, run_original
+from conversion.parity.verify import InputVerdict
+from conversion.suite.inputs import InputCase, draw_inputs
 from tests.support.commands import left_over, run
 from tests.support.data2vec_vision import CLASSIFIER, PRETRAINED, SEGMENTATION, convert_quietly, tell
 from tests.support.golden import GoldenModel, read_golden
+from tests.support.runs import run_original, verify_input
 
 FAMILY = load_family("data2vec_vision")
 

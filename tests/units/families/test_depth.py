@@ -22,11 +22,12 @@ from conversion.mapping import key_map
 from conversion.mapping.key_map import shapes_of
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import InputVerdict
 from conversion.state_dicts.filled import fill_in
 from conversion.state_dicts.recognise import recognise
-from conversion.suite.inputs import InputCase, run_original
+from conversion.suite.inputs import InputCase
 from tests.support.golden import DEPTH, OF_ANOTHER_WIDTH, GoldenModel, list_options, read_golden, read_json
+from tests.support.runs import run_original, verify_input
 
 ANYTHING, METRIC, AUTHORS = "depth_anything_v2_tiny", "depth_anything_v2_tiny_metric", "dinov2_tiny_dd"
 

@@ -17,9 +17,10 @@ from conversion.families.target import transformers_major
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.deviations import combine
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import InputVerdict, verify_input
-from conversion.suite.inputs import InputCase, run_original
+from conversion.parity.verify import InputVerdict
+from conversion.suite.inputs import InputCase
 from tests.support.golden import read_golden
+from tests.support.runs import run_original, verify_input
 
 FAMILY = load_family("dinov2")
 

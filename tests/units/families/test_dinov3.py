@@ -22,11 +22,12 @@ from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import InputVerdict
 from conversion.state_dicts.folder import LEFT_OUT
 from conversion.suite.inputs import open_photo
 from tests.support.examples import ROOT
 from tests.support.golden import DINOV3, PHOTOS, read_golden
+from tests.support.runs import verify_input
 
 FAMILY = load_family("dinov3")
 GOLDEN = read_golden("dinov3_tiny")

@@ -26,11 +26,12 @@ from conversion.parity.diagnosis import find_explanation
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.precision import cast_parameters
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import InputVerdict
 from conversion.patching import XFORMERS_DISABLED
-from conversion.suite.inputs import InputCase, list_inputs, run_original
+from conversion.suite.inputs import InputCase, list_inputs
 from tests.support.clones import edit_clone, write_clone
 from tests.support.golden import ARCHITECTURES, DEPTH, DINOV3, choose_inexact_attention, read_golden, rounds_otherwise
+from tests.support.runs import run_original, verify_input
 
 MODELS = tuple(name for name in ARCHITECTURES if not name.endswith("ade20k") and name not in (*DINOV3, *DEPTH))
 VIT, FINETUNE = "dinov2/models/vision_transformer.py", "beit/modeling_finetune.py"

@@ -15,10 +15,10 @@ from conversion.errors import CheckpointError, VariantError
 from conversion.families.dinov2.original import Dinov2
 from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
-from conversion.suite.inputs import InputCase, list_inputs, run_original
+from conversion.suite.inputs import InputCase, list_inputs
 from tests.support.golden import GoldenModel, list_options, read_golden
 from tests.support.recorded_keys import meta
+from tests.support.runs import run_original, verify_input
 from tests.support.timm_models import SMALL, write
 
 MODELS = ("dinov2_tiny", "dinov2_tiny_reg", "dinov2_tiny_swiglu")

@@ -16,12 +16,12 @@ from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
 from conversion.state_dicts.filled import fill_in
 from conversion.state_dicts.folder import CONFIG
 from conversion.suite.inputs import open_photo
 from tests.support.golden import NAMES, GoldenModel, read_golden, rounds_otherwise
 from tests.support.recorded import read_recorded, record
+from tests.support.runs import verify_input
 
 OTHER_MAJOR = next(major for major in TRANSFORMERS_MAJORS if major != transformers_major())
 

@@ -13,10 +13,10 @@ from conversion.families.settings import AUTHORS
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
-from conversion.suite.inputs import InputCase, run_original
+from conversion.suite.inputs import InputCase
 from tests.support.commands import run
 from tests.support.golden import list_options, read_golden
+from tests.support.runs import run_original, verify_input
 
 GOLDEN = "data2vec_vision_tiny_ade20k"
 

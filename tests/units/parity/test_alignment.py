@@ -19,11 +19,12 @@ from conversion.parity.deviations import Deviation
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_input, verify_together
+from conversion.parity.verify import Candidate, InputPlan, InputVerdict, verify_together
 from tests.support.golden import read_golden
 from tests.support.misaligned import misplace, place, shift_tensors
 from tests.support.net_in_context import INPUTS, STAGES, Net
 from tests.support.processors import PROCESSORS, run_code
+from tests.support.runs import KeptRun, verify_input
 
 
 class Careless(nn.Linear):
@@ -67,11 +68,11 @@ def intact(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(("original", "converted"), [(intact, off), (off, intact)])
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("kind", [OriginalRun, KeptRun])
 def test_what_lies_elsewhere_on_one_side_is_exact_once_it_is_aligned(
-    original: Callable[[nn.Module], nn.Module], converted: Callable[[nn.Module], nn.Module], keep: bool
+    original: Callable[[nn.Module], nn.Module], converted: Callable[[nn.Module], nn.Module], kind: type[OriginalRun]
 ) -> None:
-    run = build_run(original(CarelessNet()), keep=keep)
+    run = kind(original(CarelessNet()), STAGES, INPUTS, torch.float32)
     result = verify_input("any", run, converted(CarelessNet()))
     assert (result.verdict, result.aligned) == (Verdict.EXACT, True)
 

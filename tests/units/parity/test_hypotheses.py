@@ -14,7 +14,7 @@ from conversion.parity.faults import TENSOR_FAULTS, exchange_parts
 from conversion.parity.hypotheses import list_hypotheses
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import CapturePoint, Inputs, Stage
-from conversion.parity.verify import verify_input
+from tests.support.runs import verify_input
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (3,), (4, 4), (2, 3, 4))

@@ -18,8 +18,9 @@ from conversion.parity.points import Inputs, Stage
 from conversion.parity.precision import Casts
 from conversion.parity.turns import THREAD_NAME
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import Candidate, InputPlan, verify_input, verify_together
+from conversion.parity.verify import Candidate, InputPlan, verify_together
 from tests.support.residual_stack import DEPTH, INPUTS, STAGES, WIDTH, Stack, draw, point
+from tests.support.runs import KeptRun, verify_input
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def test_a_capture_leaves_the_model_as_it_was() -> None:
 def test_a_run_that_is_kept_is_closed() -> None:
     model = Stack()
     reference = weakref.ref(model)
-    run = OriginalRun(model, STAGES, INPUTS, torch.float32, keep=True)
+    run = KeptRun(model, STAGES, INPUTS, torch.float32)
     run.read_expected()
     run.read_precise()
     del run, model
@@ -229,7 +230,7 @@ def test_a_late_yardstick_starts_from_the_beginning() -> None:
 
 def test_a_run_that_is_kept_is_computed_once() -> None:
     model = Stack()
-    run = OriginalRun(model, STAGES, INPUTS, torch.float32, keep=True)
+    run = KeptRun(model, STAGES, INPUTS, torch.float32)
     first: StageRun = run.read_expected().read(STAGES[1])
     assert run.read_expected().read(STAGES[1]) is first
 

@@ -16,8 +16,8 @@ from conversion.parity.points import CapturePoint, Inputs, Stage
 from conversion.parity.precision import Casts
 from conversion.parity.roundings import OtherRoundings, run_otherwise
 from conversion.parity.verdict import FEW_RUNS, PointVerdict, Verdict, Yardstick, judge, judge_again
-from conversion.parity.verify import verify_input
 from conversion.parity.zeros import find_zero_source
+from tests.support.runs import KeptRun, verify_input
 
 GENERATOR = torch.Generator().manual_seed(0)
 MAPS = torch.randn(2, 3, 8, 8, generator=GENERATOR)
@@ -166,12 +166,12 @@ def test_one_pass_measures_all_stages_where_what_was_computed_is_kept(
     passes = Mock(wraps=run_otherwise)
     monkeypatch.setattr("conversion.parity.original_run.run_otherwise", passes)
     measured = []
-    for keep in (False, True):
-        run = OriginalRun(Toy(is_zero=False), stages, Inputs(TOKENS), dtype, keep=keep)
+    for kind, count in ((OriginalRun, 4), (KeptRun, 2)):
+        run = kind(Toy(is_zero=False), stages, Inputs(TOKENS), dtype)
         with closing(run.read_expected()) as one, closing(run.read_precise()) as other:
             values = {stage.name: (one.read(stage).values, other.read(stage).values) for stage in stages}
         measured.append([run.measure_other(seed, stage, *values[stage.name]) for seed in (0, 1) for stage in stages])
-        assert passes.call_count == (2 if keep else 4)
+        assert passes.call_count == count
         passes.reset_mock()
     assert measured[0] == measured[1]
     assert [set(errors) for errors in measured[0][:2]] == [{"q"}, {"k", "v"}]

@@ -22,8 +22,8 @@ from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Stage
 from conversion.parity.turns import SWITCHES, THREAD_NAME, PausableCall
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
 from tests.support.net_in_context import DEPTH, INPUTS, STAGES, Net, build_stage
+from tests.support.runs import verify_input
 
 
 def autocast() -> Any:

@@ -24,7 +24,8 @@ from conversion.parity.verdict import (
     judge,
     worst,
 )
-from conversion.parity.verify import InputVerdict, verify_input
+from conversion.parity.verify import InputVerdict
+from tests.support.runs import verify_input
 
 ZERO = Distance(0.0, 0.0)
 

@@ -20,11 +20,11 @@ from conversion.families.variants import VARIANTS
 from conversion.intake.synthetic import draw_state_dict
 from conversion.parity.metrics import is_bit_equal
 from conversion.parity.verdict import Verdict
-from conversion.parity.verify import verify_input
 from conversion.state_dicts import recognise
 from conversion.state_dicts.recognise import recognise_family
-from conversion.suite.inputs import InputCase, open_photo, run_original
+from conversion.suite.inputs import InputCase, open_photo
 from tests.support.golden import read_golden
+from tests.support.runs import run_original, verify_input
 
 ROOT = Path(__file__).parents[3]
 DINOV2, DATA2VEC = load_family("dinov2"), load_family("data2vec_vision")

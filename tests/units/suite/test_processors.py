@@ -8,10 +8,10 @@ from conversion.artifact.load import load_converted
 from conversion.families.base import load_family
 from conversion.parity.original_run import OriginalRun
 from conversion.parity.points import Inputs
-from conversion.parity.verify import verify_input
 from conversion.suite.threads import limit_threads
 from tests.support.golden import ARCHITECTURES, read_golden, rounds_otherwise
 from tests.support.processors import PROCESSORS, run_code
+from tests.support.runs import verify_input
 
 WIDTH, TOKENS = 384, (50, 257)
 """Of a ViT-S, at 98 and at 224 pixels: there AVX2 with three threads sums otherwise, unless MKL is told not to."""

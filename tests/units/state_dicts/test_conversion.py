@@ -36,19 +36,29 @@ def test_what_is_no_tensor_under_a_name_is_refused_all_of_it(where: str) -> None
     )
 
 
-def test_a_damaged_buffer_is_computed_again_and_warned_of() -> None:
+def damage() -> tuple[str, Tensor, dict[str, Tensor]]:
+    """A classifier whose index of relative positions was truncated, as averaging does it: key, what it was, and all."""
     golden = read_golden("data2vec_vision_tiny_ft1k")
-    spec = convert("data2vec_vision_tiny_ft1k").spec
-    key, whole = next(iter(load_family("data2vec_vision").derive(spec).items()))
-    damaged = {**golden.state_dict, key: whole - (whole == whole.max()).to(whole.dtype)}
+    key, whole = next(iter(golden.family.derive(golden.spec).items()))
+    return key, whole, {**golden.state_dict, key: whole - (whole == whole.max()).to(whole.dtype)}
+
+
+def test_a_damaged_buffer_is_computed_again_and_warned_of() -> None:
+    key, whole, damaged = damage()
     with pytest.warns(ConversionWarning) as said:
-        out = conversion.convert(damaged, **golden.overrides)
+        out = conversion.convert(damaged, **read_golden("data2vec_vision_tiny_ft1k").overrides)
     count = int((whole == whole.max()).sum())
     text = f"{key}: {count:,} of {whole.numel():,} entries truncated by averaging; computed again"
     assert [str(each.message) for each in said] == [f"{out.variant}: {text}."]
     assert out.recomputed == (key,)
     assert out.notes[-1] == text
     assert convert("data2vec_vision_tiny_ft1k").recomputed == ()
+
+
+def test_the_warning_points_at_the_line_that_converts() -> None:
+    with pytest.warns(ConversionWarning) as said:
+        conversion.convert(damage()[2], **read_golden("data2vec_vision_tiny_ft1k").overrides)
+    assert [each.filename for each in said] == [__file__]
 
 
 def test_what_was_filled_in_is_named() -> None:

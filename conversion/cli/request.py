@@ -8,14 +8,11 @@ from typing import Any
 from conversion.errors import CheckpointError, VariantError
 from conversion.exports.asked import check_asked
 from conversion.families.labels import read_labels
-from conversion.families.settings import LAST_BLOCK, option_of
+from conversion.families.settings import LAST_BLOCK
 from conversion.families.variants import VARIANTS, find_variant
 from conversion.intake.absence import check_there
 from conversion.report.place import check_place
 from conversion.suite.settings import DTYPES, Request
-
-OF_BACKBONES = ("apply_layernorm", "reshape_hidden_states")
-"""Settings that a feature backbone alone has."""
 
 
 def build_request(
@@ -77,10 +74,6 @@ def choose_kind(kind: str | None, settings: Mapping[str, object]) -> dict[str, o
     if kind == "model" and "out_indices" in given:
         hint = "Leave --out-indices out; or --as model, if the head of a segmentation or depth model takes them."
         raise CheckpointError("--as model: --out-indices is of a feature backbone.", hint=hint)
-    idle = [option_of(name) for name in OF_BACKBONES if name in given]
-    if kind != "backbone" and idle and "out_indices" not in given:
-        headline = f"{', '.join(idle)}: of a feature backbone."
-        raise CheckpointError(headline, hint="Give --as backbone, too; or leave this out.")
     of_backbone = {"out_indices": (LAST_BLOCK,), "reshape_hidden_states": True} if kind == "backbone" else {}
     return {**of_backbone, **given}
 

@@ -113,7 +113,8 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
     """What files and the caller tell of a model of this family.
 
     Raises:
-        VariantError: a value is none of the setting's, the family knows nothing of one, or two tell it differently.
+        VariantError: a value is none of the setting's, the family knows nothing of one, two tell it differently, or it
+            is told how outputs of blocks are returned, and not of which blocks.
         CheckpointError: a file tells another value than the family's code has.
     """
     refuse_others(by_files, family.constants)
@@ -127,6 +128,10 @@ def merge_told(family: Family[Any], by_files: Mapping[str, Told], by_caller: Map
     if problems:
         hint = "Leave the wrong option out. If the file, beside this one or above it, is another checkpoint's, move it."
         raise VariantError("A setting is told twice, with different values.", problems, hint)
+    idle = [option_of(name) for name in told if name in family.returned]
+    if idle and "out_indices" not in told:
+        headline = f"{', '.join(idle)}: of a feature backbone."
+        raise VariantError(headline, hint="Give --as backbone, too; or leave this out.")
     return told
 
 

@@ -13,6 +13,7 @@ from conversion.artifact.load import load_converted, load_model
 from conversion.cli.app import main
 from conversion.errors import CheckpointError, VariantError
 from conversion.families.dinov2.original import Dinov2
+from conversion.families.told import Told, ToldStateDict
 from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import Verdict
 from conversion.suite.inputs import InputCase, list_inputs
@@ -108,6 +109,18 @@ def test_what_names_no_block_is_refused(settings: dict[str, Any], problem: str) 
 def test_a_classifier_is_no_feature_backbone() -> None:
     with pytest.raises(CheckpointError, match=r"(?s)A classifier returns logits.*--as backbone"):
         convert(read_golden("dinov2_tiny_1layer"), out_indices=(0,))
+
+
+@pytest.mark.parametrize("named", [None, "dinov2_vits14"])
+def test_how_outputs_are_returned_is_refused_where_nobody_says_which(named: str | None) -> None:
+    with pytest.raises(VariantError) as refused:
+        conversion.convert(meta("dinov2_vits14"), named, reshape_hidden_states="false", apply_layernorm=False)
+    assert refused.value.headline == "--reshape-hidden-states, --apply-layernorm: of a feature backbone."
+    assert refused.value.hint == "Give --as backbone, too; or leave this out."
+    # a file may say which
+    told = ToldStateDict(meta("dinov2_vits14"), {"out_indices": Told((3,), "config.json")})
+    out = conversion.convert(told, named, apply_layernorm=False)
+    assert (out.spec.out_indices, out.spec.apply_layernorm) == ((3,), False)
 
 
 def test_an_official_model_keeps_its_name_whatever_it_returns() -> None:

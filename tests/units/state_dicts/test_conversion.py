@@ -11,6 +11,7 @@ import conversion
 from conversion.errors import ConversionError, ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import load_family
 from conversion.families.told import Told, ToldStateDict
+from conversion.mapping import key_map
 from tests.support.golden import convert, read_golden
 from tests.support.small_dinov2 import SMALL, TOLD
 from tests.support.switched import draw
@@ -67,6 +68,15 @@ def test_what_was_filled_in_is_named() -> None:
     lacking = {key: tensor for key, tensor in draw(SMALL).items() if not key.endswith("gamma")}
     out = conversion.convert(lacking, **TOLD)
     assert sorted(out.filled_in) == [f"blocks.{block}.ls{layer}.gamma" for block in range(2) for layer in (1, 2)]
+
+
+def test_what_transformers_has_no_place_for_is_kept_beside_with_the_reason() -> None:
+    golden, out = read_golden("dinov3_tiny"), convert("dinov3_tiny")
+    unplaced = key_map.list_unplaced(golden.family.expand_key_map(out.spec))
+    assert unplaced
+    for key in unplaced:
+        assert out.dropped[key] == golden.family.explain_absence(key)
+        assert torch.equal(out.left_out[key], golden.state_dict[key])
 
 
 def test_a_model_of_one_size_is_baked_for_none() -> None:

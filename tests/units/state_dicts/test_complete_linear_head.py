@@ -134,6 +134,13 @@ def test_a_head_that_cannot_be_chosen_is_refused_as_its_files() -> None:
         merge_linear_head(BACKBONE, draw_several())
 
 
+@pytest.mark.parametrize("prefix", ["", "linear_head."])
+def test_what_else_a_heads_file_holds_is_named_once(prefix: str) -> None:
+    head = {"weight": torch.zeros(CLASSES, 2 * WIDTH), "bias": torch.zeros(CLASSES), "scale": torch.zeros(1)}
+    merged = merge_linear_head(BACKBONE, {prefix + key: tensor for key, tensor in head.items()})
+    assert merged.keys() - BACKBONE.keys() == {WEIGHT, "linear_head.bias", "linear_head.scale"}
+
+
 def test_two_heads_are_one_too_many() -> None:
     head = {"weight": torch.zeros(CLASSES, 2 * WIDTH), "bias": torch.zeros(CLASSES)}
     with pytest.raises(KeyMapError) as error:

@@ -11,9 +11,10 @@ from conversion.errors import CheckpointError, ConversionError, VariantError
 from conversion.families.base import load_family
 from conversion.families.settings import AUTHORS
 from conversion.families.told import CALLER, Told, ToldStateDict
+from conversion.families.variants import VARIANTS
 from conversion.state_dicts.linear_head import fit_linear_head
-from conversion.state_dicts.other_kinds import IN_TRANSFORMERS, Kind, list_converted, refuse_other_kinds
-from conversion.state_dicts.recognise import recognise_shapes, select_settings
+from conversion.state_dicts.other_kinds import list_converted
+from conversion.state_dicts.recognise import identify_variant, merge_told, recognise, recognise_shapes, select_settings
 from tests.support.golden import convert, read_golden
 from tests.support.small_dinov2 import SMALL, TOLD
 from tests.support.switched import draw
@@ -231,41 +232,6 @@ def test_values_that_a_setting_cannot_have_are_refused_all_of_them() -> None:
     assert parsed == {"num_attention_heads": 4, "layer_norm_eps": 1e-5}
 
 
-KINDS = (
-    Kind("a kite", ("kite.*",), "Fly it."),
-    Kind("a boat", ("sail", "hull.*"), hint_in_transformers="Swim."),
-    Kind("a raft", together=("log.*", "rope")),
-    Kind("a ferry", ("ramp",), together=("deck", "bow")),
-)
-
-
-def explain_kind(*keys: str) -> tuple[str, tuple[str, ...], str]:
-    with pytest.raises(CheckpointError) as error:
-        refuse_other_kinds(dict.fromkeys(keys, (1, 2)), KINDS)
-    return error.value.headline, error.value.problems, error.value.hint
-
-
-def test_another_kind_is_named_with_the_keys_that_say_so() -> None:
-    assert explain_kind("kite.tail", "norm", "kite.line") == (
-        "a kite, which is not converted.", ("kite.tail (1, 2)", "kite.line (1, 2)"), "Fly it."
-    )  # fmt: skip
-    assert explain_kind("norm", "sail") == ("a boat, which is not converted.", ("sail (1, 2)",), CONVERTED)
-    assert explain_kind(f"hull{IN_TRANSFORMERS}x", f"hull.{IN_TRANSFORMERS}") == (
-        "a boat, which is not converted.", (f"hull.{IN_TRANSFORMERS} (1, 2)",), "Swim."
-    )  # fmt: skip
-
-
-def test_signs_that_count_together_do_not_count_alone() -> None:
-    assert explain_kind("rope", "log.1", "log.2") == (
-        "a raft, which is not converted.", ("rope (1, 2)", "log.1 (1, 2)", "log.2 (1, 2)"), CONVERTED
-    )  # fmt: skip
-    both = ("ramp (1, 2)", "bow (1, 2)", "deck (1, 2)")
-    assert explain_kind("bow", "deck", "ramp") == ("a ferry, which is not converted.", both, CONVERTED)
-    refuse_other_kinds({"rope": (1, 2), "norm": (1, 2)}, KINDS)
-    refuse_other_kinds({"log.1": (1, 2)}, KINDS)
-    refuse_other_kinds({}, KINDS)
-
-
 @pytest.mark.parametrize("name", ["beit", "data2vec_vision"])
 def test_a_file_beside_the_weights_tells_which_family_they_are_of(name: str) -> None:
     shared = read_golden("data2vec_vision_tiny_ft1k").state_dict
@@ -278,3 +244,40 @@ def test_features_are_of_a_dinov2_alone() -> None:
         select_settings(load_family("beit"), {"reshape_hidden_states": True})
     assert raised.value.headline == "beit: only a DINOv2 can be made a backbone."
     assert raised.value.hint == "Leave --as backbone out."
+
+
+def test_a_state_dict_is_recognised_without_being_converted() -> None:
+    shared = read_golden("data2vec_vision_tiny_ft1k")
+    by_file = ToldStateDict(shared.state_dict, {"family": Told("data2vec_vision", "config.json")})
+    found = recognise(by_file, **shared.overrides)
+    out = conversion.convert(by_file, **shared.overrides)
+    assert (found.family.name, found.spec, found.told) == ("data2vec_vision", out.spec, out.told)
+    assert recognise(shared.state_dict, family="beit", **shared.overrides).family.name == "beit"
+
+
+def test_another_family_than_that_of_the_keys_is_refused() -> None:
+    assert explain(GOLDEN.state_dict, family="beit") == (
+        "family was given as beit; these are the keys of a dinov2 model.",
+        (),
+        "Leave --family out, or correct the file that says so.",
+    )
+
+
+def test_all_kinds_that_a_model_may_be_are_named_where_its_settings_are_asked_for() -> None:
+    headline, *_ = explain(read_golden("data2vec_vision_tiny_ade20k").state_dict)
+    kinds = "data2vec_vision or beit or beitv2"
+    assert headline == f"The tensors of this {kinds} model do not tell these settings, and no file does."
+
+
+def test_what_a_file_tells_is_taken_in_its_parsed_form() -> None:
+    by_file = {"image_mean": Told([0.5, 0.5, 0.5], "config.json"), "num_attention_heads": Told("2", "config.json")}
+    assert merge_told(load_family("dinov2"), by_file, {}) == {
+        "image_mean": Told((0.5, 0.5, 0.5), "config.json"), "num_attention_heads": Told(2, "config.json")
+    }  # fmt: skip
+
+
+def test_an_official_model_that_returns_features_is_the_same_official_model() -> None:
+    family = load_family("dinov2")
+    spec = replace(family.spec_of(VARIANTS["dinov2_vits14"]), out_indices=(3,))
+    assert identify_variant(family, spec) == "dinov2_vits14"
+    assert identify_variant(family, replace(spec, layer_norm_eps=1e-5)) == "dinov2_custom"

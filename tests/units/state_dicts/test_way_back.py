@@ -102,6 +102,14 @@ def test_a_gated_model_does_not_read_the_activation() -> None:
     assert restore_with(out, hidden_act="relu").keys() == out.source.keys()
 
 
+def test_a_gated_model_that_reads_the_activation_is_refused_by_it() -> None:
+    out = convert("dinov3_tiny_swiglu")
+    with warnings.catch_warnings(action="ignore"):  # of what has no place in the converted model
+        assert restore_with(out).keys() == out.source.keys()
+        with pytest.raises(CheckpointError, match=r"hidden_act 'gelu'; such an original has 'silu'"):
+            restore_with(out, hidden_act="gelu")
+
+
 def test_a_config_of_no_known_family_is_refused() -> None:
     from transformers import ViTConfig
 

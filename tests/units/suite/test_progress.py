@@ -31,6 +31,7 @@ def test_nobody_need_listen() -> None:
 
 def test_a_step_takes_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb one nothing is drawn
     monkeypatch.setattr(progress, "Console", lambda **_: Console(file=terminal, force_terminal=True, width=40))
     with progress.show_steps():
         say("data2vec_vision_base_ade20k: cpu, float32, eager, sdpa: native, block.3")

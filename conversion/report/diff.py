@@ -39,9 +39,10 @@ RATIOS = Tolerances(error_ratio=math.sqrt(ERROR_RATIO), chance=math.sqrt(2) * CH
 """How far two error ratios of one input may lie apart, for :func:`allow_for_chance`.
 
 The square root of what is close, 1.41: halfway, by factors, between the same error and one that is close no more. The
-worst capture points of official models lie between 1.0 and 1.2 wherever the roundings fall, so that two of them are at
-most 1.2 times apart. Chance gives more where that point has few elements: the logarithm of one ratio scatters by
-1 / sqrt(n), that of two independent ones by sqrt(2) times that, and six of these exceed 1.41 below 600 elements.
+worst capture points of official models, but for two, lie between 1.0 and 1.3 wherever the roundings fall, so that two
+of them are at most 1.3 times apart. Chance gives more where that point has few elements: the logarithm of one ratio
+scatters by 1 / sqrt(n), that of two independent ones by sqrt(2) times that, and six of these exceed 1.41 below 600
+elements.
 """
 
 

@@ -12,7 +12,7 @@ from conversion.suite.work import estimate_work
 OVERHEAD = 120e9
 """What a cell of the matrix takes beside its multiplications, as if it were some: reading, writing, small operations.
 
-With it, every model does between 65 and 130 thousand million multiplications a second (``docs/results.md``).
+With it, every model does between 43 and 105 thousand million multiplications a second (``docs/results.md``).
 """
 
 OF_VARIANT = re.compile(r"test_(?P<test>parity|restore)\[(?P<variant>\w+)")

@@ -154,10 +154,10 @@ def test_work_goes_by_the_seconds_on_record() -> None:
         for name, found in re.findall(r"^\| (\w+) \|.* (\d+) \|$", page, re.MULTILINE)
         if name in VARIANTS
     }
-    assert len(seconds) == 14  # eight backbones with their classifiers, and six models of Data2Vec-Vision
+    assert set(seconds) == {row.backbone for row in VARIANTS.values()}  # a classifier is verified with its backbone
     models = group_tests(list_tests(*VARIANTS), Request(is_all=True, is_thorough=True))
     paces = {name: models[name].work / seconds[name] for name in seconds}
-    assert max(paces.values()) < 1.75 * min(paces.values()), paces
+    assert max(paces.values()) < 2.5 * min(paces.values()), paces
 
 
 def test_the_longest_model_is_not_divided_among_workers() -> None:

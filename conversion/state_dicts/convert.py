@@ -12,7 +12,7 @@ from torch import Tensor
 from conversion.errors import ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, tell_settings
 from conversion.families.heads import HEADS
-from conversion.families.image_sizes import check_image_size, check_input_size
+from conversion.families.image_sizes import check_image_size, check_input_size, check_sizes_agree
 from conversion.families.labels import choose_labels
 from conversion.families.settings import FAMILY
 from conversion.families.told import Origin, Told, find_origins, write_value
@@ -108,11 +108,13 @@ def convert(
     Raises:
         VariantError: the variant is unknown, these are the weights of another one, or it has no use for something
             that was given.
-        CheckpointError: no family recognises the keys, or nobody told what shapes cannot tell.
+        CheckpointError: no family recognises the keys, nobody told what shapes cannot tell, or ``input_size`` is
+            another size than the one that is baked.
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
     row = find_variant(variant) if variant is not None else None
     heads = {"linear_head": linear_head, "depth_head": depth_head}
+    check_sizes_agree(image_size, settings.get("input_size"))
     _check_tensors(state_dict, *filter(None, heads.values()))
     given = merge_heads(state_dict, **heads, linear_head_entry=linear_head_entry)
     whole, widened = complete_linear_head(given, settings, variant)

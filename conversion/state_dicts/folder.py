@@ -17,7 +17,10 @@ LEFT_OUT = "left_out.safetensors"
 """Tensors of the original that have no place in the converted model, where it has such."""
 
 DEEPEST = 1000
-"""Blocks of a model that a file may speak of: of many more, transformers makes lists until memory is full."""
+"""Blocks of a model that a file may speak of."""
+
+LARGEST = {"num_hidden_layers": DEEPEST, "num_labels": 1_000_000}
+"""Field of a config to its largest value: transformers makes a list as long, and of a longer one memory is full."""
 
 AGAIN = "Copy the folder again, or convert the original again."
 
@@ -30,16 +33,27 @@ def read_config(directory: Path) -> "PretrainedConfig":
     """
     from transformers import AutoConfig
 
-    depth = read_settings(directory / CONFIG).get("num_hidden_layers", 0)
-    if not isinstance(depth, int) or depth > DEEPEST:
-        raise CheckpointError(
-            f"{directory / CONFIG}: num_hidden_layers is {depth!r}; no model has more than {DEEPEST}.", hint=AGAIN
-        )
+    problems = _list_too_large(read_settings(directory / CONFIG))
+    if problems:
+        raise CheckpointError(f"{directory / CONFIG}: has values that no model has.", problems, hint=AGAIN)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
         raise describe_unreadable(directory / CONFIG, error) from error
     return config
+
+
+def _list_too_large(settings: dict[str, Any]) -> list[str]:
+    """Fields with which transformers would fill the memory, also those of a config within it, as a backbone's."""
+    problems, parts = [], [("", settings)]
+    while parts:
+        prefix, part = parts.pop()
+        for name, value in part.items():
+            if name in LARGEST and not (isinstance(value, int) and value <= LARGEST[name]):
+                problems.append(f"{prefix}{name}: {value!r:.80}, not a whole number up to {LARGEST[name]:,}")
+            elif isinstance(value, dict):
+                parts.append((f"{prefix}{name}.", value))
+    return problems
 
 
 def read_settings(path: Path) -> dict[str, Any]:

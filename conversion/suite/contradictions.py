@@ -9,6 +9,7 @@ from conversion.exports.asked import check_asked
 from conversion.exports.pictures import list_pictures
 from conversion.families.base import load_family
 from conversion.families.external import AUTO, BUNDLED, HUB
+from conversion.families.image_sizes import check_sizes_agree
 from conversion.families.settings import list_settings, option_of
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.variants import VARIANTS
@@ -45,10 +46,7 @@ def _check_name(request: Request) -> None:
 
 
 def _check_sizes(request: Request) -> None:
-    size, told = request.image_size, request.overrides.get("input_size")
-    if size is not None and told not in (None, size):
-        headline = f"Images of a model that is baked for {size} pixels have that size, not {told}."
-        raise CheckpointError(headline, hint="Leave --image-size or --input-size out.")
+    check_sizes_agree(request.image_size, request.overrides.get("input_size"))
 
 
 def _check_weights(request: Request) -> None:

@@ -203,14 +203,17 @@ class Subject:
         return [case for case in cases if not (case.masked and self.reference == TIMM_CODE)]
 
     def convert(self, image_size: int | None) -> Conversion:
-        """Convert the checkpoint, with position embeddings baked for ``image_size``."""
+        """Convert the checkpoint, with position embeddings baked for ``image_size``, which its images have then."""
+        settings = dict(self.overrides)
+        if image_size is not None:
+            settings.pop("input_size", None)
         with concerning(self.files["checkpoint"].name):
             return conversion.convert(
                 self.checkpoints["checkpoint"].state_dict,
                 self.request.variant if self.request.checkpoint or self.is_shortened else self.variant,
                 **take_heads(self.checkpoints),
                 labels=self.request.labels,
-                **self.overrides,
+                **settings,
                 image_size=image_size,
             )
 

@@ -282,6 +282,6 @@ def test_a_folder_that_was_baked_is_compared_at_its_size(
     golden = read_golden(name)
     size = golden.spec.image_size + golden.spec.patch_size
     torch.save(golden.state_dict, tmp_path / "original.pth")
-    folder = conversion.save_artifact(convert(golden, image_size=size), tmp_path / "baked")
+    folder = conversion.save_artifact(convert(golden, image_size=size, input_size=None), tmp_path / "baked")
     assert main(["compare", str(tmp_path / "original.pth"), str(folder), *list_options(name)]) == 0
     assert f"The same model at {size} x {size} pixels" in capsys.readouterr().out

@@ -54,14 +54,30 @@ def test_a_config_is_read(tmp_path: Path) -> None:
     assert read_config(folder).num_hidden_layers == 1000
 
 
-@pytest.mark.parametrize(("depth", "said"), [(1001, "1001"), ("2", "'2'"), ([2], "[2]"), (None, "None")])
-def test_a_depth_that_no_model_has_is_refused_before_transformers_reads_it(
-    depth: object, said: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("fields", "problems"),
+    [
+        ({"num_hidden_layers": 1001}, ["num_hidden_layers: 1001, not a whole number up to 1,000"]),
+        ({"num_hidden_layers": "2"}, ["num_hidden_layers: '2', not a whole number up to 1,000"]),
+        ({"num_hidden_layers": {}}, ["num_hidden_layers: {}, not a whole number up to 1,000"]),
+        ({"num_hidden_layers": None}, ["num_hidden_layers: None, not a whole number up to 1,000"]),
+        ({"num_labels": 10**9}, ["num_labels: 1000000000, not a whole number up to 1,000,000"]),
+        (
+            {"num_labels": [0] * 99, "backbone_config": {"model_type": "dinov2", "num_hidden_layers": 10**9}},
+            [
+                f"num_labels: {str([0] * 99)[:80]}, not a whole number up to 1,000,000",
+                "backbone_config.num_hidden_layers: 1000000000, not a whole number up to 1,000",
+            ],
+        ),
+    ],
+)
+def test_values_that_fill_the_memory_are_refused_before_transformers_reads_them(
+    fields: dict[str, object], problems: list[str], tmp_path: Path
 ) -> None:
-    folder = write_config(tmp_path / "model", num_hidden_layers=depth)
+    folder = write_config(tmp_path / "model", **fields)
     with pytest.raises(CheckpointError) as error:
         read_config(folder)
-    expect(error, f"{folder / 'config.json'}: num_hidden_layers is {said}; no model has more than 1000.")
+    expect(error, f"{folder / 'config.json'}: has values that no model has.", *problems)
 
 
 def test_a_config_without_a_depth_is_transformers_to_read(tmp_path: Path) -> None:

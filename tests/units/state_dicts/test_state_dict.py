@@ -200,6 +200,14 @@ def test_baking_an_impossible_size_is_refused_with_the_nearest(image_size: int) 
         conversion.convert(read_golden("dinov2_tiny").backbone, num_attention_heads=NUM_HEADS, image_size=image_size)
 
 
+def test_another_size_of_images_than_the_baked_one_is_refused() -> None:
+    golden = read_golden("dinov2_tiny")
+    sizes = {**golden.overrides, "image_size": 42}
+    assert conversion.convert(golden.backbone, **sizes, input_size=42).input_size == 42
+    with pytest.raises(CheckpointError, match="Images of a model that is baked for 42 pixels have that size, not 70"):
+        conversion.convert(golden.backbone, **sizes, input_size=70)
+
+
 def test_the_dtype_of_the_checkpoint_is_kept() -> None:
     half = {key: tensor.half() for key, tensor in read_golden("dinov2_tiny").backbone.items()}
     out = conversion.convert(half, num_attention_heads=NUM_HEADS)

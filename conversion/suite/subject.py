@@ -204,17 +204,14 @@ class Subject:
 
     def convert(self, image_size: int | None) -> Conversion:
         """Convert the checkpoint, with position embeddings baked for ``image_size``, which its images have then."""
-        settings = dict(self.overrides)
-        if image_size is not None:
-            settings.pop("input_size", None)
+        sizes = {} if image_size is None else {"image_size": image_size, "input_size": None}
         with concerning(self.files["checkpoint"].name):
             return conversion.convert(
                 self.checkpoints["checkpoint"].state_dict,
                 self.request.variant if self.request.checkpoint or self.is_shortened else self.variant,
                 **take_heads(self.checkpoints),
                 labels=self.request.labels,
-                **settings,
-                image_size=image_size,
+                **{**self.overrides, **sizes},
             )
 
     def restore(self) -> dict[str, Tensor]:
@@ -227,10 +224,10 @@ class Subject:
         """Whose code the original is: as asked for; else timm's for what only timm writes, and ours for all others."""
         if self.request.original != AUTO:
             return self.request.original
-        checkpoint = self.checkpoints["checkpoint"] if self.request.checkpoint else None
-        is_timms = checkpoint and (checkpoint.untranslated is not None or checkpoint.timm is not None)
-        is_alone = len(self.checkpoints) == 1 and not self.request.overrides.get("out_indices")  # which ours returns
-        return TIMM_CODE if is_timms and is_alone else BUNDLED
+        if not self.request.checkpoint or len(self.checkpoints) > 1:
+            return BUNDLED
+        checkpoint = self.checkpoints["checkpoint"]
+        return BUNDLED if checkpoint.untranslated is None and checkpoint.timm is None else TIMM_CODE
 
     @cached_property
     def clone(self) -> Path | None:

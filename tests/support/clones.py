@@ -92,7 +92,7 @@ class DinoVisionTransformer(nn.Module):
         how = {"offset": self.interpolate_offset, "antialias": self.interpolate_antialias}
         return resample_position_embeddings(self.pos_embed, grid, **how)
 
-    def forward_features(self, x, masks=None):
+    def prepare_tokens_with_masks(self, x, masks=None):
         grid = [side // self.patch_size for side in x.shape[2:]]
         x = self.patch_embed(x)
         if masks is not None:
@@ -101,6 +101,24 @@ class DinoVisionTransformer(nn.Module):
         x = x + self.interpolate_pos_encoding(x, *grid)
         if self.register_tokens is not None:
             x = torch.cat((x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]), dim=1)
+        return x
+
+    def _get_intermediate_layers_not_chunked(self, x, n=1):
+        x, taken = self.prepare_tokens_with_masks(x), []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            taken += [x] if number in n else []
+        return taken
+
+    def get_intermediate_layers(self, x, n=1, reshape=False, return_class_token=False, norm=True):
+        grid = [side // self.patch_size for side in x.shape[2:]]
+        taken = self._get_intermediate_layers_not_chunked(x, n)
+        taken = [self.norm(each) for each in taken] if norm else taken
+        taken = [each[:, 1 + self.num_register_tokens :] for each in taken]
+        return tuple(each.reshape(len(x), *grid, -1).permute(0, 3, 1, 2) for each in taken) if reshape else tuple(taken)
+
+    def forward_features(self, x, masks=None):
+        x = self.prepare_tokens_with_masks(x, masks)
         for block in self.blocks:
             x = block(x)
         first, normed = 1 + self.num_register_tokens, self.norm(x)

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov2.config import RETURNED, Dinov2Spec
 from conversion.families.external import construct, import_class
 from conversion.families.images import RGB
 from conversion.patching import without_xformers
@@ -25,15 +25,29 @@ class Adapter(nn.Module):
     """What makes the authors' class take and return what the bundled original does; to be put before it."""
 
     linear_head: nn.Module | None
+    out_indices: tuple[int, ...]
+    apply_layernorm: bool | None
+    reshape_hidden_states: bool | None
 
-    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Any]:
         """Run the model: what the bundled ``Dinov2.forward`` returns, and what else the authors' code returns."""
+        if self.out_indices:
+            return {"feature_maps": self.compute_features(pixel_values)}
         # as in training, or the CLS token alone is returned; what else would differ there goes by nn.Module.training
         outputs: dict[str, Tensor] = super().forward(pixel_values, masks=bool_masked_pos, is_training=True)
         if self.linear_head is None:
             return outputs
         pooled = torch.cat((outputs["x_norm_clstoken"], outputs["x_norm_patchtokens"].mean(dim=1)), dim=1)  # (B, 2D)
         return {**outputs, "logits": self.linear_head(pooled)}
+
+    def compute_features(self: Any, pixel_values: Tensor) -> list[Tensor]:
+        """Compute what a feature backbone returns, by the authors' code."""
+        if self.reshape_hidden_states:
+            how = {"reshape": True, "norm": self.apply_layernorm}
+            return list(self.get_intermediate_layers(pixel_values, n=self.out_indices, **how))  # (B, D, h, w) each
+        # that leaves out the CLS token and the registers, which transformers' backbone returns
+        outputs = self._get_intermediate_layers_not_chunked(pixel_values, n=self.out_indices)  # (B, T, D) each
+        return [self.norm(tokens) for tokens in outputs] if self.apply_layernorm else list(outputs)
 
 
 def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
@@ -69,4 +83,6 @@ def build_external(spec: Dinov2Spec, clone: Path) -> nn.Module:
     if not spec.mask_token:
         model.mask_token = None
     model.linear_head = nn.Linear(2 * spec.embed_dim, spec.num_classes) if spec.num_classes else None
+    for name in RETURNED:
+        setattr(model, name, getattr(spec, name))
     return cast("nn.Module", model)

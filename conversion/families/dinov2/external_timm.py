@@ -1,13 +1,13 @@
 """DINOv2 by timm's own code."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from conversion.errors import CheckpointError
-from conversion.families.dinov2.config import Dinov2Spec
+from conversion.families.dinov2.config import RETURNED, Dinov2Spec
 from conversion.families.timm_code import (
     BUNDLED_INSTEAD,
     Description,
@@ -44,15 +44,21 @@ class Adapter(nn.Module):
     num_prefix_tokens: int
     forward_features: Callable[[Tensor], Tensor]
     forward_head: Callable[[Tensor], Tensor]
+    forward_intermediates: Callable[..., list[Any]]
     linear_head: "JoinedHead | None"
+    out_indices: tuple[int, ...]
+    apply_layernorm: bool | None
+    reshape_hidden_states: bool | None
 
-    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None = None) -> dict[str, Any]:
         """Run the model: what the bundled ``Dinov2.forward`` returns; the logits are those of timm's own head.
 
         Raises:
             ValueError: patches are to be masked.
         """
         refuse_masks(bool_masked_pos)
+        if self.out_indices:
+            return {"feature_maps": self.compute_features(pixel_values)}
         tokens = self.forward_features(pixel_values)
         outputs = {
             "x_norm_clstoken": tokens[:, 0],
@@ -64,6 +70,15 @@ class Adapter(nn.Module):
             self.linear_head(torch.cat(pooled, dim=-1))  # (B, 2D), for the capture points
             outputs["logits"] = self.forward_head(tokens)
         return outputs
+
+    def compute_features(self, pixel_values: Tensor) -> list[Tensor]:
+        """Compute what a feature backbone returns, by timm's code."""
+        how: dict[str, object] = {"norm": bool(self.apply_layernorm), "intermediates_only": True}
+        if self.reshape_hidden_states:
+            return self.forward_intermediates(pixel_values, self.out_indices, **how)  # (B, D, h, w) each
+        how |= {"output_fmt": "NLC", "return_prefix_tokens": True}
+        parts = self.forward_intermediates(pixel_values, self.out_indices, **how)  # patches, and all other tokens
+        return [torch.cat((others, patches), dim=1) for patches, others in parts]  # (B, T, D) each
 
     def _pos_embed(self, patches: Tensor) -> Tensor:
         """Add positions and put the other tokens before: ``(B, height, width, D)`` to ``(B, T, D)``."""
@@ -145,6 +160,8 @@ def build_timm(description: Description | None, spec: Dinov2Spec, shapes: Shapes
     model.interpolate_offset, model.interpolate_antialias = RESAMPLING
     # outside of its state dict, as the aliases are
     vars(model)["linear_head"] = JoinedHead(model.head, model.global_pool) if has_head else None
+    for name in RETURNED:
+        setattr(model, name, getattr(spec, name))
     for block in model.blocks:
         block.attn.fused_attn = True  # as the original's, whatever timm is set to
         if spec.ffn == "swiglu":

@@ -11,8 +11,8 @@ from conversion.artifact.reading import rebuild_spec
 from conversion.artifact.sizes import list_identical_sizes
 from conversion.exports.asked import find_export
 from conversion.families.base import load_family
+from conversion.families.deviations import IMAGE_PROCESSOR_BACKEND
 from conversion.families.target import transformers_major
-from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND
 
 # runtime to lines that load a file of it
 LOADED_BY = {
@@ -65,7 +65,7 @@ def write_usage(card: Mapping[str, Any], place: str) -> list[str]:
     if not family.images.build_image_processor(spec, size):
         return [f"from transformers import {auto_class}", "", loaded]
     pillow = ', backend="pil"' if transformers_major() > 4 else ", use_fast=False"
-    backend = pillow if IMAGE_PROCESSOR_BACKEND in family.ledger else ""
+    backend = pillow if any(entry.name == IMAGE_PROCESSOR_BACKEND.name for entry in family.ledger) else ""
     made = [f'processor = AutoImageProcessor.from_pretrained("{place}"{backend})']
     if sizes and size not in sizes and not spec.keeps_aspect:
         there = family.images.build_image_processor(replace(spec, input_size=None), sizes[0])

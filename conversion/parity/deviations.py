@@ -49,17 +49,6 @@ class Deviation:
     applies_to_image: Callable[[Any, tuple[int, int], int], bool] = field(default=lambda *_: False, compare=False)
 
 
-IMAGE_PROCESSOR_BACKEND = Deviation(
-    name="image-processor-backend",
-    where="the image processor that transformers 5 loads by default",
-    cause="it resizes with torchvision's kernel on tensors, the original with Pillow's",
-    size="one grey level, before normalisation, on 0.4 to 0.8 % of the values",
-    counterfactual="the processor's PIL backend",
-    remedy='load the image processor with backend="pil" (transformers 5) or use_fast=False (4)',
-)
-"""Of every family, since all originals resize with Pillow."""
-
-
 def split_names(names: str | None) -> list[str]:
     """The single names in that of a deviation, which may be several combined; none of None or an empty text."""
     return names.split(SEPARATOR) if names else []

@@ -54,7 +54,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both models are given: ``(B, 3, height, width)``, and ``(B, N)`` where patches are masked."""
+    """What both models are given: ``(B, channels, height, width)``, and ``(B, N)`` where patches are masked."""
 
     pixel_values: Tensor
     bool_masked_pos: Tensor | None = None

@@ -15,8 +15,8 @@ ERROR_RATIO = 2.0
 """How much larger than the original's own rounding error the converted model's may be.
 
 Two evaluations of one function that round at different places have errors of the same size, independent of each
-other; their ratio scatters around 1 (1.0 to 1.2 at the worst capture point of the official models), and twice is out
-of reach of that scatter.
+other; their ratio scatters around 1 (1.0 to 1.2 at the worst capture point of all official models but three: see
+docs/judging.md), and twice is out of reach of that scatter.
 """
 
 CHANCE = 6.0
@@ -113,13 +113,13 @@ class PointVerdict:
         difference: converted against original, each on its own activations; None where they cannot be
             subtracted.
         local: the same without what came before: the converted stage fed the original's input; None where the stage
-            cannot be run by itself.
+            cannot be run by itself, or nobody asked.
         original_error, converted_error: each against the float64 yardstick; None where exactness made it needless.
         scatter: the largest that the original's error is with other roundings, too; None where nobody had to ask.
         allowed: the largest ``converted_error`` that is close.
         scale: of the yardstick itself, its distance from zero.
         elements: of the tensor.
-        reason: why it failed.
+        reason: why it failed, or is lossy.
     """
 
     point: str

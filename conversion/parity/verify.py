@@ -23,7 +23,7 @@ class InputVerdict:
     Attributes:
         name: of the input, as ``native`` or ``masked``.
         verdict: the worst of its points'.
-        shape: of its pixel values, ``(B, 3, height, width)``.
+        shape: of its pixel values, ``(B, channels, height, width)``.
         masked: whether patches of it are masked.
         points: what decides: the comparison; where a known deviation applies, the one under its counterfactual.
         deviation: names of the ledger's entries that apply and show, if any do.

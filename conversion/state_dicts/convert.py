@@ -49,7 +49,7 @@ class Conversion:
             embeddings put in.
         dropped: original key to the reason why it, or a part of it, was left out.
         left_out: those of the dropped tensors that the original model needs to be whole again.
-        baked: image size that the position embeddings were resampled for, None if they are the checkpoint's own.
+        baked: image size that was asked for, the native one, too, for which nothing is resampled; None if none was.
         notes: what a user of the model must know, for the artifact's card.
         told: what tensors cannot tell, and on whose word it is taken.
         recomputed: keys of dropped tensors that were damaged, and are computed again from the spec.
@@ -89,7 +89,9 @@ def convert(
     labels: Iterable[str] | None = None,
     **settings: Any,
 ) -> Conversion:
-    """Convert an original state dict. Pure: the input is left alone, no tensor is copied.
+    """Convert an original state dict. Pure: the input is left alone.
+
+    No tensor is copied, but for a head that is filled up and position embeddings that are resampled.
 
     Args:
         state_dict: as :func:`conversion.load_checkpoint` gives it.
@@ -99,8 +101,8 @@ def convert(
         linear_head_entry: of these, the name of the one to take.
         depth_head: of DINOv2's authors, as it lies in its file.
         image_size: bake position embeddings for square images of this side, in pixels.
-        labels: class names, in the order of the logits; ImageNet's, of a classifier with its 1000 classes, unless
-            given.
+        labels: class names, in the order of the logits. If not given, those that the file names, else ImageNet's
+            where there are 1000.
         settings: what tensors cannot tell, by the family's names for it, as ``num_attention_heads`` or ``image_mean``.
             What is not given is told by a file beside the checkpoint (:func:`conversion.load_checkpoint` reads it), by
             the variant that is named, or by an official model of these very shapes; else it is refused.
@@ -108,8 +110,8 @@ def convert(
     Raises:
         VariantError: the variant is unknown, these are the weights of another one, or it has no use for something
             that was given.
-        CheckpointError: no family recognises the keys, nobody told what shapes cannot tell, or ``input_size`` is
-            another size than the one that is baked.
+        CheckpointError: no family recognises the keys, nobody told what shapes cannot tell, ``image_size`` cannot be
+            baked, or ``input_size`` is another one.
         KeyMapError: keys or shapes do not add up, or values are NaN or Inf; all problems at once.
     """
     row = find_variant(variant) if variant is not None else None
@@ -129,7 +131,6 @@ def convert(
         warnings.warn(f"{name}: {note}.", ConversionWarning, stacklevel=2)
     notes = () if row else tuple(_note_recognised(found, like))
     if image_size is not None:
-        check_image_size(spec, image_size)  # again: shapes alone do not say whether resampling was told
         kept, spec = family.bake_image_size(kept, spec, image_size)
     table = family.expand_key_map(spec)
     unplaced = {key: family.explain_absence(key) or "" for key in key_map.list_unplaced(table)}

@@ -3,7 +3,8 @@
 Most lie in defaults of the config, or in names; what is written here avoids them.
 """
 
-from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
+from conversion.families.deviations import IMAGE_PROCESSOR_BACKEND
+from conversion.parity.deviations import Deviation
 
 LAYER_NORM_EPS = Deviation(
     name="layer-norm-eps-default",

@@ -1,11 +1,12 @@
 """Depth Anything: known deviations of transformers."""
 
+from dataclasses import replace
 from typing import Any
 
 from conversion.families.depth_anything.preprocessing import choose_size
 from conversion.families.depth_architecture.deviations import FEATURE_INDICES, POSITION_EMBEDDINGS
-from conversion.families.deviations import SOFTMAX_OF_4
-from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
+from conversion.families.deviations import IMAGE_PROCESSOR_BACKEND, SOFTMAX_OF_4
+from conversion.parity.deviations import Deviation
 
 
 def _is_resized_otherwise(spec: Any, size: tuple[int, int], input_size: int) -> bool:
@@ -36,6 +37,12 @@ KERNEL = Deviation(
     remedy="resize beforehand, and load the image processor with do_resize=False, do_rescale=False: "
     "torch.nn.functional.interpolate(mode='bicubic') of the pixels divided by 255 is OpenCV's resize",
     applies_to_image=lambda *_: True,
+)
+
+BACKEND = replace(
+    IMAGE_PROCESSOR_BACKEND,
+    cause="it resizes with torchvision's kernel on tensors, its PIL backend with Pillow's, of which resize-kernel "
+    "tells how far it is off",
 )
 
 DEPTH_RESIZE = Deviation(
@@ -94,7 +101,7 @@ LEDGER = (
     KERNEL,
     DEPTH_RESIZE,
     FEATURE_LAYOUT,
-    IMAGE_PROCESSOR_BACKEND,
+    BACKEND,
     METRIC,
     FEATURE_INDICES,
     FEATURE_NORM,

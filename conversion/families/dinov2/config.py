@@ -43,7 +43,8 @@ class Dinov2Spec(Spec):
         interpolate_offset, interpolate_antialias: how position embeddings are resampled for another size than native:
             added to the patch grid, and whether with antialias. None where nobody told: then no other size is claimed.
         input_size: side in pixels of the images that the image processor makes; None for the usual one.
-        mlp_ratio: width of the feed-forward's hidden layer in widths of the tokens, before a gate takes its share.
+        mlp_ratio: width of the feed-forward's hidden layer in widths of the tokens, before a gate takes its share;
+            a whole number, but for transformers 4.
         mask_token: every model has one after the authors' training.
         qkv_bias, proj_bias, ffn_bias: whether these layers have biases, by the names in the training's config.
         layer_scale: each residual branch has a learned factor per channel.
@@ -59,7 +60,7 @@ class Dinov2Spec(Spec):
     interpolate_offset: float | None = None
     interpolate_antialias: bool | None = None
     input_size: int | None = None
-    mlp_ratio: int = 4
+    mlp_ratio: float = 4
     mask_token: bool = True
     qkv_bias: bool = True
     proj_bias: bool = True
@@ -80,7 +81,7 @@ class Dinov2Spec(Spec):
     @property
     def hidden_dim(self) -> int:
         """Width of the feed-forward's hidden layer."""
-        width = int(self.mlp_ratio * self.embed_dim)  # transformers 4 takes ratios that are not whole
+        width = int(self.mlp_ratio * self.embed_dim)
         return width if self.ffn == "mlp" else reckon_swiglu_width(width)
 
     @property

@@ -1,10 +1,10 @@
 """DINOv2: known deviations of transformers."""
 
-from conversion.families.deviations import CENTER_CROP, SOFTMAX_OF_4
+from conversion.families.deviations import CENTER_CROP, IMAGE_PROCESSOR_BACKEND, SOFTMAX_OF_4
 from conversion.families.dinov2.config import Dinov2Spec
-from conversion.parity.deviations import IMAGE_PROCESSOR_BACKEND, Deviation
+from conversion.parity.deviations import Deviation
 
-# class of transformers to how it resamples position embeddings
+# kind of model to how its class in transformers resamples position embeddings
 RESAMPLING = {
     "plain":     {"interpolate_offset": 0.0, "interpolate_antialias": False},
     "registers": {"interpolate_offset": 0.0, "interpolate_antialias": True},
@@ -19,8 +19,9 @@ def _resamples_otherwise(spec: Dinov2Spec, shape: tuple[int, ...], kind: str) ->
 POSITION_EMBEDDINGS = Deviation(
     name="position-embeddings-offset",
     where="models without registers, at every image size but the native one",
-    cause="position embeddings are resized from M patches a side to n. The original does so by "
-    "(n + 0.1) / M, transformers by n / M: to the right and below they lie up to a tenth of a patch apart",
+    cause="position embeddings are resized from M patches a side to n. transformers does so by n / M, without "
+    "antialias; the official models' code by (n + 0.1) / M, so that to the right and below they lie up to a tenth of a "
+    "patch apart; timm's by n / M, with antialias",
     size="at 224, on last hidden states: CLS 3e-3 to 3e-2, patches 5e-2 to 1.5e-1; up to 0.6 on tiny models",
     counterfactual="the original with interpolate_offset=0 and without antialias",
     remedy="bake the original's resampling for one square size with --image-size",

@@ -1,6 +1,7 @@
 """What a verification card says and something else tells, too: the model, its files, or the rest of the card."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
 from conversion.exports.asked import find_export
 from conversion.families.base import Family
+from conversion.families.settings import LAST_BLOCK
 from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
 from conversion.intake.download import read_checksums
@@ -50,6 +52,7 @@ def find_false_entries(card: Mapping[str, Any], family: Family[Any], spec: Any) 
     if card["architecture"] != spec.hf_class:
         yield f"architecture: {card['architecture']}, by its spec {spec.hf_class}"
     yield from _find_false_sizes(card, spec)
+    yield from _find_false_told(card, family, spec)
     yield from _find_false_counts(card, family, spec)
     yield from _find_false_source(card)
 
@@ -88,7 +91,7 @@ def find_false_exports(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def find_false_figures(record: Mapping[str, Any], points: Sequence[PointVerdict]) -> Iterator[str]:
-    """List the figures of an input that are not those of its capture points.
+    """List the figures of an input that are not those of its capture points, and points whose own are no numbers.
 
     Args:
         record: of the input, in the card.
@@ -99,6 +102,18 @@ def find_false_figures(record: Mapping[str, Any], points: Sequence[PointVerdict]
         for name, value in summarise_points(points).items()
         if json.dumps(record[name]) != json.dumps(value)  # in which a NaN is a NaN
     )
+    close = (point for point in points if point.verdict is Verdict.CLOSE)
+    odd = [point.point for point in close if not all(map(math.isfinite, _list_figures(point)))]
+    if odd:
+        yield f"figures of points that are close are no numbers: {', '.join(odd[:5])}"
+    baked = record["baked_twin"]
+    if baked and record["shape"][-2:] != [baked, baked]:
+        yield f"baked_twin: {baked}, of an input {tuple(record['shape'])}"
+
+
+def _list_figures(point: PointVerdict) -> list[float]:
+    distances = (point.difference, point.local, point.original_error, point.converted_error, point.scale, point.scatter)
+    return [figure for each in distances if each for figure in (each.max_abs, each.rms)]
 
 
 def find_false_deviation(
@@ -179,6 +194,17 @@ def _find_false_sizes(card: Mapping[str, Any], spec: Any) -> Iterator[str]:
     if baked is not None and (baked != spec.image_size or not spec.any_size):
         possible = f"by its spec {spec.image_size}" if spec.any_size else "and a model of its spec has one size only"
         yield f"baked_image_size: {baked}, {possible}"
+
+
+def _find_false_told(card: Mapping[str, Any], family: Family[Any], spec: Any) -> Iterator[str]:
+    for name, each in card["told"].items():
+        field = family.settings[name].field if name in family.settings else ""
+        if not field:
+            continue
+        found = json.loads(json.dumps(getattr(spec, field)))
+        said = [spec.depth - 1] if each["value"] == [LAST_BLOCK] else each["value"]
+        if said != found:
+            yield f"told {name}: {each['value']!r:.80}, by its spec {found}"
 
 
 def _find_false_counts(card: Mapping[str, Any], family: Family[Any], spec: Any) -> Iterator[str]:

@@ -49,11 +49,14 @@ def load_image_processor(directory: Path) -> Any:
     import transformers
 
     try:
-        return transformers.AutoImageProcessor.from_pretrained(
+        found = transformers.AutoImageProcessor.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False, **_choose_backend(directory)
         )
+        if not isinstance(found, transformers.ImageProcessingMixin):  # it takes any class of the library
+            raise TypeError(f"{type(found).__name__} is no image processor")
     except Exception as error:  # transformers raises nearly everything on values that it does not expect
         raise describe_unreadable(directory / PREPROCESSOR, error) from error
+    return found
 
 
 def _choose_backend(directory: Path) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """Read verification cards, those of an earlier version too."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,13 +7,14 @@ from typing import Any
 
 from conversion.artifact.card import SCHEMA, digest_of
 from conversion.artifact.card_points import COLUMNS, record_distances, record_points
+from conversion.artifact.card_spec import check_spec
 from conversion.artifact.schemas import check_schema
 from conversion.errors import ArtifactError
 from conversion.families.base import load_family
 from conversion.intake.transformers_folder import compare_command, is_transformers_folder
 from conversion.parity.metrics import NO_DIFFERENCE, Distance
 from conversion.parity.verdict import PointVerdict, Verdict, worst
-from conversion.state_dicts.folder import PARITY_CARD
+from conversion.state_dicts.folder import PARITY_CARD, parse_json
 
 EARLIER = "parity-card/2"
 """In which a deviation was a verdict, and every capture point had all its figures by name."""
@@ -31,7 +31,7 @@ def read_card(directory: Path) -> dict[str, Any]:
     """
     path = directory / PARITY_CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         hint = f"A conversion writes one. To compare the folder with its original: {compare_command(directory)}"
         hint = hint if is_transformers_folder(directory) else "Check the path of the folder."
@@ -57,7 +57,7 @@ def modernise_card(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
         path: where it was read, for the message.
 
     Raises:
-        ArtifactError: it is not as its schema says.
+        ArtifactError: it is not as its schema says, or its spec is of no model.
     """
     if card["schema"] == EARLIER:
         try:
@@ -65,6 +65,7 @@ def modernise_card(card: Mapping[str, Any], path: Path) -> dict[str, Any]:
         except Exception as error:  # values of other types, sizes and lengths than a card has
             raise ArtifactError(f"{path}: is no verification card.", [f"as {EARLIER}: {error!r}"]) from error
     check_schema(card, "parity_card", path, "verification card")
+    check_spec(card, path)
     return dict(card)
 
 

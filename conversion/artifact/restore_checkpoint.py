@@ -49,6 +49,7 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
         check_transformers_folder(directory)
     if (directory / PARITY_CARD).exists():
         check_card(directory)
+        read_card(directory)  # what it cannot say afterwards is said before anything is written
     checkpoint = read_checkpoint(directory)
     state_dict = dict(checkpoint.state_dict)
     with concerning(directory):

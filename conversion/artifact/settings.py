@@ -22,15 +22,17 @@ from conversion.artifact.library_fields import (
 )
 from conversion.artifact.load import load_image_processor
 from conversion.artifact.rounded import can_hold
-from conversion.artifact.weights import AGAIN, list_weights
+from conversion.artifact.weights import AGAIN, find_main_file, list_weights
 from conversion.errors import ArtifactError
 from conversion.families.base import Family, Spec
 from conversion.families.configs import ORIGINAL_LACKS
+from conversion.intake.restored import read_weights
 from conversion.parity.deviations import Deviation
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR, read_config, read_settings
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
 MAX_SHOWN = 120
 """Characters of a value in a message."""
@@ -55,7 +57,7 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     names = tuple(labels) or tuple(own.get(index, "") for index in range(spec.num_classes))
     wanted_config = family.build_config(spec, names)
     found, wanted = list_fields(config), list_fields(wanted_config)
-    entries = [entry for entry in family.ledger if entry.in_config(config, spec)]
+    entries = [entry for entry in family.ledger if _is_in(config, entry, spec)]
     known: dict[str, object] = {**OLD_CONFIG_FIELDS, "num_labels": len(own), ORIGINAL_LACKS: [], **wanted}
     others = {*ANY_TEXT, *DTYPES, "id2label", "label2id"}
     for field in dict.fromkeys([*known.keys() & found.keys(), *wanted, *raw]):
@@ -75,7 +77,7 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
         values = [each[field] for each in (raw, found) if each.get(field) is not None] or [None]
         if not all(_is_same(value, known[field]) for value in values):
             problem = _describe_difference(field, values[0], known[field], field in raw)
-            explained = [entry for entry in entries if not entry.in_config(mend(config, wanted_config, field), spec)]
+            explained = [entry for entry in entries if not _is_in(mend(config, wanted_config, field), entry, spec)]
             entries = [entry for entry in entries if entry not in explained]
             yield "; ".join([problem, *map(name_deviation, explained)])
     yield from map(name_deviation, entries)
@@ -83,6 +85,14 @@ def find_config_problems(directory: Path, family: Family[Any], spec: Spec, label
     said = raw.get("label2id")
     yield from _compare_indices(found["label2id"] if said is None else said, found["id2label"] or {})
     yield from _compare_dtypes(directory, raw)
+
+
+def _is_in(config: "PretrainedConfig", entry: Deviation, spec: Spec) -> bool:
+    """Whether a config brings a known deviation about."""
+    try:
+        return entry.in_config(config, spec)
+    except AttributeError:  # its backbone is another kind of model, which is a problem of its own
+        return False
 
 
 def find_processor_problems(
@@ -165,8 +175,12 @@ def strip_backend(name: str) -> str:
 
 
 def find_dtypes(directory: Path) -> set[str]:
-    """The floating-point dtypes in an artifact's weights; none where their file would have to be unpickled for that."""
+    """The floating-point dtypes in a folder's weights, pickled ones where there are no others; none without weights."""
     from safetensors import SafetensorError, safe_open
+
+    if not find_main_file(directory).exists() and any(directory.glob("*.bin")):
+        pickled = {str(tensor.dtype).removeprefix("torch.") for tensor in read_weights(directory).values()}
+        return pickled & set(SAFETENSORS_DTYPES.values())
 
     dtypes = set()
     for path in list_weights(directory):

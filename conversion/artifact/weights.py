@@ -140,7 +140,7 @@ def _read_index(index: Path) -> dict[str, str]:
 def _open(path: Path) -> Iterator[Any]:
     try:
         file = safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: cannot be read: {error}", hint=AGAIN) from error
+    except (OSError, UnicodeError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error}".encode(errors="replace").decode(), hint=AGAIN) from error
     with file:
         yield file

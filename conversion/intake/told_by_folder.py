@@ -1,6 +1,5 @@
 """What a folder in transformers' layout tells of the settings that no tensor tells."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from conversion.families.base import Family
 from conversion.families.settings import AUTHORS, FAMILY
 from conversion.families.told import Told, write_value
 from conversion.mapping.key_map import shapes_of
-from conversion.state_dicts.folder import CONFIG, PARITY_CARD, PREPROCESSOR
+from conversion.state_dicts.folder import CONFIG, PARITY_CARD, PREPROCESSOR, parse_json
 
 
 def read_told(folder: Path, family: Family[Any], spec: Any) -> dict[str, Told]:
@@ -65,7 +64,7 @@ def describe_others(family: Family[Any], spec: Any, original: Mapping[str, Tenso
 def _read_fields(path: Path, places: tuple[str, ...]) -> dict[str, Any]:
     """The object at a place in a JSON file; empty where there is none: what is wrong with a file is said elsewhere."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         for place in places:
             content = content[place]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):

@@ -26,7 +26,7 @@ from conversion.families.base import load_family
 from conversion.families.external import BUNDLED
 from conversion.families.variants import VARIANTS
 from conversion.parity.verdict import Verdict
-from conversion.state_dicts.folder import CONFIG, DEEPEST, PARITY_CARD
+from conversion.state_dicts.folder import CONFIG, PARITY_CARD, parse_json
 
 SCHEMA = "parity-run/1"
 
@@ -186,7 +186,7 @@ def read_record(path: Path) -> Record:
     except (OSError, UnicodeError) as error:
         raise ArtifactError(f"{path}: cannot be read: {error}") from error
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except (ValueError, RecursionError) as error:
         if path.name != PARITY_CARD and not any(name in text for name in (*READABLE, SCHEMA)):
             return Record()
@@ -260,8 +260,6 @@ def _split_card(path: Path, card: Mapping[str, Any]) -> Iterator[Result]:
 def _check_card(path: Path, card: Mapping[str, Any]) -> Mapping[str, Any]:
     """The card, of whatever version, as this one writes it."""
     card = modernise_card(card, path)
-    if not 0 < card["spec"].get("depth", 0) <= DEEPEST:
-        raise ArtifactError(f"{path}: describes no model that is known: its depth is {card['spec'].get('depth')}.")
     if problems := list(find_contradictions(card, load_family(card["family"]), rebuild_spec(card))):
         raise ArtifactError(f"{path}: contradicts itself.", problems)
     return card

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conversion.errors import CheckpointError
+from conversion.families.image_sizes import MAX_TOKENS
 from conversion.state_dicts.restore import find_family
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ DEEPEST = 1000
 """Blocks of a model that a file may speak of."""
 
 LARGEST = {"num_hidden_layers": DEEPEST, "num_labels": 1_000_000}
-"""Field of a config to its largest value: transformers makes a list as long, and of a longer one memory is full."""
+"""Field of a config to its largest value: transformers makes a list as long, which may fill the memory."""
+
+MOST_DIGITS = 19
+"""Of a whole number in a file: with these, it is a float, too, and few larger ones fit 64 bits."""
 
 AGAIN = "Copy the folder again, or convert the original again."
 
@@ -33,7 +37,7 @@ def read_config(directory: Path) -> "PretrainedConfig":
     """
     from transformers import AutoConfig
 
-    problems = _list_too_large(read_settings(directory / CONFIG))
+    problems = _list_impossible(read_settings(directory / CONFIG))
     if problems:
         raise CheckpointError(f"{directory / CONFIG}: has values that no model has.", problems, hint=AGAIN)
     try:
@@ -43,8 +47,8 @@ def read_config(directory: Path) -> "PretrainedConfig":
     return config
 
 
-def _list_too_large(settings: dict[str, Any]) -> list[str]:
-    """Fields with which transformers would fill the memory, also those of a config within it, as a backbone's."""
+def _list_impossible(settings: dict[str, Any]) -> list[str]:
+    """Fields with which transformers would fill the memory, or fail; also those of a config within, as a backbone's."""
     problems, parts = [], [("", settings)]
     while parts:
         prefix, part = parts.pop()
@@ -53,6 +57,11 @@ def _list_too_large(settings: dict[str, Any]) -> list[str]:
                 problems.append(f"{prefix}{name}: {value!r:.80}, not a whole number up to {LARGEST[name]:,}")
             elif isinstance(value, dict):
                 parts.append((f"{prefix}{name}.", value))
+        patch, side = part.get("patch_size"), part.get("image_size")
+        if isinstance(patch, int) and patch < 1:
+            problems.append(f"{prefix}patch_size: {patch}, not a whole number from 1 up")
+        elif isinstance(patch, int) and isinstance(side, int) and (side // patch) ** 2 > MAX_TOKENS:
+            problems.append(f"{prefix}image_size: {side}, {(side // patch) ** 2:,} patches; at most {MAX_TOKENS:,}")
     return problems
 
 
@@ -63,7 +72,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, or is anything else than one JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as JSON ({type(error).__name__}: {error}).", hint=AGAIN
@@ -71,6 +80,22 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: a JSON {type(content).__name__}, not an object of settings.", hint=AGAIN)
     return content
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON, without whole numbers that no computation takes.
+
+    Raises:
+        ValueError: it is no JSON, or a number in it is too large.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_int=_parse_integer)
+
+
+def _parse_integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def describe_unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -55,7 +55,6 @@ def restore_whole(
     """
     family = find_family(config)
     spec = family.read_config(config)
-    derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
     left_out = {key: tensor for key, tensor in (dropped or {}).items() if family.explain_absence(key)}
     original = family.original_tensors(spec)
     problems = [
@@ -66,6 +65,9 @@ def restore_whole(
     if problems:
         raise KeyMapError("What was left out is of another model.", problems, "Give the original of this very model.")
     parts = {key: fuse_rows(each) for key, each in list_parts(state_dict, config, left_out)}
+    if original.keys() - family.expand_key_map(spec).keys():  # which follow from its size, and can fill the memory
+        _check_shapes(parts, original)
+    derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
     restored = {**family.fallback(spec), **left_out, **parts, **derived}
     backbone = getattr(config, "backbone_config", None) or config  # a head's blocks have no activation to choose
     _check_activation(backbone, family.list_open(key_map.shapes_of(restored)).get("hidden_act"))
@@ -74,6 +76,15 @@ def restore_whole(
     unplaced = key_map.list_unplaced(family.expand_key_map(spec))
     lost = describe_lost(family, [key for key in unplaced if key in restored and key not in left_out])
     return ordered, "; ".join(filter(None, [describe_gone(family, original, restored), lost]))
+
+
+def _check_shapes(parts: StateDict, original: StateDict) -> None:
+    """Refuse tensors of another model than the config's."""
+    pairs = ((key, tuple(tensor.shape), tuple(original[key].shape)) for key, tensor in parts.items() if key in original)
+    problems = [f"{key}: {found}, by config.json {expected}" for key, found, expected in pairs if found != expected]
+    if problems:
+        headline = "The tensors are of another model than config.json describes."
+        raise KeyMapError(headline, problems, "Give the config.json that was saved with them.")
 
 
 def _check_activation(config: "PretrainedConfig", own: object) -> None:

@@ -100,7 +100,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a figure beyond all numbers": (
         lambda card: card["activations"][0]["inputs"][1]["points"][-1]["difference"].update(max_abs=10**400),
-        "is no verification card",
+        "cannot be read: a whole number of 401 digits",
     ),
     "cells of another kind": (lambda card: card.update(activations=None), "is no verification card"),
 }

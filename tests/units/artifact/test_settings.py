@@ -141,6 +141,16 @@ def test_a_dtype_that_is_not_said_is_that_of_all_weights(
     assert [problem[:13] for problem in find(PLAIN, {"dtype": GONE})] == said
 
 
+@pytest.mark.parametrize("said", ["float16", "float8_e4m3fn"])
+def test_a_dtype_that_would_round_pickled_weights_is_named(
+    said: str, find: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    torch.save({"a": torch.zeros(2), "steps": torch.zeros(2, dtype=torch.int64)}, tmp_path / "pytorch_model.bin")
+    (problem,) = find(PLAIN, {"dtype": said})
+    assert problem == f"dtype: {said!r}, expected 'float32', the dtype of the weights"
+    assert find(PLAIN, {"dtype": "float64"}) == []
+
+
 # what is written into a settings file: what is said of it
 BROKEN = {
     "no JSON": ("{", "cannot be read as JSON"),
@@ -164,7 +174,7 @@ def test_a_settings_file_that_is_none_is_one_error(
     assert raised.value.hint
 
 
-@pytest.mark.parametrize("value", ["MoonImageProcessor", 7, ["BitImageProcessor"]])
+@pytest.mark.parametrize("value", ["MoonImageProcessor", 7, ["BitImageProcessor"], "BertTokenizer"])
 def test_an_image_processor_of_an_unknown_class_is_one_error(
     value: object, find: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -186,6 +196,11 @@ def test_a_config_of_countless_blocks_is_not_built(depth: object, find: Callable
     """Transformers would list them all."""
     with pytest.raises(CheckpointError, match=f"num_hidden_layers: {depth!r}, not a whole number up to 1,000"):
         find(PLAIN, {"num_hidden_layers": depth})
+
+
+def test_a_backbone_of_another_kind_is_named(find: Callable[..., list[str]]) -> None:
+    problems = find("depth_anything_v2_tiny", {"backbone_config": {"model_type": "bert"}})
+    assert "backbone_config.model_type: 'bert', expected 'dinov2'" in problems
 
 
 @pytest.mark.parametrize("name", OVERRIDING)

@@ -109,6 +109,7 @@ def test_the_card_speaks_of_every_shard(tmp_path: Path) -> None:
         ('{"weight_map": {"a": 1}}', "cannot be read as an index"),
         ('{"weight_map": {}}', "names no files beside it"),
         ('{"weight_map": {"a": "../elsewhere.safetensors"}}', "names no files beside it"),
+        ('{"weight_map": {"a": "\\ud800"}}', "cannot be read"),
         (
             '{"weight_map": {"a": "model-00009-of-00009.safetensors"}}',
             "model-00009-of-00009.safetensors: cannot be read",

@@ -62,6 +62,8 @@ def test_a_config_is_read(tmp_path: Path) -> None:
         ({"num_hidden_layers": {}}, ["num_hidden_layers: {}, not a whole number up to 1,000"]),
         ({"num_hidden_layers": None}, ["num_hidden_layers: None, not a whole number up to 1,000"]),
         ({"num_labels": 10**9}, ["num_labels: 1000000000, not a whole number up to 1,000,000"]),
+        ({"patch_size": 0}, ["patch_size: 0, not a whole number from 1 up"]),
+        ({"patch_size": 14, "image_size": 3598}, ["image_size: 3598, 66,049 patches; at most 65,536"]),
         (
             {"num_labels": [0] * 99, "backbone_config": {"model_type": "dinov2", "num_hidden_layers": 10**9}},
             [
@@ -78,6 +80,13 @@ def test_values_that_fill_the_memory_are_refused_before_transformers_reads_them(
     with pytest.raises(CheckpointError) as error:
         read_config(folder)
     expect(error, f"{folder / 'config.json'}: has values that no model has.", *problems)
+
+
+def test_a_number_that_no_computation_takes_is_refused(tmp_path: Path) -> None:
+    folder = write_config(tmp_path / "model", layer_norm_eps=10**19)
+    with pytest.raises(CheckpointError, match=r"cannot be read as JSON \(ValueError: a whole number of 20 digits\)"):
+        read_config(folder)
+    assert read_settings(Path(write_config(tmp_path / "other", seed=2**63)) / "config.json")["seed"] == 2**63
 
 
 def test_a_config_without_a_depth_is_transformers_to_read(tmp_path: Path) -> None:

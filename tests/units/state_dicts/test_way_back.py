@@ -52,6 +52,19 @@ def test_what_was_left_out_comes_back_in_its_place(pretrained: Conversion) -> No
     assert list(restored) == [key for key in original if key in restored]
 
 
+def test_tensors_of_another_model_are_refused_before_what_follows_from_its_size_is_computed() -> None:
+    """An index of all pairs of patches: of 2,250 patches a side it would be 200 TB."""
+    out = convert("beit_tiny_ft")
+    config = copy.deepcopy(out.config)
+    config.image_size = 2250 * config.patch_size
+    with pytest.raises(KeyMapError) as error:
+        conversion.restore(dict(out.state_dict), config)
+    assert error.value.headline == "The tensors are of another model than config.json describes."
+    key = "blocks.0.attn.relative_position_bias_table"
+    assert error.value.problems[0] == f"{key}: (84, 2), by config.json ({4499**2 + 3}, 2)"
+    assert len(error.value.problems) == out.spec.depth
+
+
 def test_what_was_left_out_of_another_model_is_refused(pretrained: Conversion) -> None:
     other = {"lm_head.weight": torch.zeros(3, 2), "lm_head.bias": torch.zeros(3)}
     shapes = {key: tuple(tensor.shape) for key, tensor in pretrained.left_out.items()}

@@ -16,12 +16,12 @@ from conversion.state_dicts.folder import DEEPEST
 CAN_BE_ZERO = {
     "num_classes",
     "num_register_tokens",
+    "num_storage_tokens",
     "num_cls_layers",
     "vocab_size",
     "auxiliary_channels",
     "max_depth",
     "interpolate_offset",
-    "image_mean",
     "out_indices",
 }
 """Fields with numbers that may be 0; all others are above."""
@@ -31,6 +31,8 @@ BELOW_ZERO = {"image_mean"}
 
 LARGEST = {"depth": DEEPEST}
 """Field to its largest value, where it is less than that of all."""
+
+AGAIN = "Convert the original checkpoint again."
 
 LARGEST_OF_ALL = 2**31
 """What a number is below: no width, size or count of a model is larger."""
@@ -46,10 +48,11 @@ def check_spec(card: Mapping[str, Any], path: Path) -> None:
         ArtifactError: it is not, with every field.
     """
     if card["family"] not in list_families():
-        raise ArtifactError(f"{path}: describes a model of a family that is not known: {card['family']!r:.80}.")
+        headline = f"{path}: describes a model of a family that is not known: {card['family']!r:.80}."
+        raise ArtifactError(headline, hint=AGAIN)
     problems = list(find_spec_problems(load_family(card["family"]).build_spec, card["spec"]))
     if problems:
-        raise ArtifactError(f"{path}: its spec is of no {card['family']} model.", problems)
+        raise ArtifactError(f"{path}: its spec is of no {card['family']} model.", problems, AGAIN)
 
 
 def find_spec_problems(spec_class: Any, found: Mapping[str, Any]) -> Iterator[str]:
@@ -61,9 +64,26 @@ def find_spec_problems(spec_class: Any, found: Mapping[str, Any]) -> Iterator[st
         if name not in hints:
             yield f"spec {name}: no such field"
         elif not (_is_of(hints[name], value) and all(_is_possible(name, each) for each in _list_numbers(value))):
-            yield f"spec {name}: {value!r:.80}, which no model has"
+            yield f"spec {name}: {value!r:.80}, not {_describe(name, hints[name])}"
         elif name == "interpolation" and value not in RESAMPLING:
             yield f"spec {name}: {value!r:.80}, not one of {', '.join(RESAMPLING)}"
+
+
+def _describe(name: str, hint: Any) -> str:
+    """Describe the values that a field can have."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return " or ".join(_describe(name, part) for part in parts)
+    if kind is Literal:
+        return f"one of {', '.join(parts)}"
+    if kind is tuple:
+        length = "a list" if parts[-1] is Ellipsis else f"a list of {len(parts)}"
+        return f"{length}, each {_describe(name, parts[0])}"
+    if hint in (int, float):
+        least = "" if name in BELOW_ZERO else " from 0 up" if name in CAN_BE_ZERO else " above 0"
+        most = LARGEST.get(name, LARGEST_OF_ALL - 1)
+        return f"a {'whole ' if hint is int else ''}number{least}, at most {most:,}"
+    return {bool: "true or false", str: "a text", NoneType: "null"}[hint]
 
 
 def _is_of(hint: Any, value: Any) -> bool:

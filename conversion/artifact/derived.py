@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from conversion.artifact.card import count_kinds, list_cells, place_of, summarise_points
-from conversion.artifact.settings import find_dtype, find_settings_problems
+from conversion.artifact.settings import find_dtypes, find_settings_problems, find_widest
 from conversion.artifact.weights import list_keys
 from conversion.errors import ConversionError
 from conversion.exports.asked import find_export
@@ -152,7 +152,7 @@ def find_false_files(directory: Path, card: Mapping[str, Any], family: Family[An
         layout = [f"transformers {major}" for major in find_majors(family, spec, list_keys(directory))]
         if card["layout"] != layout:
             yield f"layout: {', '.join(card['layout'])}, by the keys of the weights {', '.join(layout) or 'none'}"
-        dtype = str(find_dtype(directory)).removeprefix("torch.")
+        dtype = str(find_widest(find_dtypes(directory))).removeprefix("torch.")
         if card.get("dtype", dtype) != dtype:
             yield f"dtype: {card['dtype']}, of the weights {dtype}"
         kept = sorted(read_left_out(directory))

@@ -4,23 +4,27 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from conversion.artifact.checks import check_card
 from conversion.artifact.reading import read_card, rebuild_spec
-from conversion.errors import CheckpointError, ConversionError, ConversionWarning, concerning
+from conversion.artifact.verify import describe_other_spec
+from conversion.errors import ArtifactError, CheckpointError, ConversionError, ConversionWarning, concerning
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.settings import option_of
 from conversion.families.told import CALLER, Told, write_value
 from conversion.intake.absence import check_any_there
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import check_transformers_folder
-from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
+from conversion.state_dicts.folder import CONFIG, PARITY_CARD, read_config, read_left_out
 from conversion.state_dicts.recognise import recognise
 from conversion.state_dicts.restore import find_family
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 NOT_UNDONE = ("unwrap", "merge", "strip", "unchunk", "translate", "cast")
 """Steps of intake after which a checkpoint has other entries, keys or values than its file."""
@@ -39,7 +43,8 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
 
     Raises:
         CheckpointError: the folder cannot be read, or a file is there already. Nothing is left half written.
-        ArtifactError: it has a verification card, and its files are others.
+        ArtifactError: it has a verification card that cannot be read or describes another model, or its files are
+            others.
     """
     directory, path = Path(directory), Path(path)
     if path.suffix == ".safetensors":
@@ -47,15 +52,17 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     check_any_there(directory)
     with concerning(directory):
         check_transformers_folder(directory)
-    if (directory / PARITY_CARD).exists():
+    card = read_card(directory) if (directory / PARITY_CARD).exists() else None
+    if card:
         check_card(directory)
-        read_card(directory)  # what it cannot say afterwards is said before anything is written
     checkpoint = read_checkpoint(directory)
     state_dict = dict(checkpoint.state_dict)
     with concerning(directory):
         config = read_config(directory)
         family = find_family(config)
         spec = family.read_config(config)
+    if card:  # what is restored is described by it, once it is written
+        _check_described(directory, card, family, config)
     entry = family.training.choose_entry(spec)
     backbone, head = family.head.split(state_dict) if family.head else (state_dict, {})
     contents: dict[Path, object] = {path: {entry: backbone} if entry else backbone}
@@ -72,6 +79,15 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     if checkpoint.gone:
         warnings.warn(f"{path}: {checkpoint.gone}.", ConversionWarning, stacklevel=2)
     return list(contents)
+
+
+def _check_described(directory: Path, card: Mapping[str, Any], family: Family[Any], config: "PretrainedConfig") -> None:
+    """Check that a card describes the model of a config."""
+    other: str | None = f"the card describes another family: {card['family']}, by {CONFIG} {family.name}"
+    if card["family"] == family.name:
+        other = describe_other_spec(card, family.read_spec(config, rebuild_spec(card)))
+    if other:
+        raise ArtifactError(f"{directory}: {other}.", hint="Convert the original checkpoint again.")
 
 
 def describe_restored(directory: Path) -> list[str]:

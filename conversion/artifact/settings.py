@@ -1,7 +1,7 @@
 """Every field of config.json and preprocessor_config.json: what the family writes, or the library's default for it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from conversion.artifact.library_fields import (
 )
 from conversion.artifact.load import load_image_processor
 from conversion.artifact.rounded import can_hold
-from conversion.artifact.weights import AGAIN, find_main_file, list_weights
+from conversion.artifact.weights import AGAIN, is_pickled, list_weights
 from conversion.errors import ArtifactError
 from conversion.families.base import Family, Spec
 from conversion.families.configs import ORIGINAL_LACKS
@@ -178,7 +178,7 @@ def find_dtypes(directory: Path) -> set[str]:
     """The floating-point dtypes in a folder's weights, pickled ones where there are no others; none without weights."""
     from safetensors import SafetensorError, safe_open
 
-    if not find_main_file(directory).exists() and any(directory.glob("*.bin")):
+    if is_pickled(directory):
         pickled = {str(tensor.dtype).removeprefix("torch.") for tensor in read_weights(directory).values()}
         return pickled & set(SAFETENSORS_DTYPES.values())
 
@@ -194,11 +194,11 @@ def find_dtypes(directory: Path) -> set[str]:
     return {SAFETENSORS_DTYPES[name] for name in dtypes if name in SAFETENSORS_DTYPES}
 
 
-def find_dtype(directory: Path) -> "torch.dtype | None":
-    """The widest dtype of an artifact's weights, in which they are all kept; None where that is not known."""
+def find_widest(names: Iterable[str]) -> "torch.dtype | None":
+    """The dtype that has every value of those of these names; None where there are none."""
     import torch
 
-    dtypes = [getattr(torch, name) for name in sorted(find_dtypes(directory))]
+    dtypes = [getattr(torch, name) for name in sorted(names)]
     return reduce(torch.promote_types, dtypes) if dtypes else None
 
 
@@ -209,7 +209,8 @@ def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     """
     import torch
 
-    own = find_dtype(directory)
+    dtypes = find_dtypes(directory)
+    own = find_widest(dtypes)
     if own is None:
         return
     widest = str(own).removeprefix("torch.")
@@ -218,7 +219,7 @@ def _compare_dtypes(directory: Path, raw: Mapping[str, Any]) -> Iterator[str]:
         loaded = getattr(torch, str(found).removeprefix("torch."), None)
         if not (isinstance(loaded, torch.dtype) and loaded.is_floating_point and can_hold(loaded, own)):
             yield f"{field}: {_show(found)}, expected {widest!r}, the dtype of the weights"
-    if not said and len(dtypes := find_dtypes(directory)) > 1:
+    if not said and len(dtypes) > 1:
         yield f"dtype: absent, expected {widest!r}: the weights are {' and '.join(sorted(dtypes))}"
 
 

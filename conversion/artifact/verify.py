@@ -104,11 +104,8 @@ def find_contradictions(
         yield "the card was edited: its digest is another"
     if card["family"] != family.name:
         yield f"the card describes another family: {card['family']}, by {CONFIG} {family.name}"
-    # a card of before a field was there describes a model that has its default
-    said, found = (json.loads(json.dumps(each)) for each in ({**list_defaults(spec), **card["spec"]}, asdict(spec)))
-    if others := [name for name in dict.fromkeys([*said, *found]) if said.get(name) != found.get(name)]:
-        sides = (f"{name} {found.get(name)}, in the card {said.get(name)}" for name in others)
-        yield f"{CONFIG} describes another model than the card: {'; '.join(sides)}"
+    if other := describe_other_spec(card, spec):
+        yield other
         return
     yield from find_false_entries(card, family, spec)
     yield from find_repetitions(card)
@@ -127,6 +124,15 @@ def find_contradictions(
         yield from _compare_verdicts(where, cell["verdict"], [result["verdict"] for result in cell["inputs"]])
     if card["activations"]:
         yield from _compare_verdicts("the card", card["verdict"], [cell["verdict"] for cell in card["activations"]])
+
+
+def describe_other_spec(card: Mapping[str, Any], spec: Any) -> str | None:
+    """Say in what the spec of an artifact's config is not that of its card; None where they are the same."""
+    # a card of before a field was there describes a model that has its default
+    said, found = (json.loads(json.dumps(each)) for each in ({**list_defaults(spec), **card["spec"]}, asdict(spec)))
+    others = [name for name in dict.fromkeys([*said, *found]) if said.get(name) != found.get(name)]
+    sides = "; ".join(f"{name} {found.get(name)}, in the card {said.get(name)}" for name in others)
+    return f"{CONFIG} describes another model than the card: {sides}" if others else None
 
 
 def list_defaults(spec: Any) -> dict[str, Any]:

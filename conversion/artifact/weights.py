@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from conversion.artifact.safetensors_file import write_safetensors
 from conversion.errors import ArtifactError
+from conversion.intake import folder_files
 
 if TYPE_CHECKING:
     from huggingface_hub.serialization._base import StateDictSplit
@@ -27,6 +28,8 @@ UNVERIFIED = "unverified"
 UNVERIFIED_WEIGHTS = f"model.{UNVERIFIED}.safetensors"
 UNVERIFIED_INDEX = f"model.safetensors.index.{UNVERIFIED}.json"
 """What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
+
+PICKLED = [name for name in folder_files.MAIN_FILES if name.startswith("pytorch_model")]
 
 AGAIN = "Convert the checkpoint again."
 
@@ -98,6 +101,12 @@ def find_main_file(directory: Path) -> Path:
     return next((directory / name for name in names if (directory / name).exists()), directory / WEIGHTS)
 
 
+def is_pickled(directory: Path) -> bool:
+    """Whether ``from_pretrained`` takes pickled weights in it, as it does where there are no others."""
+    names = [name for name in PICKLED if (directory / name).exists()]
+    return bool(names) and not find_main_file(directory).exists()
+
+
 def list_weights(directory: Path) -> list[Path]:
     """The files that hold tensors: one, or the shards that the index names."""
     main_file = find_main_file(directory)
@@ -118,7 +127,7 @@ def list_keys(directory: Path) -> list[str]:
     main_file = find_main_file(directory)
     if main_file.suffix == ".json":
         return list(_read_index(main_file))
-    if not main_file.exists() and any(directory.glob("*.bin")):
+    if is_pickled(directory):
         return []
     with _open(main_file) as file:
         return list(file.keys())

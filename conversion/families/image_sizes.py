@@ -67,15 +67,15 @@ def check_input_size(spec: Any, input_size: int) -> None:
     _refuse(find_size_problem(spec, input_size), f"An input size of {input_size} cannot be used")
 
 
-def check_sizes_agree(image_size: int | None, input_size: int | None) -> None:
+def check_sizes_agree(image_size: int | None, input_size: int | str | None) -> None:
     """Refuse another size for the image processor than the one that is baked; None is not given.
 
     Raises:
         CheckpointError: with both sizes and the way out.
     """
-    if image_size is not None and input_size not in (None, image_size):
+    if image_size is not None and input_size is not None and str(input_size).strip() != str(image_size):
         headline = f"Images of a model that is baked for {image_size} pixels have that size, not {input_size}."
-        raise CheckpointError(headline, hint="Leave --image-size or --input-size out.")
+        raise CheckpointError(headline, hint="Leave the image size or the input size out (--image-size, --input-size).")
 
 
 def _refuse(problem: str | None, headline: str) -> None:

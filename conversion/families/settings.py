@@ -46,6 +46,9 @@ class Setting:
     is_option: bool = True
 
 
+INPUT_SIZE = "input_size"
+"""Setting of the side of the images that an image processor makes."""
+
 LAST_BLOCK = -1
 """Number of the last block."""
 
@@ -193,7 +196,7 @@ CROP_SETTINGS = {
     "interpolation": Setting(
         "interpolation", parse_choice(*RESAMPLING), f"of images: {', '.join(RESAMPLING)}", fixed_by=OF_AUTHORS
     ),
-    "input_size": Setting(
+    INPUT_SIZE: Setting(
         "input_size", parse_integer, "side of the images that the image processor makes, in pixels", is_needed=False
     ),
 }

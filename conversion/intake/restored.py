@@ -72,6 +72,9 @@ def restore_folder(folder: Path, source: Source) -> Restored:
 
 def _check_depth(folder: Path, num_tensors: int, hint: str) -> None:
     """Refuse a config of more blocks than there are tensors: transformers makes a list of them, however many."""
-    depth = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("num_hidden_layers", 0)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    depth = config.get("num_hidden_layers", 0)
+    if depth is None and "backbone_config" in config:
+        return  # that tells it
     if not isinstance(depth, int) or depth > num_tensors:
         raise CheckpointError(f"its {CONFIG} tells of {depth!r} blocks; there are {num_tensors} tensors.", hint=hint)

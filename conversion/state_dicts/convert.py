@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,7 @@ from conversion.families.base import Family, Spec, tell_settings
 from conversion.families.heads import HEADS
 from conversion.families.image_sizes import check_image_size, check_input_size, check_sizes_agree
 from conversion.families.labels import choose_labels
-from conversion.families.settings import FAMILY
+from conversion.families.settings import FAMILY, INPUT_SIZE
 from conversion.families.told import Origin, Told, find_origins, write_value
 from conversion.families.variants import Variant, find_variant
 from conversion.mapping import key_map
@@ -25,7 +25,7 @@ from conversion.state_dicts.filled import describe_filled, expand_filled, fill_i
 from conversion.state_dicts.heads import merge_heads
 from conversion.state_dicts.linear_head import complete_linear_head
 from conversion.state_dicts.named import recognise_named
-from conversion.state_dicts.recognise import Recognised, complete_spec, find_official, recognise_shapes
+from conversion.state_dicts.recognise import Recognised, complete_spec, find_official, recognise_shapes, select_settings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -116,16 +116,16 @@ def convert(
     """
     row = find_variant(variant) if variant is not None else None
     heads = {"linear_head": linear_head, "depth_head": depth_head}
-    check_sizes_agree(image_size, settings.get("input_size"))
+    settings, input_size = _take_input_size(image_size, settings)
     _check_tensors(state_dict, *filter(None, heads.values()))
     given = merge_heads(state_dict, **heads, linear_head_entry=linear_head_entry)
     whole, widened = complete_linear_head(given, settings, variant)
     named = recognise_named(row, whole, settings) if row else None
     family, open_spec = (named.family, named.spec) if named else recognise_shapes(whole, settings.get(FAMILY))
-    _refuse_options(family, open_spec, heads, image_size)
+    _refuse_options(family, open_spec, heads, image_size, input_size)
     like = row or find_official(family, open_spec)
     parts = _split_dropped(whole, family, open_spec, like)
-    found = named or complete_spec(given, family, open_spec, settings)
+    found = _forget_input_size(named or complete_spec(given, family, open_spec, settings), image_size)
     name, spec, kept = row.name if row else found.name, found.spec, parts.kept
     for note in list_damage(parts.damaged):
         warnings.warn(f"{name}: {note}.", ConversionWarning, stacklevel=2)
@@ -185,14 +185,38 @@ def _split_dropped(state_dict: StateDict, family: Family[Any], spec: Spec, like:
     return Parts(kept, reasons, _select_left_out(dropped, original, derived), damaged)
 
 
+def _take_input_size(image_size: int | None, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Take out the size of images that was given, where the one that is baked tells it; another one is refused."""
+    others = dict(settings)
+    if image_size is None:
+        return others, None
+    input_size = others.pop(INPUT_SIZE, None)
+    check_sizes_agree(image_size, input_size)
+    return others, input_size
+
+
+def _forget_input_size(found: Recognised, image_size: int | None) -> Recognised:
+    """Forget the size of images that a file tells, where another one is baked."""
+    if image_size is None or INPUT_SIZE not in found.told:
+        return found
+    told = {name: each for name, each in found.told.items() if name != INPUT_SIZE}
+    spec: Any = found.spec  # not every family's has a field for it
+    return replace(found, spec=spec if spec.input_size is None else replace(spec, input_size=None), told=told)
+
+
 def _refuse_options(
-    family: Family[Any], spec: Spec, heads: Mapping[str, StateDict | None], image_size: int | None
+    family: Family[Any],
+    spec: Spec,
+    heads: Mapping[str, StateDict | None],
+    image_size: int | None,
+    input_size: object,
 ) -> None:
     """Refuse what was given for a model that has no use for it."""
     for role, head in heads.items():
         if head is not None and (family.head is None or family.head.role != role):
             headline = f"A {family.name} model has no {HEADS[role].described} file of its own; one was given."
             raise VariantError(headline, hint="Leave it out.")
+    select_settings(family, {INPUT_SIZE: input_size})
     if image_size is not None:
         check_image_size(spec, image_size)
 

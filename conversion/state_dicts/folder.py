@@ -23,8 +23,11 @@ DEEPEST = 1000
 LARGEST = {"num_hidden_layers": DEEPEST, "num_labels": 1_000_000}
 """Field of a config to its largest value: transformers makes a list as long, which may fill the memory."""
 
-MOST_DIGITS = 19
-"""Of a whole number in a file: with these, it is a float, too, and few larger ones fit 64 bits."""
+MOST_DIGITS = 20
+"""Of a whole number in a file: all that 64 bits hold."""
+
+USUAL_PATCH = 14
+"""Side of a patch where a config does not tell it: the smallest that a family has by default."""
 
 AGAIN = "Copy the folder again, or convert the original again."
 
@@ -53,14 +56,17 @@ def _list_impossible(settings: dict[str, Any]) -> list[str]:
     while parts:
         prefix, part = parts.pop()
         for name, value in part.items():
+            if value is None and "backbone_config" in part:
+                continue  # which tells it
             if name in LARGEST and not (isinstance(value, int) and value <= LARGEST[name]):
                 problems.append(f"{prefix}{name}: {value!r:.80}, not a whole number up to {LARGEST[name]:,}")
             elif isinstance(value, dict):
                 parts.append((f"{prefix}{name}.", value))
         patch, side = part.get("patch_size"), part.get("image_size")
-        if isinstance(patch, int) and patch < 1:
+        patch = patch if isinstance(patch, int) else USUAL_PATCH
+        if patch < 1:
             problems.append(f"{prefix}patch_size: {patch}, not a whole number from 1 up")
-        elif isinstance(patch, int) and isinstance(side, int) and (side // patch) ** 2 > MAX_TOKENS:
+        elif isinstance(side, int) and (side // patch) ** 2 > MAX_TOKENS:
             problems.append(f"{prefix}image_size: {side}, {(side // patch) ** 2:,} patches; at most {MAX_TOKENS:,}")
     return problems
 
@@ -93,8 +99,9 @@ def parse_json(text: str) -> Any:
 
 
 def _parse_integer(digits: str) -> int:
-    if len(digits) > MOST_DIGITS:
-        raise ValueError(f"a whole number of {len(digits)} digits")
+    count = len(digits.removeprefix("-"))
+    if count > MOST_DIGITS:
+        raise ValueError(f"a whole number of {count} digits")
     return int(digits)
 
 

@@ -65,8 +65,7 @@ def restore_whole(
     if problems:
         raise KeyMapError("What was left out is of another model.", problems, "Give the original of this very model.")
     parts = {key: fuse_rows(each) for key, each in list_parts(state_dict, config, left_out)}
-    if original.keys() - family.expand_key_map(spec).keys():  # which follow from its size, and can fill the memory
-        _check_shapes(parts, original)
+    _check_shapes(parts, original)  # before what follows from the model's size is computed, which can fill the memory
     derived = {key: tensor.clone() for key, tensor in family.derive(spec).items()}  # each in memory of its own
     restored = {**family.fallback(spec), **left_out, **parts, **derived}
     backbone = getattr(config, "backbone_config", None) or config  # a head's blocks have no activation to choose

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import conversion
 from conversion.artifact.card_spec import find_spec_problems
 from conversion.artifact.reading import read_card
 from conversion.artifact.verify import verify_artifact
@@ -56,6 +57,18 @@ def test_a_value_of_no_model_is_named(name: str, value: object) -> None:
     assert problem.startswith(f"spec {name}: {value!r}, ")
 
 
+def test_a_model_without_registers_images_or_classes_has_a_spec_of_its_family(tmp_path: Path) -> None:
+    """DINOv3 as it is trained without storage tokens, of which no official model is."""
+    golden = read_golden("dinov3_tiny")
+    state_dict = {key: tensor for key, tensor in golden.state_dict.items() if key != "storage_tokens"}
+    out = conversion.convert(state_dict, **golden.overrides)
+    assert out.spec.num_storage_tokens == 0
+    assert list(find_spec_problems(golden.family.build_spec, as_json(out.spec))) == []
+    bare = read_golden("depth_anything_v2_tiny")
+    found = as_json(bare.spec) | {"max_depth": 0, "image_mean": None, "image_std": None, "input_size": None}
+    assert list(find_spec_problems(bare.family.build_spec, found)) == []
+
+
 def test_a_mean_may_be_negative_and_an_offset_zero() -> None:
     golden = read_golden("dinov2_tiny")
     found = as_json(golden.spec) | {"image_mean": [-1, 0, 0.5], "interpolate_offset": 0, "out_indices": [0]}
@@ -82,8 +95,18 @@ def test_a_command_says_what_is_wrong_with_a_spec(
     assert main(command.format("tiny").split()) != 0
     said = " ".join(capsys.readouterr().err.split())
     assert "parity.json: its spec is of no dinov2 model." in said
-    assert "spec crop_pct: 0, which no model has" in said
-    assert "spec image_std: 2.5, which no model has" in said
+    assert "spec crop_pct: 0, not a number above 0" in said
+    assert "spec image_std: 2.5, not a list of 3" in said
+    assert {path.name for path in artifact.parent.iterdir()} == {"tiny"}
+
+
+def test_a_card_of_another_model_is_refused_before_anything_is_restored(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(artifact.parent)
+    edit(artifact, lambda card: card["spec"].update(embed_dim=2**31 - 1))
+    assert main(["restore", "tiny", "back.pth"]) == 2
+    assert "another model than the card: embed_dim 32, in the card 2147483647" in capsys.readouterr().err
     assert {path.name for path in artifact.parent.iterdir()} == {"tiny"}
 
 

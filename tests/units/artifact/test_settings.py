@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from conversion.artifact.settings import find_config_problems, find_processor_pr
 from conversion.artifact.stage import save_artifact
 from conversion.errors import ArtifactError, CheckpointError, ConversionError
 from conversion.families.target import transformers_major
+from conversion.intake.restored import read_weights
 from conversion.state_dicts.folder import CONFIG, PREPROCESSOR
 from tests.support.fields import CLASSIFIER, CONFIG_FIELDS, GONE, HARMLESS, PLAIN, PROCESSOR_FIELDS, Fields
 from tests.support.golden import ARCHITECTURES, read_golden
@@ -149,6 +151,25 @@ def test_a_dtype_that_would_round_pickled_weights_is_named(
     (problem,) = find(PLAIN, {"dtype": said})
     assert problem == f"dtype: {said!r}, expected 'float32', the dtype of the weights"
     assert find(PLAIN, {"dtype": "float64"}) == []
+
+
+def test_a_dtype_that_is_not_said_is_read_off_pickled_shards(
+    find: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once."""
+    names = {dtype: f"pytorch_model-0000{i}-of-00002.bin" for i, dtype in enumerate(("float32", "float16"), 1)}
+    for dtype, name in names.items():
+        torch.save({dtype: torch.zeros(2, dtype=getattr(torch, dtype))}, tmp_path / name)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": names}))
+    read = Mock(wraps=read_weights)
+    monkeypatch.setattr("conversion.artifact.settings.read_weights", read)
+    assert [problem[:32] for problem in find(PLAIN, {"dtype": GONE})] == ["dtype: absent, expected 'float32'"[:32]]
+    assert read.call_count == 1
+
+
+def test_what_lies_beside_weights_is_no_pickled_model(find: Callable[..., list[str]], tmp_path: Path) -> None:
+    torch.save({"learning_rate": 0.1}, tmp_path / "training_args.bin")
+    assert find(PLAIN) == []
 
 
 # what is written into a settings file: what is said of it

@@ -13,6 +13,7 @@ from conversion.state_dicts.folder import (
     AGAIN,
     LEFT_OUT,
     describe_unreadable,
+    parse_json,
     read_config,
     read_left_out,
     read_settings,
@@ -63,6 +64,7 @@ def test_a_config_is_read(tmp_path: Path) -> None:
         ({"num_hidden_layers": None}, ["num_hidden_layers: None, not a whole number up to 1,000"]),
         ({"num_labels": 10**9}, ["num_labels: 1000000000, not a whole number up to 1,000,000"]),
         ({"patch_size": 0}, ["patch_size: 0, not a whole number from 1 up"]),
+        ({"patch_size": [14, 14], "image_size": 3598}, ["image_size: 3598, 66,049 patches; at most 65,536"]),
         ({"patch_size": 14, "image_size": 3598}, ["image_size: 3598, 66,049 patches; at most 65,536"]),
         (
             {"num_labels": [0] * 99, "backbone_config": {"model_type": "dinov2", "num_hidden_layers": 10**9}},
@@ -83,10 +85,21 @@ def test_values_that_fill_the_memory_are_refused_before_transformers_reads_them(
 
 
 def test_a_number_that_no_computation_takes_is_refused(tmp_path: Path) -> None:
-    folder = write_config(tmp_path / "model", layer_norm_eps=10**19)
-    with pytest.raises(CheckpointError, match=r"cannot be read as JSON \(ValueError: a whole number of 20 digits\)"):
+    for number in (10**20, -(10**20)):
+        with pytest.raises(ValueError, match="a whole number of 21 digits"):
+            parse_json(str(number))
+    for number in (2**64 - 1, -(2**63)):
+        assert parse_json(str(number)) == number
+    folder = write_config(tmp_path / "model", layer_norm_eps=10**400)
+    with pytest.raises(CheckpointError, match=r"cannot be read as JSON \(ValueError: a whole number of 401 digits\)"):
         read_config(folder)
-    assert read_settings(Path(write_config(tmp_path / "other", seed=2**63)) / "config.json")["seed"] == 2**63
+
+
+def test_a_config_with_a_backbones_need_not_have_what_that_tells(tmp_path: Path) -> None:
+    """Transformers 4.40 writes null for it."""
+    config = convert("depth_anything_v2_tiny").config.to_dict()
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": None}), encoding="utf-8")
+    assert read_config(tmp_path).backbone_config.num_hidden_layers == 12
 
 
 def test_a_config_without_a_depth_is_transformers_to_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import conversion
 from conversion import VARIANTS, ConversionError
 from conversion.errors import CheckpointError, KeyMapError, VariantError
 from conversion.families.base import load_family
+from conversion.families.told import Told, ToldStateDict
 from conversion.families.variants import find_variant
 from conversion.parity.metrics import is_bit_equal
 from tests.support.golden import NUM_HEADS, read_golden
@@ -203,9 +204,29 @@ def test_baking_an_impossible_size_is_refused_with_the_nearest(image_size: int) 
 def test_another_size_of_images_than_the_baked_one_is_refused() -> None:
     golden = read_golden("dinov2_tiny")
     sizes = {**golden.overrides, "image_size": 42}
-    assert conversion.convert(golden.backbone, **sizes, input_size=42).input_size == 42
+    for same in (42, "42"):
+        assert conversion.convert(golden.backbone, **sizes, input_size=same).input_size == 42
     with pytest.raises(CheckpointError, match="Images of a model that is baked for 42 pixels have that size, not 70"):
         conversion.convert(golden.backbone, **sizes, input_size=70)
+
+
+def test_what_a_file_tells_of_images_is_forgotten_where_another_size_is_baked() -> None:
+    golden = read_golden("dinov2_tiny")
+    state_dict = ToldStateDict(golden.backbone, {"input_size": Told(70, "config.json")})
+    plain = conversion.convert(state_dict, **golden.overrides)
+    assert (plain.input_size, plain.spec.input_size, plain.told["input_size"].value) == (70, 70, 70)
+    for given in ({}, {"input_size": 42}):  # which is not told twice
+        baked = conversion.convert(state_dict, **golden.overrides, image_size=42, **given)
+        assert (baked.input_size, baked.spec.input_size) == (42, None)
+        assert "input_size" not in baked.told
+
+
+def test_a_size_of_images_is_refused_for_a_family_that_has_no_such_setting() -> None:
+    golden = read_golden("dinov2_tiny_dd")
+    size = golden.spec.image_size
+    for given in ({}, {"image_size": size}):
+        with pytest.raises(VariantError, match="input_size"):
+            conversion.convert(golden.state_dict, **golden.overrides, input_size=size, **given)
 
 
 def test_the_dtype_of_the_checkpoint_is_kept() -> None:

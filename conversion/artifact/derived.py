@@ -27,6 +27,7 @@ from conversion.state_dicts.restore import find_majors
 # entry of a card to what would have to be done to know it
 UNPROVEN = {
     "source": "whose weights these are: compare with the original checkpoint",
+    "settings that no tensor tells": "whoever trained the model knows them",
     "notes, versions, input_seed, device, original": "who computed what, with what: --deep computes it again, here",
     "figures of capture points": "--deep measures them again",
     "class names": "they are no part of a checkpoint",

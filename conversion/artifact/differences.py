@@ -14,6 +14,7 @@ from conversion.mapping import key_map
 from conversion.parity.metrics import is_bit_equal
 from conversion.state_dicts.convert import Conversion
 from conversion.state_dicts.filled import fill_in
+from conversion.state_dicts.folder import LEFT_OUT, read_left_out
 from conversion.state_dicts.in_memory import name_as_in_files
 from conversion.state_dicts.restore import find_majors
 
@@ -47,6 +48,21 @@ def list_tensor_differences(conversion: Conversion, directory: Path) -> list[str
     roundings = {name: find_rounding(expected[name], found[name]) for name in expected if name in found}
     casts = {name: dtype for name, dtype in roundings.items() if dtype is not None}
     return [*missing, *foreign, *_describe_casts(expected, found, casts), *_describe(expected, found, origins, casts)]
+
+
+def list_left_out_differences(conversion: Conversion, directory: Path) -> list[str]:
+    """Every tensor that a folder keeps beside its model and that is not the original's, a line each; it need keep none.
+
+    A rounding is no line: that of the model's own tensors is one.
+    """
+    found, expected = read_left_out(directory), conversion.left_out
+    lines = [f"missing in {LEFT_OUT}: {key}" for key in expected if found and key not in found]
+    for key, tensor in found.items():
+        if key not in expected:
+            lines.append(f"foreign in {LEFT_OUT}: {key}, which the original has not")
+        elif not is_bit_equal(expected[key], tensor) and find_rounding(expected[key], tensor) is None:
+            lines.append(f"{LEFT_OUT}: {key} is not the original's")
+    return lines
 
 
 def find_rounding_of_all(lines: Sequence[str]) -> str | None:

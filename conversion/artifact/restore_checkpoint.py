@@ -52,9 +52,10 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
     check_any_there(directory)
     with concerning(directory):
         check_transformers_folder(directory)
-    card = read_card(directory) if (directory / PARITY_CARD).exists() else None
-    if card:
+    card = None
+    if (directory / PARITY_CARD).exists():
         check_card(directory)
+        card = read_card(directory)
     checkpoint = read_checkpoint(directory)
     state_dict = dict(checkpoint.state_dict)
     with concerning(directory):

@@ -2,14 +2,19 @@
 
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conversion.artifact.answer import Answer, build_answer
 from conversion.artifact.card import MatrixVerdict, build_parity_card
 from conversion.artifact.checks import check_settings
-from conversion.artifact.differences import ROUNDED, find_rounding_of_all, list_tensor_differences
+from conversion.artifact.differences import (
+    ROUNDED,
+    find_rounding_of_all,
+    list_left_out_differences,
+    list_tensor_differences,
+)
 from conversion.artifact.repository import describe_error
 from conversion.artifact.settings import list_sizes
 from conversion.cli.answer import describe_failures
@@ -21,7 +26,7 @@ from conversion.families.base import load_family
 from conversion.families.settings import option_of
 from conversion.families.told import write_value
 from conversion.parity.diagnosis import drop_unexplained
-from conversion.state_dicts.convert import Conversion
+from conversion.state_dicts.convert import UNNAMED, Conversion
 from conversion.state_dicts.folder import PREPROCESSOR
 from conversion.suite.axes import check_axes, read_variants
 from conversion.suite.cells import verify_cell
@@ -110,8 +115,9 @@ def compare(request: Request, target: str, revision: str | None = None) -> Compa
 def _compare_all(subject: ComparedSubject, target: str, origin: str, revision: str | None) -> Comparison:
     """Compare tensors, then settings, then activations, and put together what differs."""
     request, out, folder = subject.request, subject.converted, subject.folder
-    tensors = list_tensor_differences(out, folder)
-    settings = _list_setting_problems(out, folder)
+    tensors = [*list_tensor_differences(out, folder), *list_left_out_differences(out, folder)]
+    names = subject.told_labels
+    settings = _list_setting_problems(out, folder, names)
     verdicts, obstacle = _compare_activations(subject, are_tensors_told=bool(tensors))
     failure = describe_failures(subject.variant, verdicts, most=1)
     if tensors or settings:  # what else is known of the difference stands there
@@ -121,6 +127,10 @@ def _compare_all(subject: ComparedSubject, target: str, origin: str, revision: s
         unwritten = report_on(subject, verdicts, request.report, differences, target)
     card = build_parity_card(out, subject.provenance, tuple(verdicts), {})
     answer = build_answer(card, "you")
+    notes = [note for note in answer.notes if note != UNNAMED]
+    if out.spec.num_classes and not names:
+        notes.append("class names were not compared: the checkpoint does not tell them")
+    answer = replace(answer, notes=tuple(notes))
     if obstacle or failure:  # beside a fault it cannot be told how much of a difference is whose
         answer = replace(answer, otherwise=())
     rounding = None if settings else find_rounding_of_all(tensors)
@@ -153,6 +163,8 @@ def _compare_activations(subject: ComparedSubject, *, are_tensors_told: bool) ->
 
 
 def _list_skipped(subject: ComparedSubject) -> Iterator[str]:
+    if (subject.folder / PREPROCESSOR).exists() and not subject.converted.preprocessor:
+        yield f"{PREPROCESSOR}: not compared, since nothing tells how images are made that are not RGB"
     if not (subject.folder / PREPROCESSOR).exists():
         yield f"photo: not compared, since there is no {PREPROCESSOR}; nothing says how images are made"
     if not subject.has_mask_token:
@@ -183,9 +195,9 @@ def write_command(request: Request, target: str = "", revision: str | None = Non
     return shlex.join(["vision-parity", command, *paths, *words])
 
 
-def _list_setting_problems(out: Conversion, folder: Path) -> list[str]:
+def _list_setting_problems(out: Conversion, folder: Path, labels: Sequence[str]) -> list[str]:
     try:
-        check_settings(out, folder, sizes=list_sizes(load_family(out.family), out.spec))
+        check_settings(out, folder, labels=labels, sizes=list_sizes(load_family(out.family), out.spec))
     except ConversionError as error:
         return list(error.problems) or [error.headline]
     return []

@@ -63,6 +63,11 @@ def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
+def is_imagenet(task: str, num_classes: int) -> bool:
+    """Whether a model has as many classes as ImageNet's classifiers, whose names it gets unless others are told."""
+    return task == "image-classification" and num_classes == IMAGENET_CLASSES
+
+
 def choose_labels(task: str, num_classes: int, given: Iterable[str] | None) -> tuple[str, ...]:
     """Choose a name for each class, in the order of the logits: those given, ImageNet's, or the library's ``LABEL_n``.
 
@@ -77,8 +82,13 @@ def choose_labels(task: str, num_classes: int, given: Iterable[str] | None) -> t
         if len(labels) != num_classes:
             raise CheckpointError(f"{len(labels)} class names were given; the model has {num_classes} classes.")
         return labels
-    if task == "image-classification" and num_classes == IMAGENET_CLASSES:
+    if is_imagenet(task, num_classes):
         return imagenet_labels()
+    return name_classes(num_classes)
+
+
+def name_classes(num_classes: int) -> tuple[str, ...]:
+    """Name classes as the library does whose names nobody tells."""
     return tuple(f"LABEL_{index}" for index in range(num_classes))
 
 

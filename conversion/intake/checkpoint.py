@@ -132,16 +132,16 @@ class _Reading:
     timm: Description | None = None
     gone: str = ""
 
-    def note(self, name: str, did: str) -> None:
-        """Note a step, if it did anything."""
+    def note(self, name: str, did: str, *, is_news: bool = False) -> None:
+        """Note a step, if it did anything; where that is news, it is warned of."""
         if did:
             self.steps.append(Step(name, did))
+            self.said += [did] if is_news else []
 
     def take(self, name: str, state_dict: dict[str, Tensor], did: str, *, is_news: bool = False) -> None:
         """Go on with what a step gives; where that is news, it is warned of."""
         self.state_dict = state_dict
-        self.note(name, did)
-        self.said += [did] if did and is_news else []
+        self.note(name, did, is_news=is_news)
 
     def tell(self) -> ToldStateDict:
         """The state dict, with where it was read, and what it is now, so that it shows when either is changed."""
@@ -158,10 +158,10 @@ def _read_folder(folder: Path, source: Source) -> _Reading:
     """Read what is in transformers' layout already."""
     refuse_adapters(folder)
     reading = _Reading(source.files)
-    reading.note("choose", source.choice)
+    reading.note("choose", source.choice, is_news=source.is_chosen)
     restored = restore_folder(folder, source)
     reading.take("restore", restored.state_dict, restored.did)
-    reading.told, reading.gone = restored.told, restored.gone
+    reading.told, reading.labels, reading.gone = restored.told, restored.labels, restored.gone
     reading.said += [restored.others] if restored.others else []
     return reading
 
@@ -170,7 +170,7 @@ def _read_original(path: Path, source: Source, entry: str | None, like: str | No
     """Read what a training code or another library wrote, step by step."""
     read = read_source(source, entry, like)
     reading = _Reading(read.files, read.state_dict)
-    reading.note("choose", source.choice)
+    reading.note("choose", source.choice, is_news=source.is_chosen)
     reading.steps += read.steps
     reading.said += [read.unwrapped.choice] if read.unwrapped.is_chosen else []
     reading.take("strip", *strip_prefixes(reading.state_dict, find_dropped))
@@ -205,6 +205,6 @@ def _learn(reading: _Reading, telling: Sequence[Beside], num_chunks: int) -> Non
     """Take what files tell that no tensor does, once all else that they tell was found to be so."""
     for each in telling:
         check_facts(each, reading.state_dict, num_chunks)
-        reading.note("tell", each.did)
+        reading.note("tell", each.did, is_news=bool(each.otherwise))
     if beside := merge_beside(telling):
         reading.told, reading.labels, reading.timm = beside.told, beside.labels, beside.timm

@@ -79,9 +79,14 @@ def describe_model(model: Path, files: Sequence[Path]) -> str:
     return did
 
 
+def list_other_steps(step: Path) -> list[str]:
+    """The names of the other steps beside one."""
+    return sorted(path.name for path in step.parent.iterdir() if path != step and any(path.glob("*_model_states.pt")))
+
+
 def describe_step(step: Path) -> str:
     """In a line, which step of a folder was taken, and which were not."""
-    others = sorted(path.name for path in step.parent.iterdir() if path != step and any(path.glob("*_model_states.pt")))
+    others = list_other_steps(step)
     return f"the step {step.name}, which {LATEST} names" + (f"; not {', '.join(others)}" if others else "")
 
 

@@ -12,7 +12,7 @@ from conversion.families.base import Family, load_family
 from conversion.families.told import Told
 from conversion.families.variants import find_variant
 from conversion.intake.settings_file import Beside
-from conversion.intake.training_config import ARCHITECTURES, find_training, name_architecture
+from conversion.intake.training_config import find_architecture, find_training
 
 # in a training's config
 FFN_LAYERS = {"mlp": "mlp", "swiglufused": "swiglu", "swiglu": "swiglu"}  # the last two are one
@@ -118,10 +118,10 @@ def describe_training(path: Path, config: Mapping[str, Any]) -> Layout:
     """The shapes that a DINOv2 training's configuration tells.
 
     Raises:
-        CheckpointError: it has a feed-forward, or sizes, that are not known.
+        CheckpointError: it has an architecture, a feed-forward, or sizes, that are not known.
     """
     student = config["student"]
-    embed_dim, depth, num_heads = ARCHITECTURES[name_architecture(student)]
+    embed_dim, depth, num_heads = find_architecture(path, student)
     crops = config.get("crops")
     sizes = {
         "patch_size": student.get("patch_size", DEFAULT_PATCH_SIZE),

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from conversion.errors import CheckpointError, ConversionError, concerning
+from conversion.families.labels import name_classes
 from conversion.families.told import Told
 from conversion.intake.reading import open_files, take_model
 from conversion.intake.sources import Source, find_source
@@ -15,6 +16,9 @@ from conversion.intake.told_by_folder import describe_others, read_told
 from conversion.state_dicts.folder import CONFIG, read_config, read_left_out
 from conversion.state_dicts.in_memory import name_as_in_files
 from conversion.state_dicts.restore import find_family, restore_whole
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -33,6 +37,7 @@ class Restored(NamedTuple):
 
     Attributes:
         did: what was done.
+        labels: the class names that its config gives, in the order of the logits; None where it gives none.
         others: what its config says otherwise than the original has it, in words.
         gone: what of the original is lost, in words.
     """
@@ -40,6 +45,7 @@ class Restored(NamedTuple):
     state_dict: dict[str, Tensor]
     told: Mapping[str, Told]
     did: str
+    labels: tuple[str, ...] | None
     others: str
     gone: str
 
@@ -67,7 +73,14 @@ def restore_folder(folder: Path, source: Source) -> Restored:
     told = read_told(folder, family, spec)
     others = describe_others(family, spec, restored, told)
     said = "; ".join(filter(None, [did, named, gone, others]))
-    return Restored(restored, told, said, others, gone)
+    return Restored(restored, told, said, _read_labels(config, spec.num_classes), others, gone)
+
+
+def _read_labels(config: "PretrainedConfig", num_classes: int) -> tuple[str, ...] | None:
+    """The class names in a config; None where there are none but the library's own."""
+    found: dict[Any, str] = config.id2label or {}
+    names = tuple(str(found.get(index, "")) for index in range(num_classes))
+    return names if all(names) and names != name_classes(num_classes) else None
 
 
 def _check_depth(folder: Path, num_tensors: int, hint: str) -> None:

@@ -28,6 +28,7 @@ class Beside:
         timm: the architecture and its arguments, for timm's own code.
         is_itself: the file is the checkpoint's own.
         unplaced: what else it tells, which a converted model has no place for.
+        otherwise: what else it tells, which is computed otherwise here.
     """
 
     file: Path
@@ -37,6 +38,7 @@ class Beside:
     timm: Description | None = None
     is_itself: bool = False
     unplaced: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
 
     @property
     def did(self) -> str:
@@ -44,6 +46,7 @@ class Beside:
         names = [*self.told, *(["the class names"] if self.labels else [])]
         did = [f"{self.file.name} tells {', '.join(names)}"] if names else []
         did += [f"left out, no place for it: {', '.join(self.unplaced)}"] if self.unplaced else []
+        did += [f"{self.file.name} tells {', '.join(self.otherwise)}"] if self.otherwise else []
         return "; ".join(did)
 
 

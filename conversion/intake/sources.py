@@ -43,12 +43,14 @@ class Source:
         files: in the order of their ranks, or as their index names them.
         keys: of shards, key to the file that holds it.
         choice: what was taken of a folder, and what was not, in a line; empty where there was no choice.
+        is_chosen: what was not taken may be another model.
     """
 
     kind: Literal["file", "shards", "ranks", "distributed"]
     files: tuple[Path, ...]
     keys: Mapping[str, Path] = field(default_factory=dict)
     choice: str = ""
+    is_chosen: bool = False
 
 
 def find_source(path: Path) -> Source:
@@ -105,7 +107,8 @@ def _look_into(folder: Path) -> Source:
         source = _look_into(step)
         if is_transformers_folder(folder):
             _refuse_unread(list(source.files))
-        return replace(source, choice="; ".join(filter(None, [deepspeed.describe_step(step), source.choice])))
+        choice = "; ".join(filter(None, [deepspeed.describe_step(step), source.choice]))
+        return replace(source, choice=choice, is_chosen=bool(deepspeed.list_other_steps(step)))
     indices = [path for path in files if path.name.endswith(INDEX)]
     if main_file and not {path.name for path in weights} - set(WHOLE):
         return _choose(main_file, files, "as from_pretrained does")
@@ -175,7 +178,8 @@ def _may_hold_checkpoint(folder: Path) -> bool:
 def _choose(main_file: Path, files: list[Path], why: str) -> Source:
     """The model that is entered by this file, with what of its folder was not taken."""
     source = _read_index(main_file) if main_file.name.endswith(INDEX) else Source("file", (main_file,))
-    return replace(source, choice=describe_choice([main_file, *source.files], why, files))
+    choice = describe_choice([main_file, *source.files], why, files)
+    return replace(source, choice=choice, is_chosen=bool(choice))
 
 
 def _refuse_part(path: Path) -> None:

@@ -46,14 +46,35 @@ EPS = {"layernorm": 1e-6, "layernormbf16": 1e-5}
 NORMALIZATION = {"rgb_mean": "image_mean", "rgb_std": "image_std"}
 """There, how the images of the crops are normalised."""
 
+ROPE_DTYPE = "pos_embed_rope_dtype"
+"""There, the dtype that the angles of positions are computed in: of the official models float32."""
+
+OF_TRAINING = {
+    "block_chunks", "ffn_layer", "interpolate_antialias", "interpolate_offset", "layerscale", "n_storage_tokens",
+    "norm_layer", "num_register_tokens", "patch_size", "pos_embed_type",
+}  # fmt: skip
+"""Keys of the student that show that a configuration is of such a training, whatever its architecture is called."""
+
 MEMORY_EFFICIENT = "_memeff"
 """What the name of an architecture may end in, which changes nothing of the model."""
 
 
-def name_architecture(student: Mapping[str, Any]) -> str:
-    """The student's architecture, by its name in :data:`ARCHITECTURES`; empty where ``arch`` is no text."""
+def find_architecture(path: Path, student: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Find width, blocks and heads of the student's architecture.
+
+    Raises:
+        CheckpointError: it is none of the authors': an official model of the same shapes need not have its settings.
+    """
     name = student.get("arch")
-    return name.removesuffix(MEMORY_EFFICIENT) if isinstance(name, str) else ""
+    known = name.removesuffix(MEMORY_EFFICIENT) if isinstance(name, str) else ""
+    if known not in ARCHITECTURES:
+        headline = f"{path}: student.arch is {name!r:.80}, not an architecture of DINOv2's and DINOv3's authors."
+        hint = (
+            f"If it is one of theirs by another name, write that: {', '.join(ARCHITECTURES)}. Or move the file away, "
+            "and give what it tells as options, as --num-attention-heads: vision-parity inspect names them."
+        )
+        raise CheckpointError(headline, hint=hint)
+    return ARCHITECTURES[known]
 
 
 def find_training(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
@@ -65,19 +86,26 @@ def find_training(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
     for place in (folder, *folder.absolute().parents[:2]):
         content = load_settings(place / TRAINING_CONFIG, yaml.safe_load)
         student = content.get("student") if isinstance(content, dict) else None
-        if isinstance(student, dict) and name_architecture(student) in ARCHITECTURES:
+        if isinstance(student, dict) and _is_of_training(student):
             return place / TRAINING_CONFIG, content
     return None
+
+
+def _is_of_training(student: Mapping[str, Any]) -> bool:
+    name = student.get("arch")
+    is_theirs = isinstance(name, str) and name.removesuffix(MEMORY_EFFICIENT) in ARCHITECTURES
+    return is_theirs or not OF_TRAINING.isdisjoint(student)
 
 
 def read_training(path: Path, config: Mapping[str, Any]) -> Beside:
     """Read what a DINOv2 or DINOv3 training's configuration says of the student; the teacher is built alike.
 
     Raises:
-        CheckpointError: positions are reckoned in another way than in transformers, which no tensor shows.
+        CheckpointError: positions are reckoned in another way than in transformers, which no tensor shows; or its
+            architecture is not known.
     """
     student = config["student"]
-    embed_dim, depth, num_heads = ARCHITECTURES[name_architecture(student)]
+    embed_dim, depth, num_heads = find_architecture(path, student)
     values = {name: student.get(name, default) for name, default in TRAINING_DEFAULTS.items()}
     values = {name: value for name, value in values.items() if isinstance(value, int | float)}  # else "${...}"
     by = f"{path.name} of the training run"
@@ -93,7 +121,9 @@ def read_training(path: Path, config: Mapping[str, Any]) -> Beside:
     }
     sizes = {"embed_dim": embed_dim, "depth": depth}
     facts |= {name: Fact(size, f"student.arch ({student['arch']}), {name}") for name, size in sizes.items()}
-    return Beside(path, told, {**facts, **read_student(student, depth)})
+    dtype = student.get(ROPE_DTYPE, "fp32")
+    otherwise = () if dtype == "fp32" else (f"{ROPE_DTYPE} {dtype!r:.20}; here angles are computed in float32",)
+    return Beside(path, told, {**facts, **read_student(student, depth)}, otherwise=otherwise)
 
 
 def _read_rotary(path: Path, config: Mapping[str, Any]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from conversion.errors import ConversionWarning, KeyMapError, VariantError
 from conversion.families.base import Family, Spec, tell_settings
 from conversion.families.heads import HEADS
 from conversion.families.image_sizes import check_image_size, check_input_size, check_sizes_agree
-from conversion.families.labels import choose_labels
+from conversion.families.labels import choose_labels, is_imagenet
 from conversion.families.settings import FAMILY, INPUT_SIZE
 from conversion.families.told import Origin, Told, find_origins, write_value
 from conversion.families.variants import Variant, find_variant
@@ -29,6 +29,10 @@ from conversion.state_dicts.recognise import Recognised, complete_spec, find_off
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+
+UNNAMED = "nothing tells the names of the 1000 classes: ImageNet's were taken; --labels gives others"
+"""What is noted of a model whose class names nobody told."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def convert(
         kept, spec = family.bake_image_size(kept, spec, image_size)
     table = family.expand_key_map(spec)
     unplaced = {key: family.explain_absence(key) or "" for key in key_map.list_unplaced(table)}
-    classes, unfit = _name_classes(name, spec, labels, getattr(whole, "labels", None))
+    classes, unfit = _name_classes(name, spec, labels, getattr(whole, "labels", None), is_named=row is not None)
     input_size = image_size or family.images.choose_input_size(spec)
     check_input_size(spec, input_size)
     return Conversion(
@@ -222,9 +226,13 @@ def _refuse_options(
 
 
 def _name_classes(
-    name: str, spec: Spec, labels: Iterable[str] | None, told: Sequence[str] | None
+    name: str, spec: Spec, labels: Iterable[str] | None, told: Sequence[str] | None, *, is_named: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The class names: those that were given, else a file's; and a note, where the file's are of another number."""
+    """The class names: those that were given, else a file's, else the usual ones; and what is to be noted of them.
+
+    Args:
+        is_named: as an official variant, whose classes are known.
+    """
     notes: tuple[str, ...] = ()
     if labels is None and told is not None:
         fits = len(told) == spec.num_classes
@@ -233,7 +241,9 @@ def _name_classes(
         notes = () if fits else (f"the file names {len(told)} classes, the model has {count}: its names are left out",)
     if labels is not None and not spec.num_classes:
         raise VariantError(f"{name} has no classes; class names were given for it.", hint="Leave them out.")
-    return choose_labels(spec.task, spec.num_classes, labels), notes
+    chosen = choose_labels(spec.task, spec.num_classes, labels)
+    is_untold = labels is None and not is_named and is_imagenet(spec.task, spec.num_classes)
+    return chosen, (*notes, UNNAMED) if is_untold else notes
 
 
 def _build_config(family: Family[Any], spec: Spec, names: tuple[str, ...], tensors: StateDict) -> "PretrainedConfig":

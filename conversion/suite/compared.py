@@ -71,6 +71,12 @@ class ComparedSubject(FoundSubject):
         changed = [key for key, shape in wanted.items() if shape != own[key]]
         return baked if all(found.get(key) == wanted[key] for key in changed) else native
 
+    @property
+    def told_labels(self) -> tuple[str, ...]:
+        """The class names that the checkpoint tells, or a file beside it; none where they are of another number."""
+        told = self.checkpoints["checkpoint"].state_dict.labels or ()
+        return told if len(told) == self.converted.spec.num_classes else ()
+
     @cached_property
     def has_mask_token(self) -> bool:
         """Whether the model in the folder is built with one, where the original has one."""

@@ -17,7 +17,7 @@ from conversion.families.variants import VARIANTS
 from conversion.intake import beside, settings_file, training_config
 from conversion.intake.beside import check_facts
 from conversion.intake.checkpoint import read_checkpoint
-from conversion.intake.training_config import read_training
+from conversion.intake.training_config import ROPE_DTYPE, read_training
 from conversion.state_dicts.folder import CONFIG
 from conversion.state_dicts.recognise import recognise
 from tests.support.golden import read_golden
@@ -239,5 +239,24 @@ def test_settings_that_timm_does_not_write_are_an_error(others: dict[str, object
         beside.find_beside(tmp_path)
 
 
-def test_a_configuration_of_another_training_tells_nothing(tmp_path: Path) -> None:
-    assert read_checkpoint(leave_run(tmp_path)).state_dict.told == {}  # vit_tiny is none of the authors'
+def test_an_architecture_that_is_none_of_the_authors_is_refused(tmp_path: Path) -> None:
+    """An official model of the same shapes would tell heads and resampling, and the file be overlooked."""
+    path = leave_run(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"config\.yaml: student\.arch is 'vit_tiny', not an architecture"
+    ) as error:
+        read_checkpoint(path)
+    assert "vit_small, vit_base" in error.value.hint
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"student": {"arch": "resnet50", "pretrained": True}}))
+    assert read_checkpoint(path).state_dict.told == {}  # of another kind of training
+
+
+@pytest.mark.parametrize(
+    ("dtype", "is_said"), [({}, False), ({ROPE_DTYPE: "fp32"}, False), ({ROPE_DTYPE: "bf16"}, True)]
+)
+def test_it_is_said_that_a_training_computed_angles_in_another_dtype(
+    dtype: dict[str, str], is_said: bool, tmp_path: Path
+) -> None:
+    student = {"arch": "vit_small", "pos_embed_type": "rope", **dtype}
+    did = read_training(tmp_path / "config.yaml", {"student": student}).did
+    assert ("pos_embed_rope_dtype 'bf16'; here angles are computed in float32" in did) == is_said

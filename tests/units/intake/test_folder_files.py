@@ -147,6 +147,7 @@ def test_deepspeeds_model_is_taken_and_its_optimizer_named(
     optimizer = [f"{precision}zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(2 if stage else 0)]
     said = find_step(path)
     assert (f"the step {STEP}, which latest names; not global_step50" in said) == (given == "the top")
+    assert any("not global_step50" in line for line in read_checkpoint(path).said) == (given == "the top")
     assert ("mp_rank_00_model_states.pt taken" in said) == (given != "the file")
     assert (f"not taken: {', '.join(optimizer)}, of the optimizer" in said) == bool(stage and given != "the file")
 

@@ -142,7 +142,8 @@ def test_what_is_damaged_or_contradicts_itself_is_refused_all_at_once(made: dict
         "cut/parity.json: cannot be read",
         "by its parts close",
         "'parity-card/1'",
-        "no model that is known",
+        "of a family that is not known: 'resnet'",
+        "spec depth: 10000000, not a whole number above 0, at most 1,000",
     ):
         assert part in str(raised.value)
     assert "'results' is a required property" in str(raised.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+from conversion.artifact.weights import AGAIN
 from conversion.errors import ArtifactError
 from conversion.families.base import load_family
 from conversion.families.images import RESAMPLING
@@ -32,10 +33,8 @@ BELOW_ZERO = {"image_mean"}
 LARGEST = {"depth": DEEPEST}
 """Field to its largest value, where it is less than that of all."""
 
-AGAIN = "Convert the original checkpoint again."
-
-LARGEST_OF_ALL = 2**31
-"""What a number is below: no width, size or count of a model is larger."""
+LARGEST_OF_ALL = 2**31 - 1
+"""No width, size or count of a model is larger."""
 
 
 def check_spec(card: Mapping[str, Any], path: Path) -> None:
@@ -81,7 +80,7 @@ def _describe(name: str, hint: Any) -> str:
         return f"{length}, each {_describe(name, parts[0])}"
     if hint in (int, float):
         least = "" if name in BELOW_ZERO else " from 0 up" if name in CAN_BE_ZERO else " above 0"
-        most = LARGEST.get(name, LARGEST_OF_ALL - 1)
+        most = LARGEST.get(name, LARGEST_OF_ALL)
         return f"a {'whole ' if hint is int else ''}number{least}, at most {most:,}"
     return {bool: "true or false", str: "a text", NoneType: "null"}[hint]
 
@@ -112,4 +111,4 @@ def _is_possible(name: str, number: float) -> bool:
     if name in BELOW_ZERO:
         return math.isfinite(number)
     is_zero = number == 0 and name in CAN_BE_ZERO
-    return is_zero or (0 < number < LARGEST_OF_ALL and number <= LARGEST.get(name, LARGEST_OF_ALL))
+    return is_zero or 0 < number <= LARGEST.get(name, LARGEST_OF_ALL)

@@ -107,6 +107,10 @@ def find_false_figures(record: Mapping[str, Any], points: Sequence[PointVerdict]
     odd = [point.point for point in close if not all(map(math.isfinite, _list_figures(point)))]
     if odd:
         yield f"figures of points that are close are no numbers: {', '.join(odd[:5])}"
+
+
+def find_false_twin(record: Mapping[str, Any]) -> Iterator[str]:
+    """Say of an input that it has not the size for which position embeddings were baked."""
     baked = record["baked_twin"]
     if baked and record["shape"][-2:] != [baked, baked]:
         yield f"baked_twin: {baked}, of an input {tuple(record['shape'])}"

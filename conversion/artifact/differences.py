@@ -59,7 +59,7 @@ def list_left_out_differences(conversion: Conversion, directory: Path) -> list[s
     lines = [f"missing in {LEFT_OUT}: {key}" for key in expected if found and key not in found]
     for key, tensor in found.items():
         if key not in expected:
-            lines.append(f"foreign in {LEFT_OUT}: {key}, which the original has not")
+            lines.append(f"foreign in {LEFT_OUT}: {key}, which the original has nothing for")
         elif not is_bit_equal(expected[key], tensor) and find_rounding(expected[key], tensor) is None:
             lines.append(f"{LEFT_OUT}: {key} is not the original's")
     return lines

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from conversion.artifact.checks import check_card
 from conversion.artifact.reading import read_card, rebuild_spec
-from conversion.artifact.verify import describe_other_spec
+from conversion.artifact.verify import describe_other_family, describe_other_spec
+from conversion.artifact.weights import AGAIN
 from conversion.errors import ArtifactError, CheckpointError, ConversionError, ConversionWarning, concerning
 from conversion.families.base import Family, Spec, load_family
 from conversion.families.settings import option_of
@@ -19,7 +20,7 @@ from conversion.families.told import CALLER, Told, write_value
 from conversion.intake.absence import check_any_there
 from conversion.intake.checkpoint import read_checkpoint
 from conversion.intake.transformers_folder import check_transformers_folder
-from conversion.state_dicts.folder import CONFIG, PARITY_CARD, read_config, read_left_out
+from conversion.state_dicts.folder import PARITY_CARD, read_config, read_left_out
 from conversion.state_dicts.recognise import recognise
 from conversion.state_dicts.restore import find_family
 
@@ -84,11 +85,10 @@ def restore_checkpoint(directory: str | Path, path: str | Path) -> list[Path]:
 
 def _check_described(directory: Path, card: Mapping[str, Any], family: Family[Any], config: "PretrainedConfig") -> None:
     """Check that a card describes the model of a config."""
-    other: str | None = f"the card describes another family: {card['family']}, by {CONFIG} {family.name}"
-    if card["family"] == family.name:
-        other = describe_other_spec(card, family.read_spec(config, rebuild_spec(card)))
+    other = describe_other_family(card, family)
+    other = other or describe_other_spec(card, family.read_spec(config, rebuild_spec(card)))
     if other:
-        raise ArtifactError(f"{directory}: {other}.", hint="Convert the original checkpoint again.")
+        raise ArtifactError(f"{directory}: {other}.", hint=AGAIN)
 
 
 def describe_restored(directory: Path) -> list[str]:

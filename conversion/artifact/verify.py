@@ -22,6 +22,7 @@ from conversion.artifact.derived import (
     find_false_exports,
     find_false_figures,
     find_false_files,
+    find_false_twin,
     find_repetitions,
 )
 from conversion.artifact.files import list_foreign
@@ -102,8 +103,8 @@ def find_contradictions(
     """
     if card["digest"] != digest_of(card):
         yield "the card was edited: its digest is another"
-    if card["family"] != family.name:
-        yield f"the card describes another family: {card['family']}, by {CONFIG} {family.name}"
+    if other := describe_other_family(card, family):
+        yield other
     if other := describe_other_spec(card, spec):
         yield other
         return
@@ -119,11 +120,17 @@ def find_contradictions(
             yield f"{where}: no input went through all of the artifact itself"
         for result in cell["inputs"]:
             found = _find_in_input(result, cell, family, spec, tolerances)
-            problems = chain(found, find_false_deviation(card, cell, result, family, spec))
+            problems = chain(found, find_false_twin(result), find_false_deviation(card, cell, result, family, spec))
             yield from (f"{where}, {result['input']}: {problem}" for problem in problems)
         yield from _compare_verdicts(where, cell["verdict"], [result["verdict"] for result in cell["inputs"]])
     if card["activations"]:
         yield from _compare_verdicts("the card", card["verdict"], [cell["verdict"] for cell in card["activations"]])
+
+
+def describe_other_family(card: Mapping[str, Any], family: Family[Any]) -> str | None:
+    """Say that the family of an artifact's config is not that of its card; None where they are the same."""
+    is_same = card["family"] == family.name
+    return None if is_same else f"the card describes another family: {card['family']}, by {CONFIG} {family.name}"
 
 
 def describe_other_spec(card: Mapping[str, Any], spec: Any) -> str | None:

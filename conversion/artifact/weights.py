@@ -30,6 +30,7 @@ UNVERIFIED_INDEX = f"model.safetensors.index.{UNVERIFIED}.json"
 """What ``from_pretrained`` reads with ``variant="unverified"``, and only then."""
 
 PICKLED = [name for name in folder_files.MAIN_FILES if name.startswith("pytorch_model")]
+"""What ``from_pretrained`` reads where there is no safetensors."""
 
 AGAIN = "Convert the checkpoint again."
 

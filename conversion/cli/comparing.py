@@ -46,7 +46,7 @@ class Comparison:
         tensors, settings: each difference, in a line.
         answer: to what activations came, as the answer of a conversion has it; of no cell where the folder does not
             load.
-        skipped: inputs on which activations were not compared, with the reason, each in a line.
+        skipped: inputs and files that were not compared, with the reason, each in a line.
         obstacle: why activations were not compared.
         failure: where activations first differ, in full.
         unwritten: why the report that was asked for is not there, as the outcome of a conversion has it.
@@ -163,9 +163,10 @@ def _compare_activations(subject: ComparedSubject, *, are_tensors_told: bool) ->
 
 
 def _list_skipped(subject: ComparedSubject) -> Iterator[str]:
-    if (subject.folder / PREPROCESSOR).exists() and not subject.converted.preprocessor:
-        yield f"{PREPROCESSOR}: not compared, since nothing tells how images are made that are not RGB"
-    if not (subject.folder / PREPROCESSOR).exists():
+    if (subject.folder / PREPROCESSOR).exists():
+        if not subject.converted.preprocessor:
+            yield f"{PREPROCESSOR}: not compared, since nothing tells how images are made that are not RGB"
+    else:
         yield f"photo: not compared, since there is no {PREPROCESSOR}; nothing says how images are made"
     if not subject.has_mask_token:
         yield "masked: not compared, since the model in the folder is built without a mask token"

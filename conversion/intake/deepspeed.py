@@ -84,9 +84,8 @@ def list_other_steps(step: Path) -> list[str]:
     return sorted(path.name for path in step.parent.iterdir() if path != step and any(path.glob("*_model_states.pt")))
 
 
-def describe_step(step: Path) -> str:
+def describe_step(step: Path, others: Sequence[str]) -> str:
     """In a line, which step of a folder was taken, and which were not."""
-    others = list_other_steps(step)
     return f"the step {step.name}, which {LATEST} names" + (f"; not {', '.join(others)}" if others else "")
 
 

@@ -107,8 +107,9 @@ def _look_into(folder: Path) -> Source:
         source = _look_into(step)
         if is_transformers_folder(folder):
             _refuse_unread(list(source.files))
-        choice = "; ".join(filter(None, [deepspeed.describe_step(step), source.choice]))
-        return replace(source, choice=choice, is_chosen=bool(deepspeed.list_other_steps(step)))
+        others = deepspeed.list_other_steps(step)
+        choice = "; ".join(filter(None, [deepspeed.describe_step(step, others), source.choice]))
+        return replace(source, choice=choice, is_chosen=source.is_chosen or bool(others))
     indices = [path for path in files if path.name.endswith(INDEX)]
     if main_file and not {path.name for path in weights} - set(WHOLE):
         return _choose(main_file, files, "as from_pretrained does")

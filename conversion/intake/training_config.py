@@ -59,16 +59,23 @@ MEMORY_EFFICIENT = "_memeff"
 """What the name of an architecture may end in, which changes nothing of the model."""
 
 
+def name_architecture(student: Mapping[str, Any]) -> str:
+    """The student's architecture, by its name in :data:`ARCHITECTURES`; empty where it is none of these."""
+    name = student.get("arch")
+    known = name.removesuffix(MEMORY_EFFICIENT) if isinstance(name, str) else ""
+    return known if known in ARCHITECTURES else ""
+
+
 def find_architecture(path: Path, student: Mapping[str, Any]) -> tuple[int, int, int]:
     """Find width, blocks and heads of the student's architecture.
 
     Raises:
         CheckpointError: it is none of the authors': an official model of the same shapes need not have its settings.
     """
-    name = student.get("arch")
-    known = name.removesuffix(MEMORY_EFFICIENT) if isinstance(name, str) else ""
-    if known not in ARCHITECTURES:
-        headline = f"{path}: student.arch is {name!r:.80}, not an architecture of DINOv2's and DINOv3's authors."
+    known = name_architecture(student)
+    if not known:
+        name = f"{student.get('arch')!r:.80}"
+        headline = f"{path}: student.arch is {name}, not an architecture of DINOv2's and DINOv3's authors."
         hint = (
             f"If it is one of theirs by another name, write that: {', '.join(ARCHITECTURES)}. Or move the file away, "
             "and give what it tells as options, as --num-attention-heads: vision-parity inspect names them."
@@ -92,9 +99,7 @@ def find_training(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
 
 
 def _is_of_training(student: Mapping[str, Any]) -> bool:
-    name = student.get("arch")
-    is_theirs = isinstance(name, str) and name.removesuffix(MEMORY_EFFICIENT) in ARCHITECTURES
-    return is_theirs or not OF_TRAINING.isdisjoint(student)
+    return bool(name_architecture(student)) or not OF_TRAINING.isdisjoint(student)
 
 
 def read_training(path: Path, config: Mapping[str, Any]) -> Beside:

@@ -24,7 +24,7 @@ LARGEST = {"num_hidden_layers": DEEPEST, "num_labels": 1_000_000}
 """Field of a config to its largest value: transformers makes a list as long, which may fill the memory."""
 
 MOST_DIGITS = 20
-"""Of a whole number in a file: all that 64 bits hold."""
+"""Of a whole number in a file: as many as the largest of 64 bits has."""
 
 USUAL_PATCH = 14
 """Side of a patch where a config does not tell it: the smallest that a family has by default."""

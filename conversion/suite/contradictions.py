@@ -10,7 +10,7 @@ from conversion.exports.pictures import list_pictures
 from conversion.families.base import load_family
 from conversion.families.external import AUTO, BUNDLED, HUB
 from conversion.families.image_sizes import check_sizes_agree
-from conversion.families.settings import list_settings, option_of
+from conversion.families.settings import INPUT_SIZE, list_settings, option_of
 from conversion.families.timm_code import TIMM_CODE
 from conversion.families.variants import VARIANTS
 from conversion.intake.transformers_folder import find_main_file, is_transformers_folder
@@ -46,7 +46,7 @@ def _check_name(request: Request) -> None:
 
 
 def _check_sizes(request: Request) -> None:
-    check_sizes_agree(request.image_size, request.overrides.get("input_size"))
+    check_sizes_agree(request.image_size, request.overrides.get(INPUT_SIZE))
 
 
 def _check_weights(request: Request) -> None:

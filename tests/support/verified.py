@@ -49,6 +49,12 @@ def make_artifact(folder: Path, name: str, **options: Any) -> Path:
     return folder / name / subject.variant
 
 
+def find_input(card: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a card records of an input, in the first cell that has it."""
+    inputs = (result for cell in card["activations"] for result in cell["inputs"])
+    return next(result for result in inputs if result["input"] == name)
+
+
 def edit(artifact: Path, change: Change, *, is_renewed: bool = True) -> None:
     """Change a card; as somebody would who knows of the digest."""
     card = json.loads((artifact / PARITY_CARD).read_text())

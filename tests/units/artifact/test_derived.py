@@ -21,16 +21,12 @@ from conversion.families.target import transformers_major
 from conversion.families.variants import VARIANTS
 from conversion.state_dicts.folder import CONFIG, LEFT_OUT, PARITY_CARD, PREPROCESSOR
 from tests.support.golden import read_golden
-from tests.support.verified import Change, edit
+from tests.support.verified import Change, edit, find_input
 
 
 @pytest.fixture
 def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
-
-
-def find_input(card: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(result for result in card["activations"][0]["inputs"] if result["input"] == name)
 
 
 def repeat_cell(card: dict[str, Any]) -> None:

@@ -8,17 +8,12 @@ import pytest
 
 from conversion.artifact.verify import verify_artifact
 from conversion.errors import ArtifactError
-from tests.support.verified import Change, edit
+from tests.support.verified import Change, edit, find_input
 
 
 @pytest.fixture
 def artifact(made: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(made["dinov2_tiny"], tmp_path / "tiny"))
-
-
-def find_input(card: dict[str, Any], name: str) -> dict[str, Any]:
-    inputs = [result for cell in card["activations"] for result in cell["inputs"]]
-    return next(result for result in inputs if result["input"] == name)
 
 
 def put_nan(card: dict[str, Any]) -> None:
